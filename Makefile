@@ -1,0 +1,38 @@
+# One command for each job. Versions stand in constraints.txt; scripts/install.sh uses them.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PRESET ?= demo
+
+.PHONY: run test lint format types check install help clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+run: $(STAMP)  ## Run the pipeline (PRESET=demo|jd|taobao|file.toml)
+	@$(BIN)/bigel run $(PRESET)
+
+test: $(STAMP)  ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Check style
+	$(BIN)/ruff check .
+
+format: $(STAMP)  ## Format the code
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## Check types
+	$(BIN)/mypy
+
+check: lint types  ## Style, format and types, changing nothing
+	$(BIN)/ruff format --check .
+
+install: $(STAMP)  ## Set up the virtual environment (TORCH=cuda for a GPU)
+
+$(STAMP): pyproject.toml constraints.txt scripts/install.sh
+	@scripts/install.sh $(VENV)
+	@touch $@
+
+clean:  ## Remove the environment and all outputs in this folder
+	rm -rf $(VENV) artifacts build *.egg-info

@@ -1,0 +1,49 @@
+"""Every error a user can cause, and the exit code that the command line gives it.
+
+::
+
+    BigelError (ValueError)        exit 1
+    ├── ConfigError                exit 2   a wrong key, type, range or option
+    ├── DataError                  exit 3   an input that cannot be read or used
+    │   └── ContractError          exit 3   a critical expectation failed
+    ├── TrainingError              exit 1   a loss that is not finite, say
+    └── WorkspaceError             exit 1   a stage output that is damaged or cannot be written
+
+A message names what is wrong, where (file, row, field) and what to do next.
+"""
+
+from typing import Any
+
+
+class BigelError(ValueError):
+    """Base of all errors that a user can act on.
+
+    ``summary`` holds what a run had finished before, where a run set it.
+    """
+
+    exit_code = 1
+    summary: dict[str, Any] | None = None
+
+
+class ConfigError(BigelError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class DataError(BigelError):
+    """The input data cannot be read or used."""
+
+    exit_code = 3
+
+
+class ContractError(DataError):
+    """A critical expectation of a data contract failed."""
+
+
+class TrainingError(BigelError):
+    """Training cannot go on."""
+
+
+class WorkspaceError(BigelError):
+    """The stage store cannot be read or written."""

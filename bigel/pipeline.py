@@ -1,0 +1,140 @@
+"""The way of the data, from a log to lists: every stage once, in order.
+
+The wiring knows no framework. ``step`` turns a stage function into what is called: the function
+itself by default, a Prefect task in ``flows``.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bigel import schema
+from bigel.config import Config
+from bigel.contracts import validate
+from bigel.errors import BigelError
+from bigel.evaluate import evaluate
+from bigel.graph import build_graphs
+from bigel.ingest import ingest
+from bigel.recommend import recommend
+from bigel.split import split
+from bigel.summary import summarize
+from bigel.tracking import register
+from bigel.train import train
+from bigel.workspace import Record, Workspace
+
+STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register", "recommend")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Step = Callable[[Function], Function]
+
+
+@dataclass
+class Outcome:
+    """What a run has made so far: a record per finished stage, a result per contract."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    contracts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plain(function: Function) -> Function:
+    """Return the function as it is."""
+    return function
+
+
+def run_pipeline(
+    config: Config,
+    workspace: Workspace,
+    until: str = STAGES[-1],
+    step: Step[Any] = plain,
+    outcome: Outcome | None = None,
+) -> Outcome:
+    """Run the stages in order, up to and with ``until``.
+
+    Args:
+        config: the resolved configuration.
+        workspace: where outputs are stored and reused.
+        until: last stage, one of ``STAGES``.
+        step: wraps each stage function before it is called.
+        outcome: filled as stages finish, so that a caller sees them after an error, too.
+
+    Raises:
+        ContractError: at the first hand-over whose contract has a critical failure.
+        BigelError: whatever a stage raises.
+    """
+    outcome = outcome or Outcome()
+    records, contracts = outcome.records, outcome.contracts
+
+    def check(handover: str, record: Record, **facts: Any) -> None:
+        contracts.append(step(validate)(handover, record, config, workspace, **facts))
+
+    records["ingest"] = step(ingest)(config, workspace)
+    if until == "ingest":
+        return outcome
+    check("raw_log", records["ingest"])
+    check("interactions", records["ingest"])
+    if until == "validate":
+        return outcome
+    records["split"] = step(split)(records["ingest"], config, workspace)
+    check("split", records["split"])
+    if until == "split":
+        return outcome
+    records["graph"] = step(build_graphs)(records["split"], config, workspace)
+    if until == "graph":
+        return outcome
+    records["train"] = step(train)(records["split"], records["graph"], config, workspace)
+    if until == "train":
+        return outcome
+    records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)
+    if until == "evaluate":
+        return outcome
+    records["register"] = step(register)(
+        records["split"], records["train"], records["evaluate"], list(contracts), config, workspace
+    )
+    if until == "register":
+        return outcome
+    records["recommend"] = step(recommend)(config, workspace)
+    check("recommendations", records["recommend"], **_facts(records))
+    publish(outcome, workspace)
+    return outcome
+
+
+def _facts(records: dict[str, Record]) -> dict[str, Path]:
+    """Return what the model of the lists knew: files of this run, unless it is an older one."""
+    lists, registered = records["recommend"].counts["model"], records["register"].counts
+    if (lists["name"], lists["version"]) != (registered["name"], registered["version"]):
+        return {}
+    return {
+        "users": records["split"].file(schema.USERS_FILE),
+        "items": records["split"].file(schema.ITEMS_FILE),
+        "seen": records["ingest"].file(schema.INTERACTIONS_FILE),
+    }
+
+
+def run_and_summarize(
+    config: Config, workspace: Workspace, until: str = STAGES[-1], step: Step[Any] = plain
+) -> dict[str, Any]:
+    """Run the pipeline and return its summary (see ``bigel.summary``).
+
+    Raises:
+        BigelError: with ``summary`` set to what was finished before.
+    """
+    started = time.perf_counter()
+    outcome = Outcome()
+    try:
+        run_pipeline(config, workspace, until, step, outcome)
+    except BigelError as error:
+        error.summary = summarize(config, workspace, outcome, time.perf_counter() - started)
+        raise
+    summary = summarize(config, workspace, outcome, time.perf_counter() - started)
+    return summary | {"status": "ok"}
+
+
+def publish(outcome: Outcome, workspace: Workspace) -> None:
+    """Put the lists and the report where the next reader looks, once their contract passed."""
+    for stage, name in (
+        ("evaluate", schema.REPORT_FILE),
+        ("recommend", schema.RECOMMENDATIONS_FILE),
+    ):
+        workspace.publish(outcome.records[stage].file(name))

@@ -1,0 +1,236 @@
+"""Batch recommendation: lists for given users, or all, from a registered model."""
+
+import contextlib
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from bigel import schema
+from bigel.config import Config
+from bigel.errors import ConfigError, DataError
+from bigel.interactions import IntArray
+from bigel.tracking import open_model
+from bigel.workspace import Record, Workspace, file_digest, fingerprint
+
+if TYPE_CHECKING:
+    from bigel.serving import Recommender
+
+USERS_AT_A_TIME = 4_096  # users of one row group
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every user gets: lists of these behaviors, at most k long, by this policy."""
+
+    behaviors: list[str]
+    k: int
+    exclude: str
+
+
+def recommend(
+    config: Config,
+    workspace: Workspace,
+    model: str | None = None,
+    users: Path | Sequence[str] | None = None,
+    behaviors: Sequence[str] | None = None,
+) -> Record:
+    """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
+
+    Users come in the order given (all: in order of id), behaviors in cascade order, ranks from 1.
+    Never more than k rows per user and behavior, fewer where fewer items are left.
+
+    Args:
+        config: gives ``recommend.k`` and ``recommend.exclude``.
+        workspace: holds the output and, unless the environment says otherwise, the registry.
+        model: see ``open_model``; None: the champion, or the challenger while there is none.
+        users: a file of ids (see ``read_users``), ids, or None for all users of the model.
+        behaviors: names; None: all of the model.
+
+    Returns:
+        counts: users, rows, popular_users (lists made of popular items), behaviors, k, exclude,
+        model (uri, name, version, alias).
+
+    Raises:
+        ConfigError: on an unknown model or behavior.
+        DataError: on a users file that cannot be read.
+    """
+    with open_model(model, config, workspace) as found:
+        from bigel.serving import MODEL_FILE, Recommender
+
+        facts = json.loads((found.folder / MODEL_FILE).read_text("utf-8"))
+        known = pl.read_parquet(found.folder / schema.USERS_FILE)[schema.USER_ID]
+        asked = known if users is None else _asked(users, known, config)
+        chosen = _choose(facts["behaviors"], behaviors)
+        request = Request(chosen, config.recommend.k, config.recommend.exclude)
+
+        def build(place: Path, scratch: Path) -> dict[str, Any]:
+            recommender = Recommender.load(found.folder)
+            items = pl.read_parquet(found.folder / schema.ITEMS_FILE)[schema.ITEM_ID]
+            blocks = (
+                _lists(recommender, items, ids, inner, request)
+                for ids, inner in _blocks(asked, known)
+            )
+            counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
+            answer = {"uri": found.uri, "name": found.name, "version": found.version}
+            return {"users": len(asked), **counts, **asdict(request), "model": answer}
+
+        record = workspace.run_stage(
+            "recommend",
+            inputs=[
+                file_digest(found.folder / MODEL_FILE),
+                "all" if users is None else fingerprint(str(asked.dtype), asked.to_list()),
+            ],
+            settings={"model": found.uri, **asdict(request)},
+            code=["recommend.py", "serving.py"],
+            build=build,
+        )
+    answer = record.counts["model"] | {"alias": found.alias}
+    return replace(record, counts=record.counts | {"model": answer})
+
+
+def read_users(path: Path, columns: Sequence[str] = (schema.USER_ID,)) -> pl.Series:
+    """Read user ids from a file.
+
+    Parquet, CSV and TSV: the first of ``columns`` that is there, or the only column (which then
+    needs no header in CSV and TSV). Any other file: one id per line, kept as it is, empty lines
+    left out. Ids of text files come as strings.
+
+    Raises:
+        DataError: naming the file and what to change.
+    """
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        elif path.suffix in {".csv", ".tsv"}:
+            separator = "," if path.suffix == ".csv" else "\t"
+            frame = pl.read_csv(path, separator=separator, infer_schema=False)
+            if frame.width == 1 and frame.columns[0] not in columns:
+                frame = pl.read_csv(path, separator=separator, infer_schema=False, has_header=False)
+        else:
+            with path.open(encoding="utf-8-sig") as stream:
+                ids = [line.rstrip("\n") for line in stream]
+            return pl.Series(schema.USER_ID, [text for text in ids if text], dtype=pl.String)
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"users file {path} cannot be read: {error}") from error
+    named = [name for name in columns if name in frame.columns] or frame.columns
+    if len(named) > 1 and frame.width > 1 and named == frame.columns:
+        raise DataError(
+            f"users file {path} has no column {columns[0]}: name the column of ids so; "
+            f"it has {', '.join(frame.columns)}"
+        )
+    return frame[named[0]].alias(schema.USER_ID)
+
+
+def _choose(of_model: list[str], wanted: Sequence[str] | None) -> list[str]:
+    """Return the wanted behaviors in the model's order."""
+    for name in wanted or ():
+        if name not in of_model:
+            close = difflib.get_close_matches(name, of_model, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"behavior {name!r}: the model has {', '.join(of_model)} (or ask for all){hint}"
+            )
+    return [name for name in of_model if wanted is None or name in wanted]
+
+
+def _asked(users: Path | Sequence[str], known: pl.Series, config: Config) -> pl.Series:
+    """Return the ids asked for, each once, as Int64 or String, kept as given."""
+    if isinstance(users, Path):
+        where = f"users file {users}"
+        names = dict.fromkeys((schema.USER_ID, config.data.columns.user))
+        ids = read_users(users, tuple(names))
+    else:
+        where, ids = "users", pl.Series(schema.USER_ID, list(users), dtype=pl.String)
+    if ids.is_empty():
+        raise DataError(f"{where}: no ids; give one per line, or ask for all")
+    if ids.null_count():
+        row = int(ids.is_null().arg_max() or 0) + 1
+        raise DataError(f"{where}, row {row}: the id is null; remove the row")
+    if ids.dtype.is_integer():
+        ids = ids.cast(pl.Int64)
+    elif ids.dtype != pl.String:
+        raise DataError(f"{where}: ids are {ids.dtype}; write them as integers or strings")
+    elif known.dtype == pl.Int64 and _canonical(ids).null_count() == 0:
+        ids = _canonical(ids)
+    return ids.unique(maintain_order=True)
+
+
+def _canonical(texts: pl.Series) -> pl.Series:
+    """Return texts as Int64, null where that changes them ("007", "x").
+
+    >>> _canonical(pl.Series(["7", "007", "x"])).to_list()
+    [7, None, None]
+    """
+    numbers = texts.cast(pl.Int64, strict=False)
+    same = (numbers.cast(pl.String) == texts).fill_null(False)
+    return pl.select(pl.when(same).then(numbers)).to_series()
+
+
+def _blocks(asked: pl.Series, known: pl.Series) -> Iterator[tuple[pl.Series, IntArray]]:
+    """Yield (ids, inner users, -1 for unknown) of one row group after the other."""
+    places = pl.DataFrame({"key": known, "user": np.arange(len(known))})
+    for start in range(0, len(asked), USERS_AT_A_TIME):
+        ids = asked.slice(start, USERS_AT_A_TIME)
+        key = ids
+        if ids.dtype != known.dtype:
+            key = ids.cast(pl.String) if known.dtype == pl.String else _canonical(ids)
+        found = pl.DataFrame({"key": key}).join(places, on="key", how="left", maintain_order="left")
+        yield ids, found["user"].fill_null(-1).to_numpy()
+
+
+def _lists(
+    recommender: "Recommender",
+    items: pl.Series,
+    ids: pl.Series,
+    users: IntArray,
+    request: Request,
+) -> tuple[pl.DataFrame, int]:
+    """Return the lists of some users, and how many of them popularity answered."""
+    parts, popular = [], 0
+    for order, name in enumerate(request.behaviors):
+        behavior = recommender.behaviors.index(name)
+        lists = recommender.recommend(behavior, users, request.k, request.exclude)
+        popular = int(lists.popular.sum())
+        parts.append(
+            pl.DataFrame(
+                {
+                    "row": lists.row,
+                    "order": np.full(len(lists.row), order, dtype=np.int32),
+                    schema.RANK: lists.rank.astype(np.int32),
+                    "item": lists.item,
+                    schema.SCORE: lists.score,
+                    "popular": lists.popular[lists.row].astype(np.int32),
+                }
+            )
+        )
+    frame = pl.concat(parts).sort("row", "order", schema.RANK)
+    return frame.select(
+        ids.gather(frame["row"]).alias(schema.USER_ID),
+        pl.Series(request.behaviors).gather(frame["order"]).alias(schema.BEHAVIOR),
+        schema.RANK,
+        items.gather(frame["item"]).alias(schema.ITEM_ID),
+        schema.SCORE,
+        pl.Series(["model", "popular"]).gather(frame["popular"]).alias(schema.SOURCE),
+    ), popular
+
+
+def _write(place: Path, blocks: Iterable[tuple[pl.DataFrame, int]]) -> dict[str, int]:
+    """Write one row group per block and return the numbers of rows and of popular lists."""
+    rows = popular = 0
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for frame, by_popularity in blocks:
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or stack.enter_context(
+                pq.ParquetWriter(place, table.schema, compression="zstd")
+            )
+            writer.write_table(table)
+            rows, popular = rows + frame.height, popular + by_popularity
+    return {"rows": rows, "popular_users": popular}

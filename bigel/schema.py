@@ -1,0 +1,52 @@
+"""The one home of column names, split names, file names and axis suffixes.
+
+Axis suffixes of tensor and array names: ``U`` users, ``I`` items, ``N`` nodes (users, then
+items), ``D`` embedding size, ``K`` behaviors, ``B`` batch, ``L`` layers, ``S`` sampled negatives.
+
+External ids (``user_id``, ``item_id``: any int or string) live at the edges only. Inside,
+``user`` is 0…U-1, ``item`` is 0…I-1 and ``behavior_index`` is the place in the cascade.
+"""
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+BEHAVIOR = "behavior"
+TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC
+COUNT = "count"  # raw rows merged into one interaction
+SPLIT = "split"  # only where the log came split
+
+USER = "user"
+ITEM = "item"
+BEHAVIOR_INDEX = "behavior_index"
+
+SOURCE_FILE = "source_file"
+ROW_NUMBER = "row_number"  # 1-based data row of its file, the header not counted
+REASON = "reason"
+RAW = "raw"  # the refused row as JSON text
+
+RANK = "rank"  # from 1
+SCORE = "score"
+SOURCE = "source"  # "model" or "popular"
+
+TRAIN, VALID, TEST = "train", "valid", "test"
+SPLITS = (TRAIN, VALID, TEST)
+
+INTERACTIONS_FILE = "interactions.parquet"
+QUARANTINE_FILE = "quarantine.parquet"
+RAW_SUMMARY_FILE = "raw_summary.parquet"
+USERS_FILE = "users.parquet"
+ITEMS_FILE = "items.parquet"
+GRAPHS_FILE = "graphs.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
+EMBEDDINGS_FILE = "embeddings.safetensors"
+HISTORY_FILE = "history.json"
+METRICS_FILE = "metrics.json"
+REPORT_FILE = "report.html"
+RECOMMENDATIONS_FILE = "recommendations.parquet"
+
+PUBLISHED, DISCOVERY = "published", "discovery"
+VIEWS = (PUBLISHED, DISCOVERY)
+
+
+def split_file(split: str) -> str:
+    """Return the file name of a split, for example ``train.parquet``."""
+    return f"{split}.parquet"

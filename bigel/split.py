@@ -1,0 +1,269 @@
+"""Interactions become train, valid and test in inner ids: official, by time, or drawn.
+
+Every draw goes by the sorted interactions and a seeded generator, so the order of the rows in
+the log changes nothing. Each (user, item, behavior) lands in exactly one split.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bigel.config import Config, SplitConfig
+from bigel.errors import ConfigError, DataError
+from bigel.schema import (
+    BEHAVIOR,
+    BEHAVIOR_INDEX,
+    COUNT,
+    INTERACTIONS_FILE,
+    ITEM,
+    ITEM_ID,
+    ITEMS_FILE,
+    SPLIT,
+    SPLITS,
+    TEST,
+    TIMESTAMP,
+    TRAIN,
+    USER,
+    USER_ID,
+    USERS_FILE,
+    VALID,
+    split_file,
+)
+from bigel.workspace import Record, Workspace
+
+DRAW = "draw"  # seeded uniform number of each interaction
+LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
+
+
+def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
+    """Split the ingested interactions and number users and items.
+
+    Args:
+        ingested: record of the ingest stage; interactions unique on (user, item, behavior).
+        config: ``split`` and ``data.behaviors`` change the output.
+        workspace: where the stage is stored.
+
+    Returns:
+        record with train, valid and test (``user``, ``item``, ``behavior_index``, ``count``
+        and, if there is one, ``timestamp``), ``users`` and ``items`` (inner to external id).
+
+    Raises:
+        ConfigError: if the method needs a column that the log does not have.
+        DataError: if train or valid would be empty.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        raw = pl.read_parquet(ingested.file(INTERACTIONS_FILE))
+        kept = keep_core(raw, config.split.k_core)
+        users, items = number_ids(kept, USER_ID, USER), number_ids(kept, ITEM_ID, ITEM)
+        method = resolve_method(config.split.method, kept.columns)
+        numbered = _to_inner_ids(kept, users, items, config.data.behaviors)
+        frame = assign_splits(numbered, method, config.split)
+        _refuse_empty(frame, method)
+        users.write_parquet(out / USERS_FILE)
+        items.write_parquet(out / ITEMS_FILE)
+        for name in SPLITS:
+            part = frame.filter(pl.col(SPLIT) == name).drop(SPLIT)
+            part.write_parquet(out / split_file(name))
+        facts = {"users": len(users), "items": len(items), "method": method}
+        dropped = {"dropped_by_k_core": len(raw) - len(kept)}
+        return facts | dropped | _counts(frame, config.data.behaviors)
+
+    return workspace.run_stage(
+        "split",
+        inputs=[ingested.fingerprint],
+        settings={"split": config.split.model_dump(), "behaviors": config.data.behaviors},
+        code=["split.py"],
+        build=build,
+    )
+
+
+def keep_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Drop users with fewer than k distinct items and items with fewer than k distinct users.
+
+    Degrees count (user, item) pairs once, whatever their behaviors; repeated until stable.
+
+    Raises:
+        DataError: if nothing is left.
+    """
+    pairs, before = interactions.select(USER_ID, ITEM_ID).unique(), -1
+    while k > 1 and len(pairs) != before:
+        before = len(pairs)
+        pairs = pairs.filter((pl.len().over(USER_ID) >= k) & (pl.len().over(ITEM_ID) >= k))
+    if pairs.is_empty() and not interactions.is_empty():
+        raise DataError(f"split.k_core = {k} leaves no interaction at all; lower it (0: keep all)")
+    return interactions.join(pairs, on=[USER_ID, ITEM_ID], how="semi")
+
+
+def number_ids(interactions: pl.DataFrame, id_column: str, inner: str) -> pl.DataFrame:
+    """Return (inner, external id) for each distinct id, numbered from 0 in the ids' order."""
+    ids = interactions.select(id_column).unique().sort(id_column)
+    return ids.with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
+
+
+def resolve_method(method: str, columns: list[str]) -> str:
+    """Turn "auto" into a method and check that the log has what the method needs.
+
+    Raises:
+        ConfigError: naming the missing column.
+
+    >>> resolve_method("auto", ["user_id", "item_id", "timestamp"])
+    'time'
+    """
+    if method == "auto":
+        if SPLIT in columns:
+            return "official"
+        return "time" if TIMESTAMP in columns else "leave_one_out"
+    for needing, column in (("official", SPLIT), ("time", TIMESTAMP)):
+        if method == needing and column not in columns:
+            raise ConfigError(
+                f"split.method = {method!r} needs a {column} with each interaction, and this log "
+                "has none; use split.method = 'auto', 'leave_one_out' or 'random'"
+            )
+    return method
+
+
+def assign_splits(interactions: pl.DataFrame, method: str, settings: SplitConfig) -> pl.DataFrame:
+    """Set the split column of interactions in inner ids.
+
+    Args:
+        interactions: any row order, unique on (behavior_index, user, item).
+        method: "official", "leave_one_out", "time" or "random".
+        settings: shares and seed.
+
+    Returns:
+        the same interactions, sorted by (behavior_index, user, item).
+    """
+    frame = interactions.sort(BEHAVIOR_INDEX, USER, ITEM)
+    draws = np.random.default_rng(settings.seed).random(len(frame))
+    frame = frame.with_columns(pl.Series(DRAW, draws))
+    if method == "official":
+        frame = _hold_out_missing_valid(frame, settings.valid_share)
+    elif method == "leave_one_out":
+        frame = _leave_one_out(frame)
+    elif method == "time":
+        frame = _cut_by_time(frame, settings.valid_share, settings.test_share)
+    else:
+        frame = _draw_shares(frame, settings.valid_share, settings.test_share)
+    return frame.drop(DRAW)
+
+
+def _hold_out_missing_valid(frame: pl.DataFrame, valid_share: float) -> pl.DataFrame:
+    """Move a share of a behavior's train to valid where that behavior came without valid."""
+    has_valid = (pl.col(SPLIT) == VALID).any().over(BEHAVIOR_INDEX)
+    in_train = pl.col(SPLIT) == TRAIN
+    chosen = _is_among_first(pl.col(DRAW), valid_share, [BEHAVIOR_INDEX, SPLIT])
+    return frame.with_columns(
+        pl.when(in_train & ~has_valid & chosen)
+        .then(pl.lit(VALID))
+        .otherwise(pl.col(SPLIT))
+        .alias(SPLIT)
+    )
+
+
+def _is_among_first(order: pl.Expr, share: float, within: list[str]) -> pl.Expr:
+    size = (pl.len().over(within) * share).round()
+    return order.rank("ordinal").over(within) <= size
+
+
+def _leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
+    """Per user and behavior: the last is test, the one before valid; by time, else drawn.
+
+    Equal times are ordered by the draw. Fewer than three interactions all stay in train. Times
+    of different users are not compared, so train may hold events later than another's test.
+    """
+    order = [column for column in (TIMESTAMP, DRAW) if column in frame.columns]
+    ordered = frame.sort(BEHAVIOR_INDEX, USER, *order)
+    from_last = (pl.len() - pl.int_range(pl.len())).over(USER, BEHAVIOR_INDEX)
+    enough = pl.len().over(USER, BEHAVIOR_INDEX) >= LEAVE_ONE_OUT_MINIMUM
+    marked = ordered.with_columns(
+        pl.when(enough & (from_last == 1))
+        .then(pl.lit(TEST))
+        .when(enough & (from_last == 2))
+        .then(pl.lit(VALID))
+        .otherwise(pl.lit(TRAIN))
+        .alias(SPLIT)
+    )
+    return marked.sort(BEHAVIOR_INDEX, USER, ITEM)
+
+
+def _cut_by_time(frame: pl.DataFrame, valid_share: float, test_share: float) -> pl.DataFrame:
+    """Cut all events at two times: train < first cut <= valid < second cut <= test.
+
+    Equal times stay together, so valid and test can be larger than their shares.
+    """
+    times = frame[TIMESTAMP].sort()
+    if times.null_count():
+        raise DataError(
+            f"{times.null_count()} interactions have no timestamp, so a time cut cannot place "
+            "them; use split.method = 'leave_one_out' or 'random'"
+        )
+    n = len(times)
+    first, second = (
+        times[min(n - 1, round(n * (1 - share)))] if n else 0
+        for share in (valid_share + test_share, test_share)
+    )
+    return frame.with_columns(
+        pl.when(pl.col(TIMESTAMP) < first)
+        .then(pl.lit(TRAIN))
+        .when(pl.col(TIMESTAMP) < second)
+        .then(pl.lit(VALID))
+        .otherwise(pl.lit(TEST))
+        .alias(SPLIT)
+    )
+
+
+def _draw_shares(frame: pl.DataFrame, valid_share: float, test_share: float) -> pl.DataFrame:
+    """Draw valid and test from each behavior at random."""
+    in_test = _is_among_first(pl.col(DRAW), test_share, [BEHAVIOR_INDEX])
+    in_valid = _is_among_first(-pl.col(DRAW), valid_share, [BEHAVIOR_INDEX])
+    return frame.with_columns(
+        pl.when(in_test)
+        .then(pl.lit(TEST))
+        .when(in_valid)
+        .then(pl.lit(VALID))
+        .otherwise(pl.lit(TRAIN))
+        .alias(SPLIT)
+    )
+
+
+def _to_inner_ids(
+    interactions: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
+) -> pl.DataFrame:
+    index = {name: k for k, name in enumerate(behaviors)}
+    frame = interactions.join(users, on=USER_ID).join(items, on=ITEM_ID)
+    columns = [USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP, COUNT, SPLIT]
+    return frame.with_columns(
+        pl.col(BEHAVIOR).replace_strict(index, return_dtype=pl.UInt8).alias(BEHAVIOR_INDEX)
+    ).select([column for column in columns if column in frame.columns or column == BEHAVIOR_INDEX])
+
+
+def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
+    remedy = {
+        "official": "raise split.valid_share, or use split.method = 'random'",
+        "leave_one_out": "it needs three interactions of a user and behavior; use 'random'",
+        "time": "too many events have the same timestamp; use 'leave_one_out' or 'random'",
+        "random": "raise split.valid_share, or give more data",
+    }[method]
+    sizes = {name: frame.filter(pl.col(SPLIT) == name).height for name in SPLITS}
+    for name in (TRAIN, VALID):
+        if sizes[name] == 0:
+            raise DataError(
+                f"split.method = {method!r} leaves {name} empty (train {sizes[TRAIN]}, "
+                f"valid {sizes[VALID]}, test {sizes[TEST]} interactions): {remedy}"
+            )
+
+
+def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:
+    sizes = {
+        (split_name, index): n
+        for split_name, index, n in frame.group_by(SPLIT, BEHAVIOR_INDEX).len().iter_rows()
+    }
+    per_split: dict[str, Any] = {
+        name: {behavior: sizes.get((name, k), 0) for k, behavior in enumerate(behaviors)}
+        for name in SPLITS
+    }
+    trained = frame.filter(pl.col(SPLIT) == TRAIN)[USER].n_unique()
+    return per_split | {"users_without_train": frame[USER].n_unique() - trained}

@@ -1,0 +1,231 @@
+"""The stage store: outputs by fingerprint, written aside, renamed into place, with a manifest.
+
+::
+
+    <root>/artifacts/stages/<stage>/<fingerprint>/   files + manifest.json (checksums, parents)
+    <root>/artifacts/scratch/<fingerprint>/          checkpoints of a stage that is under way
+    <root>/artifacts/latest/                         the last good report and lists
+    <root>/artifacts/data_docs/                      history of the contracts
+    <root>/mlruns/                                   MLflow's home, unless the environment says
+
+A stage whose fingerprint is already stored is reused after its checksums were checked; a
+damaged one is set aside with a message and built again.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bigel import __version__
+from bigel.errors import WorkspaceError
+
+MANIFEST = "manifest.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a stage hands to the next: a place, a fingerprint and a few counts.
+
+    Args:
+        stage: name of the stage.
+        fingerprint: hex digest of inputs, settings and code.
+        path: folder of the finished files.
+        reused: whether the files were there already.
+        seconds: time the stage took in this run.
+        counts: small facts for reports (rows, users, …); JSON values only.
+    """
+
+    stage: str
+    fingerprint: str
+    path: str
+    reused: bool
+    seconds: float
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the stage's files."""
+        return Path(self.path) / name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready values."""
+        return asdict(self)
+
+
+class Workspace:
+    """A folder that holds everything a pipeline wrote."""
+
+    def __init__(self, root: str | Path = ".") -> None:
+        self.root = Path(root).resolve()
+        self.artifacts = self.root / "artifacts"
+        self.latest = self.artifacts / "latest"
+        self.data_docs = self.artifacts / "data_docs"
+        self.mlruns = self.root / "mlruns"
+
+    def run_stage(
+        self,
+        stage: str,
+        *,
+        inputs: Iterable[str],
+        settings: Mapping[str, Any],
+        code: Iterable[str],
+        build: Callable[[Path, Path], dict[str, Any]],
+    ) -> Record:
+        """Return the stored stage, or build it.
+
+        Args:
+            stage: name of the stage.
+            inputs: fingerprints of what it reads.
+            settings: JSON-ready values that change its output.
+            code: files or folders inside the package whose text is part of the fingerprint.
+            build: called with (output folder, scratch folder); writes files into the first,
+                may keep checkpoints in the second across runs, returns the counts.
+
+        Raises:
+            WorkspaceError: if the output cannot be written.
+        """
+        started = time.perf_counter()
+        key = fingerprint(stage, sorted(code), list(inputs), settings, code_digest(code))
+        final = self.artifacts / "stages" / stage / key
+        manifest = self._read_checked(final)
+        if manifest is not None:
+            elapsed = time.perf_counter() - started
+            log.info("%s: reused %s (nothing changed)", stage, key[:8])
+            return Record(stage, key, str(final), True, elapsed, manifest["counts"])
+        log.info("%s: started", stage)
+        scratch = self.artifacts / "scratch" / key
+        aside = final.with_name(f".{key}.{uuid.uuid4().hex[:8]}")
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            aside.mkdir(parents=True)
+            counts = build(aside, scratch)
+            elapsed = time.perf_counter() - started
+            self._write_manifest(aside, stage, key, list(inputs), settings, counts, elapsed)
+            self._publish(aside, final)
+        except OSError as error:
+            raise WorkspaceError(
+                f"stage {stage} cannot write to {self.artifacts}: {error}; free space or fix "
+                "the permissions, then run the same command again"
+            ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        elapsed = time.perf_counter() - started
+        log.info("%s: done in %.1f s", stage, elapsed)
+        return Record(stage, key, str(final), False, elapsed, counts)
+
+    def publish(self, source: Path) -> Path:
+        """Copy a finished file to the folder of the last good outputs, in one rename."""
+        self.latest.mkdir(parents=True, exist_ok=True)
+        place = self.latest / source.name
+        copy_file(source, place)
+        return place
+
+    def _read_checked(self, final: Path) -> dict[str, Any] | None:
+        if not final.exists():
+            return None
+        try:
+            manifest: dict[str, Any] = json.loads((final / MANIFEST).read_text("utf-8"))
+            damaged = [
+                name
+                for name, digest in manifest["files"].items()
+                if file_digest(final / name) != digest
+            ]
+        except (OSError, ValueError, KeyError) as error:
+            manifest, damaged = {}, [f"{MANIFEST} ({error})"]
+        if not damaged:
+            return manifest
+        moved = final.with_name(f".damaged.{final.name}.{uuid.uuid4().hex[:8]}")
+        log.warning("%s is damaged (%s); moved to %s, building it again", final, damaged, moved)
+        with contextlib.suppress(FileNotFoundError):
+            final.rename(moved)
+        return None
+
+    def _write_manifest(
+        self,
+        folder: Path,
+        stage: str,
+        key: str,
+        inputs: list[str],
+        settings: Mapping[str, Any],
+        counts: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        manifest = {
+            "stage": stage,
+            "fingerprint": key,
+            "version": __version__,
+            "inputs": inputs,
+            "settings": dict(settings),
+            "counts": counts,
+            "seconds": round(seconds, 3),
+            "files": {str(p.relative_to(folder)): file_digest(p) for p in files},
+        }
+        write_json(folder / MANIFEST, manifest)
+
+    def _publish(self, aside: Path, final: Path) -> None:
+        try:
+            aside.rename(final)
+        except OSError:
+            if not (final / MANIFEST).exists():
+                raise
+            log.info("%s was finished by another run; its output is used", final)
+
+
+def copy_file(source: Path, place: Path) -> None:
+    """Copy beside the place, then rename, so that no reader sees half a file."""
+    aside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        shutil.copyfile(source, aside)
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside the place, flush it to disk and rename it into place."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with aside.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=2, ensure_ascii=False, default=str)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return the hex digest of JSON-ready values; key order does not matter.
+
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the hex digest of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def code_digest(names: Iterable[str]) -> str:
+    """Return the digest of source files of the package, folders read whole."""
+    package = Path(str(resources.files("bigel")))
+    digest = hashlib.blake2b(digest_size=12)
+    for name in sorted(names):
+        place = package / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,303 @@
+"""The command line: one verb per job. Exit codes: 0 good, 2 usage, 3 data refused, 1 else."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bigel import __version__
+from bigel.config import PRESETS, Config, load_config
+from bigel.errors import BigelError, ConfigError
+from bigel.workspace import Workspace, copy_file, write_json
+from flows import console
+from flows.environment import set_defaults
+
+app = typer.Typer(
+    name="bigel",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Behavior logs in, a top-K list per behavior out.\n\n"
+        "Start with [bold]bigel run demo[/bold]. For your own log write a TOML file with a "
+        "[bold]\\[data][/bold] section and call [bold]bigel run mine.toml[/bold]; "
+        "[bold]bigel config mine.toml[/bold] shows every setting with its meaning.\n\n"
+        "Exit codes: 0 good, 2 usage or configuration, 3 data refused, 1 anything else."
+    ),
+    rich_markup_mode="rich",
+)
+
+Source = Annotated[
+    str, typer.Argument(metavar="PRESET|FILE.toml", help=f"One of {', '.join(PRESETS)}, or a file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable."),
+]
+Place = Annotated[
+    Path, typer.Option("--workspace", help="Folder of all outputs and of mlruns/.", file_okay=False)
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the summary there as JSON.", dir_okay=False)
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bigel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Options of all verbs."""
+
+
+@app.command(rich_help_panel="The main job")
+def run(
+    source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
+) -> None:
+    """Run the whole pipeline as a Prefect flow; finished stages are reused.
+
+    Example: bigel run jd --set model.dim=64 --json summary.json
+    """
+    _run_flow(source, settings, workspace, json, "recommend")
+
+
+def _stage_verb(stage: str, text: str) -> None:
+    def verb(
+        source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
+    ) -> None:
+        _run_stages(source, settings, workspace, json, stage)
+
+    verb.__doc__ = text
+    app.command(name=stage, rich_help_panel="One stage, and what it needs")(verb)
+
+
+@app.command(rich_help_panel="One stage, and what it needs")
+def ingest(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="[PRESET|FILE.toml]", help="Settings to start from; optional."),
+    ] = "",
+    path: Annotated[str | None, typer.Option(help="File, glob or folder of the log.")] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="auto, csv, tsv, parquet, ndjson, pairs or tables."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="user=…,item=…,behavior=…,timestamp=…", help="Names in the log."),
+    ] = None,
+    behaviors: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="The cascade in order, the target last.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Copy the outputs there.", file_okay=False)
+    ] = None,
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Read a log, merge and quarantine rows, check the raw and interactions contracts.
+
+    Example: bigel ingest --path log.csv.gz --columns user=uid,item=sku,behavior=event --out clean
+    """
+    extra = []
+    if path is not None:
+        extra.append(_setting("data.path", path))
+    if file_format is not None:
+        extra.append(_setting("data.format", file_format))
+    if behaviors is not None:
+        names = [name.strip() for name in behaviors.split(",")]
+        extra.append("data.behaviors=[" + ",".join(_quote(name) for name in names) + "]")
+    for part in columns.split(",") if columns else ():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"--columns {part!r}: write user=NAME,item=NAME,behavior=NAME")
+        extra.append(_setting(f"data.columns.{name.strip()}", value.strip()))
+    config = load_config(source, [*extra, *(settings or [])])
+    if not config.data.path and source == "":
+        raise ConfigError("--path is missing: give the file, glob or folder of the log")
+    summary = _run_stages_of(config, workspace, json, "validate")
+    if out is not None:
+        console.print_copied(_copy_ingested(summary, out))
+
+
+_stage_verb("validate", "Ingest, then check the raw-log and interactions contracts.")
+_stage_verb("split", "Split into train, validation and test, and check the split contract.")
+_stage_verb("graph", "Build one graph per behavior and the union graph.")
+_stage_verb("train", "Train BiGEL; a killed training goes on from its last checkpoint.")
+_stage_verb("evaluate", "Rank all items per behavior; write metrics and the HTML report.")
+_stage_verb("register", "Log to MLflow, register the model, let the gate set its alias.")
+
+
+@app.command(rich_help_panel="From a registered model")
+def recommend(
+    model: Annotated[
+        str, typer.Option(help="Alias (champion, challenger) or URI (models:/bigel/3).")
+    ] = "champion",
+    everyone: Annotated[bool, typer.Option("--all", help="Lists for every known user.")] = False,
+    users: Annotated[
+        Path | None, typer.Option(help="File of user ids: Parquet, CSV, or one id per line.")
+    ] = None,
+    user: Annotated[list[str] | None, typer.Option(help="One user id; repeatable.")] = None,
+    behavior: Annotated[str, typer.Option(help="A behavior of the model, or all.")] = "all",
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Length of each list.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Leave out items seen under: same, any or none.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet file; without it, JSON on the terminal.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
+    ] = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+) -> None:
+    """Write top-K lists from the registry: user_id, behavior, rank, item_id, score, source.
+
+    Unknown users get the behavior's popular items, marked source = popular.
+
+    Example: bigel recommend --user 42 --behavior purchase -k 10
+    """
+    if sum((everyone, users is not None, bool(user))) != 1:
+        raise ConfigError("say for whom: exactly one of --all, --users FILE, --user ID")
+    overrides = list(settings or [])
+    if k is not None:
+        overrides.append(f"recommend.k={k}")
+    if exclude is not None:
+        overrides.append(_setting("recommend.exclude", exclude))
+    config = load_config(source, overrides)
+    from flows.lists import write_lists
+
+    behaviors = None if behavior == "all" else [behavior]
+    wanted = users if users is not None else user
+    write_lists(config, Workspace(workspace), model, wanted, behaviors, out)
+
+
+@app.command(rich_help_panel="Settings and data")
+def config(
+    source: Annotated[
+        str, typer.Argument(metavar="[PRESET|FILE.toml]", help="Empty: the defaults.")
+    ] = "",
+    settings: Settings = None,
+) -> None:
+    """Print the resolved configuration as TOML, every field with its meaning."""
+    typer.echo(console.documented_toml(load_config(source, settings or [])))
+
+
+@app.command(rich_help_panel="Settings and data")
+def synth(
+    out: Annotated[Path, typer.Argument(help="File to write: .csv, .csv.gz or .parquet.")],
+    source: Annotated[
+        str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
+    ] = "demo",
+    settings: Settings = None,
+) -> None:
+    """Write a synthetic behavior log: taste, long tails, a funnel, sessions, some dirt.
+
+    Example: bigel synth log.csv --set synth.users=10000 --set synth.events=1000000
+    """
+    resolved = load_config(source, settings or [])
+    from bigel.ingest import write_log
+
+    write_log(out, resolved.synth, resolved.data.behaviors)
+    typer.echo(f"wrote {out}")
+
+
+def main() -> None:
+    """Run the command line; errors of ours end with one line and their exit code."""
+    set_defaults()
+    console.set_up_logging()
+    logging.captureWarnings(True)
+    try:
+        app()
+    except BigelError as error:
+        console.print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.print_error("interrupted; run the same command again to go on from here")
+        sys.exit(130)
+
+
+def _run_flow(
+    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
+) -> None:
+    load_config(source, settings or [])
+    place = Workspace(workspace)
+    from flows.server import prefect_api, wait_until_recorded
+
+    def work() -> dict[str, Any]:
+        with prefect_api(place.artifacts / "prefect"):
+            from flows.train import train_flow
+
+            summary = train_flow(source, list(settings or []), str(place.root), until)
+            tasks = len(summary["stages"]) + len(summary["contracts"])
+            wait_until_recorded(summary["flow_run_id"], tasks)
+            return summary
+
+    summary = _with_json(work, json)
+    console.print_summary(summary, place)
+
+
+def _run_stages(
+    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
+) -> None:
+    _run_stages_of(load_config(source, settings or []), workspace, json, until)
+
+
+def _run_stages_of(
+    config: Config, workspace: Path, json: Path | None, until: str
+) -> dict[str, Any]:
+    place = Workspace(workspace)
+    from bigel.pipeline import run_and_summarize
+
+    summary = _with_json(lambda: run_and_summarize(config, place, until), json)
+    console.print_summary(summary, place)
+    return summary
+
+
+def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[str, Any]:
+    """Run, and write the summary, or the error, as JSON where it was asked for."""
+    try:
+        summary = work()
+    except BigelError as error:
+        if json is not None:
+            failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
+            write_json(json, (error.summary or {}) | failure)
+        raise
+    if json is not None:
+        write_json(json, summary)
+    return summary
+
+
+def _copy_ingested(summary: dict[str, Any], out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for name in ("interactions", "quarantine"):
+        source = Path(summary["paths"][name])
+        copy_file(source, out / source.name)
+        copied.append(out / source.name)
+    write_json(out / "ingest.json", {"rows": summary["rows"], "contracts": summary["contracts"]})
+    return [*copied, out / "ingest.json"]
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _setting(key: str, value: str) -> str:
+    return f"{key}={_quote(value)}"
+
+
+if __name__ == "__main__":
+    main()

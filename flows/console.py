@@ -1,0 +1,164 @@
+"""What people see on the terminal: stage lines, the final page, errors."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bigel import schema
+from bigel.config import Config
+from bigel.summary import metric_rows
+from bigel.workspace import Workspace
+
+LINE = "%(asctime)s  %(message)s"
+ITEMS_SHOWN = 5
+
+
+def set_up_logging() -> None:
+    """Show our own log lines on standard error; leave Prefect's console to critical ones."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
+    ours = logging.getLogger("bigel")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+
+
+def print_error(error: object) -> None:
+    """Print what went wrong on standard error."""
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+
+
+def print_copied(paths: list[Path]) -> None:
+    """Print which files were written."""
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
+    """Print stages, rows, metrics beside popularity, one user's lists and where to look."""
+    console = Console(highlight=False)
+    console.print()
+    console.print(_stage_line(summary))
+    if "rows" in summary:
+        rows = summary["rows"]
+        console.print(
+            f"rows      {rows['in']:,} in = {rows['kept']:,} kept + {rows['merged']:,} merged "
+            f"+ {rows['quarantined']:,} quarantined"
+        )
+    for contract in summary["contracts"]:
+        for failed in contract["failed"]:
+            console.print(f"[yellow]warning[/]   {escape(_failed_line(contract, failed))}")
+    if "metrics" in summary:
+        console.print()
+        console.print(_metrics_table(summary))
+    if "recommendations" in summary["paths"]:
+        _print_one_user(console, Path(summary["paths"]["recommendations"]))
+    if "model" in summary:
+        model = summary["model"]
+        console.print(
+            f"model     {model['name']} version {model['version']} is "
+            f"[bold]{model['alias']}[/]: {escape(model['why'])}"
+        )
+    for name in ("report", "data_docs", "recommendations", "quarantine", "latest"):
+        if name in summary["paths"]:
+            console.print(f"{name:<15} {summary['paths'][name]}", soft_wrap=True)
+    if "model" in summary and "MLFLOW_TRACKING_URI" not in os.environ:
+        uri = f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+        console.print(f"MLflow UI       mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+    if "flow_run_id" in summary and "PREFECT_API_URL" not in os.environ:
+        home = workspace.artifacts / "prefect"
+        console.print(f"Prefect UI      PREFECT_HOME={home} prefect server start", soft_wrap=True)
+
+
+def documented_toml(config: Config) -> str:
+    """Return the configuration as TOML with each field's meaning above it.
+
+    >>> "# Embedding size D." in documented_toml(Config())
+    True
+    """
+    lines: list[str] = []
+    for name, field in type(config).model_fields.items():
+        section = getattr(config, name)
+        lines += _section_lines(name, section)
+        assert field.annotation is not None
+    return "\n".join(lines)
+
+
+def _section_lines(path: str, section: BaseModel) -> list[str]:
+    lines = [f"[{path}]"]
+    nested: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            nested += _section_lines(f"{path}.{name}", value)
+            continue
+        lines.append(f"# {field.description}")
+        text = _toml(value)
+        lines.append(f"{name} = {text}" if text is not None else f"# {name} is unset")
+    return [*lines, "", *nested]
+
+
+def _toml(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(str(_toml(part)) for part in value) + "]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_toml(key)} = {_toml(part)}" for key, part in value.items())
+        return "{ " + inner + " }" if inner else "{}"
+    return str(value)
+
+
+def _stage_line(summary: dict[str, Any]) -> str:
+    ran = [name for name, stage in summary["stages"].items() if stage["status"] == "ran"]
+    reused = [name for name, stage in summary["stages"].items() if stage["status"] == "reused"]
+    parts = [f"ran {', '.join(ran)}"] if ran else []
+    parts += [f"reused {', '.join(reused)} (inputs unchanged)"] if reused else []
+    return f"stages    {'; '.join(parts)}; {summary['seconds']:.1f} s"
+
+
+def _failed_line(contract: dict[str, Any], failed: dict[str, Any]) -> str:
+    column = f" on {failed['column']}" if failed.get("column") else ""
+    return f"{contract['handover']}: {failed['expectation']}{column}, {failed['count']} rows"
+
+
+def _metrics_table(summary: dict[str, Any]) -> Table:
+    rows = metric_rows(summary)
+    table = Table(title="Test, all items ranked, same-behavior train items masked")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "behavior" else "right")
+    for row in rows:
+        table.add_row(*("–" if value is None else str(value) for value in row.values()))
+    return table
+
+
+def _print_one_user(console: Console, path: Path) -> None:
+    lists = pl.scan_parquet(path)
+    known = lists.filter(pl.col(schema.SOURCE) == "model").select(schema.USER_ID)
+    first = known.head(1).collect()
+    if first.is_empty():
+        return
+    user = first.item()
+    mine = (
+        lists.filter((pl.col(schema.USER_ID) == user) & (pl.col(schema.RANK) <= ITEMS_SHOWN))
+        .sort(schema.RANK)
+        .group_by(schema.BEHAVIOR, maintain_order=True)
+        .agg(pl.col(schema.ITEM_ID))
+        .collect()
+    )
+    for behavior, items in mine.iter_rows():
+        text = ", ".join(str(item) for item in items)
+        console.print(escape(f"user {user}, top {len(items)} to {behavior}: {text}"))
+    console.print()

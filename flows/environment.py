@@ -1,0 +1,23 @@
+"""What must stand in the environment before Prefect, MLflow and Great Expectations are imported.
+
+Prefect reads ``prefect.toml`` from the exact working directory only, so nothing we rely on is
+left to a file. A value that the user set wins.
+"""
+
+import os
+
+DEFAULTS = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "bigel",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_CLI_PROMPT": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+def set_defaults() -> None:
+    """Set each default that the environment does not have yet."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,38 @@
+"""The recommendation flow: fresh lists from the registered model, without training."""
+
+from typing import Any
+
+from prefect import flow
+
+from bigel import schema
+from bigel.config import load_config
+from bigel.contracts import validate
+from bigel.recommend import recommend
+from bigel.workspace import Workspace
+from flows.tasks import TASKS
+
+
+@flow(name="bigel-recommend", flow_run_name="recommend {model}", persist_result=False)
+def recommend_flow(
+    source: str = "demo",
+    overrides: list[str] | None = None,
+    workspace: str = ".",
+    model: str = "champion",
+) -> dict[str, Any]:
+    """Write every user's lists from a model alias, check their contract, publish them.
+
+    Args:
+        source: a preset or the path of a TOML file; its ``recommend`` section sets k and exclusion.
+        overrides: ``section.key=value`` settings on top.
+        workspace: folder of all outputs.
+        model: alias or URI of the registered model.
+
+    Returns:
+        The record of the lists and the contract's result, JSON values only.
+    """
+    config = load_config(source, overrides or [])
+    place = Workspace(workspace)
+    lists = TASKS[recommend](config, place, model=model)
+    contract = TASKS[validate]("recommendations", lists, config, place)
+    published = place.publish(lists.file(schema.RECOMMENDATIONS_FILE))
+    return {"lists": lists.to_dict(), "contract": contract, "published": str(published)}

@@ -1,0 +1,154 @@
+"""A Prefect API for the length of a run, where none is configured.
+
+Prefect's in-process server loses task-run records when the process ends. So, unless the
+environment or the active profile names an API, a server of our own is started on a free port
+of localhost, with its database in the workspace; it is stopped when the run is over and every
+task run has been recorded.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+from bigel.errors import BigelError
+
+START_SECONDS = 120
+SETTLE_SECONDS = 20
+log = logging.getLogger(__name__)
+
+
+class LocalServer:
+    """A Prefect server process of this run alone."""
+
+    def __init__(self, home: Path) -> None:
+        """Start the process and return at once; :meth:`wait` blocks until it answers.
+
+        Args:
+            home: Prefect's home; its database keeps the history across runs.
+        """
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self._lock = (home / "start.lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}/api"
+        self._log_path = home / "server.log"
+        environment = os.environ | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        with self._log_path.open("w") as stream:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(port)],
+                env=environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self) -> str:
+        """Block until the server answers; return the address of its API.
+
+        Raises:
+            BigelError: if it ends early or does not answer in time.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+                self._lock.close()
+                return self.url
+            time.sleep(0.1)
+        self.stop()
+        raise BigelError(
+            f"the local Prefect server did not start; its log is {self._log_path}. "
+            "Set PREFECT_API_URL to use a server of your own"
+        )
+
+    def stop(self) -> None:
+        """End the process; kill it if it does not end within ten seconds."""
+        self._lock.close()
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def prefect_api(home: Path) -> Iterator[str]:
+    """Yield the address of the configured API, or that of a local server for this block."""
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    configured = get_current_settings().api.url
+    if configured:
+        yield str(configured)
+        return
+    server = LocalServer(home)
+    try:
+        _import_what_a_run_needs()
+        url = server.wait()
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+            _flush()
+    finally:
+        server.stop()
+
+
+def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> int:
+    """Block until the API knows that many final task runs of a flow run; return how many.
+
+    Task runs reach the server as events, some of them after the flow has returned.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    _flush()
+    deadline = time.monotonic() + SETTLE_SECONDS
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    recorded = 0
+    with get_client(sync_client=True) as client:
+        while recorded < task_runs and time.monotonic() < deadline:
+            runs = client.read_task_runs(flow_run_filter=chosen, limit=200)
+            recorded = sum(run.state is not None and run.state.is_final() for run in runs)
+            if recorded < task_runs:
+                time.sleep(0.2)
+    if recorded < task_runs:
+        log.warning("only %d of %d task runs were recorded by Prefect", recorded, task_runs)
+    return recorded
+
+
+def _flush() -> None:
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+
+
+def _import_what_a_run_needs() -> None:
+    """Use the seconds of the server's start for the slow imports of the stages."""
+    import bigel.contracts
+    import bigel.tracking
+    import bigel.train  # noqa: F401
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

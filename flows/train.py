@@ -1,0 +1,60 @@
+"""The training flow: from the log to a registered model and tonight's lists."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from bigel.config import load_config
+from bigel.errors import BigelError
+from bigel.pipeline import STAGES, run_and_summarize
+from bigel.summary import metric_rows
+from bigel.workspace import Workspace
+from flows.tasks import TASKS
+
+
+@flow(name="bigel-train", flow_run_name="train {source}", persist_result=False)
+def train_flow(
+    source: str = "demo",
+    overrides: list[str] | None = None,
+    workspace: str = ".",
+    until: str = STAGES[-1],
+) -> dict[str, Any]:
+    """Ingest, validate, split, build graphs, train, evaluate, register, recommend.
+
+    Args:
+        source: a preset (demo, jd, taobao) or the path of a TOML file.
+        overrides: ``section.key=value`` settings on top.
+        workspace: folder of all outputs.
+        until: last stage to run.
+
+    Returns:
+        The summary of the run (see ``bigel.summary``), JSON values only.
+    """
+    config = load_config(source, overrides or [])
+    try:
+        summary = run_and_summarize(config, Workspace(workspace), until, TASKS.__getitem__)
+    except BigelError as error:
+        _create_artifacts(error.summary or {})
+        raise
+    _create_artifacts(summary)
+    return summary | {"flow_run_id": str(flow_run.id)}
+
+
+def _create_artifacts(summary: dict[str, Any]) -> None:
+    rows = metric_rows(summary)
+    if rows:
+        create_table_artifact(table=rows, key="bigel-metrics", description="Test, published view")
+    links = "\n".join(
+        f"- {name}: [{path}](file://{path})" for name, path in summary.get("paths", {}).items()
+    )
+    stages = "\n".join(
+        f"| {name} | {stage['status']} | {stage['seconds']:.1f} |"
+        for name, stage in summary.get("stages", {}).items()
+    )
+    create_markdown_artifact(
+        key="bigel-run",
+        markdown=f"{links}\n\n| stage | status | seconds |\n|---|---|---:|\n{stages}\n",
+        description="Where the outputs of this run are",
+    )

@@ -1,0 +1,57 @@
+"""Imports point one way, and each framework is imported in one place only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = sorted((ROOT / "bigel").rglob("*.py"))
+FLOWS = sorted((ROOT / "flows").rglob("*.py"))
+
+ONLY = {
+    "great_expectations": ("bigel/contracts",),
+    "torch_scatter": ("bigel/graph/propagate", "bigel/graph/build"),
+    "mlflow": ("bigel/tracking", "bigel/serving"),
+    "prefect": ("flows/",),
+}
+CORE = ("bigel/schema.py", "bigel/errors.py")
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_package_never_imports_flows(path: Path) -> None:
+    assert "flows" not in roots(path)
+
+
+@pytest.mark.parametrize("framework", ONLY)
+def test_framework_is_imported_in_its_place_only(framework: str) -> None:
+    users = [p.relative_to(ROOT).as_posix() for p in PACKAGE + FLOWS if framework in roots(p)]
+    assert users, f"nothing imports {framework}: is it still needed?"
+    assert [u for u in users if not u.startswith(ONLY[framework])] == []
+
+
+@pytest.mark.parametrize("place", CORE)
+def test_core_imports_the_standard_library_only(place: str) -> None:
+    assert roots(ROOT / place) <= {"typing", "collections", "enum", "dataclasses"}
+
+
+@pytest.mark.parametrize("path", PACKAGE + FLOWS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_nothing_is_unpickled(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert not roots(path) & {"pickle", "cloudpickle", "dill", "joblib"}
+    assert "torch.load(" not in text
+    assert "allow_pickle=True" not in text

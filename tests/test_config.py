@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+
+from bigel.config import PRESETS, Config, load_config
+from bigel.errors import ConfigError
+from flows.console import documented_toml
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_resolve(preset: str) -> None:
+    config = load_config(preset)
+    assert config.data.target == config.data.behaviors[-1]
+    assert len(config.model.layers_of(len(config.data.behaviors))) == len(config.data.behaviors)
+
+
+def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\ndim = 16\ntemperature = 0.3\n[data]\npath = "a.csv"\n')
+    config = load_config(str(file), ["model.dim=32", "data.rename.pv=click"])
+    assert (config.model.dim, config.model.temperature) == (32, 0.3)
+    assert config.data.rename == {"pv": "click"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.dims=3", "did you mean 'dim'"),
+        ("modle.dim=3", "did you mean 'model'"),
+        ("model.dim=0", "greater than or equal to 1"),
+        ("model.dim=many", "valid integer"),
+        ("split.method=tme", "did you mean 'time'"),
+        ("model.layers=[1,2]", "one for each behavior"),
+        ("train.behavior_weights=[1,2]", "one for each"),
+        ('data.behaviors=["a","a"]', "names one twice"),
+        ("data.columns.usr=x", "did you mean 'user'"),
+        ("data.rename.pv=clik", "is not in behaviors"),
+        ('contracts.funnel=[["clik","purchase"]]', "did you mean 'click'"),
+        ("evaluate.select_cutoff=7", "is not in evaluate.cutoffs"),
+        ("train.learning_rate=nan", "greater than 0"),
+        ("model", "write section.key=value"),
+        ("dim=3", "write section.key=value"),
+        ("model.dim.x=3", "model.dim"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_nearest_name(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("", [override])
+    assert expected in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("dmeo", None, "did you mean 'demo'"),
+        ("absent.toml", None, "no such file"),
+        ("broken.toml", "[data\n", "cannot be read as TOML"),
+        ("odd.toml", "[data]\npath = 3\n", "data.path"),
+    ],
+)
+def test_unreadable_sources_are_refused(
+    tmp_path: Path, name: str, text: str | None, expected: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    source = str(tmp_path / name) if name.endswith(".toml") else name
+    with pytest.raises(ConfigError, match=expected):
+        load_config(source)
+
+
+@pytest.mark.parametrize("preset", ["", *PRESETS])
+def test_printed_configuration_reads_back_equal(tmp_path: Path, preset: str) -> None:
+    config = load_config(preset, ['data.rename.p"v="click"'] if preset == "" else [])
+    file = tmp_path / "printed.toml"
+    file.write_text(documented_toml(config), "utf-8")
+    assert load_config(str(file)) == config
+
+
+def test_every_field_is_documented() -> None:
+    for name, section in Config.model_fields.items():
+        assert section.annotation is not None
+        for key, field in section.annotation.model_fields.items():
+            assert field.description, f"{name}.{key} has no description"
