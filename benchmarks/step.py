@@ -1,0 +1,163 @@
+"""Where the time of a training step goes, and how close propagation comes to the memory's speed.
+
+python benchmarks/step.py [--data FOLDER] [--set section.key=value]… [--repeat N]
+
+FOLDER holds the JD pair files; without it a random log of the same size is used.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bigel.config import Config, load_config
+from bigel.graph import Graph, Graphs, build_all, propagate
+from bigel.interactions import Interactions
+from bigel.train.loop import Trainer, choose_device, use_threads
+from bigel.train.objective import step_loss
+
+USERS, ITEMS = 10_690, 13_465
+FILES = {"click": 217_977, "favourite": 7_380, "target": 60_967}
+
+
+def read_log(folder: Path | None) -> pl.DataFrame:
+    """Return the training pairs: user, item, behavior_index."""
+    frames = []
+    rng = np.random.default_rng(0)
+    for k, (name, size) in enumerate(FILES.items()):
+        if folder is None:
+            popular = (rng.pareto(1.0, 2 * size) * 20).astype(np.int64) % ITEMS
+            pairs = pl.DataFrame({"user": rng.integers(0, USERS, 2 * size), "item": popular})
+            pairs = pairs.unique(maintain_order=True).head(size)
+        else:
+            path = folder / f"{name}_train"
+            pairs = pl.read_csv(path, separator=" ", has_header=False, new_columns=["user", "item"])
+            pairs = pairs.select(pl.col("user") - 1, pl.col("item") - 1).unique(maintain_order=True)
+        frames.append(pairs.with_columns(behavior_index=pl.lit(k, pl.Int64)))
+    return pl.concat(frames)
+
+
+def milliseconds(call: Callable[[], object], repeat: int) -> float:
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def bandwidth(device: torch.device) -> float:
+    """Return GB/s of a streaming copy, bytes read and written counted."""
+    source = torch.ones(64 * 2**20, device=device)
+    target = torch.empty_like(source)
+    took = milliseconds(lambda: target.copy_(source), 7)
+    return 2 * source.numel() * 4 / took / 1e6
+
+
+def half_bytes(graph: Graph, dim: int) -> float:
+    """Return the mean bytes of a half product: neighbours' rows, indices, weights, result."""
+    rows = (graph.n_users + graph.n_items) / 2
+    return graph.n_edges * (4 * dim + 8) + rows * 4 * dim
+
+
+def propagation_bytes(graphs: Graphs, config: Config) -> float:
+    """Return the bytes of a step's half products, forward and backward."""
+    layers = config.model.layers_of(len(graphs.cascade))
+    total = 2 * config.model.global_layers * half_bytes(graphs.union, config.model.dim)
+    for k, (graph, count) in enumerate(zip(graphs.cascade, layers, strict=True)):
+        halves = 1 if k == 0 and not config.model.user_vectors else 2
+        total += 2 * halves * count * half_bytes(graph, config.model.dim)
+    return total
+
+
+def time_propagation(trainer: Trainer, backend: str, repeat: int) -> float:
+    """Return the ms of one step's propagation alone, forward and backward."""
+    config, graphs = trainer.config.model, trainer.graphs
+    layers = config.layers_of(len(graphs.cascade))
+    items = trainer.model.items
+
+    def once() -> None:
+        nodes = propagate(graphs.cascade[0], layers[0], items, None, backend)
+        for graph, count in zip(graphs.cascade[1:], layers[1:], strict=True):
+            nodes = propagate(graph, count, nodes.items, nodes.users, backend)
+        union = propagate(graphs.union, config.global_layers, items, None, backend)
+        grads = [torch.ones_like(x) for x in (*nodes, *union)]
+        torch.autograd.backward([*nodes, *union], grads)
+
+    return milliseconds(once, repeat)
+
+
+def time_parts(trainer: Trainer, repeat: int) -> dict[str, float]:
+    """Return the median ms of a step's parts."""
+    config = trainer.config.train
+    batch = trainer.sampler.draw().to(trainer.device)
+
+    def loss() -> Tensor:
+        return step_loss(trainer.model, trainer.graphs, batch, config).total
+
+    def forward_backward() -> None:
+        trainer.optimizer.zero_grad()
+        loss().backward()
+
+    messages = milliseconds(lambda: trainer.model(trainer.graphs), repeat)
+    forward = milliseconds(loss, repeat)
+    both = milliseconds(forward_backward, repeat)
+    return {
+        "sample a batch": milliseconds(trainer.sampler.draw, repeat),
+        "forward: messages": messages,
+        "forward: rows and loss": forward - messages,
+        "backward": both - forward,
+        "optimizer": milliseconds(trainer.optimizer.step, repeat),
+        "average": milliseconds(trainer._update_average, repeat),
+        "whole step": milliseconds(trainer._take_step, repeat),
+        "final embeddings": milliseconds(
+            lambda: trainer.average.final_embeddings(trainer.graphs), max(repeat // 4, 1)
+        ),
+        "validation": milliseconds(trainer._validate, max(repeat // 4, 1)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--repeat", type=int, default=15)
+    args = parser.parse_args()
+    config = load_config("jd", args.overrides)
+    device = choose_device(config.run.device)
+    frame = read_log(args.data)
+    columns = (frame[name].to_numpy() for name in ("user", "item", "behavior_index"))
+    log = Interactions(*columns, USERS, ITEMS, config.data.behaviors)
+    held_out = Interactions(*(a[::13] for a in (log.users, log.items, log.behavior_index)),
+                            USERS, ITEMS, config.data.behaviors)  # fmt: skip
+    graphs = build_all(frame, config.data.behaviors, USERS, ITEMS)
+    with use_threads(config.run.threads):
+        trainer = Trainer(log, held_out, graphs, config, device)
+        print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
+        print(f"dim {config.model.dim}, layers {config.model.layers}, "
+              f"union {config.model.global_layers}, batch {config.train.batch_size}, "
+              f"negatives {config.train.negatives}")  # fmt: skip
+        for name, took in time_parts(trainer, args.repeat).items():
+            print(f"  {name:24s}{took:9.1f} ms")
+        moved, speed = propagation_bytes(graphs, config), bandwidth(device)
+        print(f"propagation moves {moved / 1e6:.0f} MB per step; "
+              f"a streaming copy reaches {speed:.1f} GB/s")  # fmt: skip
+        for backend in ("sparse", "scatter"):
+            took = time_propagation(trainer, backend, args.repeat if backend == "sparse" else 2)
+            print(f"  {backend:10s}{took:9.1f} ms {moved / took / 1e6:7.1f} GB/s "
+                  f"{moved / took / 1e6 / speed:6.0%} of streaming")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

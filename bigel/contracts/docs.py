@@ -1,0 +1,146 @@
+"""Data Docs: a page per validation and an index of the last ones, plain files without a server.
+
+::
+
+    data_docs/index.html               the last validations of every hand-over
+    data_docs/runs/<time>.<hand-over>.<id>/index.html       what was checked and found
+                                           result.json      the same for programs
+                                           TABLE.json       the framework's own result
+
+Pages load nothing from anywhere: no script, one inlined style sheet. A run is written aside and
+renamed into place; the index and the removal of old runs go under a lock, so that several runs
+can validate in one workspace at once.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import logging
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bigel.contracts.engine import Judgement
+from bigel.contracts.rendering import render_sections
+from bigel.errors import WorkspaceError
+from bigel.workspace import write_json
+
+RUNS = "runs"
+INDEX = "index.html"
+RESULT = "result.json"
+FORMAT = 1  # of result.json
+NAMES = "*Z.*.*"  # of finished runs
+ASIDE = ".aside-"
+STALE = 86_400  # seconds after which a folder aside is left from a run that was killed
+
+log = logging.getLogger(__name__)
+
+
+def publish_run(
+    folder: Path, report: dict[str, Any], judgements: list[Judgement], keep: int
+) -> Path:
+    """Add one validation to the Data Docs and renew the index.
+
+    Args:
+        folder: the Data Docs; made if it is not there.
+        report: JSON-ready facts of the validation; ``handover`` and ``checks`` at least.
+        judgements: what the framework found, suite by suite.
+        keep: validations of each hand-over that stay; older ones are removed.
+
+    Returns:
+        the page of the validation.
+
+    Raises:
+        WorkspaceError: if the pages cannot be written.
+    """
+    now = datetime.now(UTC)
+    name = f"{now:%Y-%m-%dT%H-%M-%S.%fZ}.{report['handover']}.{uuid.uuid4().hex[:6]}"
+    aside = folder / RUNS / f"{ASIDE}{name}"
+    report = {"format": FORMAT, "run": name, "time": now.isoformat(timespec="seconds"), **report}
+    try:
+        aside.mkdir(parents=True)
+        for judgement in judgements:
+            write_json(aside / f"{judgement.suite.table}.json", judgement.result.to_json_dict())
+        write_json(aside / RESULT, report)
+        page = _template("page.html.j2").render(report=report, sections=render_sections(judgements))
+        (aside / INDEX).write_text(page, "utf-8")
+        aside.rename(folder / RUNS / name)
+        with _lock(folder):
+            _write_index(folder, _prune(folder, keep))
+    except OSError as error:
+        raise WorkspaceError(
+            f"the Data Docs cannot be written to {folder}: {error}; free space or fix the "
+            "permissions, then run the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder / RUNS / name / INDEX
+
+
+def _prune(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the last runs of each hand-over; return those that stay, newest first."""
+    for aside in (folder / RUNS).glob(f"{ASIDE}*"):
+        if time.time() - aside.stat().st_mtime > STALE:
+            shutil.rmtree(aside, ignore_errors=True)
+    kept: list[Path] = []
+    count: Counter[str] = Counter()
+    for place in sorted((folder / RUNS).glob(NAMES), reverse=True):
+        handover = place.name.split(".")[-2]
+        count[handover] += 1
+        if count[handover] <= keep:
+            kept.append(place)
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+    return kept
+
+
+def _write_index(folder: Path, runs: list[Path]) -> None:
+    reports = [report for run in runs if (report := _read_report(run))]
+    strips: dict[str, list[dict[str, Any]]] = {}
+    for report in reversed(reports):
+        strips.setdefault(report["handover"], []).append(report)
+    page = _template("index.html.j2").render(reports=reports, strips=strips)
+    aside = folder / f".{INDEX}.{uuid.uuid4().hex[:6]}"
+    aside.write_text(page, "utf-8")
+    aside.replace(folder / INDEX)
+
+
+def _read_report(run: Path) -> dict[str, Any] | None:
+    try:
+        report: dict[str, Any] = json.loads((run / RESULT).read_text("utf-8"))
+    except (OSError, ValueError):
+        report = {}
+    if report.get("format") == FORMAT:
+        return report
+    log.warning("%s is damaged or of another version; the index leaves it out", run)
+    return None
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _template(name: str) -> jinja2.Template:
+    return _environment().get_template(name)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("bigel", "contracts/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,221 @@
+"""One validation: the columns first, then the contents, then the Data Docs, then the verdict."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigel import schema
+from bigel.config import Config
+from bigel.contracts import lists, suites, tables
+from bigel.contracts.suites import CRITICAL, Suite
+from bigel.contracts.tables import Tables
+from bigel.errors import ConfigError, ContractError
+from bigel.workspace import Record, Workspace
+
+if TYPE_CHECKING:
+    from bigel.contracts.engine import Check, Judgement
+
+SCHEMA = "schema"
+FILES = {
+    "raw_log": (schema.RAW_SUMMARY_FILE, schema.QUARANTINE_FILE),
+    "interactions": (schema.INTERACTIONS_FILE,),
+    "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
+    "recommendations": (schema.RECOMMENDATIONS_FILE,),
+}
+HANDOVERS = tuple(FILES)
+MAIN = {"raw_log": ("totals", "rows")}  # table and column that tell the size; else the rows' number
+
+log = logging.getLogger(__name__)
+
+
+def validate(
+    handover: str, record: Record, config: Config, workspace: Workspace, **facts: Any
+) -> dict[str, Any]:
+    """Check a hand-over against its contract and add the result to the Data Docs.
+
+    Args:
+        handover: one of ``HANDOVERS``.
+        record: the stage that made the files: ingest for "raw_log" and "interactions".
+        config: ``contracts`` and ``data`` hold the limits.
+        workspace: where the Data Docs are.
+        facts: for "recommendations" only, what its maker was asked for and knew: any field of
+            ``lists.Facts``.
+
+    Returns:
+        JSON-ready: ``handover``; ``success``; ``evaluated``, the number of expectations;
+        ``failed``, the warnings (table, expectation, column, severity, description, fix,
+        observed, count, samples); ``skipped``, table to reason; ``docs``, the index page;
+        ``page``, the page of this validation.
+
+    Raises:
+        ContractError: on a critical failure, after the Data Docs were written.
+        ConfigError: if a suite, a threshold or the hand-over's name is wrong.
+        DataError: if a file of the hand-over cannot be read.
+        WorkspaceError: if the Data Docs cannot be written.
+    """
+    if handover not in FILES:
+        raise ConfigError(f"{handover!r} is no hand-over; there are {', '.join(HANDOVERS)}")
+    from bigel.contracts.docs import publish_run
+
+    folder = suites.suite_folder(config.contracts.folder)
+    wanted = suites.load_suites(folder, handover)
+    limits = suites.load_thresholds(folder, handover)
+    found, judged = _judge(handover, record, config, wanted, limits, facts)
+    checks = [check for judgement in judged for check in judgement.checks]
+    result = _result(handover, checks, found)
+    page = publish_run(
+        workspace.data_docs,
+        _report(result, record, wanted, found, checks),
+        judged,
+        config.contracts.history,
+    )
+    result |= {"docs": str(workspace.data_docs / "index.html"), "page": str(page)}
+    for warning in result["failed"]:
+        if warning["severity"] != CRITICAL:
+            log.warning("contract %s: %s. %s", handover, _line(warning), warning["fix"])
+    if not result["success"]:
+        raise ContractError(_message(result, folder))
+    return result
+
+
+def _judge(
+    handover: str,
+    record: Record,
+    config: Config,
+    wanted: Mapping[str, Suite],
+    limits: Mapping[str, float],
+    facts: Mapping[str, Any],
+) -> "tuple[Tables, list[Judgement]]":
+    """Judge the columns; if they are right, judge the contents."""
+    from bigel.contracts.engine import Judge
+
+    judge = Judge()
+    columns = tables.schema_table({Path(name).stem: record.file(name) for name in FILES[handover]})
+    parameters = {"configured_fields": _configured_fields(config)}
+    found = Tables({SCHEMA: columns}, parameters)
+    judged = []
+    if SCHEMA in wanted:
+        judged.append(judge.judge(wanted[SCHEMA], columns, parameters))
+        if any(not c.success and c.severity == CRITICAL for c in judged[0].checks):
+            why = "the columns or their types are wrong, see schema"
+            return Tables(found.frames, {}, {t: why for t in wanted if t != SCHEMA}), judged
+    contents = _contents(handover, record, config, limits, facts)
+    _refuse_unknown(wanted, contents)
+    for table, frame in contents.frames.items():
+        if table in wanted:
+            judged.append(judge.judge(wanted[table], frame, contents.parameters))
+    return contents, judged
+
+
+def _configured_fields(config: Config) -> list[str]:
+    """Return the optional columns that the configuration makes required."""
+    timed = config.data.columns.timestamp is not None
+    return [f"interactions.{schema.TIMESTAMP}"] if timed else []
+
+
+def _contents(
+    handover: str,
+    record: Record,
+    config: Config,
+    limits: Mapping[str, float],
+    facts: Mapping[str, Any],
+) -> Tables:
+    if handover == "recommendations":
+        return lists.recommendations_tables(record, lists.facts_of(record, config, **facts), limits)
+    if facts:
+        raise TypeError(f"validate({handover!r}) takes no {', '.join(facts)}")
+    build = {
+        "raw_log": tables.raw_log_tables,
+        "interactions": tables.interactions_tables,
+        "split": tables.split_tables,
+    }[handover]
+    return build(record, config, limits)
+
+
+def _refuse_unknown(wanted: Mapping[str, Suite], contents: Tables) -> None:
+    known = [SCHEMA, *contents.frames, *contents.skipped]
+    for table, suite in wanted.items():
+        if table not in known:
+            raise ConfigError(f"{suite.path}: no table {table!r}; there are {', '.join(known)}")
+        if table == SCHEMA:
+            continue
+        for name in suites.parameters_of(suite.expectations):
+            if name not in contents.parameters:
+                raise ConfigError(
+                    f"{suite.path}: no parameter {name!r}; there are "
+                    f"{', '.join(contents.parameters)}"
+                )
+
+
+def _result(handover: str, checks: "list[Check]", found: Tables) -> dict[str, Any]:
+    hidden = ("rows", "success")
+    failed = [
+        {key: value for key, value in asdict(check).items() if key not in hidden}
+        for check in checks
+        if not check.success
+    ]
+    failed.sort(key=lambda check: check["severity"] != CRITICAL)
+    return {
+        "handover": handover,
+        "success": all(check["severity"] != CRITICAL for check in failed),
+        "evaluated": len(checks),
+        "failed": failed,
+        "skipped": found.skipped,
+    }
+
+
+def _report(
+    result: dict[str, Any],
+    record: Record,
+    wanted: Mapping[str, Suite],
+    found: Tables,
+    checks: "list[Check]",
+) -> dict[str, Any]:
+    """Return what the pages show: the result, each check, and what each suite guards."""
+    sizes = {check.table: check.rows for check in checks}
+    order = [SCHEMA, *found.frames, *found.skipped]
+    table, column = MAIN.get(result["handover"], ("rows", None))
+    main = found.frames.get(table)
+    size = None if main is None else int(main[column].sum()) if column else main.height
+    return result | {
+        "stage": record.stage,
+        "fingerprint": record.fingerprint,
+        "rows": size,
+        "checks": [asdict(check) for check in checks],
+        "suites": [
+            {
+                "table": suite.table,
+                "guards": suite.meta.get("guards", ""),
+                "file": suite.path.name,
+                "rows": sizes.get(suite.table, 0),
+                "skipped": found.skipped.get(suite.table, ""),
+            }
+            for suite in sorted(wanted.values(), key=lambda one: order.index(one.table))
+        ],
+    }
+
+
+def _line(check: dict[str, Any]) -> str:
+    place = ".".join(part for part in (check["table"], check["column"]) if part)
+    what = check["description"] or "it must hold"
+    rows = "row" if check["count"] == 1 else "rows"
+    found = f"{check['count']:,} {rows}" if check["count"] else f"found: {check['observed']}"
+    return f"{place}: {what}: {found} [{check['expectation']}]"
+
+
+def _message(result: dict[str, Any], folder: Path) -> str:
+    critical = [check for check in result["failed"] if check["severity"] == CRITICAL]
+    failures = "failure" if len(critical) == 1 else "failures"
+    lines = [f"contract {result['handover']} is broken, {len(critical)} critical {failures}:"]
+    for check in critical:
+        lines.append(f"- {_line(check)}")
+        lines += [f"    {json.dumps(row, ensure_ascii=False)}" for row in check["samples"]]
+        lines.append(f"    what to do: {check['fix']}")
+    lines.append(
+        "Nothing downstream ran; earlier outputs are as they were. "
+        f"The rules stand in {folder / result['handover']}.*.json, all findings in {result['page']}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""Who is ranked, what is masked and what counts as relevant, for each behavior and view.
+
+* ``published``: mask the user's train items of the **same** behavior; relevant are the held-out
+  items of that behavior. The protocol of the published figures.
+* ``discovery``: mask every item the user has in train under **any** behavior; held-out items
+  that the user has so touched are neither candidates nor relevant.
+
+Only train is masked: ranking test does not mask validation items. Denominator: users with at
+least one relevant item; a behavior without such users has NaN figures and ``users`` 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigel.evaluate.metrics import METRICS, coverage_at
+from bigel.evaluate.ranking import Pairs, rank_users
+from bigel.interactions import Interactions
+from bigel.schema import DISCOVERY, VIEWS
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One behavior to rank: its users, their masked and their relevant items."""
+
+    users: Tensor
+    mask: Pairs
+    relevant: Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Ranked lists of a task.
+
+    Args:
+        users: int64, shape (B,).
+        items: best items first, -1 for padding, int64, shape (B, R).
+        hits: whether each is relevant, bool, shape (B, R).
+        relevant: number of relevant items, int64, shape (B,).
+        n_items: number of items I.
+    """
+
+    users: Tensor
+    items: Tensor
+    hits: Tensor
+    relevant: Tensor
+    n_items: int
+
+    def only(self, chosen_B: Tensor) -> "Ranked":
+        """Return the lists at which the bool tensor of shape (B,) is true."""
+        return Ranked(
+            self.users[chosen_B],
+            self.items[chosen_B],
+            self.hits[chosen_B],
+            self.relevant[chosen_B],
+            self.n_items,
+        )
+
+
+def make_task(train: Interactions, held_out: Interactions, behavior: int, view: str) -> Task:
+    """Return the task of one behavior under a view ("published" or "discovery")."""
+    assert view in VIEWS, view
+    shape = (train.n_users, train.n_items)
+    touched = (train.users, train.items) if view == DISCOVERY else train.of(behavior)
+    mask = Pairs.of(*touched, *shape)
+    asked = Pairs.of(*held_out.of(behavior), *shape)
+    keys = np.setdiff1d(asked.keys(), mask.keys(), assume_unique=True)
+    relevant = Pairs.of(keys // train.n_items, keys % train.n_items, *shape)
+    return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
+
+
+def rank_task(
+    task: Task,
+    user_emb_UD: Tensor,
+    item_emb_ID: Tensor,
+    item_bias_I: Tensor,
+    k: int,
+    batch_users: int,
+) -> Ranked:
+    """Rank the users of a task; shapes as in ``rank_users``."""
+    items_BR = rank_users(
+        user_emb_UD, item_emb_ID, item_bias_I, task.users, task.mask, k, batch_users
+    )
+    return Ranked(
+        task.users,
+        items_BR,
+        task.relevant.hits(task.users, items_BR),
+        task.relevant.counts[task.users],
+        task.relevant.n_items,
+    )
+
+
+def summarize(ranked: Ranked, cutoffs: Sequence[int]) -> Figures:
+    """Return the means over the ranked users, keyed ``"ndcg@5"`` and so on.
+
+    ``ndcg_se@k`` is the standard error of the NDCG's mean, ``coverage@k`` the share of the
+    catalogue that these users are shown, ``users`` the denominator.
+    """
+    figures: Figures = {"users": len(ranked.users)}
+    for k in cutoffs:
+        for name, metric in METRICS.items():
+            figures[f"{name}@{k}"] = metric(ranked.hits, ranked.relevant, k).mean().item()
+        ndcg_B = METRICS["ndcg"](ranked.hits, ranked.relevant, k)
+        figures[f"ndcg_se@{k}"] = _standard_error(ndcg_B)
+        empty = len(ranked.users) == 0
+        coverage = coverage_at(ranked.items, ranked.n_items, k)
+        figures[f"coverage@{k}"] = math.nan if empty else coverage
+    return figures
+
+
+def _standard_error(values: Tensor) -> float:
+    if len(values) < 2:
+        return math.nan
+    return (values.std() / math.sqrt(len(values))).item()
+
+
+def evaluate_split(
+    user_emb_KUD: Tensor,
+    item_emb_KID: Tensor,
+    item_bias_KI: Tensor,
+    train: Interactions,
+    held_out: Interactions,
+    view: str,
+    cutoffs: Sequence[int],
+    batch_users: int = 512,
+) -> dict[int, Figures]:
+    """Rank a held-out split under a view, for every behavior.
+
+    Args:
+        user_emb_KUD: one (U, D) matrix per behavior, on any device.
+        item_emb_KID: one (I, D) matrix per behavior.
+        item_bias_KI: one bias per behavior and item.
+        train: what the user is known to have, hence what is masked.
+        held_out: valid or test.
+        view: "published" or "discovery".
+        cutoffs: list lengths k.
+        batch_users: users scored at a time; changes no figure.
+
+    Returns:
+        figures of ``summarize`` by behavior index.
+
+    Raises:
+        TrainingError: if an embedding is not finite.
+    """
+    return {
+        behavior: summarize(
+            rank_task(
+                make_task(train, held_out, behavior, view),
+                user_emb_KUD[behavior],
+                item_emb_KID[behavior],
+                item_bias_KI[behavior],
+                max(cutoffs),
+                batch_users,
+            ),
+            cutoffs,
+        )
+        for behavior in range(len(train.behaviors))
+    }

@@ -1,0 +1,148 @@
+"""The evaluate stage: metrics of the model and of popularity, and the report."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bigel.config import Config, EvaluateConfig
+from bigel.evaluate.popularity import popular_embeddings
+from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
+from bigel.interactions import IntArray, Interactions
+from bigel.schema import (
+    COUNT,
+    EMBEDDINGS_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    PUBLISHED,
+    TEST,
+    TRAIN,
+    USER,
+    VALID,
+    VIEWS,
+    split_file,
+)
+from bigel.workspace import MANIFEST, Record, Workspace, write_json
+
+Embeddings = tuple[Tensor, Tensor, Tensor]  # users (K, U, D), items (K, I, D), item bias (K, I)
+GROUPS = ("few", "medium", "many")
+
+
+def evaluate(split: Record, trained: Record, config: Config, workspace: Workspace) -> Record:
+    """Rank valid and test for model and popularity; write metrics, plots and report.
+
+    Args:
+        split: record of the split stage.
+        trained: record of the train stage; ``embeddings.safetensors`` and ``history.json``.
+        config: ``evaluate`` changes the output.
+        workspace: where the stage is stored.
+
+    Returns:
+        record with ``metrics.json`` (split → view → behavior → figure; the same under
+        ``popularity``; ``activity`` → "test" → behavior → group), ``report.html``, ``plots/``.
+        A figure without users is null.
+
+    Raises:
+        TrainingError: if an embedding is not finite.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        from bigel.evaluate.report import write_report  # matplotlib takes a second to import
+
+        logs = {name: Interactions.load(split, name) for name in (TRAIN, VALID, TEST)}
+        events_U = _train_events(split, logs[TRAIN].n_users)
+        metrics = measure(_load_embeddings(trained), logs, events_U, config.evaluate)
+        popular = measure(popular_embeddings(logs[TRAIN]), logs, events_U, config.evaluate)
+        metrics = _none_for_nan(metrics | {"popularity": popular})
+        write_json(out / METRICS_FILE, metrics)
+        history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
+        write_report(out, metrics, history, _facts(split, trained), config.evaluate)
+        k = config.evaluate.select_cutoff
+        return {
+            name: {b: figures[f"ndcg@{k}"] for b, figures in metrics[name][PUBLISHED].items()}
+            for name in (VALID, TEST)
+        }
+
+    return workspace.run_stage(
+        "evaluate",
+        inputs=[split.fingerprint, trained.fingerprint],
+        settings=config.evaluate.model_dump(exclude={"batch_users"}),
+        code=["evaluate", "evaluate/report.html.j2", "interactions.py"],
+        build=build,
+    )
+
+
+def measure(
+    embeddings: Embeddings,
+    logs: dict[str, Interactions],
+    events_U: IntArray,
+    settings: EvaluateConfig,
+) -> dict[str, Any]:
+    """Return valid and test figures of both views, and test figures by user activity.
+
+    Args:
+        embeddings: user (K, U, D), item (K, I, D) and item bias (K, I) tensors.
+        logs: the interactions of "train", "valid" and "test".
+        events_U: number of train events of each user over all behaviors.
+        settings: cutoffs, activity bounds and batch size.
+    """
+    tree: dict[str, Any] = {"activity": {TEST: {}}}
+    for name in (VALID, TEST):
+        tree[name] = {view: {} for view in VIEWS}
+        for view in VIEWS:
+            for behavior, title in enumerate(logs[TRAIN].behaviors):
+                task = make_task(logs[TRAIN], logs[name], behavior, view)
+                users_UD, items_ID, bias_I = (tensor[behavior] for tensor in embeddings)
+                width, batch = max(settings.cutoffs), settings.batch_users
+                ranked = rank_task(task, users_UD, items_ID, bias_I, width, batch)
+                tree[name][view][title] = summarize(ranked, settings.cutoffs)
+                if (name, view) == (TEST, PUBLISHED):
+                    tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
+    return tree
+
+
+def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) -> dict[str, Figures]:
+    """Return the figures of users with few, medium and many train events (bounds included)."""
+    group = np.searchsorted(np.array(settings.activity), events_U[ranked.users.numpy()])
+    return {
+        title: summarize(ranked.only(torch.from_numpy(group == at)), settings.cutoffs)
+        for at, title in enumerate(GROUPS)
+    }
+
+
+def _load_embeddings(trained: Record) -> Embeddings:
+    on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
+    tensors = load_file(trained.file(EMBEDDINGS_FILE), device="cuda" if on_gpu else "cpu")
+    return tensors["user_emb"], tensors["item_emb"], tensors["item_bias"]
+
+
+def _train_events(split: Record, n_users: int) -> IntArray:
+    train = pl.read_parquet(split.file(split_file(TRAIN)), columns=[USER, COUNT])
+    events = np.zeros(n_users, dtype=np.int64)
+    np.add.at(events, train[USER].to_numpy(), train[COUNT].to_numpy())
+    return events
+
+
+def _facts(split: Record, trained: Record) -> dict[str, Any]:
+    """Collect what the report tells beside figures; all of it follows from the fingerprints."""
+    manifest = trained.file(MANIFEST)
+    settings = json.loads(manifest.read_text("utf-8"))["settings"] if manifest.exists() else {}
+    return {
+        "data": split.counts,
+        "data_fingerprint": split.fingerprint,
+        "model": trained.counts,
+        "model_fingerprint": trained.fingerprint,
+        "settings": settings,
+    }
+
+
+def _none_for_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _none_for_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

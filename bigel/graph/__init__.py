@@ -1,0 +1,58 @@
+"""From the training pairs to graphs: one per behavior in cascade order, and their union."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel.config import Config
+from bigel.graph.build import Graph, Graphs, build_all, build_graph
+from bigel.graph.propagate import Nodes, propagate
+from bigel.graph.store import load_graphs, save_graphs, save_tensors
+from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER, split_file
+from bigel.workspace import Record, Workspace
+
+__all__ = [
+    "Graph",
+    "Graphs",
+    "Nodes",
+    "build_all",
+    "build_graph",
+    "build_graphs",
+    "load_graphs",
+    "propagate",
+    "save_graphs",
+    "save_tensors",
+]
+
+
+def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
+    """Build and store the graphs of a split's training pairs.
+
+    Args:
+        split: record of the split stage.
+        config: resolved configuration.
+        workspace: where the graphs are stored.
+
+    Raises:
+        DataError: if a graph does not fit 32-bit indices.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        train = pl.read_parquet(split.file(split_file(TRAIN)), columns=[USER, ITEM, BEHAVIOR_INDEX])
+        n_users, n_items = split.counts["users"], split.counts["items"]
+        graphs = build_all(train, config.data.behaviors, n_users, n_items)
+        save_graphs(graphs, out / GRAPHS_FILE)
+        behaviors = zip(graphs.behaviors, graphs.cascade, strict=True)
+        edges = {name: graph.n_edges for name, graph in behaviors}
+        edges["union"] = graphs.union.n_edges
+        isolated = int((graphs.union.degree == 0).sum())
+        return {"users": n_users, "items": n_items, "edges": edges, "isolated_nodes": isolated}
+
+    return workspace.run_stage(
+        "graph",
+        inputs=[split.fingerprint],
+        settings={"behaviors": config.data.behaviors},
+        code=["graph"],
+        build=build,
+    )

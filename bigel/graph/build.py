@@ -1,0 +1,163 @@
+"""Interaction graphs as CSR: one per behavior in cascade order, and one of their union."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import polars as pl
+import torch
+from torch import Tensor
+from torch_scatter import scatter_add
+
+from bigel.errors import DataError
+from bigel.graph.normalize import symmetric_weights
+from bigel.schema import BEHAVIOR_INDEX, ITEM, USER
+
+_LARGEST = torch.iinfo(torch.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A symmetric-normalized bipartite graph; nodes are users 0…U-1, then items U…U+I-1.
+
+    Args:
+        n_users: U.
+        n_items: I.
+        crow: (N+1,) int32 row pointers of Â.
+        col: (2 E,) int32 neighbours, ascending within a row; each pair stands once per direction.
+        value: (2 E,) weights 1 / sqrt(d_user · d_item).
+    """
+
+    n_users: int
+    n_items: int
+    crow: Tensor
+    col: Tensor
+    value: Tensor
+
+    @property
+    def n_edges(self) -> int:
+        """Number of user–item pairs."""
+        return self.col.numel() // 2
+
+    @property
+    def degree(self) -> Tensor:
+        """(N,) number of neighbours of each node."""
+        return self.crow.diff()
+
+    def half(self, to: Literal["users", "items"]) -> Tensor:
+        """Return the block whose product carries messages to that side, as sparse CSR."""
+        return self._users_by_items if to == "users" else self._items_by_users
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Graph":
+        """Return the graph on a device, with weights of a given dtype."""
+        return Graph(
+            self.n_users,
+            self.n_items,
+            self.crow.to(device),
+            self.col.to(device),
+            self.value.to(device, dtype),
+        )
+
+    @cached_property
+    def _users_by_items(self) -> Tensor:
+        crow = self.crow[: self.n_users + 1]
+        col, value = self.col[: self.n_edges], self.value[: self.n_edges]
+        return _sparse(crow, col - self.n_users, value, (self.n_users, self.n_items))
+
+    @cached_property
+    def _items_by_users(self) -> Tensor:
+        crow = self.crow[self.n_users :] - self.n_edges
+        col, value = self.col[self.n_edges :], self.value[self.n_edges :]
+        return _sparse(crow, col, value, (self.n_items, self.n_users))
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """The graphs of one training set.
+
+    Args:
+        behaviors: names in cascade order; the last is the target.
+        cascade: one graph per behavior, in that order.
+        union: the graph of all pairs of any behavior, each pair once.
+    """
+
+    behaviors: tuple[str, ...]
+    cascade: tuple[Graph, ...]
+    union: Graph
+
+    @property
+    def n_users(self) -> int:
+        """U."""
+        return self.union.n_users
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.union.n_items
+
+    def named(self) -> Iterator[tuple[str, Graph]]:
+        """Yield ("0", graph of the first behavior), …, ("union", graph)."""
+        yield from ((str(k), graph) for k, graph in enumerate(self.cascade))
+        yield "union", self.union
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Graphs":
+        """Return all graphs on a device, with weights of a given dtype."""
+        cascade = tuple(graph.to(device, dtype) for graph in self.cascade)
+        return Graphs(self.behaviors, cascade, self.union.to(device, dtype))
+
+
+def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
+    """Build Â from user–item pairs; repeated pairs count once.
+
+    Args:
+        pairs: columns user (0…U-1) and item (0…I-1).
+        n_users: U.
+        n_items: I.
+
+    Raises:
+        DataError: if the edges do not fit 32-bit indices.
+    """
+    n_nodes = n_users + n_items
+    forth = pairs.select(
+        row=pl.col(USER).cast(pl.Int64), col=pl.col(ITEM).cast(pl.Int64) + n_users
+    ).unique()
+    if max(2 * forth.height, n_nodes) > _LARGEST:
+        raise DataError(
+            f"a graph of {forth.height} pairs and {n_nodes} nodes does not fit 32-bit indices; "
+            "drop rare users and items with split.k_core"
+        )
+    back = forth.select(row="col", col="row")
+    edges = pl.concat([forth, back]).sort("row", "col")
+    row = torch.tensor(edges["row"].to_numpy())
+    col = torch.tensor(edges["col"].to_numpy())
+    degree_N = scatter_add(torch.ones_like(row), row, dim_size=n_nodes)
+    crow = torch.zeros(n_nodes + 1, dtype=torch.int32)
+    crow[1:] = degree_N.cumsum(0)
+    value = symmetric_weights(row, col, degree_N.double()).float()
+    return Graph(n_users, n_items, crow, col.int(), value)
+
+
+def build_all(
+    train: pl.DataFrame, behaviors: tuple[str, ...], n_users: int, n_items: int
+) -> Graphs:
+    """Build the graph of each behavior and that of their union.
+
+    Args:
+        train: columns user, item, behavior_index.
+        behaviors: names in cascade order.
+        n_users: U.
+        n_items: I.
+    """
+    cascade = tuple(
+        build_graph(train.filter(pl.col(BEHAVIOR_INDEX) == k), n_users, n_items)
+        for k in range(len(behaviors))
+    )
+    return Graphs(behaviors, cascade, build_graph(train, n_users, n_items))
+
+
+def _sparse(crow: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(crow, col, value, shape, check_invariants=False)

@@ -1,0 +1,236 @@
+"""A look at the first bytes of a text file: what it is, and where its columns stand."""
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest.sources import Source
+from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
+
+PEEK_BYTES = 1 << 16
+PEEK_OBJECTS = 100
+READ_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+BLANK = " \t\r"  # a line of nothing else is no row
+SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " "}
+STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+STRANGERS = {
+    b"PAR1": "is a Parquet file; set data.format = 'parquet'",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet; export it as CSV",
+    b"BZh": "is bzip2-compressed; use gzip or zstd",
+    b"\xfd7zXZ\x00": "is xz-compressed; use gzip or zstd",
+    b"\xff\xfe": "is UTF-16; convert it, for example: iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "is UTF-16; convert it, for example: iconv -f UTF-16 -t UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited text file is to be read.
+
+    Args:
+        separator: one character.
+        width: fields of a row; 0 where the file holds no row.
+        columns: schema name to field index.
+        header: whether the first row names the columns.
+        quoting: whether quotes around a field have a meaning.
+        quotes_seen: whether the head of the file has quotes.
+        bom: whether the file starts with a byte order mark.
+    """
+
+    separator: str
+    width: int
+    columns: dict[str, int]
+    header: bool
+    quoting: bool
+    quotes_seen: bool
+    bom: bool
+
+
+def wanted_columns(data: DataConfig) -> dict[str, str]:
+    """Return schema name to the log's column name."""
+    names = {
+        USER_ID: data.columns.user,
+        ITEM_ID: data.columns.item,
+        BEHAVIOR: data.columns.behavior,
+    }
+    return names | ({TIMESTAMP: data.columns.timestamp} if data.columns.timestamp else {})
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a plain, gzip or zstd file, told apart by its first bytes, for reading."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    kind = next((name for magic, name in STREAMS.items() if start.startswith(magic)), None)
+    if kind is None:
+        return path.open("rb")
+    return io.BufferedReader(pa.input_stream(str(path), compression=kind), READ_BYTES)
+
+
+def peek(source: Source) -> bytes:
+    """Return the first bytes of a text file, decompressed, up to the last whole line.
+
+    Raises:
+        DataError: if the file is unreadable or is not UTF-8 text by its first bytes.
+    """
+    try:
+        with open_bytes(source.path) as stream:
+            head = stream.read(PEEK_BYTES)
+    except OSError as error:
+        raise unreadable(source, error) from error
+    for magic, advice in STRANGERS.items():
+        if head.startswith(magic):
+            raise DataError(f"{source.name}: {advice}")
+    if b"\0" in head:
+        raise DataError(f"{source.name}: holds zero bytes; it is binary, not {source.format} text")
+    if b"\r" in head and b"\n" not in head:
+        raise DataError(f"{source.name}: lines end with CR alone; convert them to LF or CRLF")
+    whole, newline, rest = head.rpartition(b"\n")
+    return whole + newline if newline and len(head) == PEEK_BYTES else whole + newline + rest
+
+
+def unreadable(source: Source, error: Exception) -> DataError:
+    """Return the error for a file that breaks off or cannot be opened."""
+    what = (str(error) or type(error).__name__).splitlines()[0]
+    return DataError(
+        f"{source.name}: cannot be read as {source.format} ({what}); it may be cut off, damaged "
+        f"or not {source.format}: fetch or export it again, or set data.format"
+    )
+
+
+def text_layout(source: Source, data: DataConfig) -> Layout:
+    """Find the separator and the columns of a delimited text file.
+
+    Raises:
+        DataError: if a wanted column is missing or named twice, or the file is empty but
+            should have a header.
+    """
+    head = peek(source)
+    separator = data.separator or SEPARATORS[source.format]
+    first = _first_record(source, head, separator)
+    header = data.header and source.format != "pairs"
+    if first is None and header:
+        raise DataError(
+            f"{source.name}: is empty; a header line with "
+            f"{', '.join(wanted_columns(data).values())} is expected"
+        )
+    names = first or []
+    columns = {USER_ID: 0, ITEM_ID: 1}
+    if source.format == "pairs":
+        _check_pair(source, names, separator)
+    elif first is not None:
+        if not header:
+            names = [f"column_{i + 1}" for i in range(len(names))]
+        columns = _find_columns(source, data, names, separator)
+    return Layout(
+        separator=separator,
+        width=2 if source.format == "pairs" else len(names),
+        columns=columns,
+        header=header,
+        quoting=source.format != "pairs",
+        quotes_seen=b'"' in head,
+        bom=head.startswith(BOM),
+    )
+
+
+def check_objects(source: Source, data: DataConfig) -> None:
+    """Check that the first objects of an NDJSON file have the wanted fields.
+
+    Raises:
+        DataError: if a field is in none of them, or the file is one JSON array.
+    """
+    head = peek(source).removeprefix(BOM)
+    if head.lstrip().startswith(b"["):
+        raise DataError(
+            f"{source.name}: is one JSON array; NDJSON has one object a line (jq -c '.[]')"
+        )
+    keys: dict[str, None] = {}
+    for line in head.splitlines()[:PEEK_OBJECTS]:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            keys |= dict.fromkeys(value)
+    if keys:
+        for name in wanted_columns(data).values():
+            if name not in keys:
+                raise missing_column(source, name, list(keys))
+
+
+def missing_column(source: Source, name: str, names: Sequence[str], advice: str = "") -> DataError:
+    """Return the error for a column that is not there, with the nearest name."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(repr(n) for n in names[:20])
+    return DataError(
+        f"{source.name}: no column {name!r} among {listed}{hint}"
+        f"{advice or '; set data.columns to the names of the log'}"
+    )
+
+
+def _first_record(source: Source, head: bytes, separator: str) -> list[str] | None:
+    """Return the fields of the first line that is not blank, None without one."""
+    lines = head.removeprefix(BOM).split(b"\n")
+    line = next((text for text in lines if text.strip(BLANK.encode())), None)
+    if line is None:
+        return None
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        if not source.format == "pairs":
+            raise DataError(
+                f"{source.name}: the first line is not UTF-8 ({error.reason}); convert the file, "
+                "for example: iconv -f LATIN1 -t UTF-8"
+            ) from error
+        text = line.decode(errors="replace")
+    text = text.removesuffix("\r")
+    if source.format == "pairs":
+        return text.split(separator)
+    fields = next(csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK))
+    return [name.strip() for name in fields]
+
+
+def _find_columns(
+    source: Source, data: DataConfig, names: list[str], separator: str
+) -> dict[str, int]:
+    columns = {}
+    wanted = wanted_columns(data)
+    for schema_name, name in wanted.items():
+        if name not in names:
+            advice = _advice(data, wanted.values(), names, separator)
+            raise missing_column(source, name, names, advice)
+        if names.count(name) > 1:
+            raise DataError(f"{source.name}: column {name!r} is there twice; rename one of them")
+        columns[schema_name] = names.index(name)
+    return columns
+
+
+def _advice(data: DataConfig, wanted: Collection[str], names: list[str], separator: str) -> str:
+    for other in (",", "\t", ";", "|", " "):
+        if other != separator and set(wanted) <= set(separator.join(names).split(other)):
+            return f"; fields look separated by {other!r}: set data.separator = {other!r}"
+    if data.header and any(name.replace(".", "", 1).isdigit() for name in names):
+        return (
+            "; the first line looks like data: set data.header = false and "
+            "data.columns to column_1, column_2, …"
+        )
+    return ""
+
+
+def _check_pair(source: Source, fields: list[str], separator: str) -> None:
+    if len(fields) == 1:
+        for other in ("\t", ",", " ", ";"):
+            if len(fields[0].split(other)) == 2:
+                raise DataError(
+                    f"{source.name}: fields look separated by {other!r}: "
+                    f"set data.separator = {other!r}"
+                )

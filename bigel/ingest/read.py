@@ -1,0 +1,222 @@
+"""Batches of classified rows from one file: vectorized where it can be, careful where it must.
+
+Text tables are read line by line through polars' lazy engine and split at the separator, so
+that the number of fields of each row is known (a CSV reader would fill up short rows and drop
+the tail of long ones). Quotes around whole fields are taken off; a file with anything more
+(embedded separators, line breaks or quotes) or with bytes that are not UTF-8 is read again,
+row by row, by ``careful``.
+"""
+
+import glob
+from collections.abc import Iterator
+
+import polars as pl
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest import careful
+from bigel.ingest.clean import (
+    BAD_QUOTES,
+    NESTED,
+    NOT_WHOLE,
+    PROBLEM,
+    TOO_FEW,
+    TOO_MANY,
+    classify,
+)
+from bigel.ingest.head import (
+    BLANK,
+    Layout,
+    check_objects,
+    missing_column,
+    text_layout,
+    unreadable,
+    wanted_columns,
+)
+from bigel.ingest.sources import Source
+from bigel.schema import BEHAVIOR, ITEM_ID, RAW, REASON, ROW_NUMBER, TIMESTAMP, USER_ID
+
+BATCH_ROWS = 200_000
+EXACT_FLOAT = 2**53
+PLACE = "\0row"  # the row number, under a name that no log has
+
+
+class NeedsCareError(Exception):
+    """The vectorized reader met something that it cannot tell row by row."""
+
+
+def read_quickly(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
+    """Yield batches of classified rows in file order; see ``clean.classify`` for the columns.
+
+    Raises:
+        DataError: if the file cannot be read at all.
+        NeedsCareError: possibly after some batches; then use ``read_carefully``.
+    """
+    if source.format == "parquet":
+        rows, header = _scan_parquet(source, data), False
+    elif source.format == "ndjson":
+        rows, header = _scan_objects(source, data), False
+    else:
+        layout = text_layout(source, data)
+        if not layout.width:
+            return
+        rows, header = _scan_text(source, layout), layout.header
+    classified = classify(_with_behavior(rows, source), data, header)
+    batches = classified.collect_batches(
+        chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
+    )
+    try:
+        for batch in batches:
+            if (batch[REASON] == BAD_QUOTES).any():
+                raise NeedsCareError("quotes")
+            yield batch
+    except pl.exceptions.PolarsError as error:
+        if source.format == "parquet":
+            raise unreadable(source, error) from error
+        raise NeedsCareError(str(error).splitlines()[0]) from error
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def read_carefully(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
+    """Yield what ``read_quickly`` yields, from a text file, row by row.
+
+    Raises:
+        DataError: if a compressed file breaks off.
+    """
+    if source.format == "ndjson":
+        frames, header = careful.read_objects(source, wanted_columns(data)), False
+    else:
+        layout = text_layout(source, data)
+        frames, header = careful.read_text(source, layout), layout.header
+    try:
+        for frame in frames:
+            rows = frame.lazy()
+            if source.format == "ndjson":
+                rows = _refuse_nested(rows)
+            yield classify(_with_behavior(rows, source), data, header).collect()
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def _with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
+    if source.behavior is None:
+        return rows
+    return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
+
+
+def _scan_text(source: Source, layout: Layout) -> pl.LazyFrame:
+    line = pl.col(RAW)
+    lines = pl.scan_lines(source.path, name=RAW, glob=False)
+    if layout.bom:
+        lines = lines.with_columns(line.str.strip_prefix("\ufeff"))
+    rows = (
+        lines.filter(line.str.strip_chars(BLANK) != "")
+        .with_row_index(ROW_NUMBER, offset=0 if layout.header else 1)
+        .with_columns(pl.col(ROW_NUMBER).cast(pl.Int64))
+        .filter(pl.col(ROW_NUMBER) > 0)
+    )
+    problems, text = _quote_rules(layout)
+    fields, number = pl.col("_fields"), pl.col("_fields").list.len()
+    problems += [
+        pl.when(number < layout.width).then(pl.lit(TOO_FEW)),
+        pl.when(number > layout.width).then(pl.lit(TOO_MANY)),
+    ]
+    return rows.with_columns(text.str.split(layout.separator).alias("_fields")).select(
+        ROW_NUMBER,
+        *(fields.list.get(i, null_on_oob=True).alias(name) for name, i in layout.columns.items()),
+        pl.coalesce(problems).alias(PROBLEM),
+        RAW,
+    )
+
+
+def _quote_rules(layout: Layout) -> tuple[list[pl.Expr], pl.Expr]:
+    """Return the rule that asks for care, and the line with its simple quotes taken off."""
+    line = pl.col(RAW)
+    quoted = line.str.contains('"', literal=True)
+    if not layout.quoting:
+        return [], line
+    if not layout.quotes_seen:
+        return [pl.when(quoted).then(pl.lit(BAD_QUOTES))], line
+    mark = f"\\x{{{ord(layout.separator):x}}}"
+    field = f'(?:"[^"{mark}]*"|[^"{mark}]*)'
+    simple = line.str.contains(f"^{field}(?:{mark}{field})*$")
+    return (
+        [pl.when(quoted & ~simple).then(pl.lit(BAD_QUOTES))],
+        line.str.replace_all('"', "", literal=True),
+    )
+
+
+def _scan_objects(source: Source, data: DataConfig) -> pl.LazyFrame:
+    check_objects(source, data)
+    if glob.has_magic(str(source.path)):
+        raise NeedsCareError("the path holds glob characters")
+    columns = wanted_columns(data)
+    rows = pl.scan_ndjson(
+        source.path,
+        schema=dict.fromkeys(columns.values(), pl.String),
+        row_index_name=PLACE,
+        row_index_offset=1,
+    )
+    return _refuse_nested(
+        rows.select(
+            pl.col(PLACE).cast(pl.Int64).alias(ROW_NUMBER),
+            *(pl.col(name).alias(schema_name) for schema_name, name in columns.items()),
+            pl.lit(None, pl.String).alias(PROBLEM),
+            pl.struct(list(columns.values())).alias(RAW),
+        )
+    )
+
+
+def _refuse_nested(rows: pl.LazyFrame) -> pl.LazyFrame:
+    nested = pl.any_horizontal(pl.col(USER_ID, ITEM_ID).str.contains(r"^\s*[\[{]"))
+    return rows.with_columns(
+        pl.coalesce(pl.col(PROBLEM), pl.when(nested).then(pl.lit(NESTED))).alias(PROBLEM)
+    )
+
+
+def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:
+    """Read the wanted columns; ids become text, whole floats (ints beside nulls) as integers."""
+    try:
+        rows = pl.scan_parquet(source.path, glob=False)
+        schema = rows.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable(source, error) from error
+    columns = wanted_columns(data)
+    for schema_name, name in columns.items():
+        if name not in schema:
+            raise missing_column(source, name, schema.names())
+        _check_type(source, schema_name, name, schema[name])
+    floats = [columns[c] for c in (USER_ID, ITEM_ID) if schema[columns[c]].is_float()]
+    problems = [pl.when(_is_broken(name)).then(pl.lit(NOT_WHOLE)) for name in floats]
+    time = [pl.col(columns[TIMESTAMP]).alias(TIMESTAMP)] if TIMESTAMP in columns else []
+    return rows.with_row_index(PLACE, offset=1).select(
+        pl.col(PLACE).cast(pl.Int64).alias(ROW_NUMBER),
+        *(_as_text(columns[c], schema[columns[c]]).alias(c) for c in (USER_ID, ITEM_ID, BEHAVIOR)),
+        *time,
+        pl.coalesce([pl.lit(None, pl.String), *problems]).alias(PROBLEM),
+        pl.struct(list(columns.values())).alias(RAW),
+    )
+
+
+def _check_type(source: Source, schema_name: str, name: str, dtype: pl.DataType) -> None:
+    plain = dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    if plain or (schema_name == TIMESTAMP and dtype in (pl.Datetime, pl.Date)):
+        return
+    wanted = "a number, text, a date or a time" if schema_name == TIMESTAMP else "integers or text"
+    raise DataError(
+        f"{source.name}: column {name!r} is {dtype}, {wanted} is expected; convert it, or map "
+        "another column in data.columns"
+    )
+
+
+def _is_broken(name: str) -> pl.Expr:
+    value = pl.col(name)
+    return value.is_not_nan() & ((value != value.floor()) | (value.abs() > EXACT_FLOAT))
+
+
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    value = pl.col(name)
+    if dtype.is_float():
+        value = pl.when(value == value.floor()).then(value.cast(pl.Int64, strict=False))
+    return value.cast(pl.String)

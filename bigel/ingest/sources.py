@@ -1,0 +1,174 @@
+"""From ``data.path`` to the files of a log, in a fixed order."""
+
+import glob
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.schema import SPLITS, TEST, TRAIN, VALID
+from bigel.workspace import file_digest, fingerprint
+
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+COMPRESSED = (".gz", ".zst")
+SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the log.
+
+    Args:
+        path: where it is.
+        name: how reports call it: its path inside ``data.path``, with forward slashes.
+        format: csv, tsv, parquet, ndjson or pairs.
+        split: train, valid or test where the log came split, else None.
+        behavior: raw behavior of all its rows (pairs layout), else None.
+    """
+
+    path: Path
+    name: str
+    format: str
+    split: str | None = None
+    behavior: str | None = None
+
+
+def find_sources(data: DataConfig) -> list[Source]:
+    """List the log's files by layout, sorted by name; skipped files are logged.
+
+    Raises:
+        DataError: if there is no such path, no file of the format, or a layout is incomplete.
+    """
+    files = _find_files(data.path)
+    if data.format == "pairs":
+        return _pairs(data, files)
+    if data.format == "tables":
+        return _tables(data, files)
+    return _logs(data, files)
+
+
+def content_fingerprint(sources: Sequence[Source]) -> str:
+    """Return the digest of the files' names and bytes.
+
+    Raises:
+        DataError: if a file cannot be read.
+    """
+    try:
+        return fingerprint(*((source.name, file_digest(source.path)) for source in sources))
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _find_files(raw_path: str) -> dict[str, Path]:
+    """Return visible files by name; a folder is read with its subfolders."""
+    path = Path(raw_path).expanduser()
+    if path.is_file():
+        return {path.name: path}
+    if path.is_dir():
+        root, found = path, [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
+    elif glob.has_magic(str(path)):
+        magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+        root = Path(*path.parts[:magic])
+        found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    else:
+        raise DataError(
+            f"{raw_path}: no such file or folder (looked from {Path.cwd()}); "
+            "set data.path to a file, a glob or a folder"
+        )
+    files = {p.relative_to(root).as_posix(): p for p in found if p.is_file()}
+    if not files:
+        raise DataError(f"{raw_path}: holds no files; set data.path to where the log is")
+    return dict(sorted(files.items()))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _stem_and_format(name: str) -> tuple[str, str | None]:
+    """Split ``a/b.csv.gz`` into ``b`` and its format, None where the ending says none.
+
+    >>> _stem_and_format("day=1/train.csv.gz"), _stem_and_format("click_train")
+    (('train', 'csv'), ('click_train', None))
+    """
+    path = Path(name)
+    if path.suffix in COMPRESSED:
+        path = path.with_suffix("")
+    return path.stem, ENDINGS.get(path.suffix)
+
+
+def _logs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+    by_format = {name: _stem_and_format(name)[1] for name in files}
+    if data.format == "auto":
+        chosen = {name: fmt for name, fmt in by_format.items() if fmt}
+    else:
+        alone = len(files) == 1
+        chosen = {
+            name: data.format
+            for name, fmt in by_format.items()
+            if alone or fmt == data.format or not Path(name).suffix
+        }
+    if not chosen:
+        raise DataError(
+            f"{data.path}: {_listed(files)} cannot be read as data.format = {data.format!r}; known "
+            f"endings are {', '.join(ENDINGS)}, text also with .gz or .zst: set data.format"
+        )
+    _warn_skipped(data, files, chosen)
+    return [Source(files[name], name, fmt) for name, fmt in chosen.items()]
+
+
+def _pairs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+    sources = []
+    for name, path in files.items():
+        behavior, _, split = Path(name).name.split(".")[0].rpartition("_")
+        if behavior and split in SPLIT_NAMES:
+            sources.append(Source(path, name, "pairs", SPLIT_NAMES[split], behavior))
+    _require_splits(data, files, sources, "files named BEHAVIOR_train, BEHAVIOR_valid, …")
+    return sources
+
+
+def _tables(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+    sources: list[Source] = []
+    for name, path in files.items():
+        stem, fmt = _stem_and_format(name)
+        if fmt and stem in SPLIT_NAMES:
+            sources.append(Source(path, name, fmt, SPLIT_NAMES[stem]))
+    for split in SPLITS:
+        rivals = [source.name for source in sources if source.split == split]
+        if len(rivals) > 1:
+            raise DataError(f"{data.path}: {', '.join(rivals)} are all {split}; keep one of them")
+    _require_splits(data, files, sources, "train and test tables, for example train.parquet")
+    return sources
+
+
+def _require_splits(
+    data: DataConfig, files: dict[str, Path], sources: list[Source], wanted: str
+) -> None:
+    missing = {TRAIN, TEST} - {source.split for source in sources}
+    if missing:
+        raise DataError(
+            f"{data.path}: no file for {' and '.join(sorted(missing))} among {_listed(files)}; "
+            f"data.format = {data.format!r} wants {wanted}"
+        )
+    _warn_skipped(data, files, [source.name for source in sources])
+
+
+def _warn_skipped(data: DataConfig, files: dict[str, Path], used: Collection[str]) -> None:
+    skipped = [name for name in files if name not in used]
+    if skipped:
+        log.warning("%s: not part of the log, skipped: %s", data.path, _listed(skipped))
+
+
+def _listed(names: Collection[str], most: int = 5) -> str:
+    some = list(names)
+    rest = f" and {len(some) - most} more" if len(some) > most else ""
+    return ", ".join(some[:most]) + rest

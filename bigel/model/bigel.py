@@ -1,0 +1,136 @@
+"""BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings.
+
+.. math:: s_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ + b_{k,i}
+
+Messages pass over all nodes (``forward``); everything after them works row by row, so a
+training step computes it only for the nodes of its batch (``embed``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bigel.config import ModelConfig
+from bigel.graph import Graphs, Nodes
+from bigel.graph.propagate import Side
+from bigel.model.cascade import learn_cascade
+from bigel.model.context import fuse, learn_context
+from bigel.model.feedback import CGF
+
+INITIAL_STD = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What messages left at all nodes: X_1 … X_K and G (None where nothing uses it)."""
+
+    cascade: list[Nodes]
+    context: Nodes | None
+
+
+class Embedded(NamedTuple):
+    """One side's rows: Z_k per behavior, and the target's X_K and G for CPA."""
+
+    z: list[Tensor]
+    target: Tensor
+    context: Tensor | None
+
+
+class BiGEL(nn.Module):
+    """The model; its ablations are switches of ``ModelConfig``.
+
+    Args:
+        config: shape and switches.
+        n_users: U.
+        n_items: I.
+        n_behaviors: K.
+        generator: source of all initial values.
+
+    Source: arXiv 2601.07294.
+    """
+
+    def __init__(
+        self, config: ModelConfig, n_users: int, n_items: int, n_behaviors: int,
+        generator: Generator,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config = config
+        self.layers = config.layers_of(n_behaviors)
+
+        def normal(rows: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(rows, config.dim, generator=generator) * INITIAL_STD)
+
+        self.items = normal(n_items)
+        self.users = normal(n_users) if config.user_vectors else None
+        self.item_bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
+        self.user_feedback = self.item_feedback = None
+        if config.feedback and n_behaviors > 1:
+            self.user_feedback = CGF(config.dim, n_behaviors - 1, generator)
+            self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
+
+    def forward(self, graphs: Graphs) -> States:
+        """Pass messages over all graphs: CGL, and the union's part of GCE and CPA."""
+        config = self.config
+        cascade = learn_cascade(
+            graphs.cascade, self.layers, self.items, self.users, chained=config.cascade
+        )
+        context = None
+        if config.context or config.alignment:
+            context = learn_context(graphs.union, config.global_layers, self.items, self.users)
+        return States(cascade, context)
+
+    def embed(self, states: States, side: Side, rows: Sequence[Tensor]) -> Embedded:
+        """Return Z_k at chosen rows of each behavior: CGF, then the fusion of GCE.
+
+        Args:
+            states: result of ``forward``.
+            side: which nodes.
+            rows: per behavior, (B_k,) indices of users or items.
+        """
+        cascade = [getattr(nodes, side) for nodes in states.cascade]
+        sizes = [len(indices) for indices in rows]
+        joined = torch.cat(list(rows))
+        target = cascade[-1].index_select(0, joined).split(sizes)
+        context: Sequence[Tensor | None] = [None] * len(rows)
+        if states.context is not None:
+            context = getattr(states.context, side).index_select(0, joined).split(sizes)
+        feedback = self.user_feedback if side == "users" else self.item_feedback
+        z = []
+        for k, indices in enumerate(rows):
+            x = target[k]
+            if k < len(rows) - 1:
+                x = cascade[k].index_select(0, indices)
+                if feedback is not None:
+                    x = feedback(k, x, target[k])
+            z.append(fuse(x, context[k] if self.config.context else None))
+        return Embedded(z, target[-1], context[-1])
+
+    def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
+        """Return (B, S) scores s_k of B users' rows of Z_k against S items' rows."""
+        bias = self.item_bias[k].index_select(0, items)
+        return torch.addmm(bias, user_BD / self.config.temperature, item_SD.T)
+
+    def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
+        """Return (B,) scores s_k of B users' rows of Z_k with one item's row each."""
+        bias = self.item_bias[k].index_select(0, items)
+        return (user_BD * item_BD).sum(1) / self.config.temperature + bias
+
+    @torch.no_grad()
+    def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
+        """Return all rows: "user_emb" (K, U, D) with 1/τ folded in, "item_emb" (K, I, D) and
+        "item_bias" (K, I), so that s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
+        """
+        states = self(graphs)
+
+        def embed_all(side: Side, count: int) -> Tensor:
+            everyone = torch.arange(count, device=self.items.device)
+            return torch.stack(self.embed(states, side, [everyone] * len(self.layers)).z)
+
+        return {
+            "user_emb": embed_all("users", graphs.n_users) / self.config.temperature,
+            "item_emb": embed_all("items", graphs.n_items),
+            "item_bias": self.item_bias.detach().clone(),
+        }

@@ -1,0 +1,120 @@
+"""The bundle: everything that answering a request takes, in safetensors, Parquet and JSON."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from bigel import __version__, schema
+from bigel.errors import WorkspaceError
+from bigel.interactions import IntArray, Interactions
+from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
+
+FORMAT = 1  # of the files; the reader in serving.py knows the same number
+MODEL_FILE = "model.json"
+SEEN_FILE = "seen.safetensors"
+POPULARITY_FILE = "popularity.safetensors"
+TRAIN_EVENTS = "train_events"  # a user's train interactions; 0: popular items answer
+
+
+def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record:
+    """Write what the served model needs.
+
+    Files: ``model.json``, ``users.parquet`` (user_id, train_events), ``items.parquet``
+    (item_id), ``embeddings.safetensors``, ``seen.safetensors`` (each user's items per behavior,
+    of all splits: what a person did is no news to them), ``popularity.safetensors`` (train users
+    per item and behavior, [K, I]).
+
+    Raises:
+        WorkspaceError: if the embeddings do not fit the split or are not finite.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        logs = [Interactions.load(split, name) for name in schema.SPLITS]
+        train = logs[0]
+        dim = _check_embeddings(trained.file(schema.EMBEDDINGS_FILE), train)
+        shutil.copyfile(trained.file(schema.EMBEDDINGS_FILE), out / schema.EMBEDDINGS_FILE)
+        events = np.bincount(train.users, minlength=train.n_users).astype(np.uint32)
+        pl.read_parquet(split.file(schema.USERS_FILE)).sort(schema.USER).select(
+            schema.USER_ID, pl.Series(TRAIN_EVENTS, events)
+        ).write_parquet(out / schema.USERS_FILE)
+        pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
+            schema.ITEM_ID
+        ).write_parquet(out / schema.ITEMS_FILE)
+        save_file(_seen(logs), out / SEEN_FILE)
+        save_file({"popularity": _popularity(train)}, out / POPULARITY_FILE)
+        facts = {
+            "format": FORMAT,
+            "behaviors": list(train.behaviors),
+            "users": train.n_users,
+            "items": train.n_items,
+            "dim": dim,
+            "data": data_fingerprint(split),
+            "trained": trained.fingerprint,
+            "bigel": __version__,
+        }
+        write_json(out / MODEL_FILE, facts)
+        return {"users": train.n_users, "items": train.n_items, "data": facts["data"]}
+
+    return workspace.run_stage(
+        "register",
+        inputs=[split.fingerprint, trained.fingerprint],
+        settings={"format": FORMAT},
+        code=["serving.py", "tracking/bundle.py"],
+        build=build,
+    )
+
+
+def data_fingerprint(split: Record) -> str:
+    """Return the digest of the split's files: the same digest, the same data and hold-outs."""
+    manifest = json.loads(split.file(MANIFEST).read_text("utf-8"))
+    return fingerprint(manifest["files"])
+
+
+def _check_embeddings(path: Path, train: Interactions) -> int:
+    """Return the embedding size D."""
+    behaviors = len(train.behaviors)
+    rows = {"user_emb": train.n_users, "item_emb": train.n_items, "item_bias": train.n_items}
+    with safe_open(path, framework="numpy") as tensors:
+        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in rows}
+        dim = int(shapes["user_emb"][-1])
+        for name, count in rows.items():
+            wanted = (behaviors, count) if name == "item_bias" else (behaviors, count, dim)
+            if shapes[name] != wanted:
+                raise WorkspaceError(
+                    f"{path}: {name} has shape {shapes[name]}, the split needs {wanted}; "
+                    "remove the train stage's folder and run again"
+                )
+            if not np.isfinite(tensors.get_tensor(name)).all():
+                raise WorkspaceError(
+                    f"{path}: {name} holds values that are not finite; train again with a lower "
+                    "train.learning_rate"
+                )
+    return dim
+
+
+def _seen(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return each behavior's user-by-item CSR over all splits, items ascending in a row."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    users, items = logs[0].n_users, logs[0].n_items
+    for k in range(len(logs[0].behaviors)):
+        pairs = [log.of(k) for log in logs]
+        keys: IntArray = np.unique(np.concatenate([u * items + i for u, i in pairs]))
+        rows, columns = np.divmod(keys, max(1, items))
+        crow = np.zeros(users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=users), out=crow[1:])
+        tensors[f"{k}.crow"] = crow
+        tensors[f"{k}.col"] = columns.astype(np.int32)
+    return tensors
+
+
+def _popularity(train: Interactions) -> np.ndarray[Any, Any]:
+    counts = [
+        np.bincount(train.of(k)[1], minlength=train.n_items) for k in range(len(train.behaviors))
+    ]
+    return np.stack(counts).astype(np.float32)

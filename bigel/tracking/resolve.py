@@ -1,0 +1,179 @@
+"""From an alias or a URI to a model's bundle on this disk."""
+
+import contextlib
+import difflib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigel.config import Config
+from bigel.errors import ConfigError
+from bigel.tracking.bundle import MODEL_FILE
+from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
+from bigel.tracking.runs import BUNDLE, MODEL_PATH
+from bigel.tracking.store import Home, home_of
+from bigel.workspace import Workspace
+
+BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
+BY_RUN = re.compile(r"runs:/(?P<run_id>[0-9a-f]+)(?:/(?P<path>.+))?")
+FORMS = "an alias such as champion, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/model"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found.
+
+    Args:
+        uri: the exact one, without an alias.
+        name: registered name, "" for a run's model.
+        version: registered version, None for a run's model.
+        alias: its alias if it has one of the gate's, else "".
+        folder: its bundle on this disk.
+    """
+
+    uri: str
+    name: str
+    version: int | None
+    alias: str
+    folder: Path
+
+
+@contextlib.contextmanager
+def open_model(reference: str | None, config: Config, workspace: Workspace) -> Iterator[Model]:
+    """Find a model; what had to be downloaded is removed at the end.
+
+    Args:
+        reference: an alias of ``tracking.model_name``, ``models:/name@alias``,
+            ``models:/name/3`` or ``runs:/id/model``; None: the champion, or the challenger
+            while there is no champion.
+        config: ``tracking.model_name`` names the registered model; where it was not set and
+            another is the only one registered, that one answers.
+        workspace: holds MLflow's home, unless the environment says otherwise.
+
+    Raises:
+        ConfigError: if there is no such model, listing those that exist.
+        WorkspaceError: if MLflow's store cannot be used.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        raise ConfigError(f"no model: {home.shown} does not exist yet; train one by `bigel run`")
+    client = home.connect()
+    with tempfile.TemporaryDirectory() as scratch:
+        with home.explained():
+            name = _model_name(client, config)
+            uri, source, version = _locate(client, home, reference, name)
+            folder = _fetch(home, uri, source, Path(scratch))
+        if version is None:
+            yield Model(uri, "", None, "", folder)
+        else:
+            number, alias = int(version.version), alias_of(version.aliases)
+            yield Model(uri, version.name, number, alias, folder)
+
+
+def _locate(client: Any, home: Home, reference: str | None, name: str) -> tuple[str, str, Any]:
+    """Return the exact URI, the place of the artifacts, and the version (None for a run's)."""
+    if run := BY_RUN.fullmatch(reference or ""):
+        path = run["path"] or MODEL_PATH
+        info = _found(lambda: client.get_run(run["run_id"]).info, client, home, reference, name)
+        return f"runs:/{run['run_id']}/{path}", f"{info.artifact_uri}/{path}", None
+    version = _version(client, home, reference, name)
+    uri = f"models:/{version.name}/{version.version}"
+    source = client.get_model_version_download_uri(version.name, str(version.version))
+    return uri, source, version
+
+
+def _version(client: Any, home: Home, reference: str | None, name: str) -> Any:
+    if reference is None:
+        aliases = _aliases(client, name)
+        alias = CHAMPION if CHAMPION in aliases or CHALLENGER not in aliases else CHALLENGER
+        if alias == CHALLENGER:
+            log.warning("%s has no champion yet; its challenger recommends", name)
+        reference = alias
+    if exact := BY_VERSION.fullmatch(reference):
+
+        def find() -> Any:
+            return client.get_model_version(exact["name"], exact["version"])
+
+        return _found(find, client, home, reference, exact["name"])
+    by_alias = BY_ALIAS.fullmatch(reference)
+    if not by_alias and re.search(r"[/:@]", reference):
+        raise ConfigError(f"model {reference!r}: give {FORMS}")
+    owner, alias = (by_alias["name"], by_alias["alias"]) if by_alias else (name, reference)
+
+    def find_alias() -> Any:
+        found = client.get_model_version_by_alias(owner, alias)
+        return client.get_model_version(owner, str(found.version))
+
+    return _found(find_alias, client, home, reference, owner)
+
+
+def _model_name(client: Any, config: Config) -> str:
+    """Return ``tracking.model_name``; where it was not set, the only registered model's name."""
+    name = config.tracking.model_name
+    registered = [str(model.name) for model in client.search_registered_models()]
+    if "model_name" in config.tracking.model_fields_set or name in registered:
+        return name
+    return registered[0] if len(registered) == 1 else name
+
+
+def _found(find: Any, client: Any, home: Home, reference: str | None, name: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return find()
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+    raise ConfigError(
+        f"no model {reference!r} at {home.shown}. {_what_exists(client, reference or '', name)}"
+    )
+
+
+def _what_exists(client: Any, reference: str, name: str) -> str:
+    models = {model.name: model for model in client.search_registered_models()}
+    if not models:
+        return "Nothing is registered there yet; train a model by `bigel run`"
+    if name not in models:
+        return f"Registered models: {', '.join(sorted(models))} (tracking.model_name says {name})"
+    aliases = _aliases(client, name)
+    by_version: dict[int, list[str]] = {}
+    for alias, number in aliases.items():
+        by_version.setdefault(number, []).append(alias)
+    versions = sorted(int(v.version) for v in client.search_model_versions(f"name='{name}'"))
+    shown = [
+        f"{number} ({', '.join(by_version[number])})" if number in by_version else str(number)
+        for number in versions[-20:]
+    ]
+    close = difflib.get_close_matches(reference, aliases, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; give {FORMS}"
+    return f"{name} has version {', '.join(shown) or 'none'}{hint}"
+
+
+def _aliases(client: Any, name: str) -> dict[str, int]:
+    found = [model for model in client.search_registered_models() if model.name == name]
+    return {alias: int(number) for model in found for alias, number in model.aliases.items()}
+
+
+def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
+    """Return the bundle's folder; local artifacts are read where they are."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        local = source.startswith(("/", "file:"))
+        place = None if local else str(scratch)
+        found = download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=home.uri)
+    except (MlflowException, OSError) as error:
+        raise ConfigError(
+            f"{uri} has lost its artifacts at {source}: {error}; train and register again"
+        ) from error
+    folder = Path(found) / "artifacts" / BUNDLE
+    if not (folder / MODEL_FILE).is_file():
+        raise ConfigError(f"{uri} is not a model of bigel: it has no {BUNDLE}/{MODEL_FILE}")
+    return folder

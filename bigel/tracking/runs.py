@@ -1,0 +1,190 @@
+"""What a run in MLflow shows: parameters, curves, metrics, files, and the model itself."""
+
+import importlib.metadata
+import json
+import math
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel import __version__, schema
+from bigel.config import Config
+from bigel.workspace import MANIFEST, Record
+
+MODEL_PATH = "model"  # of the model among a run's artifacts
+BUNDLE = "bundle"  # of the bundle among the model's artifacts
+BATCH = 1_000  # most metrics that MLflow takes at once
+PARAM_BATCH, PARAM_LENGTH = 100, 6_000  # what MLflow takes at most
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors")
+
+
+def metric_name(*parts: str) -> str:
+    """Join parts into a name that MLflow accepts (letters, digits, ``_-.: /``, no ``@``).
+
+    >>> metric_name("test", "published", "add+cart", "ndcg@5")
+    'test/published/add_2b_cart/ndcg_at_5'
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        return "_at_" if match[0] == "@" else f"_{ord(match[0]):x}_"
+
+    return "/".join(re.sub(r"[^\w\- :]", escape, part) for part in parts)
+
+
+def flatten(tree: Mapping[str, Any], *prefix: str) -> Iterator[tuple[str, float]]:
+    """Yield (name, value) of every finite number in a tree of metrics.
+
+    >>> list(flatten({"valid": {"click": {"ndcg@5": 0.5, "hr@5": None}}}))
+    [('valid/click/ndcg_at_5', 0.5)]
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, *prefix, key)
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield metric_name(*prefix, key), float(value)
+
+
+def flat_parameters(config: Config) -> dict[str, str]:
+    """Return ``section.key`` to its value as text; tables of the user's own keys stay whole."""
+    parameters: dict[str, str] = {}
+    for section, values in config.model_dump(mode="json").items():
+        for key, value in values.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            parameters[f"{section}.{key}"] = text[:PARAM_LENGTH]
+    return parameters
+
+
+def log_parameters(client: Any, run_id: str, config: Config) -> None:
+    """Log the whole configuration, as parameters and as ``config.json``."""
+    from mlflow.entities import Param
+
+    parameters = [Param(key, value) for key, value in flat_parameters(config).items()]
+    for start in range(0, len(parameters), PARAM_BATCH):
+        client.log_batch(run_id, params=parameters[start : start + PARAM_BATCH])
+    log_json(client, run_id, config.model_dump(mode="json"), "config.json")
+
+
+def log_curves(client: Any, run_id: str, history: Mapping[str, Any], cutoff: int) -> None:
+    """Log the loss of each step and each validation, under ``curve/``."""
+    points: list[tuple[str, float, int]] = []
+    for entry in history["steps"]:
+        tree = {key: entry.get(key) for key in ("loss", "alignment", "seconds")}
+        tree["losses"] = entry.get("losses", {})
+        points += [(*point, entry["step"]) for point in flatten(tree, "curve", "train")]
+    for entry in history["validations"]:
+        tree = {"mean": entry["mean"], **entry["ndcg"]}
+        name = f"ndcg@{cutoff}"
+        points += [(*point, entry["step"]) for point in flatten(tree, "curve", "valid", name)]
+    log_metrics(client, run_id, points)
+
+
+def log_metrics(client: Any, run_id: str, points: list[tuple[str, float, int]]) -> None:
+    """Log (name, value, step) in as few requests as MLflow allows."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, step) for name, value, step in points]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def log_evaluation(client: Any, run_id: str, evaluated: Record) -> None:
+    """Log the final metrics (the model's and popularity's), the report and the plots."""
+    metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
+    kept = {key: metrics[key] for key in (schema.VALID, schema.TEST, "popularity")}
+    log_metrics(client, run_id, [(name, value, 0) for name, value in flatten(kept)])
+    for path in sorted(Path(evaluated.path).rglob("*")):
+        folder = path.parent.relative_to(evaluated.path).as_posix()
+        if path.suffix in {".json", ".html", ".png", ".svg"} and path.name != MANIFEST:
+            client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+
+def log_json(client: Any, run_id: str, value: Any, name: str) -> None:
+    """Log a value as a JSON file."""
+    client.log_text(run_id, json.dumps(value, indent=2, ensure_ascii=False, default=str), name)
+
+
+def log_model(client: Any, run_id: str, bundle: Record) -> None:
+    """Log the bundle with its code as a pyfunc model, after it answered its own example."""
+    import mlflow.pyfunc
+
+    from bigel import serving
+
+    example = _example(bundle)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, named = Path(scratch) / MODEL_PATH, Path(scratch) / BUNDLE
+        shutil.copytree(bundle.path, named, ignore=shutil.ignore_patterns(MANIFEST))
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=shutil.copy(serving.__file__, scratch),
+            artifacts={BUNDLE: str(named)},
+            signature=_signature(bundle),
+            input_example=example,
+            pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
+        )
+        mlflow.pyfunc.load_model(str(folder)).predict(example)
+        client.log_artifacts(run_id, str(folder), MODEL_PATH)
+
+
+def environment_tags() -> dict[str, str]:
+    """Return the versions, and the git commit of the code if there is one."""
+    tags = {f"version.{n}": importlib.metadata.version(n) for n in ("mlflow", "torch", "polars")}
+    tags |= {"version.bigel": __version__, "mlflow.source.name": "bigel"}
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return tags
+    return tags | {"mlflow.source.git.commit": commit.stdout.strip()}
+
+
+def _signature(bundle: Record) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    from bigel.serving import EXCLUDE
+
+    user, item = (
+        "long" if pl.read_parquet_schema(bundle.file(name))[column].is_integer() else "string"
+        for name, column in (
+            (schema.USERS_FILE, schema.USER_ID),
+            (schema.ITEMS_FILE, schema.ITEM_ID),
+        )
+    )
+    return ModelSignature(
+        Schema(
+            [
+                ColSpec(user, schema.USER_ID),
+                ColSpec("string", schema.BEHAVIOR),
+                ColSpec("long", "k", required=False),
+            ]
+        ),
+        Schema(
+            [
+                ColSpec(user, schema.USER_ID),
+                ColSpec("string", schema.BEHAVIOR),
+                ColSpec("integer", schema.RANK),
+                ColSpec(item, schema.ITEM_ID),
+                ColSpec("float", schema.SCORE),
+                ColSpec("string", schema.SOURCE),
+            ]
+        ),
+        ParamSchema([ParamSpec("exclude", "string", EXCLUDE[0])]),
+    )
+
+
+def _example(bundle: Record) -> Any:
+    """Return one request per behavior, of the first user."""
+    import pandas as pd
+
+    facts = json.loads(bundle.file("model.json").read_text("utf-8"))
+    user = pl.read_parquet(bundle.file(schema.USERS_FILE), n_rows=1)[schema.USER_ID][0]
+    behaviors = facts["behaviors"]
+    return pd.DataFrame({"user_id": user, "behavior": behaviors, "k": [5] * len(behaviors)})

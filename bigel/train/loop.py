@@ -1,0 +1,249 @@
+"""The training loop: Adam with warm-up and cosine decay, averaged weights, early stopping.
+
+Two runs with the same seed agree bit for bit on the CPU with the same number of threads, also
+where one of them was killed and went on from a checkpoint. (On CUDA, sums run in any order.)
+"""
+
+import contextlib
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bigel.config import Config, TrainConfig
+from bigel.errors import TrainingError
+from bigel.evaluate import evaluate_split
+from bigel.graph import Graphs
+from bigel.interactions import Interactions
+from bigel.model import BiGEL
+from bigel.schema import PUBLISHED
+from bigel.train.checkpoint import load_checkpoint, save_checkpoint
+from bigel.train.objective import Loss, step_loss
+from bigel.train.sampler import Sampler, make_generator
+
+Validation = dict[str, Any]
+OnValidation = Callable[[Validation], None]
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """One training run; its attributes are what a checkpoint holds.
+
+    Args:
+        train: training interactions.
+        valid: validation interactions; they select the weights.
+        graphs: graphs of the training interactions.
+        config: resolved configuration.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        valid: Interactions,
+        graphs: Graphs,
+        config: Config,
+        device: torch.device,
+    ) -> None:
+        self.config, self.device = config, device
+        self.train, self.valid, self.graphs = train, valid, graphs.to(device)
+        seed = config.train.seed
+        generator = make_generator(seed, "weights")
+        size = (train.n_users, train.n_items, len(train.behaviors))
+        self.model = BiGEL(config.model, *size, generator).to(device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.best = _copy(self.average.state_dict())
+        self.sampler = Sampler(train, config.train.batch_size, config.train.negatives, seed)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.step = 0
+        self.history: dict[str, Any] = {"steps": [], "validations": [], "best_step": 0}
+
+    def fit(self, scratch: Path, on_validation: OnValidation | None = None) -> None:
+        """Train from the newest checkpoint, or from the start, until the end.
+
+        Args:
+            scratch: folder of the checkpoints.
+            on_validation: called with each new entry of ``history["validations"]``.
+
+        Raises:
+            TrainingError: if a loss is not finite.
+        """
+        self._resume(scratch)
+        config = self.config.train
+        bar = tqdm(
+            total=config.max_steps, initial=self.step, desc="train", unit="step",
+            disable=not self.config.run.progress,
+        )  # fmt: skip
+        with bar:
+            while self.stopped() is None:
+                loss = self._take_step()
+                bar.update()
+                if self.step % config.evaluate_every == 0 or self.step == config.max_steps:
+                    found = self._validate()
+                    bar.set_postfix(loss=f"{loss:.3f}", valid=f"{found['mean'] or math.nan:.4f}")
+                    if on_validation is not None:
+                        on_validation(found)
+                if self.step % config.checkpoint_every == 0:
+                    save_checkpoint(scratch, self.step, *self._state())
+        self.history["stopped"] = self.stopped()
+
+    def stopped(self) -> str | None:
+        """Return why training is over: "patience", "max_steps", or None while it is not."""
+        best = self.history["best_step"]
+        since = sum(found["step"] > best for found in self.history["validations"])
+        if since >= self.config.train.patience:
+            return "patience"
+        return "max_steps" if self.step >= self.config.train.max_steps else None
+
+    def _take_step(self) -> float:
+        started = time.perf_counter()
+        config = self.config.train
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, config)
+        batch = self.sampler.draw().to(self.device)
+        self.optimizer.zero_grad()
+        loss = step_loss(self.model, self.graphs, batch, config)
+        facts = self._facts(loss)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        seconds = time.perf_counter() - started
+        self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
+        return float(facts["loss"])
+
+    def _facts(self, loss: Loss) -> dict[str, Any]:
+        total = loss.total.item()
+        losses = [None if part is None else part.item() for part in loss.behaviors]
+        facts = {
+            "loss": total,
+            "losses": dict(zip(self.train.behaviors, losses, strict=True)),
+            "alignment": None if loss.alignment is None else loss.alignment.item(),
+        }
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"the loss is not finite at step {self.step + 1}: {facts}; try a lower "
+                f"train.learning_rate (now {self.config.train.learning_rate}), more "
+                f"train.warmup_steps (now {self.config.train.warmup_steps}) or a higher "
+                f"model.temperature (now {self.config.model.temperature})"
+            )
+        return facts
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.train.ema, self.step / (self.step + 9))
+        for mean, weight in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+
+    def _validate(self) -> Validation:
+        k = self.config.evaluate.select_cutoff
+        emb = self.average.final_embeddings(self.graphs)
+        figures = evaluate_split(
+            emb["user_emb"], emb["item_emb"], emb["item_bias"], self.train, self.valid,
+            PUBLISHED, (k,), self.config.evaluate.batch_users,
+        )  # fmt: skip
+        ndcg = {
+            name: None if math.isnan(value := figures[at][f"ndcg@{k}"]) else value
+            for at, name in enumerate(self.train.behaviors)
+        }
+        known = [value for value in ndcg.values() if value is not None]
+        mean = sum(known) / len(known) if known else None
+        if mean is None or mean > self._best_mean():
+            self.history["best_step"] = self.step
+            self.best = _copy(self.average.state_dict())
+        found = {"step": self.step, "mean": mean, "ndcg": ndcg}
+        self.history["validations"].append(found)
+        return found
+
+    def _best_mean(self) -> float:
+        return max((found["mean"] or 0.0 for found in self.history["validations"]), default=-1.0)
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        generators, positions = self.sampler.state()
+        moments = self.optimizer.state_dict()["state"]
+        groups = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "sampler": generators,
+            "adam": {f"{i}.{name}": t for i, one in moments.items() for name, t in one.items()},
+        }
+        tensors = {f"{g}/{name}": t for g, group in groups.items() for name, t in group.items()}
+        return tensors, {"positions": positions, "history": self.history}
+
+    def _resume(self, scratch: Path) -> None:
+        checkpoint = load_checkpoint(scratch)
+        if checkpoint is None:
+            return
+        self.step, tensors, facts = checkpoint
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = tensor
+        self.model.load_state_dict(groups["model"])
+        self.average.load_state_dict(groups["average"])
+        self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        self.sampler.restore(groups["sampler"], facts["positions"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups.get("adam", {}).items():
+            index, _, part = name.partition(".")
+            moments.setdefault(int(index), {})[part] = tensor
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": settings})
+        self.history = facts["history"]
+        log.info("training goes on from the checkpoint of step %d", self.step)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Return Adam's rate for the step after ``step`` finished ones.
+
+    Linear warm-up to the peak, times a cosine decay that ends near zero at ``max_steps``.
+
+    >>> config = TrainConfig(learning_rate=1.0, warmup_steps=2, max_steps=4)
+    >>> [round(learning_rate(step, config), 3) for step in range(4)]
+    [0.5, 0.854, 0.5, 0.146]
+    """
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    return config.learning_rate * warm * (1 + math.cos(math.pi * step / config.max_steps)) / 2
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of ``run.device``; "auto" takes CUDA where there is one.
+
+    Raises:
+        TrainingError: if CUDA was asked for and there is none.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(
+            f'run.device = "{name}", but torch finds no GPU; set run.device = "cpu", or install '
+            "a torch build for CUDA"
+        )
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def use_threads(threads: int) -> Iterator[None]:
+    """Give torch that many threads inside the block; 0: one per core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}

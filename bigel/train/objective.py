@@ -1,0 +1,109 @@
+"""The loss of a step: Σ_k λ_k L_k + λ_c CPA."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bigel.config import TrainConfig
+from bigel.graph import Graphs
+from bigel.model import BiGEL
+from bigel.model.alignment import align, first_of_each
+from bigel.model.bigel import Embedded
+from bigel.train.sampler import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A step's loss and its parts.
+
+    Args:
+        total: scalar, the weighted sum.
+        behaviors: per behavior, the scalar L_k; None where the behavior has no pairs.
+        alignment: the scalar CPA; None where it is off.
+    """
+
+    total: Tensor
+    behaviors: list[Tensor | None]
+    alignment: Tensor | None
+
+
+def sampled_softmax(positive_B: Tensor, negative_BS: Tensor) -> Tensor:
+    """Return the mean over b of log(exp(p_b) + Σ_s exp(n_bs)) - p_b.
+
+    Args:
+        positive_B: scores of the positive pairs.
+        negative_BS: scores of the negatives; -inf where one is masked.
+    """
+    everything = torch.logaddexp(positive_B, negative_BS.logsumexp(1))
+    return (everything - positive_B).mean()
+
+
+def bpr(positive_B: Tensor, negative_BS: Tensor) -> Tensor:
+    """Return the mean of -log σ(p_b - n_bs) over all (b, s) that are not masked.
+
+    Args:
+        positive_B: scores of the positive pairs.
+        negative_BS: scores of the negatives; -inf where one is masked.
+
+    Source: BPR (UAI 2009).
+    """
+    margins = functional.softplus(negative_BS - positive_B.unsqueeze(1))
+    return margins.sum() / (negative_BS > -torch.inf).sum().clamp(min=1)
+
+
+def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -> Loss:
+    """Return the loss of one batch.
+
+    Args:
+        model: the model.
+        graphs: training graphs.
+        batch: positive pairs and negatives.
+        config: objective, weights and temperatures.
+    """
+    states = model(graphs)
+    users = model.embed(states, "users", batch.users)
+    candidates = [torch.cat(both) for both in zip(batch.items, batch.negatives, strict=True)]
+    items = model.embed(states, "items", candidates)
+    losses = [
+        _behavior_loss(model, k, users.z[k], items.z[k], candidates[k], config)
+        if len(batch.users[k])
+        else None
+        for k in range(len(batch.users))
+    ]
+    total = users.z[0].new_zeros(())
+    for weight, loss in zip(config.weights_of(len(losses)), losses, strict=True):
+        if loss is not None:
+            total = total + weight * loss
+    alignment = None
+    if model.config.alignment and len(batch.users[-1]):
+        alignment = _alignment(users, batch.users[-1], items, batch.items[-1], config)
+        total = total + config.alignment_weight * alignment
+    return Loss(total, losses, alignment)
+
+
+def _behavior_loss(
+    model: BiGEL, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor, config: TrainConfig
+) -> Tensor:
+    """Return L_k; the candidates are the B positive items, then the S negatives."""
+    size = len(user_BD)
+    positives, negatives = candidates[:size], candidates[size:]
+    positive_B = model.score_pairs(k, user_BD, item_CD[:size], positives)
+    negative_BS = model.score(k, user_BD, item_CD[size:], negatives)
+    same = positives.unsqueeze(1) == negatives
+    negative_BS = negative_BS.masked_fill_(same, -torch.inf)
+    return (sampled_softmax if config.objective == "softmax" else bpr)(positive_B, negative_BS)
+
+
+def _alignment(
+    users: Embedded, user_ids: Tensor, items: Embedded, item_ids: Tensor, config: TrainConfig
+) -> Tensor:
+    """Return CPA: users' and items' InfoNCE over the distinct nodes of the target's pairs."""
+    total = users.target.new_zeros(())
+    for rows, ids in ((users, user_ids), (items, item_ids)):
+        assert rows.context is not None
+        once = first_of_each(ids)
+        target, context = rows.target.index_select(0, once), rows.context.index_select(0, once)
+        total = total + align(target, context, config.alignment_temperature)
+    return total / 2

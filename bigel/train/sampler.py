@@ -1,0 +1,128 @@
+"""Batches: a shuffled pass over each behavior's pairs, and shared uniform negatives."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from bigel.interactions import Interactions
+
+
+def make_generator(seed: int, purpose: str) -> Generator:
+    """Return a generator of its own for each purpose, so that no draw shifts another.
+
+    >>> a, b = make_generator(0, "weights"), make_generator(0, "negatives")
+    >>> a.initial_seed() == b.initial_seed()
+    False
+    """
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step trains on.
+
+    Args:
+        users: per behavior, (B_k,) users of positive pairs; empty where a behavior has none.
+        items: per behavior, (B_k,) their items.
+        negatives: (K, S) items drawn for each behavior, shared by its whole batch.
+    """
+
+    users: list[Tensor]
+    items: list[Tensor]
+    negatives: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        users, items = ([t.to(device) for t in side] for side in (self.users, self.items))
+        return Batch(users, items, self.negatives.to(device))
+
+
+class Pass:
+    """An endless sequence of places 0…n-1 in which every pass holds each place once.
+
+    Args:
+        n: number of places.
+        generator: source of the shuffles; used by nobody else.
+    """
+
+    def __init__(self, n: int, generator: Generator) -> None:
+        self._n, self._generator = n, generator
+        self._position = 0
+        self._shuffle()
+
+    def take(self, size: int) -> Tensor:
+        """Return the next ``size`` places, int64; all n where n is smaller."""
+        size = min(size, self._n)
+        chosen = self._order[self._position : self._position + size]
+        self._position += len(chosen)
+        missing = size - len(chosen)
+        if not missing:
+            return chosen
+        self._shuffle()
+        self._position = missing
+        return torch.cat([chosen, self._order[:missing]])
+
+    def state(self) -> tuple[Tensor, int]:
+        """Return the generator's state before this pass was shuffled, and the position."""
+        return self._before, self._position
+
+    def restore(self, before: Tensor, position: int) -> None:
+        """Go on from what ``state`` returned."""
+        self._generator.set_state(before)
+        self._shuffle()
+        self._position = position
+
+    def _shuffle(self) -> None:
+        self._before = self._generator.get_state()
+        self._order = torch.randperm(self._n, generator=self._generator)
+        self._position = 0
+
+
+class Sampler:
+    """Draws batches from the training pairs.
+
+    Args:
+        train: training interactions.
+        batch_size: positive pairs per behavior and step.
+        negatives: S.
+        seed: seed of its generators: one per behavior for the order, one for the negatives.
+    """
+
+    def __init__(self, train: Interactions, batch_size: int, negatives: int, seed: int) -> None:
+        self._batch_size = batch_size
+        self._shape = (len(train.behaviors), negatives)
+        self._n_items = train.n_items
+        self._pairs = [
+            (torch.from_numpy(users), torch.from_numpy(items))
+            for users, items in map(train.of, range(len(train.behaviors)))
+        ]
+        self._passes = [
+            Pass(len(users), make_generator(seed, f"order {k}"))
+            for k, (users, _) in enumerate(self._pairs)
+        ]
+        self._generator = make_generator(seed, "negatives")
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+        places = [one.take(self._batch_size) for one in self._passes]
+        return Batch(
+            [users[at] for (users, _), at in zip(self._pairs, places, strict=True)],
+            [items[at] for (_, items), at in zip(self._pairs, places, strict=True)],
+            torch.randint(self._n_items, self._shape, generator=self._generator),
+        )
+
+    def state(self) -> tuple[dict[str, Tensor], list[int]]:
+        """Return the generators' states by name, and the position in each behavior's pass."""
+        states = [one.state() for one in self._passes]
+        tensors = {f"order.{k}": before for k, (before, _) in enumerate(states)}
+        tensors["negatives"] = self._generator.get_state()
+        return tensors, [position for _, position in states]
+
+    def restore(self, tensors: dict[str, Tensor], positions: list[int]) -> None:
+        """Go on from what ``state`` returned."""
+        for k, (one, position) in enumerate(zip(self._passes, positions, strict=True)):
+            one.restore(tensors[f"order.{k}"], position)
+        self._generator.set_state(tensors["negatives"])

@@ -1,0 +1,1 @@
+"""Expectation suites, reviewed by people; the package data of bigel.contracts."""

@@ -1,0 +1,16 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the public research logs, see its README.md; mark such tests real_data."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    place = Path(os.environ.get("BIGEL_REAL_DATA") or beside)
+    if not place.is_dir():
+        pytest.skip(
+            f"no real data at {place}; set BIGEL_REAL_DATA to a folder with jd/ and taobao/"
+        )
+    return place

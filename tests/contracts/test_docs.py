@@ -1,0 +1,176 @@
+"""Data Docs: a history of runs in plain pages that load nothing and trust nothing."""
+
+import json
+import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from bigel.contracts import docs, validate
+from bigel.errors import ContractError, WorkspaceError
+from bigel.workspace import Workspace
+from tests.contracts.good import GOOD, HandOver
+from tests.contracts.mutations import put
+
+REMOTE = re.compile(
+    r"<script|<link|<img|<iframe|@import|url\(|(?:src|href)\s*=\s*[\"']?\s*(?:\w+:)?//"
+)
+
+
+def interactions(history: int = 20) -> HandOver:
+    data = GOOD["interactions"]()
+    data.settings.append(f"contracts.history={history}")
+    return data
+
+
+def check(data: HandOver, workspace: Workspace, stage: Path) -> None:
+    validate(data.name, data.record(stage), data.config(), workspace)
+
+
+def links(page: Path) -> list[Path]:
+    found = re.findall(r'href="([^"]*)"', page.read_text("utf-8"))
+    return [(page.parent / link).resolve() for link in found]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Validate good, broken and good interactions; return the Data Docs."""
+    home = tmp_path_factory.mktemp("history")
+    workspace = Workspace(home)
+    check(interactions(), workspace, home / "first")
+    broken = interactions()
+    put("interactions", "behavior", "<script>alert('x')</script>")(broken)
+    put("interactions", "user_id", None)(broken)
+    with pytest.raises(ContractError, match=str(workspace.data_docs)):
+        check(broken, workspace, home / "second")
+    check(interactions(), workspace, home / "third")
+    return workspace.data_docs
+
+
+def test_index_shows_every_run_and_its_links_lead_somewhere(history: Path) -> None:
+    index = history / "index.html"
+    runs = sorted((history / "runs").iterdir())
+    assert len(runs) == 3
+    text = index.read_text("utf-8")
+    for run in runs:
+        assert f'href="runs/{run.name}/index.html"' in text
+        assert index in links(run / "index.html")
+    assert all(link.is_file() for page in history.rglob("*.html") for link in links(page))
+    strip = re.findall(r'<a class="(\w+)" href="runs/([^/]*)/', text)
+    assert strip == [
+        (level, run.name) for level, run in zip(("good", "critical", "good"), runs, strict=True)
+    ]
+
+
+def test_pages_name_what_failed_and_results_are_kept_for_programs(history: Path) -> None:
+    failed = sorted((history / "runs").iterdir())[1]
+    page = (failed / "index.html").read_text("utf-8")
+    assert "Refused: 2 critical failures" in page
+    assert "What to do: Name the behavior in data.behaviors" in page
+    result = json.loads((failed / "result.json").read_text("utf-8"))
+    assert not result["success"]
+    critical = [f for f in result["failed"] if f["severity"] == "critical"]
+    assert [(f["column"], f["count"]) for f in critical] == [("user_id", 1), ("behavior", 1)]
+    framework = json.loads((failed / "rows.json").read_text("utf-8"))
+    assert framework["statistics"]["unsuccessful_expectations"] == 2
+
+
+def test_pages_load_nothing_and_run_nothing(history: Path) -> None:
+    pages = list(history.rglob("*.html"))
+    assert len(pages) == 4
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert REMOTE.findall(text) == []
+        assert "default-src 'none'" in text
+
+
+def test_values_of_the_data_are_text_in_every_part_of_a_page(history: Path) -> None:
+    failed = sorted((history / "runs").iterdir())[1]
+    page = (failed / "index.html").read_text("utf-8")
+    sections = page.partition("As Great Expectations shows it")[2]
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page.partition("As Great Expectations shows it")[0]
+    assert "&lt;script&gt;" in sections
+
+
+def test_only_the_last_runs_of_each_handover_stay(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for number in range(3):
+        check(interactions(history=2), workspace, tmp_path / f"stage{number}")
+    other = GOOD["raw_log"]()
+    check(other, workspace, tmp_path / "other")
+    runs = sorted((workspace.data_docs / "runs").iterdir())
+    assert [run.name.split(".")[-2] for run in runs] == ["interactions"] * 2 + ["raw_log"]
+    index = (workspace.data_docs / "index.html").read_text("utf-8")
+    assert set(re.findall(r'runs/([^/"]*)/', index)) == {run.name for run in runs}
+
+
+def test_a_damaged_run_is_left_out_of_the_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path)
+    check(interactions(), workspace, tmp_path / "first")
+    (old,) = (workspace.data_docs / "runs").iterdir()
+    (old / "result.json").write_text('{"half":')
+    (workspace.data_docs / "runs" / "notes").mkdir()
+    check(interactions(), workspace, tmp_path / "second")
+    index = (workspace.data_docs / "index.html").read_text("utf-8")
+    assert old.name not in index
+    assert f"{old} is damaged" in caplog.text
+    assert (workspace.data_docs / "runs" / "notes").is_dir()
+
+
+def test_docs_that_cannot_be_written_are_an_error_of_the_workspace(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.artifacts.mkdir()
+    workspace.data_docs.write_text("a file in the way")
+    with pytest.raises(WorkspaceError, match="Data Docs cannot be written"):
+        check(interactions(), workspace, tmp_path / "stage")
+
+
+def test_a_page_that_fails_leaves_no_half_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    check(interactions(), workspace, tmp_path / "first")
+    before = (workspace.data_docs / "index.html").read_bytes()
+
+    def fail(judgements: object) -> dict[str, str]:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(docs, "render_sections", fail)
+    with pytest.raises(RuntimeError):
+        check(interactions(), workspace, tmp_path / "second")
+    assert len(list((workspace.data_docs / "runs").iterdir())) == 1
+    assert (workspace.data_docs / "index.html").read_bytes() == before
+
+
+def publish_many(arguments: tuple[str, int, int]) -> None:
+    folder, worker, runs = arguments
+    for number in range(runs):
+        report = {
+            "handover": "split",
+            "success": True,
+            "evaluated": 0,
+            "failed": [],
+            "skipped": {},
+            "stage": "split",
+            "fingerprint": f"{worker}-{number}",
+            "rows": number,
+            "checks": [],
+            "suites": [],
+        }
+        docs.publish_run(Path(folder), report, [], keep=1_000)
+
+
+def test_processes_at_once_lose_no_run(tmp_path: Path) -> None:
+    folder = tmp_path / "data_docs"
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        list(pool.map(publish_many, [(str(folder), worker, 10) for worker in range(4)]))
+    runs = {run.name for run in (folder / "runs").iterdir()}
+    assert len(runs) == 40
+    index = (folder / "index.html").read_text("utf-8")
+    assert set(re.findall(r'href="runs/([^/"]*)/', index)) == runs
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "index.html", "runs"]

@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bigel.config import parse_config
+from bigel.errors import TrainingError
+from bigel.evaluate import evaluate
+from bigel.evaluate.protocol import Ranked
+from bigel.evaluate.stage import by_activity
+from bigel.split import split
+from bigel.workspace import Record, Workspace, write_json
+
+BEHAVIORS = ["click", "buy"]
+CONFIG = {
+    "data": {"behaviors": BEHAVIORS},
+    "split": {"method": "official"},
+    "evaluate": {"cutoffs": [1, 3], "select_cutoff": 3, "activity": [1, 4], "batch_users": 2},
+}
+
+
+def world(tmp_path, scale=1.0):
+    """Return (split record, trained record): 4 users, 6 items; the model knows the test items."""
+    rows = [
+        # user, item, behavior, count, split
+        ("a", 0, "click", 4, "train"), ("a", 1, "click", 1, "valid"), ("a", 2, "click", 1, "test"),
+        ("b", 2, "click", 1, "train"), ("b", 3, "click", 1, "valid"), ("b", 4, "click", 1, "test"),
+        ("c", 0, "click", 1, "train"), ("c", 0, "buy", 4, "train"), ("c", 5, "buy", 1, "valid"),
+        ("d", 1, "click", 1, "test"),
+    ]  # fmt: skip
+    columns = ["user_id", "item_id", "behavior", "count", "split"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row").cast({"count": pl.UInt32})
+    folder = tmp_path / "ingested"
+    folder.mkdir(exist_ok=True)
+    frame.write_parquet(folder / "interactions.parquet")
+    ingested = Record("ingest", "f", str(folder), False, 0.0, {})
+    divided = split(ingested, parse_config(CONFIG), Workspace(tmp_path))
+    user_emb, item_emb = torch.zeros(2, 4, 6), torch.eye(6).repeat(2, 1, 1)
+    for user, item in ((0, 2), (1, 4), (3, 1)):
+        user_emb[0, user, item] = scale
+    trained = tmp_path / "trained"
+    trained.mkdir(exist_ok=True)
+    save_file(
+        {"user_emb": user_emb, "item_emb": item_emb, "item_bias": torch.zeros(2, 6)},
+        trained / "embeddings.safetensors",
+    )
+    write_json(trained / "history.json", {
+        "steps": [{"step": 1, "loss": 2.0, "losses": {"click": 1.0, "buy": 1.0},
+                   "alignment": None, "seconds": 0.1}],
+        "validations": [{"step": 1, "mean": 0.5, "ndcg": {"click": 0.5, "buy": None}}],
+        "best_step": 1, "stopped": "max_steps",
+    })  # fmt: skip
+    return divided, Record("train", f"t{scale}", str(trained), False, 0.0, {"device": "cpu"})
+
+
+def run(tmp_path, **changes):
+    scale = changes.pop("scale", 1.0)
+    config = parse_config(CONFIG | {"evaluate": CONFIG["evaluate"] | changes})
+    return evaluate(*world(tmp_path, scale), config, Workspace(tmp_path))
+
+
+def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing):
+    record = run(tmp_path)
+    metrics = json.loads(record.file("metrics.json").read_text())
+    assert set(metrics) == {"valid", "test", "activity", "popularity"}
+    assert set(metrics["popularity"]) == {"valid", "test", "activity"}
+    clicks = metrics["test"]["published"]["click"]
+    assert set(clicks) == {"users"} | {
+        f"{name}@{k}"
+        for name in ("ndcg", "ndcg_se", "hr", "recall", "precision", "mrr", "coverage")
+        for k in (1, 3)
+    }
+    assert clicks["users"] == 3
+    assert clicks["hr@1"] == clicks["ndcg@3"] == clicks["mrr@3"] == 1.0
+    assert clicks["precision@3"] == pytest.approx(1 / 3)
+    # Popularity ranks clicks 0 2 1 3 4 5. a sees 2 1 3 (hit at 1), b 0 1 3, d 0 2 1 (hit at 3).
+    popular = metrics["popularity"]["test"]["published"]["click"]
+    assert popular["hr@3"] == pytest.approx(2 / 3)
+    assert popular["mrr@3"] == pytest.approx((1 + 1 / 3) / 3)
+    assert metrics["test"]["published"]["buy"]["users"] == 0
+    assert metrics["test"]["published"]["buy"]["ndcg@3"] is None
+    assert "NaN" not in record.file("metrics.json").read_text()
+    assert record.counts["test"] == {"click": 1.0, "buy": None}
+    assert set(record.counts["valid"]) == set(BEHAVIORS)
+
+
+def test_activity_counts_merged_events_and_both_bounds_belong_below(tmp_path, no_drawing):
+    groups = json.loads(run(tmp_path).file("metrics.json").read_text())["activity"]["test"]["click"]
+    # train events: a 4 (medium), b 1 (few), d none (few)
+    assert {name: group["users"] for name, group in groups.items()} == {
+        "few": 2,
+        "medium": 1,
+        "many": 0,
+    }
+    assert groups["few"]["ndcg@3"] == 1.0 and groups["many"]["ndcg@3"] is None
+
+
+def test_activity_groups_are_a_partition():
+    users = torch.arange(6)
+    ranked = Ranked(users, users[:, None], (users % 2 == 0)[:, None], torch.ones(6).long(), 6)
+    settings = parse_config({"evaluate": {"cutoffs": [5], "activity": [0, 10]}}).evaluate
+    groups = by_activity(ranked, np.array([0, 1, 10, 11, 99, 0]), settings)
+    assert [groups[name]["users"] for name in ("few", "medium", "many")] == [2, 2, 2]
+    assert [groups[name]["hr@5"] for name in ("few", "medium", "many")] == [0.5, 0.5, 0.5]
+
+
+def test_stage_writes_report_and_plots(tmp_path):
+    record = run(tmp_path)
+    assert "<!doctype html>" in record.file("report.html").read_text("utf-8")
+    plots = {path.name for path in record.file("plots").iterdir()}
+    assert plots == {"curves.png", "behaviors.png", "activity.png", "coverage.png"}
+
+
+def test_reuse_goes_by_what_changes_a_figure(tmp_path, no_drawing):
+    assert not run(tmp_path).reused
+    assert run(tmp_path, batch_users=1).reused
+    assert not run(tmp_path, activity=[1, 5]).reused
+    assert not run(tmp_path, scale=2.0).reused
+
+
+def test_embeddings_that_are_not_finite_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match="not finite"):
+        run(tmp_path, scale=float("nan"))

@@ -1,0 +1,152 @@
+"""Small finished stages, written by hand, for tests of what comes after training."""
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import save_file
+
+from bigel import schema
+from bigel.config import Config, parse_config
+from bigel.tracking import Home, register
+from bigel.workspace import Record, Workspace
+
+BEHAVIORS = ("click", "purchase")
+CONFIG: Config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "recommend": {"k": 3}})
+
+# user, item per split and behavior. User 4 has no train events; nobody bought items 3 to 5.
+PAIRS: dict[str, dict[str, list[tuple[int, int]]]] = {
+    "train": {
+        "click": [(0, 0), (0, 1), (1, 1), (1, 2), (2, 1), (3, 5)],
+        "purchase": [(0, 0), (1, 1), (2, 1), (3, 2)],
+    },
+    "valid": {"click": [(0, 2)], "purchase": [(1, 2)]},
+    "test": {"click": [(4, 1)], "purchase": [(2, 0)]},
+}
+USERS, ITEMS, DIM = 5, 6, 4
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    """MLflow takes seconds to make its tables, so tests start from one copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "mlflow.db"
+        Home(f"sqlite:///{database}", database, None, Path(folder) / "lock").connect()
+        return database.read_bytes()
+
+
+def workspace_at(root: Path) -> Workspace:
+    workspace = Workspace(root)
+    workspace.mlruns.mkdir(parents=True)
+    (workspace.mlruns / "mlflow.db").write_bytes(_empty_store())
+    return workspace
+
+
+def register_one(
+    workspace: Workspace,
+    ndcg: float | None = 0.3,
+    seed: int = 0,
+    config: Config = CONFIG,
+    user_ids: Any = None,
+    salt: str = "",
+) -> Record:
+    """Make every stage before it and register."""
+    split = split_stage(workspace, user_ids, salt)
+    trained = train_stage(workspace, split, seed)
+    evaluated = evaluate_stage(workspace, trained, ndcg)
+    contracts = [{"handover": "split", "success": True, "failed": []}]
+    return register(split, trained, evaluated, contracts, config, workspace)
+
+
+def stage(workspace: Workspace, name: str, inputs: list[str], build: Any) -> Record:
+    return workspace.run_stage(name, inputs=inputs, settings={}, code=["schema.py"], build=build)
+
+
+def split_stage(workspace: Workspace, user_ids: Any = None, salt: str = "") -> Record:
+    users = pl.Series(schema.USER_ID, user_ids if user_ids is not None else range(100, 105))
+    items = pl.Series(schema.ITEM_ID, [f"item {i}" for i in range(ITEMS)])
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        counts: dict[str, Any] = {"users": USERS, "items": ITEMS, "method": "official"}
+        for split, pairs in PAIRS.items():
+            rows = [(u, i, k) for k, b in enumerate(BEHAVIORS) for u, i in sorted(pairs[b])]
+            pl.DataFrame(
+                rows,
+                orient="row",
+                schema={"user": pl.UInt32, "item": pl.UInt32, "behavior_index": pl.UInt8},
+            ).with_columns(count=pl.lit(1, pl.UInt32)).write_parquet(out / schema.split_file(split))
+            counts[split] = {b: len(pairs[b]) for b in BEHAVIORS}
+        for name, column, ids in (
+            (schema.USERS_FILE, schema.USER, users),
+            (schema.ITEMS_FILE, schema.ITEM, items),
+        ):
+            frame = pl.DataFrame({column: pl.Series(range(len(ids)), dtype=pl.UInt32), "id": ids})
+            frame.rename({"id": ids.name}).write_parquet(out / name)
+        return counts
+
+    return stage(workspace, "split", [str(users.to_list()), salt], build)
+
+
+def embeddings(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Whole numbers, so that every order of summation gives the same score."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> np.ndarray[Any, Any]:
+        return rng.integers(-3, 4, size=shape).astype(np.float32)
+
+    k = len(BEHAVIORS)
+    return {
+        "user_emb": draw(k, USERS, DIM),
+        "item_emb": draw(k, ITEMS, DIM),
+        "item_bias": draw(k, ITEMS),
+    }
+
+
+def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        save_file(embeddings(seed), out / schema.EMBEDDINGS_FILE)
+        history = {
+            "steps": [
+                {
+                    "step": step,
+                    "loss": 2.0 / step,
+                    "losses": dict.fromkeys(BEHAVIORS, 1.0 / step),
+                    "alignment": 0.5,
+                    "seconds": 0.1,
+                }
+                for step in (1, 2, 3)
+            ],
+            "validations": [
+                {"step": step, "mean": 0.1 * step, "ndcg": dict.fromkeys(BEHAVIORS, 0.1 * step)}
+                for step in (2, 3)
+            ],
+            "best_step": 3,
+            "stopped": "max_steps",
+        }
+        (out / schema.HISTORY_FILE).write_text(json.dumps(history))
+        return {"best_step": 3}
+
+    return stage(workspace, "train", [split.fingerprint, str(seed)], build)
+
+
+def evaluate_stage(
+    workspace: Workspace, trained: Record, ndcg: float | None = 0.3, popular: float = 0.1
+) -> Record:
+    def tree(value: float | None) -> dict[str, Any]:
+        of_behavior = {"ndcg@5": value, "hr@5": value, "users": 3}
+        views = {view: dict.fromkeys(BEHAVIORS, of_behavior) for view in schema.VIEWS}
+        return {"valid": views, "test": views}
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        metrics = tree(ndcg) | {"popularity": tree(popular), "activity": {"test": {}}}
+        (out / schema.METRICS_FILE).write_text(json.dumps(metrics))
+        (out / schema.REPORT_FILE).write_text("<html>report</html>")
+        (out / "plots").mkdir()
+        (out / "plots" / "curves.png").write_bytes(b"\x89PNG")
+        return {}
+
+    return stage(workspace, "evaluate", [trained.fingerprint, str(ndcg), str(popular)], build)

@@ -1,0 +1,169 @@
+"""The command line as a process: exit codes, outputs, messages."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.flows.conftest import Bigel
+
+LOG = "uid,sku,event,when\n" + "".join(
+    f"{user},i{(user * step) % 37},{event},{1_600_000_000 + 3600 * step + user}\n"
+    for user in range(40)
+    for step in range(1, 9)
+    for event in ("pv", "buy")[: 1 + (step % 2)]
+)
+COLUMNS = "user=uid,item=sku,behavior=event,timestamp=when"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, bigel: Bigel, tiny: Path) -> Path:
+    """A workspace in which the tiny pipeline ran twice."""
+    home = tmp_path_factory.mktemp("finished")
+    for name in ("first", "second"):
+        ran = bigel("run", tiny, "--json", f"{name}.json", cwd=home)
+        (home / f"{name}.out").write_text(ran.stdout + ran.stderr)
+        assert ran.returncode == 0, ran.stderr
+    return home
+
+
+def summary_of(home: Path, name: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((home / f"{name}.json").read_text())
+    return summary
+
+
+def test_run_writes_the_summary_that_scripts_rely_on(finished: Path) -> None:
+    summary = summary_of(finished, "first")
+    assert summary["status"] == "ok"
+    rows = summary["rows"]
+    assert rows["in"] == rows["kept"] + rows["merged"] + rows["quarantined"] > 0
+    assert {stage["status"] for stage in summary["stages"].values()} == {"ran"}
+    for split in ("valid", "test"):
+        for view in ("published", "discovery"):
+            for behavior in ("click", "cart", "purchase"):
+                assert 0 <= summary["metrics"][split][view][behavior]["ndcg@5"] <= 1
+    assert summary["model"]["name"] == "bigel"
+    assert str(summary["model"]["version"]) == "1"
+    for key in ("report", "data_docs", "interactions", "quarantine", "recommendations"):
+        assert Path(summary["paths"][key]).exists(), key
+
+
+def test_second_run_reuses_every_stage_and_says_so(finished: Path) -> None:
+    first, second = summary_of(finished, "first"), summary_of(finished, "second")
+    assert {stage["status"] for stage in second["stages"].values()} == {"reused"}
+    assert second["metrics"] == first["metrics"]
+    assert second["model"]["version"] == first["model"]["version"]
+    assert "reused ingest" in (finished / "second.out").read_text()
+
+
+def test_the_history_of_both_runs_is_complete(finished: Path) -> None:
+    database = sqlite3.connect(finished / "artifacts" / "prefect" / "prefect.db")
+    flows = database.execute("select state_type from flow_run").fetchall()
+    assert flows == [("COMPLETED",)] * 2
+    tasks = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
+    expected = sum(
+        len(summary_of(finished, name)[key])
+        for name in ("first", "second")
+        for key in ("stages", "contracts")
+    )
+    assert tasks == [("COMPLETED", expected)]
+
+
+def test_terminal_page_names_metrics_lists_and_places(finished: Path) -> None:
+    text = (finished / "first.out").read_text()
+    for part in ("popular ndcg@5", "rows in", "mlflow ui", "version 1", "report.html", "top 5"):
+        assert part.replace("rows in", "rows ") in text, part
+
+
+def test_recommend_for_one_user_prints_json(finished: Path, bigel: Bigel) -> None:
+    known = pl.read_parquet(summary_of(finished, "first")["paths"]["recommendations"])
+    user = known.filter(pl.col("source") == "model")["user_id"][0]
+    done = bigel("recommend", "--user", user, "--behavior", "purchase", "-k", 3, cwd=finished)
+    if done.returncode:
+        pytest.fail(done.stderr)
+    rows = json.loads(done.stdout)
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert {row["behavior"] for row in rows} == {"purchase"}
+
+
+def test_recommend_for_all_writes_parquet(finished: Path, bigel: Bigel) -> None:
+    done = bigel("recommend", "--all", "-k", 4, "--out", "lists.parquet", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    lists = pl.read_parquet(finished / "lists.parquet")
+    assert lists.columns == ["user_id", "behavior", "rank", "item_id", "score", "source"]
+    assert lists["rank"].max() == 4
+    assert lists["user_id"].n_unique() >= 190
+
+
+def test_recommend_refuses_an_unknown_model(finished: Path, bigel: Bigel) -> None:
+    done = bigel("recommend", "--user", "1", "--model", "winner", cwd=finished)
+    assert done.returncode != 0
+    assert "winner" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ingest_writes_the_three_files(tmp_path: Path, bigel: Bigel) -> None:
+    (tmp_path / "log.csv").write_text(LOG + "7,,pv,1600000000\n")
+    done = bigel(
+        *("ingest", "--path", "log.csv", "--columns", COLUMNS, "--behaviors", "pv,buy"),
+        *("--out", "clean"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    kept = pl.read_parquet(tmp_path / "clean" / "interactions.parquet")
+    refused = pl.read_parquet(tmp_path / "clean" / "quarantine.parquet")
+    assert set(kept["behavior"]) == {"pv", "buy"}
+    assert refused["row_number"].to_list() == [LOG.count("\n")]
+    rows = json.loads((tmp_path / "clean" / "ingest.json").read_text())["rows"]
+    assert rows["in"] == LOG.count("\n")
+    assert rows["quarantined"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["run", "dmeo"], 2, "did you mean 'demo'"),
+        (["run", "demo", "--set", "model.dims=3"], 2, "did you mean 'dim'"),
+        (["run", "demo", "--sett", "x"], 2, "--set"),
+        (["ingest", "--out", "x"], 2, "--path is missing"),
+        (["ingest", "--path", "x.csv", "--columns", "usr=a"], 2, "did you mean 'user'"),
+        (["ingest", "--path", "absent.csv", "--out", "x"], 3, "absent.csv"),
+        (["ingest", "--path", "bad.csv", "--out", "x"], 3, "user_id"),
+        (["recommend", "--user", "1", "--all"], 2, "exactly one of"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_mistakes_end_with_their_exit_code_and_no_traceback(
+    tmp_path: Path, bigel: Bigel, arguments: list[str], code: int, expected: str
+) -> None:
+    (tmp_path / "bad.csv").write_text("a;b;c\n1;2;3\n")
+    done = bigel(*arguments, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert expected in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_broken_contract_stops_the_run_with_exit_code_3(tmp_path: Path, bigel: Bigel) -> None:
+    (tmp_path / "log.csv").write_text(LOG.replace(",buy,", ",steal,"))
+    done = bigel(
+        *("ingest", "--path", "log.csv", "--columns", COLUMNS, "--behaviors", "pv,buy"),
+        *("--out", "clean", "--json", "failed.json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "quarantined" in done.stderr
+    assert not (tmp_path / "clean").exists()
+    failed = json.loads((tmp_path / "failed.json").read_text())
+    assert (failed["status"], failed["kind"]) == ("failed", "ContractError")
+
+
+def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, bigel: Bigel) -> None:
+    printed = bigel("config", "jd", "--set", "model.dim=32", cwd=tmp_path)
+    assert printed.returncode == 0
+    assert "# Embedding size D.\ndim = 32" in printed.stdout
+    done = bigel("synth", "log.csv", "--set", "synth.events=500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_csv(tmp_path / "log.csv", infer_schema=False).height >= 500

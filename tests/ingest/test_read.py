@@ -1,0 +1,286 @@
+"""What is read well: every format, every kind of id, and two readers that agree."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigel.config import DataConfig
+from bigel.ingest import careful
+from bigel.ingest.read import NeedsCareError, read_carefully, read_quickly
+from bigel.ingest.sources import Source
+
+ROWS = [("u1", "i1", "click", 5), ("u1", "i1", "click", 9), ("u2", "i1", "buy", 7)]
+CSV = b"user,item,behavior,time\n" + b"".join(
+    b"%s,%s,%s,%d\n" % (u.encode(), i.encode(), b.encode(), t) for u, i, b, t in ROWS
+)
+FRAME = pl.DataFrame(ROWS, schema=["user", "item", "behavior", "time"], orient="row")
+MERGED = [("u1", "i1", "click", 9, 2), ("u2", "i1", "buy", 7, 1)]
+
+
+def binary(write: Callable[[io.BytesIO], object]) -> bytes:
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
+
+
+def quoted(separator: str) -> bytes:
+    return binary(lambda s: FRAME.write_csv(s, quote_style="always", separator=separator))
+
+
+FORMATS: dict[str, tuple[dict[str, bytes], dict[str, Any]]] = {
+    "CSV": ({"a.csv": CSV}, {}),
+    "without a last line end": ({"a.csv": CSV[:-1]}, {}),
+    "CRLF": ({"a.csv": CSV.replace(b"\n", b"\r\n")}, {}),
+    "BOM": ({"a.csv": b"\xef\xbb\xbf" + CSV}, {}),
+    "quotes around all": ({"a.csv": quoted(",")}, {}),
+    "quotes around all, TSV": ({"a.tsv": quoted("\t")}, {}),
+    "quotes around all, |": ({"a.csv": quoted("|")}, {"separator": "|"}),
+    "quotes around all, ^": ({"a.csv": quoted("^")}, {"separator": "^"}),
+    "quotes around all, ]": ({"a.csv": quoted("]")}, {"separator": "]"}),
+    "spaces around fields": ({"a.csv": CSV.replace(b",", b" ,  ")}, {}),
+    "spaces before quotes": ({"a.csv": quoted(",").replace(b",", b", ")}, {}),
+    "TSV": ({"a.tsv": CSV.replace(b",", b"\t")}, {}),
+    "semicolons": ({"a.csv": CSV.replace(b",", b";")}, {"separator": ";"}),
+    "gzip": ({"a.csv.gz": gzip.compress(CSV)}, {}),
+    "two gzip members": ({"a.csv.gz": gzip.compress(CSV[:60]) + gzip.compress(CSV[60:])}, {}),
+    "zstd": ({"a.csv.zst": pa.compress(CSV, "zstd", asbytes=True)}, {}),
+    "gzip under a plain name": ({"a.csv": gzip.compress(CSV)}, {}),
+    "no header": (
+        {"a.csv": b"\xef\xbb\xbf" + CSV.partition(b"\n")[2]},
+        {
+            "header": False,
+            "columns": {
+                "user": "column_1",
+                "item": "column_2",
+                "behavior": "column_3",
+                "timestamp": "column_4",
+            },
+        },
+    ),
+    "Parquet": ({"a.parquet": binary(FRAME.write_parquet)}, {}),
+    "Parquet with categories": (
+        {
+            "a.parquet": binary(
+                FRAME.with_columns(pl.col(pl.String).cast(pl.Categorical)).write_parquet
+            )
+        },
+        {},
+    ),
+    "Parquet with dates and times": (
+        {"a.parquet": binary(FRAME.with_columns(pl.from_epoch("time")).write_parquet)},
+        {},
+    ),
+    "NDJSON": ({"a.ndjson": binary(FRAME.write_ndjson)}, {}),
+    "NDJSON with a BOM": ({"a.jsonl": b"\xef\xbb\xbf" + binary(FRAME.write_ndjson)}, {}),
+    "NDJSON gzip": ({"a.jsonl.gz": gzip.compress(binary(FRAME.write_ndjson))}, {}),
+    "NDJSON zstd": (
+        {"a.ndjson.zst": pa.compress(binary(FRAME.write_ndjson), "zstd", asbytes=True)},
+        {},
+    ),
+    "NDJSON under a name like a glob": ({"a[1].ndjson": binary(FRAME.write_ndjson)}, {}),
+    "CSV under a name like a glob": ({"a[1].csv": CSV}, {}),
+    "columns in another order, with others": (
+        {
+            "a.csv": binary(
+                FRAME.select(
+                    "time", pl.lit("x").alias("page"), "behavior", "item", "user"
+                ).write_csv
+            )
+        },
+        {},
+    ),
+    "commas and line breaks in another column": (
+        {"a.csv": binary(FRAME.with_columns(pl.lit('a, "b"\nc').alias("title")).write_csv)},
+        {},
+    ),
+    "a folder of several formats and orders": (
+        {
+            "a.csv": CSV.partition(b"\n")[0] + b"\nu1,i1,click,5\n",
+            "b.ndjson": binary(FRAME[1:2].write_ndjson),
+            "c.parquet": binary(FRAME[2:].select("time", "item", "user", "behavior").write_parquet),
+        },
+        {},
+    ),
+    "renamed behaviors": (
+        {"a.csv": CSV.replace(b"click", b"pv").replace(b"buy", b"4")},
+        {"rename": {"pv": "click", "4": "buy"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same(name: str, ingest_files: Callable[..., Any]) -> None:
+    files, data = FORMATS[name]
+    got = ingest_files(files, **data)
+    assert list(got.interactions.iter_rows()) == MERGED
+    assert got.interactions.schema == {
+        "user_id": pl.String,
+        "item_id": pl.String,
+        "behavior": pl.String,
+        "timestamp": pl.Int64,
+        "count": pl.UInt32,
+    }
+    assert got.quarantine.height == 0
+    counts = got.record.counts
+    assert (counts["in"], counts["kept"], counts["merged"], counts["quarantined"]) == (3, 2, 1, 0)
+
+
+IDS: dict[str, tuple[list[str], list[Any]]] = {
+    "integers": (["3", "-5", "10"], [-5, 3, 10]),
+    "the ends of int64": ([str(2**63 - 1), str(-(2**63))], [-(2**63), 2**63 - 1]),
+    "beyond int64": ([str(2**63), "7"], ["7", str(2**63)]),
+    "leading zeros": (["007", "7"], ["007", "7"]),
+    "a sign": (["+7", "8"], ["+7", "8"]),
+    "minus zero": (["-0", "8"], ["-0", "8"]),
+    "like floats": (["12.0", "13"], ["12.0", "13"]),
+    "mixed types": (["12", "a"], ["12", "a"]),
+    "white space around": ([" 12 ", "13\t"], [12, 13]),
+    "white space inside": (["a b", "a  b"], ["a  b", "a b"]),
+    "other scripts": (["ключ", "日本", "é"], ["é", "ключ", "日本"]),
+    "an apostrophe": (["o'hara", "x"], ["o'hara", "x"]),
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_ids_are_kept_as_given(name: str, form: str, ingest_files: Callable[..., Any]) -> None:
+    given_ids, kept = IDS[name]
+    frame = pl.DataFrame({"user": given_ids, "item": 1, "behavior": "click", "time": 1})
+    content = binary(getattr(frame, f"write_{form}"))
+    users = ingest_files({f"a.{form}": content}).interactions["user_id"]
+    assert users.to_list() == kept
+    assert users.dtype == (pl.Int64 if isinstance(kept[0], int) else pl.String)
+
+
+def test_whole_floats_of_parquet_and_json_are_integers(ingest_files: Callable[..., Any]) -> None:
+    frame = pl.DataFrame({"user": [1.0, None], "item": [2.0, 3.0], "behavior": "click", "time": 1})
+    for name, write in {"a.parquet": frame.write_parquet, "a.ndjson": frame.write_ndjson}.items():
+        got = ingest_files({name: binary(write)})
+        assert got.pairs() == [(1, 2, "click")]
+        assert got.interactions["user_id"].dtype == pl.Int64
+
+
+def test_quoted_ids_may_hold_separators(ingest_files: Callable[..., Any]) -> None:
+    got = ingest_files({"a.csv": b'user,item,behavior,time\n"a,b","say ""x""",click,1\n'})
+    assert got.pairs() == [("a,b", 'say "x"', "click")]
+
+
+def test_a_log_without_times_has_no_timestamp(ingest_files: Callable[..., Any]) -> None:
+    got = ingest_files({"a.csv": CSV}, columns={"user": "user", "item": "item"})
+    assert got.interactions.columns == ["user_id", "item_id", "behavior", "count"]
+
+
+def test_files_of_a_folder_may_differ_in_id_type_and_one_may_be_empty(
+    ingest_files: Callable[..., Any],
+) -> None:
+    got = ingest_files(
+        {
+            "a.parquet": binary(FRAME.with_columns(user=pl.lit(7), item=pl.lit(8)).write_parquet),
+            "b.csv": CSV,
+            "c.csv": CSV.partition(b"\n")[0] + b"\n",
+        }
+    )
+    assert got.interactions["user_id"].to_list() == ["7", "7", "u1", "u2"]
+    assert got.summary["rows"].to_list() == [3, 3, 0]
+
+
+FIELD = st.text('ab", \t7é', max_size=4)
+LINE = st.lists(FIELD, min_size=1, max_size=5).map(",".join)
+
+
+def judged(frames: list[pl.DataFrame]) -> list[Any]:
+    """Row number, reason and raw of each row, and the fields of the usable ones."""
+    frame = pl.concat(frames)
+    facts = frame.select("row_number", "reason", "raw").rows()
+    return facts + frame.filter(pl.col("reason").is_null()).rows()
+
+
+@settings(max_examples=120, deadline=None)
+@given(lines=st.lists(LINE | st.just("1,2,click,5"), max_size=8))
+def test_the_two_readers_agree(lines: list[str], tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "agree.csv"
+    path.write_text("user,item,behavior,time\n" + "\n".join(lines), "utf-8")
+    source = Source(path, path.name, "csv")
+    data = DataConfig(columns={"user": "user", "item": "item", "timestamp": "time"})
+    slow = list(read_carefully(source, data))
+    try:
+        quick = list(read_quickly(source, data))
+    except NeedsCareError:
+        assert any('"' in line for line in lines)
+        return
+    assert sum(frame.height for frame in quick) == sum(1 for x in lines if x.strip(" \t"))
+    assert bool(quick) == bool(slow)
+    if quick:
+        assert judged(quick) == judged(slow)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.text('ab", 7é\n;', max_size=4), min_size=4, max_size=4), max_size=6)
+)
+def test_the_careful_reader_is_the_standard_one_on_well_formed_text(
+    rows: list[list[str]], tmp_path_factory: Any
+) -> None:
+    path: Path = tmp_path_factory.getbasetemp() / "standard.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
+            [["user", "item", "behavior", "time"], *rows]
+        )
+    source = Source(path, path.name, "csv")
+    layout = careful.Layout(
+        separator=",",
+        width=4,
+        columns={"user_id": 0, "item_id": 1, "behavior": 2, "timestamp": 3},
+        header=True,
+        quoting=True,
+        quotes_seen=True,
+        bom=False,
+    )
+    frames = list(careful.read_text(source, layout))
+    got = [row[1:5] for frame in frames for row in frame.rows()]
+    assert got == [tuple(row) for row in rows]
+
+
+JSON_VALUE = st.none() | st.booleans() | st.integers() | st.text('a"\\é 0', max_size=3)
+JSON_FLOAT = st.floats(-1e10, 1e10, allow_nan=False).map(lambda x: round(x, 3))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    objects=st.lists(
+        st.fixed_dictionaries({}, optional={"user": JSON_VALUE | JSON_FLOAT, "item": JSON_VALUE}),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_the_two_json_readers_agree(objects: list[dict[str, Any]], tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "agree.ndjson"
+    lines = [{"user": 1, "item": 1, "behavior": "click"}, *objects]
+    path.write_text("\n\n".join(json.dumps(line) for line in lines), "utf-8")
+    source = Source(path, path.name, "ndjson")
+    data = DataConfig(columns={"user": "user", "item": "item"})
+    quick = pl.concat(list(read_quickly(source, data))).drop("raw")
+    slow = pl.concat(list(read_carefully(source, data))).drop("raw")
+    assert quick.rows() == slow.rows()  # a reader of JSON fills its fields even where refused
+
+
+def test_the_careful_reader_numbers_rows_across_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful, "BATCH_ROWS", 3)
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"user,item,behavior\n" + b"1,2,click\n\n" * 7)
+    data = DataConfig(columns={"user": "user", "item": "item"})
+    frames = list(read_carefully(Source(path, "a.csv", "csv"), data))
+    assert [frame.height for frame in frames] == [3, 3, 1]
+    assert pl.concat(frames)["row_number"].to_list() == [1, 2, 3, 4, 5, 6, 7]

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+
+from bigel.config import ModelConfig
+from bigel.errors import ConfigError
+from bigel.model import BiGEL
+from tests.worlds import (
+    dense_of,
+    dense_power_mean,
+    graphs_of,
+    naive_unit_rows,
+    random_world,
+    relabel,
+)
+
+WORLD = random_world(0)
+GRAPHS = graphs_of(WORLD).to("cpu", torch.float64)
+USERS, ITEMS, BEHAVIORS = 7, 9, 3
+
+
+def make(**settings):
+    config = ModelConfig(**{"dim": 4, "layers": (3, 2, 1), "global_layers": 3, **settings})
+    model = BiGEL(config, USERS, ITEMS, BEHAVIORS, torch.Generator().manual_seed(7)).double()
+    with torch.no_grad():
+        model.item_bias.copy_(torch.linspace(-1, 1, BEHAVIORS * ITEMS).reshape(BEHAVIORS, ITEMS))
+    return model
+
+
+def naive_scores(model, graphs):
+    """Compute all scores by the equations of docs/model.md on dense matrices, (K, U, I)."""
+    config = model.config
+    users = torch.zeros(USERS, config.dim).double() if model.users is None else model.users
+    start = torch.cat([users, model.items])
+    x, states = start, []
+    for graph, layers in zip(graphs.cascade, model.layers, strict=True):
+        x = naive_unit_rows(
+            dense_power_mean(dense_of(graph), x if config.cascade else start, layers)
+        )
+        states.append(x)
+    context = naive_unit_rows(dense_power_mean(dense_of(graphs.union), start, config.global_layers))
+    scores = []
+    for k, x in enumerate(states):
+        refined = x
+        if config.feedback and k < BEHAVIORS - 1:
+            refined = x.clone()
+            for rows, cgf in (
+                (slice(0, USERS), model.user_feedback),
+                (slice(USERS, USERS + ITEMS), model.item_feedback),
+            ):
+                both = torch.cat([x[rows], states[-1][rows]], 1)
+                gate = torch.sigmoid(both @ cgf.gate[k] + cgf.bias[k])
+                refined[rows] = x[rows] + gate * (states[-1][rows] @ cgf.value[k])
+        z = naive_unit_rows(refined + context if config.context else refined)
+        scores.append(z[:USERS] @ z[USERS:].T / config.temperature + model.item_bias[k])
+    return torch.stack(scores)
+
+
+def fast_scores(model, graphs=GRAPHS):
+    emb = model.final_embeddings(graphs)
+    return emb["user_emb"] @ emb["item_emb"].mT + emb["item_bias"].unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"cascade": False},
+        {"feedback": False},
+        {"context": False},
+        {"alignment": False},
+        {"user_vectors": True},
+        {"cascade": False, "feedback": False, "context": False, "alignment": False},
+        {"temperature": 0.5, "global_layers": 0},
+    ],
+)
+def test_all_scores_agree_with_the_dense_twin(settings):
+    model = make(**settings)
+    with torch.no_grad():
+        torch.testing.assert_close(fast_scores(model), naive_scores(model, GRAPHS))
+
+
+@pytest.mark.parametrize("switch", ["cascade", "feedback", "context"])
+def test_each_switch_changes_the_scores(switch):
+    assert not torch.allclose(fast_scores(make()), fast_scores(make(**{switch: False})))
+
+
+def test_alignment_changes_the_loss_not_the_scores():
+    torch.testing.assert_close(fast_scores(make()), fast_scores(make(alignment=False)))
+
+
+def test_switches_leave_no_unused_weights():
+    assert {name for name, _ in make(feedback=False).named_parameters()} == {"items", "item_bias"}
+    assert make(user_vectors=True).users.shape == (USERS, 4)
+    assert make(context=False, alignment=False)(GRAPHS).context is None
+    assert make(context=False)(GRAPHS).context is not None  # CPA needs it
+    assert not make(item_bias=False).item_bias.requires_grad
+
+
+@pytest.mark.parametrize("side", ["users", "items"])
+def test_chosen_rows_agree_with_all_rows(side):
+    model = make()
+    emb = model.final_embeddings(GRAPHS)
+    everything = emb["user_emb"] * 0.1 if side == "users" else emb["item_emb"]
+    rows = [torch.tensor([4, 0, 4]), torch.tensor([], dtype=torch.int64), torch.tensor([2])]
+    states = model(GRAPHS)
+    chosen = model.embed(states, side, rows)
+    for k in range(BEHAVIORS):
+        torch.testing.assert_close(chosen.z[k], everything[k, rows[k]])
+    torch.testing.assert_close(chosen.target, getattr(states.cascade[-1], side)[rows[-1]])
+    torch.testing.assert_close(chosen.context, getattr(states.context, side)[rows[-1]])
+
+
+def test_pair_scores_are_the_diagonal_of_all_scores():
+    model, items = make(), torch.tensor([3, 1, 8])
+    user_emb, item_emb = torch.randn(2, 3, 4).double().unbind()
+    every = model.score(1, user_emb, item_emb, items)
+    torch.testing.assert_close(model.score_pairs(1, user_emb, item_emb, items), every.diagonal())
+    torch.testing.assert_close(every[0, 2], user_emb[0] @ item_emb[2] / 0.1 + model.item_bias[1, 8])
+
+
+@pytest.mark.parametrize("user_vectors", [False, True])
+def test_gradients_agree_with_those_of_the_dense_twin(user_vectors):
+    grads = []
+    for scores_of in (fast_scores_with_gradient, naive_scores):
+        model = make(user_vectors=user_vectors)
+        (scores_of(model, GRAPHS) ** 2).sum().backward()
+        grads.append([p.grad for p in model.parameters()])
+    for fast, naive in zip(*grads, strict=True):
+        torch.testing.assert_close(fast, naive, rtol=1e-5, atol=1e-5)
+
+
+def fast_scores_with_gradient(model, graphs):
+    states = model(graphs)
+    users = model.embed(states, "users", [torch.arange(USERS)] * BEHAVIORS).z
+    items = model.embed(states, "items", [torch.arange(ITEMS)] * BEHAVIORS).z
+    return torch.stack(
+        [model.score(k, users[k], items[k], torch.arange(ITEMS)) for k in range(BEHAVIORS)]
+    )
+
+
+def test_relabelling_users_and_items_relabels_the_embeddings():
+    rng = np.random.default_rng(0)
+    new_user, new_item = rng.permutation(USERS), rng.permutation(ITEMS)
+    moved_graphs = graphs_of(relabel(WORLD, new_user, new_item)).to("cpu", torch.float64)
+    model, moved = make(user_vectors=True), make(user_vectors=True)
+    with torch.no_grad():
+        moved.users[new_user] = model.users
+        moved.items[new_item] = model.items
+        moved.item_bias[:, new_item] = model.item_bias
+    here, there = model.final_embeddings(GRAPHS), moved.final_embeddings(moved_graphs)
+    torch.testing.assert_close(there["user_emb"][:, new_user], here["user_emb"])
+    torch.testing.assert_close(there["item_emb"][:, new_item], here["item_emb"])
+    torch.testing.assert_close(there["item_bias"][:, new_item], here["item_bias"])
+
+
+def test_nodes_without_any_pair_have_finite_embeddings():
+    emb = make().final_embeddings(GRAPHS)
+    assert all(torch.isfinite(tensor).all() for tensor in emb.values())
+    assert not emb["user_emb"][:, -1].any()
+
+
+def test_one_behavior_has_nothing_to_refine():
+    world = random_world(0, behaviors=1)
+    model = BiGEL(ModelConfig(dim=4), USERS, ITEMS, 1, torch.Generator())
+    assert model.user_feedback is None
+    assert model.final_embeddings(graphs_of(world))["user_emb"].shape == (1, USERS, 4)
+
+
+def test_layers_must_fit_the_behaviors():
+    with pytest.raises(ConfigError, match=r"model\.layers has 2 values for 3 behaviors"):
+        make(layers=(1, 2))

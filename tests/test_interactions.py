@@ -1,0 +1,75 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from bigel.errors import DataError
+from bigel.interactions import Interactions
+from bigel.workspace import Record
+
+BEHAVIORS = ("click", "buy")
+
+
+def make(users, items, behavior_index):
+    return Interactions(users, items, behavior_index, 3, 4, BEHAVIORS)
+
+
+def test_of_returns_one_behavior():
+    log = make([0, 2, 1], [3, 0, 1], [0, 1, 0])
+    users, items = log.of(0)
+    assert users.tolist() == [0, 1]
+    assert items.tolist() == [3, 1]
+    assert len(log) == 3
+    assert log.users.dtype == np.int64
+
+
+def test_unsigned_columns_do_not_wrap_around():
+    log = make(np.array([2, 0], np.uint8), np.array([3, 0], np.uint32), np.array([1, 0], np.uint8))
+    assert log.users.dtype == log.items.dtype == log.behavior_index.dtype == np.int64
+
+
+def test_nothing_at_all_is_valid():
+    log = make([], [], [])
+    assert len(log) == 0
+    assert log.of(1)[0].size == 0
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (([3], [0], [0]), r"users must lie in 0…2, got 3…3"),
+        (([-1], [0], [0]), r"users must lie in 0…2, got -1…-1"),
+        (([0], [4], [0]), r"items must lie in 0…3, got 4…4"),
+        (([0], [0], [2]), r"behavior_index must lie in 0…1, got 2…2"),
+        (([0, 1], [0], [0]), r"one user, item and behavior each, got 2, 1 and 1"),
+        (([0.5], [0], [0]), r"flat array of integers, got float64"),
+        (([[0]], [[0]], [[0]]), r"flat array of integers"),
+        (([1, 0, 1], [2, 1, 2], [0, 0, 0]), r"1 interactions are given twice"),
+    ],
+)
+def test_wrong_arrays_are_refused(arrays, message):
+    with pytest.raises(DataError, match=message):
+        make(*arrays)
+
+
+def test_the_same_pair_under_two_behaviors_is_no_duplicate():
+    assert len(make([1, 1], [2, 2], [1, 0])) == 2
+
+
+def test_load_reads_a_split_stage(tmp_path):
+    pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]}).write_parquet(tmp_path / "users.parquet")
+    pl.DataFrame({"item": [0, 1, 2], "item_id": [7, 8, 9]}).write_parquet(
+        tmp_path / "items.parquet"
+    )
+    pl.DataFrame(
+        {"user": [0, 1], "item": [2, 0], "behavior_index": [0, 1], "count": [1, 5]},
+        schema={
+            "user": pl.UInt32,
+            "item": pl.UInt32,
+            "behavior_index": pl.UInt8,
+            "count": pl.UInt32,
+        },
+    ).write_parquet(tmp_path / "valid.parquet")
+    counts = {"valid": {"click": 1, "buy": 1}}
+    log = Interactions.load(Record("split", "f", str(tmp_path), False, 0.0, counts), "valid")
+    assert (log.n_users, log.n_items, log.behaviors) == (2, 3, BEHAVIORS)
+    assert [array.tolist() for array in log.of(1)] == [[1], [0]]

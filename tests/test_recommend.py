@@ -1,0 +1,236 @@
+import gzip
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from bigel import recommend as recommend_module
+from bigel.config import parse_config
+from bigel.errors import ConfigError, DataError
+from bigel.recommend import read_users
+from bigel.workspace import Record, Workspace
+from tests import fabricate
+from tests.fabricate import CONFIG
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def registered(root: Path, user_ids: Any = None) -> Workspace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = fabricate.workspace_at(root)
+        fabricate.register_one(workspace, user_ids=user_ids)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def integers(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return registered(tmp_path_factory.mktemp("integers"))
+
+
+@pytest.fixture(scope="module")
+def strings(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return registered(tmp_path_factory.mktemp("strings"), ["007", "7", "a b", "é", " "])
+
+
+def recommend(workspace: Workspace, k: int = 3, exclude: str = "same", **asked: Any) -> Record:
+    tree = CONFIG.model_dump() | {"recommend": {"k": k, "exclude": exclude}}
+    return recommend_module.recommend(parse_config(tree), workspace, **asked)
+
+
+def lists(record: Record) -> pl.DataFrame:
+    return pl.read_parquet(record.file("recommendations.parquet"))
+
+
+def test_all_users_and_behaviors(integers: Workspace) -> None:
+    record = recommend(integers)
+    frame = lists(record)
+    assert dict(frame.schema) == {
+        "user_id": pl.Int64, "behavior": pl.String, "rank": pl.Int32, "item_id": pl.String,
+        "score": pl.Float32, "source": pl.String,
+    }  # fmt: skip
+    assert frame["user_id"].unique().to_list() == [100, 101, 102, 103, 104]
+    assert frame.select("user_id", "behavior").unique(maintain_order=True).rows()[:3] == [
+        (100, "click"), (100, "purchase"), (101, "click"),
+    ]  # fmt: skip
+    for _, part in frame.group_by("user_id", "behavior"):
+        assert part["rank"].to_list() == list(range(1, len(part) + 1))
+        assert len(part) <= 3
+        assert part["item_id"].n_unique() == len(part)
+        assert part["score"].is_sorted(descending=True)
+    popular = frame.filter(pl.col("source") == "popular")
+    assert popular["user_id"].unique().to_list() == [104]
+    assert record.counts == {
+        "users": 5, "rows": frame.height, "popular_users": 1, "behaviors": ["click", "purchase"],
+        "k": 3, "exclude": "same",
+        "model": {"uri": "models:/bigel/1", "name": "bigel", "version": 1, "alias": "champion"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("exclude", ["same", "any", "none"])
+def test_what_the_user_has_is_left_out_by_policy(integers: Workspace, exclude: str) -> None:
+    frame = lists(recommend(integers, k=6, exclude=exclude))
+    pairs = {
+        behavior: {
+            (100 + user, f"item {item}")
+            for split in fabricate.PAIRS.values()
+            for user, item in split[behavior]
+        }
+        for behavior in fabricate.BEHAVIORS
+    }
+    for behavior in fabricate.BEHAVIORS:
+        shown = set(frame.filter(behavior=behavior).select("user_id", "item_id").iter_rows())
+        either = pairs["click"] | pairs["purchase"]
+        seen = {"same": pairs[behavior], "any": either, "none": set()}[exclude]
+        trained = {pair for pair in either - seen if pair[0] != 104}
+        assert not shown & seen
+        assert trained <= shown
+
+
+def test_it_agrees_with_the_served_model(integers: Workspace) -> None:
+    import mlflow.pyfunc
+
+    folder = next(integers.mlruns.rglob("artifacts/model"))
+    frame = lists(recommend(integers, users=["100", "104", "555"]))
+    request = frame.select("user_id", "behavior", k=pl.lit(3)).unique(maintain_order=True)
+    served = mlflow.pyfunc.load_model(str(folder)).predict(request.to_pandas())
+    assert pl.from_pandas(served).cast(dict(frame.schema)).equals(frame)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_row_groups_change_nothing(
+    integers: Workspace, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    k = 3 + size  # a question of its own, so that it is not answered from the store
+    whole = lists(recommend(integers, k=k))
+    monkeypatch.setattr(recommend_module, "USERS_AT_A_TIME", size)
+    parts = recommend(integers, users=["100", "101", "102", "103", "104"], k=k)
+    groups = pq.ParquetFile(parts.file("recommendations.parquet")).num_row_groups
+    assert groups == -(-5 // size)
+    assert lists(parts).equals(whole)
+
+
+def test_the_same_question_is_answered_from_the_store(integers: Workspace) -> None:
+    first, again = (recommend(integers, users=["101"], k=2) for _ in range(2))
+    assert (again.reused, again.fingerprint) == (True, first.fingerprint)
+    assert again.counts == first.counts
+    for other in ({"k": 1}, {"exclude": "any"}, {"users": ["102"]}, {"behaviors": ["click"]}):
+        asked = {"users": ["101"], "k": 2} | other
+        assert recommend(integers, **asked).fingerprint != first.fingerprint
+
+
+def test_given_behaviors_in_the_order_of_the_cascade(integers: Workspace) -> None:
+    record = recommend(integers, users=["100"], behaviors=["purchase", "click"])
+    assert lists(record)["behavior"].unique(maintain_order=True).to_list() == ["click", "purchase"]
+    record = recommend(integers, users=["100"], behaviors=["purchase"])
+    assert set(lists(record)["behavior"]) == {"purchase"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "sources"),
+    [
+        (["102", "100", "102"], [102, 100], ["model", "model"]),
+        (["100", "999"], [100, 999], ["model", "popular"]),
+        (["100", "nobody"], ["100", "nobody"], ["model", "popular"]),
+        (["0100", "100"], ["0100", "100"], ["popular", "model"]),
+        (["9" * 30, "101"], ["9" * 30, "101"], ["popular", "model"]),
+    ],
+)
+def test_ids_are_kept_as_given(
+    integers: Workspace, given: list[str], kept: list[Any], sources: list[str]
+) -> None:
+    frame = lists(recommend(integers, users=given, behaviors=["click"], k=1))
+    assert frame["user_id"].to_list() == kept
+    assert frame["source"].to_list() == sources
+
+
+def test_string_ids_are_matched_exactly(strings: Workspace) -> None:
+    frame = lists(recommend(strings, users=["7", "007", "a b", "07"], k=1))
+    assert frame.filter(behavior="click")["user_id"].to_list() == ["7", "007", "a b", "07"]
+    assert frame.filter(behavior="click")["source"].to_list() == ["model"] * 3 + ["popular"]
+
+
+def test_integers_of_a_file_find_string_ids(strings: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    pl.DataFrame({"user_id": pl.Series([7, 8], dtype=pl.UInt16)}).write_parquet(path)
+    frame = lists(recommend(strings, users=path, behaviors=["click"], k=1))
+    assert frame.select("user_id", "source").rows() == [(7, "model"), (8, "popular")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("ids.txt", b"100\n\nx y \r\n\xc3\xa9", ["100", "x y ", "é"]),
+        ("ids", b"\xef\xbb\xbf007\n7\n", ["007", "7"]),
+        ("ids.csv", b"user_id,name\n1,a\n2,b\n", ["1", "2"]),
+        ("ids.csv", b"name,member\na,1\n", ["1"]),
+        ("ids.csv", b'user_id\n"a,b"\n', ["a,b"]),
+        ("ids.csv", b"1\n2\n", ["1", "2"]),
+        ("ids.tsv", b"x\tuser_id\r\n1\t2\r\n", ["2"]),
+    ],
+)
+def test_users_files(tmp_path: Path, name: str, content: bytes, ids: list[str]) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert read_users(tmp_path / name, ("user_id", "member")).to_list() == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.txt", None, r"none\.txt cannot be read"),
+        ("ids.csv", b"a,b\n1,2\n", r"ids\.csv has no column user_id.*it has a, b"),
+        ("ids.csv", b"", r"ids\.csv cannot be read"),
+        ("ids.txt", b"\xff\xfe1\n", r"ids\.txt cannot be read"),
+        ("ids.txt", b"\n\n", r"ids\.txt: no ids; give one per line"),
+        ("ids.csv", b"user_id,x\n1,2\n,3\n", r"ids\.csv, row 2: the id is null"),
+        ("ids.parquet", b"PAR1", r"ids\.parquet cannot be read"),
+        ("ids.txt.gz", gzip.compress(b"1\n"), "cannot be read"),
+    ],
+)
+def test_a_bad_users_file_is_named(
+    integers: Workspace, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        recommend(integers, users=tmp_path / name)
+
+
+def test_ids_of_another_type_are_refused(integers: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    pl.DataFrame({"user_id": [1.5]}).write_parquet(path)
+    with pytest.raises(DataError, match="ids are Float64; write them as integers or strings"):
+        recommend(integers, users=path)
+
+
+def test_the_column_may_bear_the_name_of_the_log(integers: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("age,member\n9,101\n")
+    config = parse_config(
+        {"data": {"behaviors": list(fabricate.BEHAVIORS), "columns": {"user": "member"}}}
+    )
+    assert set(lists(recommend_module.recommend(config, integers, users=path))["user_id"]) == {101}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"behaviors": ["purchse"]}, r"behavior 'purchse': .*did you mean 'purchase'\?"),
+        ({"model": "champ"}, r"did you mean 'champion'\?"),
+    ],
+)
+def test_a_wrong_request_is_refused(
+    integers: Workspace, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recommend(integers, **asked)
+
+
+def test_a_list_may_be_as_long_as_the_catalogue(integers: Workspace) -> None:
+    frame = lists(recommend(integers, users=["100"], k=10_000, exclude="none"))
+    assert frame.filter(behavior="click").height == fabricate.ITEMS

@@ -1,0 +1,316 @@
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from bigel.config import SplitConfig, parse_config
+from bigel.errors import ConfigError, DataError
+from bigel.interactions import Interactions
+from bigel.split import assign_splits, keep_core, number_ids, resolve_method, split
+from bigel.workspace import Record, Workspace
+
+BEHAVIORS = ("click", "buy")
+METHODS = ("official", "leave_one_out", "time", "random")
+ORDER = ["behavior_index", "user", "item"]
+
+triples = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 1))
+logs = st.lists(triples, min_size=1, max_size=60, unique=True).flatmap(
+    lambda rows: st.tuples(
+        st.just(rows),
+        st.lists(st.integers(0, 9), min_size=len(rows), max_size=len(rows)),
+        st.lists(st.sampled_from(["train", "test"]), min_size=len(rows), max_size=len(rows)),
+    )
+)
+
+
+def inner_frame(rows, times=None, splits=None):
+    users, items, behaviors = zip(*rows, strict=True)
+    frame = pl.DataFrame({"user": users, "item": items, "behavior_index": behaviors})
+    if times is not None:
+        frame = frame.with_columns(timestamp=pl.Series(times, dtype=pl.Int64))
+    if splits is not None:
+        frame = frame.with_columns(split=pl.Series(splits))
+    return frame
+
+
+def parts(frame):
+    return {
+        name: frame.filter(pl.col("split") == name).drop("split")
+        for name in ("train", "valid", "test")
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(log=logs, seed=st.integers(0, 3), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_splits_share_nothing_lose_nothing_and_ignore_row_order(method, log, seed, shuffle):
+    rows, times, splits = log
+    frame = inner_frame(rows, times, splits)
+    config = SplitConfig(seed=seed, valid_share=0.2, test_share=0.3)
+    result = assign_splits(frame, method, config)
+    assert set(result["split"]) <= {"train", "valid", "test"}
+    assert sorted(result.select("user", "item", "behavior_index").rows()) == sorted(rows)
+    assert result.select(ORDER).is_unique().all()
+    order = shuffle.sample(range(len(rows)), len(rows))
+    assert_frame_equal(assign_splits(frame[order], method, config), result)
+
+
+@given(log=logs)
+@settings(max_examples=60, deadline=None)
+def test_time_cut_puts_every_train_event_before_valid_and_valid_before_test(log):
+    rows, times, _ = log
+    found = parts(
+        assign_splits(
+            inner_frame(rows, times), "time", SplitConfig(valid_share=0.2, test_share=0.3)
+        )
+    )
+    train, valid, test = (found[name]["timestamp"].to_list() for name in ("train", "valid", "test"))
+    assert max(train, default=-1) < min(valid + test)
+    assert max(train + valid, default=-1) < min(test)
+    assert len(test) >= int(0.3 * len(rows))
+
+
+def test_time_cut_by_hand_keeps_equal_times_together():
+    rows = [(u, 0, 0) for u in range(10)]
+    times = [0, 1, 2, 3, 4, 5, 6, 7, 7, 9]
+    frame = inner_frame(rows, times)
+    found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.1, test_share=0.2)))
+    assert found["train"]["timestamp"].to_list() == [0, 1, 2, 3, 4, 5, 6]
+    assert found["valid"]["timestamp"].to_list() == []
+    assert found["test"]["timestamp"].to_list() == [7, 7, 9]
+    found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.2, test_share=0.1)))
+    assert found["valid"]["timestamp"].to_list() == [7, 7]
+    assert found["test"]["timestamp"].to_list() == [9]
+
+
+def test_time_cut_refuses_missing_times():
+    frame = inner_frame([(0, 0, 0), (0, 1, 0)], [5, None])
+    with pytest.raises(DataError, match="1 interactions have no timestamp"):
+        assign_splits(frame, "time", SplitConfig())
+
+
+@given(log=logs)
+@settings(max_examples=60, deadline=None)
+def test_leave_one_out_agrees_with_a_loop(log):
+    rows, times, _ = log
+    result = assign_splits(inner_frame(rows, times), "leave_one_out", SplitConfig())
+    for user in range(5):
+        for behavior in range(2):
+            own = result.filter(pl.col("user") == user, pl.col("behavior_index") == behavior)
+            found = {name: part["timestamp"].to_list() for name, part in parts(own).items()}
+            if len(own) < 3:
+                assert not found["valid"] and not found["test"]
+            else:
+                assert len(found["test"]) == len(found["valid"]) == 1
+                assert max(found["train"]) <= found["valid"][0] <= found["test"][0]
+
+
+def test_leave_one_out_without_times_draws_by_the_seed():
+    frame = inner_frame([(u, i, 0) for u in range(30) for i in range(5)])
+    one = assign_splits(frame, "leave_one_out", SplitConfig(seed=1))
+    other = assign_splits(frame, "leave_one_out", SplitConfig(seed=2))
+    assert not one.equals(other)
+    drawn = parts(one)["test"]
+    assert len(drawn) == 30 and drawn["item"].n_unique() == 5
+
+
+def test_random_shares_are_exact_for_each_behavior():
+    frame = inner_frame([(u, i, k) for u in range(10) for i in range(10) for k in range(2)])
+    found = parts(assign_splits(frame, "random", SplitConfig(valid_share=0.1, test_share=0.25)))
+    sizes = {
+        name: part["behavior_index"].value_counts(sort=True)["count"].to_list()
+        for name, part in found.items()
+    }
+    assert sizes == {"train": [65, 65], "valid": [10, 10], "test": [25, 25]}
+
+
+def test_official_splits_stay_as_given():
+    splits = ["train", "valid", "test", "train"]
+    frame = inner_frame([(0, i, 0) for i in range(4)], splits=splits)
+    assert assign_splits(frame, "official", SplitConfig())["split"].to_list() == splits
+
+
+def test_official_without_valid_holds_out_of_train_only_and_of_every_behavior():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    splits = ["test" if item == 9 and k == 1 else "train" for _, item, k in rows]
+    found = parts(assign_splits(inner_frame(rows, splits=splits), "official", SplitConfig()))
+    assert found["test"]["item"].unique().to_list() == [9]
+    assert len(found["test"]) == 10
+    assert sorted(found["valid"]["behavior_index"].to_list()) == [0] * 10 + [1] * 9
+    assert len(found["train"]) == 200 - 10 - 19
+
+
+def test_official_holds_out_only_the_behavior_that_lacks_valid():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    splits = ["valid" if (u, k) == (0, 0) else "train" for u, _, k in rows]
+    valid = parts(assign_splits(inner_frame(rows, splits=splits), "official", SplitConfig()))[
+        "valid"
+    ]
+    clicks = valid.filter(pl.col("behavior_index") == 0)
+    assert clicks["user"].unique().to_list() == [0] and len(clicks) == 10
+    assert len(valid) == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "columns", "expected"),
+    [
+        ("auto", ["split", "timestamp"], "official"),
+        ("auto", ["timestamp"], "time"),
+        ("auto", [], "leave_one_out"),
+        ("random", ["split"], "random"),
+    ],
+)
+def test_resolve_method(method, columns, expected):
+    assert resolve_method(method, columns) == expected
+
+
+@pytest.mark.parametrize(("method", "column"), [("official", "split"), ("time", "timestamp")])
+def test_a_method_without_its_column_is_refused(method, column):
+    with pytest.raises(ConfigError, match=f"needs a {column}"):
+        resolve_method(method, ["user_id"])
+
+
+def outer_frame(pairs):
+    users, items, behaviors = zip(*pairs, strict=True)
+    return pl.DataFrame({"user_id": users, "item_id": items, "behavior": behaviors})
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(BEHAVIORS)),
+        min_size=1,
+        unique=True,
+    ),
+    k=st.integers(0, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_k_core_is_the_largest_fixpoint(pairs, k):
+    left = {(user, item) for user, item, _ in pairs}
+    while True:  # the naive twin
+        users = [user for user, _ in left]
+        items = [item for _, item in left]
+        kept = {(u, i) for u, i in left if users.count(u) >= k and items.count(i) >= k}
+        if kept == left:
+            break
+        left = kept
+    if not left:
+        with pytest.raises(DataError, match=f"k_core = {k} leaves no interaction"):
+            keep_core(outer_frame(pairs), k)
+        return
+    core = keep_core(outer_frame(pairs), k)
+    expected = sorted(row for row in pairs if (row[0], row[1]) in left)
+    assert sorted(core.rows()) == expected
+    assert_frame_equal(keep_core(core, k), core, check_row_order=False)
+
+
+def test_k_core_peels_a_chain_by_hand():
+    square = [(1, 1, "click"), (1, 2, "click"), (2, 1, "buy"), (2, 2, "click")]
+    tail = [(2, 3, "click"), (3, 3, "click"), (3, 3, "buy")]
+    assert sorted(keep_core(outer_frame(square + tail), 2).rows()) == sorted(square)
+
+
+def test_ids_are_numbered_in_their_order():
+    frame = pl.DataFrame({"user_id": ["b", "10", "9", "b"]})
+    numbered = number_ids(frame, "user_id", "user")
+    assert numbered.rows() == [(0, "10"), (1, "9"), (2, "b")]
+    assert numbered.schema["user"] == pl.UInt32
+
+
+def ingested(folder, frame):
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(folder / "interactions.parquet")
+    return Record("ingest", "fingerprint", str(folder), False, 0.0, {})
+
+
+def run_split(tmp_path, frame, **settings):
+    config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
+    return split(ingested(tmp_path / "in", frame), config, Workspace(tmp_path / "work"))
+
+
+def small_log():
+    rows = [(u * 100, f"i{i}", BEHAVIORS[k]) for u in range(6) for i in range(5) for k in range(2)]
+    return outer_frame(rows).with_columns(
+        timestamp=pl.int_range(pl.len(), dtype=pl.Int64), count=pl.lit(2, pl.UInt32)
+    )
+
+
+def test_stage_writes_what_the_next_stages_read(tmp_path):
+    record = run_split(tmp_path, small_log())
+    train = pl.read_parquet(record.file("train.parquet"))
+    assert train.schema == {
+        "user": pl.UInt32,
+        "item": pl.UInt32,
+        "behavior_index": pl.UInt8,
+        "timestamp": pl.Int64,
+        "count": pl.UInt32,
+    }
+    assert train.select(ORDER).equals(train.select(ORDER).sort(ORDER))
+    assert pl.read_parquet(record.file("users.parquet")).rows()[1] == (1, 100)
+    assert pl.read_parquet(record.file("items.parquet")).rows()[1] == (1, "i1")
+    assert record.counts["train"] == {"click": 24, "buy": 24}
+    assert record.counts["valid"] == record.counts["test"] == {"click": 3, "buy": 3}
+    assert {key: record.counts[key] for key in ("users", "items", "method")} == {
+        "users": 6,
+        "items": 5,
+        "method": "time",
+    }
+    assert record.counts["dropped_by_k_core"] == 0
+    assert record.counts["users_without_train"] == 1  # the last user's events are all late
+    assert Interactions.load(record, "test").n_users == 6
+
+
+def test_stage_restores_external_pairs(tmp_path):
+    log = small_log()
+    record = run_split(tmp_path, log, method="random")
+    users = pl.read_parquet(record.file("users.parquet"))
+    items = pl.read_parquet(record.file("items.parquet"))
+    together = pl.concat(
+        pl.read_parquet(record.file(f"{name}.parquet")) for name in ("train", "valid", "test")
+    )
+    restored = together.join(users, on="user").join(items, on="item")
+    restored = restored.with_columns(
+        behavior=pl.col("behavior_index").replace_strict({0: "click", 1: "buy"})
+    )
+    assert_frame_equal(restored.select(log.columns), log, check_row_order=False)
+
+
+def test_stage_is_the_same_file_for_permuted_rows(tmp_path):
+    log = small_log()
+    one = run_split(tmp_path / "a", log, method="random")
+    other = run_split(tmp_path / "b", log.sample(fraction=1, shuffle=True, seed=3), method="random")
+    for name in ("train.parquet", "valid.parquet", "test.parquet", "users.parquet"):
+        assert one.file(name).read_bytes() == other.file(name).read_bytes()
+
+
+def test_stage_drops_what_the_core_drops(tmp_path):
+    lonely = outer_frame([(999, "i0", "click"), (999, "rare", "click")]).with_columns(
+        timestamp=pl.lit(0, pl.Int64), count=pl.lit(1, pl.UInt32)
+    )
+    record = run_split(tmp_path, pl.concat([small_log(), lonely]), k_core=3)
+    assert record.counts["dropped_by_k_core"] == 2
+    assert record.counts["users"] == 6 and record.counts["items"] == 5
+
+
+def test_stage_is_reused_until_a_split_setting_changes(tmp_path):
+    assert not run_split(tmp_path, small_log(), method="random").reused
+    assert run_split(tmp_path, small_log(), method="random").reused
+    assert not run_split(tmp_path, small_log(), method="random", seed=1).reused
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "message"),
+    [
+        (small_log().with_columns(timestamp=pl.lit(5, pl.Int64)), {}, "leaves train empty"),
+        (small_log().head(4), {"method": "leave_one_out"}, "leaves valid empty.*three"),
+        (small_log().head(2), {"method": "random"}, "leaves valid empty.*valid_share"),
+        (
+            small_log().head(4).with_columns(split=pl.lit("test")),
+            {"method": "official"},
+            "leaves train empty",
+        ),
+    ],
+)
+def test_an_empty_train_or_valid_is_refused_with_the_remedy(tmp_path, frame, settings, message):
+    with pytest.raises(DataError, match=message):
+        run_split(tmp_path, frame, **settings)

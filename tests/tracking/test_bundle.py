@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bigel import schema, serving
+from bigel.errors import WorkspaceError
+from bigel.tracking import bundle as bundle_module
+from bigel.tracking.bundle import build_bundle, data_fingerprint
+from bigel.workspace import Record, Workspace
+from tests import fabricate
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def bundle_of(workspace: Workspace) -> Record:
+    split = fabricate.split_stage(workspace)
+    return build_bundle(split, fabricate.train_stage(workspace, split), workspace)
+
+
+def test_it_holds_what_the_stages_hold(workspace: Workspace) -> None:
+    bundle = bundle_of(workspace)
+    users = pl.read_parquet(bundle.file("users.parquet"))
+    assert users.to_dict(as_series=False) == {
+        "user_id": [100, 101, 102, 103, 104],
+        "train_events": [3, 3, 2, 2, 0],
+    }
+    assert pl.read_parquet(bundle.file("items.parquet")).columns == ["item_id"]
+    stored, made = load_file(bundle.file("embeddings.safetensors")), fabricate.embeddings()
+    assert all(np.array_equal(stored[name], made[name]) for name in made)
+    facts = json.loads(bundle.file("model.json").read_text())
+    assert facts["behaviors"] == ["click", "purchase"]
+    assert (facts["users"], facts["items"], facts["dim"]) == (5, 6, 4)
+
+
+def test_seen_is_every_pair_of_every_split(workspace: Workspace) -> None:
+    seen = load_file(bundle_of(workspace).file("seen.safetensors"))
+    for k, behavior in enumerate(fabricate.BEHAVIORS):
+        expected = {p for split in fabricate.PAIRS.values() for p in split[behavior]}
+        crow, col = seen[f"{k}.crow"], seen[f"{k}.col"]
+        stored = {
+            (user, int(item))
+            for user in range(fabricate.USERS)
+            for item in col[crow[user] : crow[user + 1]]
+        }
+        assert stored == expected
+
+
+def test_popularity_counts_train_users_only(workspace: Workspace) -> None:
+    popularity = load_file(bundle_of(workspace).file("popularity.safetensors"))["popularity"]
+    assert popularity.tolist() == [[1, 3, 1, 0, 0, 1], [1, 2, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"user_emb": t["user_emb"][:, :4]}, r"user_emb has shape \(2, 4, 4\)"),
+        (lambda t: t | {"item_bias": t["item_bias"][:1]}, "item_bias has shape"),
+        (lambda t: t | {"item_emb": t["item_emb"] * np.float32("nan")}, "item_emb .*not finite"),
+    ],
+)
+def test_embeddings_that_cannot_serve_are_refused(
+    workspace: Workspace, change, message: str
+) -> None:
+    split = fabricate.split_stage(workspace)
+    trained = fabricate.train_stage(workspace, split)
+    save_file(change(fabricate.embeddings()), trained.file(schema.EMBEDDINGS_FILE))
+    with pytest.raises(WorkspaceError, match=message):
+        build_bundle(split, trained, workspace)
+
+
+def test_the_data_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    first, same = (fabricate.split_stage(Workspace(tmp_path / n)) for n in ("a", "b"))
+    other = fabricate.split_stage(Workspace(tmp_path / "c"), user_ids=range(5))
+    assert data_fingerprint(first) == data_fingerprint(same) != data_fingerprint(other)
+
+
+def test_writer_and_reader_name_the_same_files() -> None:
+    for name in ("FORMAT", "MODEL_FILE", "SEEN_FILE", "POPULARITY_FILE"):
+        assert getattr(bundle_module, name) == getattr(serving, name)
+    text = Path(serving.__file__).read_text("utf-8")
+    assert "from bigel" not in text and "import bigel" not in text
+    for name in (schema.USERS_FILE, schema.ITEMS_FILE, schema.EMBEDDINGS_FILE):
+        assert f'"{name}"' in text

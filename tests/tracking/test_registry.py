@@ -1,0 +1,221 @@
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bigel.errors import WorkspaceError
+from bigel.tracking import home_of, registry
+from bigel.workspace import Record, Workspace
+from tests import fabricate
+from tests.fabricate import CONFIG, register_one
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return fabricate.workspace_at(tmp_path)
+
+
+@pytest.fixture
+def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the time of saving a model where only the registry is at stake."""
+    monkeypatch.setattr("bigel.tracking.runs.log_model", lambda client, run_id, bundle: None)
+
+
+def client_of(workspace: Workspace) -> Any:
+    return home_of(workspace).connect()
+
+
+def aliases(workspace: Workspace) -> dict[str, int]:
+    return dict(client_of(workspace).get_registered_model("bigel").aliases)
+
+
+def test_the_run_shows_everything(workspace: Workspace) -> None:
+    record = register_one(workspace)
+    client, run_id = client_of(workspace), record.counts["run_id"]
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.dim"] == "64"
+    assert run.data.params["data.behaviors"] == '["click", "purchase"]'
+    metrics = run.data.metrics
+    assert metrics["test/published/purchase/ndcg_at_5"] == 0.3
+    assert metrics["valid/discovery/click/users"] == 3
+    assert metrics["popularity/valid/published/click/ndcg_at_5"] == 0.1
+    losses = client.get_metric_history(run_id, "curve/train/losses/click")
+    assert [(m.step, m.value) for m in losses] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    curve = client.get_metric_history(run_id, "curve/valid/ndcg_at_5/purchase")
+    assert [m.step for m in curve] == [2, 3]
+    names = {file.path for file in client.list_artifacts(run_id)}
+    assert names == {
+        "config.json", "contracts.json", "history.json", "metrics.json", "model", "plots",
+        "report.html",
+    }  # fmt: skip
+    place = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert json.loads((place / "contracts.json").read_text())[0]["handover"] == "split"
+    assert json.loads((place / "config.json").read_text())["recommend"]["k"] == 3
+    assert len(run.data.tags["bigel.data"]) == 24
+    assert run.data.tags["version.mlflow"]
+
+
+def test_the_model_holds_no_pickle_and_pins_what_it_needs(workspace: Workspace) -> None:
+    record = register_one(workspace)
+    info = client_of(workspace).get_run(record.counts["run_id"]).info
+    model = Path(info.artifact_uri.removeprefix("file://")) / "model"
+    files = {p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file()}
+    assert {p for p in files if p.startswith("artifacts/")} == {
+        f"artifacts/bundle/{name}"
+        for name in ("model.json", "users.parquet", "items.parquet", "embeddings.safetensors",
+                     "seen.safetensors", "popularity.safetensors")
+    }  # fmt: skip
+    assert {Path(p).suffix for p in files} == {
+        "", ".py", ".json", ".yaml", ".txt", ".parquet", ".safetensors",
+    }  # fmt: skip
+    requirements = (model / "requirements.txt").read_text().split()
+    assert [r.partition("==")[0] for r in requirements] == [
+        "mlflow", "numpy", "pandas", "pyarrow", "safetensors",
+    ]  # fmt: skip
+    assert all("==" in r for r in requirements)
+    described = (model / "MLmodel").read_text()
+    assert str(Path(fabricate.__file__).parents[1]) not in described
+
+
+def test_the_same_model_is_registered_once(workspace: Workspace) -> None:
+    first, again = register_one(workspace), register_one(workspace)
+    assert (first.reused, again.reused) == (False, True)
+    assert again.counts == first.counts
+    assert first.counts["model_uri"] == "models:/bigel/1"
+    assert len(client_of(workspace).search_runs(["1"])) == 1
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_the_gate_moves_the_aliases(workspace: Workspace) -> None:
+    first = register_one(workspace, ndcg=0.05).counts
+    assert first["alias"] == "challenger"
+    assert "does not beat popularity on click" in first["why"]
+    assert register_one(workspace, ndcg=0.3, seed=1).counts["alias"] == "champion"
+    worse = register_one(workspace, ndcg=0.2, seed=2).counts
+    assert worse["alias"] == "challenger"
+    assert "is worse than the champion, version 2" in worse["why"]
+    assert "other data" not in worse["why"]
+    assert aliases(workspace) == {"champion": 2, "challenger": 3}
+    equal = register_one(workspace, ndcg=0.3, seed=3).counts
+    assert (equal["version"], equal["alias"]) == (4, "champion")
+    assert register_one(workspace, ndcg=0.3, seed=1).counts["alias"] == ""
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_champion_of_other_data_is_compared_and_it_is_said(workspace: Workspace) -> None:
+    register_one(workspace, ndcg=0.3)
+    other = register_one(workspace, ndcg=0.2, user_ids=["a", "b", "c", "d", "e"]).counts
+    assert other["alias"] == "challenger"
+    assert "measured on other data" in other["why"]
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_new_evaluation_is_judged_again_without_a_new_version(workspace: Workspace) -> None:
+    register_one(workspace, ndcg=0.05)
+    better = register_one(workspace, ndcg=0.4)
+    assert (better.reused, better.counts["version"]) == (False, 1)
+    assert aliases(workspace) == {"champion": 1}
+    run = client_of(workspace).get_run(better.counts["run_id"])
+    assert run.data.metrics["valid/published/click/ndcg_at_5"] == 0.4
+    assert run.info.status == "FINISHED"
+    still = register_one(workspace, ndcg=0.01).counts
+    assert still["alias"] == "champion"
+    assert "is the champion already" in still["why"]
+    assert "does not beat popularity" in still["why"]
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_an_alias_set_by_hand_stays(workspace: Workspace) -> None:
+    register_one(workspace, ndcg=0.3)
+    register_one(workspace, ndcg=0.4, seed=1)
+    client_of(workspace).set_registered_model_alias("bigel", "champion", "1")
+    assert register_one(workspace, ndcg=0.4, seed=1).counts["alias"] == ""
+    assert aliases(workspace) == {"champion": 1}
+
+
+@pytest.mark.parametrize(
+    "place", ["_create_version", "_decide", "runs.log_model", "runs.log_evaluation"]
+)
+def test_a_registration_cut_off_anywhere_goes_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def cut(*args: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"bigel.tracking.registry.{place}", cut)
+        with pytest.raises(KeyboardInterrupt):
+            register_one(workspace)
+    record = register_one(workspace)
+    assert (record.counts["version"], record.counts["alias"]) == (1, "champion")
+    client = client_of(workspace)
+    assert [v.version for v in client.search_model_versions("name='bigel'")] == [1]
+    statuses = [run.info.status for run in client.search_runs(["1"])]
+    assert statuses.count("FINISHED") == 1
+    assert "RUNNING" not in statuses
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_version_without_alias_is_still_judged(workspace: Workspace) -> None:
+    register_one(workspace)
+    client = client_of(workspace)
+    client.delete_registered_model_alias("bigel", "champion")
+    client.delete_model_version_tag("bigel", "1", registry.JUDGED_TAG)
+    assert register_one(workspace).counts["alias"] == "champion"
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_champion_whose_run_is_gone_is_not_overruled(workspace: Workspace) -> None:
+    client = client_of(workspace)
+    client.create_registered_model("bigel")
+    client.create_model_version("bigel", source="file:///nowhere", run_id=None)
+    client.set_registered_model_alias("bigel", "champion", "1")
+    second = register_one(workspace).counts
+    assert (second["version"], second["alias"]) == (2, "challenger")
+    assert "no validation mean" in second["why"]
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_two_at_once_give_two_versions_and_one_champion(workspace: Workspace) -> None:
+    records: list[Record] = []
+
+    def work(seed: int) -> None:
+        records.append(register_one(workspace, ndcg=0.3 + seed / 10, seed=seed))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {r.counts["version"] for r in records} == {1, 2}
+    assert "champion" in aliases(workspace)
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_names_of_the_experiment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from environment")
+    run_id = register_one(workspace).counts["run_id"]
+    client = client_of(workspace)
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+    assert experiment.name == "from environment"
+    named = CONFIG.model_copy(
+        update={"tracking": CONFIG.tracking.model_copy(update={"experiment": "configured"})}
+    )
+    run_id = register_one(workspace, seed=1, config=named).counts["run_id"]
+    assert client.get_experiment(client.get_run(run_id).info.experiment_id).name == "configured"
+
+
+def test_a_model_that_does_not_answer_is_not_registered(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = pd.DataFrame({"user_id": [100], "behavior": ["view"], "k": [1]})
+    monkeypatch.setattr("bigel.tracking.runs._example", lambda bundle: refused)
+    with pytest.raises(WorkspaceError, match=r"give one of click, purchase"):
+        register_one(workspace)
+    client = client_of(workspace)
+    assert client.search_registered_models() == []
+    assert [run.info.status for run in client.search_runs(["1"])] == ["FAILED"]

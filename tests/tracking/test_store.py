@@ -1,0 +1,154 @@
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bigel import recommend as recommend_module
+from bigel.errors import ConfigError, WorkspaceError
+from bigel.tracking.store import DEFAULTS, HOME_TAG, Home, home_of, hush
+from bigel.workspace import Workspace
+from tests import fabricate
+
+
+def places(database: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(database)) as store:
+        return [
+            row[0]
+            for query in (
+                "SELECT artifact_location FROM experiments WHERE name = 'bigel'",
+                "SELECT artifact_uri FROM runs",
+                "SELECT source FROM model_versions",
+                f"SELECT value FROM experiment_tags WHERE key = '{HOME_TAG}'",
+            )
+            for row in store.execute(query)
+        ]
+
+
+def test_the_home_is_the_workspace_unless_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "w")
+    home = home_of(workspace)
+    assert home.uri == f"sqlite:///{tmp_path}/w/mlruns/mlflow.db"
+    assert home.artifacts == tmp_path / "w/mlruns/artifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert home_of(workspace).artifacts == tmp_path / "artifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000/x")
+    home = home_of(workspace)
+    assert (home.database, home.artifacts) == (None, None)
+    assert home.shown == "https://host:5000/x"
+
+
+@pytest.mark.parametrize("way", ["move", "copy"])
+def test_a_moved_home_recommends_and_registers(tmp_path: Path, way: str) -> None:
+    old, new = tmp_path / "old 1", tmp_path / "new #é"
+    fabricate.register_one(fabricate.workspace_at(old))
+    before = recommend_module.recommend(fabricate.CONFIG, Workspace(old))
+    lists = pl.read_parquet(before.file("recommendations.parquet"))
+    new.mkdir()
+    if way == "move":
+        shutil.move(old / "mlruns", new / "mlruns")
+    else:
+        shutil.copytree(old / "mlruns", new / "mlruns")
+        untouched = places(old / "mlruns/mlflow.db")
+    workspace = Workspace(new)
+    again = recommend_module.recommend(fabricate.CONFIG, workspace)
+    assert pl.read_parquet(again.file("recommendations.parquet")).equals(lists)
+    stored = places(new / "mlruns/mlflow.db")
+    assert len(stored) == 4
+    assert all(p.startswith((new / "mlruns/artifacts").as_uri()) for p in stored)
+    assert fabricate.register_one(workspace, ndcg=0.4, seed=1).counts["version"] == 2
+    assert not (old / "mlruns").exists() or places(old / "mlruns/mlflow.db") == untouched
+
+
+def test_a_database_without_its_artifacts_says_what_to_move(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    fabricate.register_one(fabricate.workspace_at(old))
+    (new / "mlruns").mkdir(parents=True)
+    shutil.copy(old / "mlruns/mlflow.db", new / "mlruns")
+    assert recommend_module.recommend(fabricate.CONFIG, Workspace(new)).counts["rows"] > 0
+    shutil.rmtree(old)
+    with pytest.raises(WorkspaceError, match=r"without its artifacts.*move that folder beside"):
+        home_of(Workspace(new)).connect()
+
+
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.mlruns.mkdir()
+    (workspace.mlruns / "mlflow.db").write_text("not a database" * 100)
+    with pytest.raises(WorkspaceError, match=r"mlflow\.db cannot be read.*restore it"):
+        home_of(workspace).connect()
+
+
+def test_an_unusable_store_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/nowhere")
+    with pytest.raises(WorkspaceError, match="MLflow at file:///tmp/nowhere refused"):
+        fabricate.register_one(Workspace(tmp_path))
+
+
+def test_a_deleted_experiment_is_a_clear_error(tmp_path: Path) -> None:
+    workspace = fabricate.workspace_at(tmp_path)
+    home = home_of(workspace)
+    client = home.connect()
+    client.delete_experiment(home.experiment(client, "bigel"))
+    with pytest.raises(ConfigError, match=r"'bigel' .* is deleted: .*mlflow experiments restore"):
+        fabricate.register_one(workspace)
+
+
+def test_an_experiment_made_meanwhile_is_used(tmp_path: Path) -> None:
+    home = home_of(fabricate.workspace_at(tmp_path))
+    client = home.connect()
+    first = home.experiment(client, "bigel")
+
+    class Late:
+        """Sees the experiment only after it failed to make it."""
+
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def get_experiment_by_name(self, name: str) -> object:
+            self.looks += 1
+            return None if self.looks == 1 else client.get_experiment_by_name(name)
+
+        def create_experiment(self, *args: object, **named: object) -> str:
+            return str(client.create_experiment(*args, **named))
+
+    assert home.experiment(Late(), "bigel") == first
+
+
+def test_one_registers_at_a_time(tmp_path: Path) -> None:
+    import threading
+
+    home = Home("x", None, None, tmp_path / "lock")
+    order, inside = list[str](), threading.Event()
+
+    def second() -> None:
+        inside.wait(5)
+        with home.locked():
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with home.locked():
+        inside.set()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
+
+
+def test_mlflow_is_quiet_but_the_user_may_turn_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "true")
+    hush()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "true"
+    assert logging.getLogger("mlflow.store").getEffectiveLevel() == logging.WARNING

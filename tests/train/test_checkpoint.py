@@ -1,0 +1,82 @@
+import logging
+
+import pytest
+import torch
+
+from bigel.train.checkpoint import load_checkpoint, save_checkpoint
+
+TENSORS = {
+    "a": torch.randn(3, 2),
+    "state": torch.arange(5, dtype=torch.uint8),
+    "n": torch.tensor(7),
+}
+FACTS = {"history": [{"loss": 0.1 + 0.2, "alignment": None}], "positions": [3]}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_round_trip(tmp_path):
+    save_checkpoint(tmp_path, 12, TENSORS, FACTS)
+    step, tensors, facts = load_checkpoint(tmp_path)
+    assert step == 12
+    assert facts == FACTS
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_the_last_two_are_kept_and_nothing_half_written(tmp_path):
+    for step in (5, 10, 9999):
+        save_checkpoint(tmp_path, step, TENSORS, FACTS)
+    assert names(tmp_path) == [
+        "step-000000010.json",
+        "step-000000010.safetensors",
+        "step-000009999.json",
+        "step-000009999.safetensors",
+    ]
+    assert load_checkpoint(tmp_path)[0] == 9999
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def edit(path):
+    path.write_text(path.read_text().replace('"positions"', '"position"'))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        ("safetensors", cut),
+        ("safetensors", flip),
+        ("safetensors", lambda path: path.unlink()),
+        ("json", cut),
+        ("json", edit),
+        ("json", lambda path: path.write_text("[]")),
+    ],
+)
+def test_a_damaged_one_is_reported_and_the_one_before_is_used(tmp_path, caplog, suffix, damage):
+    save_checkpoint(tmp_path, 5, TENSORS, FACTS)
+    save_checkpoint(tmp_path, 10, TENSORS, FACTS)
+    damage(tmp_path / f"step-000000010.{suffix}")
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint(tmp_path)[0] == 5
+    assert "step-000000010.json is damaged" in caplog.text
+
+
+def test_all_damaged_is_as_none(tmp_path):
+    save_checkpoint(tmp_path, 5, TENSORS, FACTS)
+    flip(tmp_path / "step-000000005.safetensors")
+    assert load_checkpoint(tmp_path) is None

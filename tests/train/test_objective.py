@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+
+from bigel.config import ModelConfig, TrainConfig
+from bigel.model import BiGEL
+from bigel.train.objective import bpr, sampled_softmax, step_loss
+from bigel.train.sampler import Batch
+from tests.worlds import graphs_of, interactions_of, random_world
+
+MASKED = -torch.inf
+GRAPHS = graphs_of(random_world(0)).to("cpu", torch.float64)
+
+
+def model_of(**settings):
+    config = ModelConfig(dim=4, layers=(2,), **settings)
+    return BiGEL(config, 7, 9, 3, torch.Generator().manual_seed(0)).double()
+
+
+def batch_of():
+    """The target's pairs name user 1 and item 3 twice, and a negative is a positive."""
+    users = [torch.tensor([0, 1]), torch.tensor([2, 3, 3]), torch.tensor([1, 1, 4, 5])]
+    items = [torch.tensor([1, 2]), torch.tensor([0, 5, 6]), torch.tensor([3, 0, 3, 7])]
+    return Batch(users, items, torch.tensor([[0, 1], [8, 4], [3, 2]]))
+
+
+def test_softmax_by_hand():
+    positive = torch.tensor([1.0, 2.0])
+    negative = torch.tensor([[0.0, 3.0], [0.0, MASKED]])
+    first = math.log(math.e + 1 + math.e**3) - 1
+    second = math.log(math.e**2 + 1) - 2
+    expected = torch.tensor((first + second) / 2)
+    torch.testing.assert_close(sampled_softmax(positive, negative), expected)
+
+
+def test_softmax_where_every_negative_is_masked():
+    positive = torch.tensor([1.0], requires_grad=True)
+    loss = sampled_softmax(positive, torch.full((1, 2), MASKED))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert positive.grad.item() == 0.0
+
+
+def test_softmax_of_huge_scores_is_finite():
+    assert sampled_softmax(torch.tensor([-1e4]), torch.tensor([[1e4]])).item() == 2e4
+
+
+def test_bpr_by_hand():
+    positive = torch.tensor([1.0, 2.0])
+    negative = torch.tensor([[0.0, 3.0], [0.0, MASKED]])
+    expected = sum(math.log(1 + math.exp(-margin)) for margin in (1, -2, 2)) / 3
+    torch.testing.assert_close(bpr(positive, negative), torch.tensor(expected))
+    assert bpr(positive, torch.full((2, 1), MASKED)).item() == 0.0
+
+
+@pytest.mark.parametrize("objective", [sampled_softmax, bpr])
+def test_gradcheck(objective):
+    positive = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    negative = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.eye(3, 4, dtype=torch.bool)
+    assert torch.autograd.gradcheck(
+        lambda p, n: objective(p, n.masked_fill(mask, MASKED)), (positive, negative)
+    )
+
+
+def naive_parts(model, batch, config):
+    """Compute each L_k and CPA pair by pair from all embeddings."""
+    emb, states = model.final_embeddings(GRAPHS), model(GRAPHS)
+    parts = []
+    for k in range(3):
+        losses = []
+        for user, item in zip(batch.users[k].tolist(), batch.items[k].tolist(), strict=True):
+            score = emb["item_emb"][k] @ emb["user_emb"][k, user] + emb["item_bias"][k]
+            others = [score[j] for j in batch.negatives[k].tolist() if j != item]
+            if config.objective == "softmax":
+                total = sum(math.exp(s) for s in [score[item], *others])
+                losses.append(math.log(total) - float(score[item]))
+            else:
+                losses += [math.log(1 + math.exp(s - score[item])) for s in others]
+        parts.append(sum(losses) / len(losses))
+    sides = []
+    for side, ids in (("users", batch.users[-1]), ("items", batch.items[-1])):
+        x, g = getattr(states.cascade[-1], side), getattr(states.context, side)
+        nodes = sorted(set(ids.tolist()))
+        sides.append(0.0)
+        for b in nodes:
+            scores = {c: math.exp(x[b] @ g[c] / config.alignment_temperature) for c in nodes}
+            sides[-1] -= math.log(scores[b] / sum(scores.values())) / len(nodes)
+    return parts, sum(sides) / 2
+
+
+@pytest.mark.parametrize("objective", ["softmax", "bpr"])
+def test_a_step_agrees_with_the_naive_twin(objective):
+    config = TrainConfig(
+        objective=objective,
+        behavior_weights=(1.0, 0.5, 2.0),
+        alignment_weight=0.3,
+        alignment_temperature=0.4,
+    )
+    model, batch = model_of(), batch_of()
+    with torch.no_grad():
+        model.item_bias.copy_(torch.linspace(-1, 1, 27).reshape(3, 9))
+        parts, alignment = naive_parts(model, batch, config)
+        loss = step_loss(model, GRAPHS, batch, config)
+    assert [part.item() for part in loss.behaviors] == pytest.approx(parts)
+    assert loss.alignment.item() == pytest.approx(alignment)
+    total = parts[0] + 0.5 * parts[1] + 2 * parts[2] + 0.3 * alignment
+    assert loss.total.item() == pytest.approx(total)
+
+
+def test_switching_alignment_off_leaves_it_out():
+    with_it = step_loss(model_of(), GRAPHS, batch_of(), TrainConfig())
+    without = step_loss(model_of(alignment=False), GRAPHS, batch_of(), TrainConfig())
+    assert without.alignment is None
+    expected = with_it.total - TrainConfig().alignment_weight * with_it.alignment
+    torch.testing.assert_close(without.total, expected)
+
+
+def test_every_weight_receives_a_gradient():
+    model = model_of(user_vectors=True)
+    step_loss(model, GRAPHS, batch_of(), TrainConfig()).total.backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
+def test_a_behavior_without_pairs_is_left_out():
+    world = interactions_of([[(0, 0), (1, 1)], []], 2, 3)
+    empty = torch.tensor([], dtype=torch.int64)
+    batch = Batch([torch.tensor([0]), empty], [torch.tensor([0]), empty], torch.tensor([[1], [2]]))
+    model = BiGEL(ModelConfig(dim=4), 2, 3, 2, torch.Generator().manual_seed(0))
+    loss = step_loss(model, graphs_of(world), batch, TrainConfig())
+    assert loss.behaviors[1] is None
+    assert loss.alignment is None
+    torch.testing.assert_close(loss.total, loss.behaviors[0])

@@ -1,0 +1,85 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigel.train.sampler import Pass, Sampler, make_generator
+from tests.worlds import interactions_of, random_world
+
+
+def places(n, seed=0):
+    return Pass(n, make_generator(seed, "order"))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_every_pass_holds_each_place_once(n, sizes):
+    one = places(n)
+    drawn = torch.cat([one.take(size) for size in sizes]).tolist()
+    assert len(drawn) == sum(min(size, n) for size in sizes)
+    for start in range(0, len(drawn) - n + 1, n):
+        assert sorted(drawn[start : start + n]) == list(range(n))
+
+
+def test_passes_differ():
+    one = places(50)
+    assert not torch.equal(one.take(50), one.take(50))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 30), st.integers(0, 5), st.integers(1, 9))
+def test_a_pass_goes_on_where_it_was(n, taken, size):
+    one, other = places(n), places(n, seed=9)
+    for _ in range(taken):
+        one.take(size)
+    other.restore(*one.state())
+    for _ in range(8):
+        assert torch.equal(one.take(size), other.take(size))
+
+
+def test_batches_hold_training_pairs_and_negatives_in_range():
+    world = random_world(1)
+    sampler = Sampler(world, batch_size=5, negatives=11, seed=0)
+    for _ in range(9):
+        batch = sampler.draw()
+        for k in range(3):
+            pairs = set(zip(*(ids.tolist() for ids in world.of(k)), strict=True))
+            drawn = list(zip(batch.users[k].tolist(), batch.items[k].tolist(), strict=True))
+            assert len(drawn) == 5
+            assert set(drawn) <= pairs
+        assert batch.negatives.shape == (3, 11)
+        assert set(batch.negatives.flatten().tolist()) <= set(range(world.n_items))
+
+
+def test_negatives_reach_every_item():
+    sampler = Sampler(random_world(1), batch_size=1, negatives=100, seed=0)
+    assert sampler.draw().negatives[0].unique().tolist() == list(range(9))
+
+
+def test_a_behavior_without_pairs_gives_empty_batches():
+    batch = Sampler(interactions_of([[(0, 1)], []], 2, 3), batch_size=4, negatives=2, seed=0).draw()
+    assert [users.tolist() for users in batch.users] == [[0], []]
+
+
+def test_each_purpose_has_its_own_randomness():
+    """More negatives do not change which pairs are drawn."""
+    few, many = (Sampler(random_world(1), 5, negatives, seed=0) for negatives in (1, 50))
+    for _ in range(7):
+        a, b = few.draw(), many.draw()
+        assert all(torch.equal(x, y) for x, y in zip(a.users, b.users, strict=True))
+
+
+def test_seeds_give_different_batches():
+    a, b = (Sampler(random_world(1), 5, 20, seed).draw() for seed in (0, 1))
+    assert not torch.equal(a.negatives, b.negatives)
+    assert not torch.equal(a.users[0], b.users[0])
+
+
+def test_the_sampler_goes_on_where_it_was():
+    one, other = (Sampler(random_world(1), 5, 20, seed) for seed in (0, 1))
+    for _ in range(3):
+        one.draw()
+    other.restore(*one.state())
+    for _ in range(6):
+        a, b = one.draw(), other.draw()
+        assert torch.equal(a.negatives, b.negatives)
+        assert all(torch.equal(x, y) for x, y in zip(a.items, b.items, strict=True))

@@ -1,0 +1,123 @@
+import json
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bigel.config import load_config
+from bigel.graph import build_graphs
+from bigel.model import BiGEL
+from bigel.train import loop, train
+from bigel.workspace import Record, Workspace
+from tests.train.test_loop import QUICK, Killed
+from tests.worlds import checkerboard, frame_of, graphs_of
+
+NAMES = ("click", "buy")
+OVERRIDES = [*QUICK, 'data.behaviors=["click", "buy"]', "run.threads=1"]
+
+
+@pytest.fixture
+def split(tmp_path):
+    """The checkerboard as the split stage stores it."""
+    folder = tmp_path / "split"
+    folder.mkdir()
+    splits = dict(zip(("train", "valid", "test"), (*checkerboard(12), checkerboard(12)[1])))  # noqa: B905
+    for name, world in splits.items():
+        frames = [
+            frame_of(list(zip(*(ids.tolist() for ids in world.of(k)), strict=True)), k)
+            for k in range(2)
+        ]
+        pl.concat(frames).write_parquet(folder / f"{name}.parquet")
+    for node in ("user", "item"):
+        ids = pl.DataFrame({node: range(12), f"{node}_id": range(12)})
+        ids.write_parquet(folder / f"{node}s.parquet")
+    counts = {name: dict.fromkeys(NAMES, 1) for name in splits}
+    counts |= {"users": 12, "items": 12, "behaviors": list(NAMES)}
+    return Record("split", "abc", str(folder), False, 0.0, counts)
+
+
+def run(split, folder, *overrides, on_validation=None):
+    config, workspace = load_config("", [*OVERRIDES, *overrides]), Workspace(folder)
+    graph = build_graphs(split, config, workspace)
+    return train(split, graph, config, workspace, on_validation)
+
+
+def test_files_and_counts(split, tmp_path):
+    seen = []
+    record = run(split, tmp_path, on_validation=seen.append)
+    history = json.loads(record.file("history.json").read_text())
+    assert [step["step"] for step in history["steps"]] == list(range(1, 13))
+    assert set(history["steps"][0]) == {"step", "loss", "losses", "alignment", "seconds"}
+    assert set(history["steps"][0]["losses"]) == set(NAMES)
+    assert seen == history["validations"]
+    assert [set(found["ndcg"]) for found in seen] == [set(NAMES)] * 3
+    best = max(seen, key=lambda found: found["mean"])
+    assert record.counts["valid_mean"] == best["mean"]
+    assert record.counts["best_step"] == history["best_step"]
+    assert record.counts["stopped"] == history["stopped"] == "max_steps"
+    weights = load_file(record.file("weights.safetensors"))
+    assert record.counts["parameters"] == sum(weight.numel() for weight in weights.values())
+    assert record.counts["device"] == "cpu"
+
+
+def test_embeddings_alone_give_the_scores_of_the_best_weights(split, tmp_path):
+    record = run(split, tmp_path)
+    emb = load_file(record.file("embeddings.safetensors"))
+    shapes = {name: tuple(tensor.shape) for name, tensor in emb.items()}
+    assert shapes == {"user_emb": (2, 12, 8), "item_emb": (2, 12, 8), "item_bias": (2, 12)}
+    assert all(tensor.dtype == torch.float32 for tensor in emb.values())
+    scores = emb["user_emb"][1] @ emb["item_emb"][1].T + emb["item_bias"][1]
+    train_items, _ = checkerboard(12)
+    scores[train_items.of(1)] = -torch.inf
+    assert scores.argmax(1).tolist() == list(range(12))
+    # 1/τ is folded into the users: their rows have length 1/0.1, the items' length 1.
+    torch.testing.assert_close(emb["user_emb"].norm(dim=2), torch.full((2, 12), 10.0))
+    torch.testing.assert_close(emb["item_emb"].norm(dim=2), torch.ones(2, 12))
+
+
+def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
+    means = iter([0.5, 0.4, 0.3])
+
+    def figures(*args):
+        mean = next(means)
+        return {k: {"ndcg@5": mean} for k in range(2)}
+
+    monkeypatch.setattr(loop, "evaluate_split", figures)
+    record = run(split, tmp_path)
+    assert record.counts["best_step"] == 4
+    assert record.counts["valid_ndcg"] == {"click": 0.5, "buy": 0.5}
+    model = BiGEL(load_config("", OVERRIDES).model, 12, 12, 2, torch.Generator())
+    model.load_state_dict(load_file(record.file("weights.safetensors")))
+    expected = model.final_embeddings(graphs_of(checkerboard(12)[0]))
+    for name, tensor in load_file(record.file("embeddings.safetensors")).items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_path):
+    first = run(split, tmp_path)
+    assert not first.reused
+    assert run(split, tmp_path).reused
+    assert run(split, tmp_path, "train.checkpoint_every=1").reused
+    assert run(split, tmp_path, "evaluate.cutoffs=[1, 5]").reused
+    assert not run(split, tmp_path, "train.seed=1").reused
+
+
+def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, monkeypatch):
+    whole = run(split, tmp_path / "whole")
+    original, taken = loop.step_loss, []
+
+    def die_at_step_8(*args):
+        taken.append(len(taken))
+        if len(taken) == 8:
+            raise Killed
+        return original(*args)
+
+    monkeypatch.setattr(loop, "step_loss", die_at_step_8)
+    with pytest.raises(Killed):
+        run(split, tmp_path / "killed")
+    resumed = run(split, tmp_path / "killed")
+    assert len(taken) == 8 + 6  # went on from the checkpoint of step 6
+    for name in ("weights.safetensors", "embeddings.safetensors"):
+        assert resumed.file(name).read_bytes() == whole.file(name).read_bytes()
+    assert not list((tmp_path / "killed" / "artifacts" / "scratch").iterdir())

@@ -1,0 +1,121 @@
+"""Tiny worlds with known answers, and naive twins of what the package computes fast."""
+
+import math
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from bigel.graph import Graph, Graphs, build_all, build_graph
+from bigel.interactions import Interactions
+
+Pair = tuple[int, int]
+
+# Users 0 and 1, items 0, 1 and 2 (which nobody has): nodes 0…4.
+SMALL_PAIRS: list[Pair] = [(0, 0), (0, 1), (1, 1)]
+SMALL_SHAPE = (2, 3)
+
+
+def frame_of(pairs: list[Pair], behavior: int = 0) -> pl.DataFrame:
+    """Return pairs as the split stage stores them."""
+    return pl.DataFrame(
+        {
+            "user": [user for user, _ in pairs],
+            "item": [item for _, item in pairs],
+            "behavior_index": [behavior] * len(pairs),
+        },
+        schema={"user": pl.UInt32, "item": pl.UInt32, "behavior_index": pl.UInt8},
+    )
+
+
+def small_graph() -> Graph:
+    return build_graph(frame_of(SMALL_PAIRS), *SMALL_SHAPE)
+
+
+def interactions_of(by_behavior: list[list[Pair]], n_users: int, n_items: int) -> Interactions:
+    """Collect one list of pairs per behavior; behaviors are named b0, b1, …"""
+    triples = [(u, i, k) for k, pairs in enumerate(by_behavior) for u, i in pairs]
+    users, items, behavior_index = np.array(triples, dtype=np.int64).reshape(-1, 3).T
+    names = tuple(f"b{k}" for k in range(len(by_behavior)))
+    return Interactions(users, items, behavior_index, n_users, n_items, names)
+
+
+def graphs_of(train: Interactions) -> Graphs:
+    frame = pl.DataFrame(
+        {"user": train.users, "item": train.items, "behavior_index": train.behavior_index}
+    )
+    return build_all(frame, train.behaviors, train.n_users, train.n_items)
+
+
+def random_pairs(seed: int, n_users: int, n_items: int, n_pairs: int) -> list[Pair]:
+    """Draw distinct pairs; the last user and the last item get none."""
+    cells = np.random.default_rng(seed).permutation((n_users - 1) * (n_items - 1))[:n_pairs]
+    return [(int(cell) // (n_items - 1), int(cell) % (n_items - 1)) for cell in cells]
+
+
+def random_world(seed: int, n_users: int = 7, n_items: int = 9, behaviors: int = 3) -> Interactions:
+    """Draw a funnel of behaviors, each with fewer pairs than the one before."""
+    by_behavior = [
+        random_pairs(seed + k, n_users, n_items, 24 // (k + 1)) for k in range(behaviors)
+    ]
+    return interactions_of(by_behavior, n_users, n_items)
+
+
+def relabel(world: Interactions, new_user: np.ndarray, new_item: np.ndarray) -> Interactions:
+    """Return the world in which user u is called new_user[u] and item i new_item[i]."""
+    return Interactions(
+        new_user[world.users],
+        new_item[world.items],
+        world.behavior_index,
+        world.n_users,
+        world.n_items,
+        world.behaviors,
+    )
+
+
+def checkerboard(size: int, behaviors: int = 2) -> tuple[Interactions, Interactions]:
+    """Return (train, held out): user u has the items of its own parity, all but item u.
+
+    The diagonal is withheld from every behavior, so for each user and behavior the only item
+    of its parity that is left, and the right first place, is item u.
+    """
+    board = [(u, i) for u in range(size) for i in range(size) if u % 2 == i % 2 and u != i]
+    diagonal = [(u, u) for u in range(size)]
+    return (
+        interactions_of([board] * behaviors, size, size),
+        interactions_of([diagonal] * behaviors, size, size),
+    )
+
+
+def dense_adjacency(pairs: list[Pair], n_users: int, n_items: int) -> Tensor:
+    """Compute Â = D^-1/2 A D^-1/2 pair by pair, float64, shape (N, N)."""
+    degree = [0] * (n_users + n_items)
+    for user, item in set(pairs):
+        degree[user] += 1
+        degree[n_users + item] += 1
+    dense = torch.zeros(n_users + n_items, n_users + n_items, dtype=torch.float64)
+    for user, item in set(pairs):
+        node = n_users + item
+        dense[user, node] = dense[node, user] = 1 / math.sqrt(degree[user] * degree[node])
+    return dense
+
+
+def dense_power_mean(dense_NN: Tensor, x_ND: Tensor, layers: int) -> Tensor:
+    """Compute P_L(Â, X) as written: the mean of X, ÂX, …, Â^L X."""
+    powers = [torch.matrix_power(dense_NN, layer) @ x_ND for layer in range(layers + 1)]
+    return torch.stack(powers).mean(0)
+
+
+def naive_unit_rows(x: Tensor) -> Tensor:
+    return torch.stack([row / (row @ row + 1e-12).sqrt() for row in x])
+
+
+def dense_of(graph: Graph) -> Tensor:
+    """Return a graph's Â as a dense float64 matrix."""
+    n_nodes = graph.n_users + graph.n_items
+    dense = torch.zeros(n_nodes, n_nodes, dtype=torch.float64)
+    for node in range(n_nodes):
+        for at in range(int(graph.crow[node]), int(graph.crow[node + 1])):
+            dense[node, graph.col[at]] += graph.value[at]
+    return dense
