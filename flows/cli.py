@@ -142,8 +142,12 @@ _stage_verb("register", "Log to MLflow, register the model, let the gate set its
 @app.command(rich_help_panel="From a registered model")
 def recommend(
     model: Annotated[
-        str, typer.Option(help="Alias (champion, challenger) or URI (models:/bigel/3).")
-    ] = "champion",
+        str | None,
+        typer.Option(
+            help="Alias or URI, for example champion or models:/bigel/3. Without it: the champion, "
+            "or the challenger while there is no champion."
+        ),
+    ] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for every known user.")] = False,
     users: Annotated[
         Path | None, typer.Option(help="File of user ids: Parquet, CSV, or one id per line.")

@@ -16,7 +16,7 @@ from bigel.workspace import Workspace, copy_file
 def write_lists(
     config: Config,
     workspace: Workspace,
-    model: str,
+    model: str | None,
     users: Path | Sequence[str] | None,
     behaviors: Sequence[str] | None,
     out: Path | None,

@@ -37,7 +37,7 @@ RUNS = "runs"
 INDEX = "index.html"
 RESULT = "result.json"
 FORMAT = 1  # of result.json
-NAMES = "*Z.*.*"  # of finished runs
+NAMES = "[0-9]*Z.*.*"  # of finished runs
 ASIDE = ".aside-"
 STALE = 86_400  # seconds after which a folder aside is left from a run that was killed
 
@@ -88,8 +88,9 @@ def publish_run(
 def _prune(folder: Path, keep: int) -> list[Path]:
     """Remove all but the last runs of each hand-over; return those that stay, newest first."""
     for aside in (folder / RUNS).glob(f"{ASIDE}*"):
-        if time.time() - aside.stat().st_mtime > STALE:
-            shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another run has just finished it
+            if time.time() - aside.stat().st_mtime > STALE:
+                shutil.rmtree(aside, ignore_errors=True)
     kept: list[Path] = []
     count: Counter[str] = Counter()
     for place in sorted((folder / RUNS).glob(NAMES), reverse=True):

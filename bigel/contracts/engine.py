@@ -210,15 +210,17 @@ def _broken(
 
 
 def _observed(table: pl.DataFrame, columns: list[str], found: dict[str, Any]) -> str:
-    """Say what was found: the values of a small table, else a number of rows."""
+    """Say what was found: a figure, the values of a small table, or a number of rows."""
     if not columns:
         return f"{table.height:,} rows"
-    if "unexpected_count" not in found and "observed_value" in found:
+    if found.get("observed_value") is not None:
         return _short(found["observed_value"])
     if table.height <= SMALL:
         rows = table.select(columns).unique(maintain_order=True).rows()
         return "; ".join(" / ".join(_short(value) for value in row) for row in rows)
-    return f"{found['unexpected_count']:,} of {table.height:,} rows break it"
+    if "unexpected_count" in found:
+        return f"{found['unexpected_count']:,} of {table.height:,} rows break it"
+    return f"{table.height:,} rows"
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts.tables import EXAMPLES, Limits, Tables
+from bigel.contracts.tables import Limits, Tables, examples
 from bigel.schema import BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
 from bigel.workspace import Record
 
@@ -118,7 +118,7 @@ def policy_table(rows: pl.DataFrame, facts: Facts) -> pl.DataFrame:
         broken[f"seen items are left out (exclude = {facts.exclude})"] = _seen_again(rows, facts)
     return pl.DataFrame(
         [
-            (rule, rows.height, bad.height, str(bad.head(EXAMPLES).to_dicts()))
+            (rule, rows.height, bad.height, examples(bad.select(USER_ID, BEHAVIOR, ITEM_ID)))
             for rule, bad in broken.items()
         ],
         schema={

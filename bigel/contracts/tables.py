@@ -25,7 +25,8 @@ SPLIT_PAIRS = (
     (schema.TRAIN, schema.TEST),
     (schema.VALID, schema.TEST),
 )
-EXAMPLES = 3
+EXAMPLES = 3  # rows named in a summary
+REASONS = 5  # most frequent reasons named in a summary
 
 Limits = Mapping[str, float]
 
@@ -72,12 +73,15 @@ def raw_log_tables(record: Record, config: Config, limits: Limits) -> Tables:
     quarantine = pl.read_parquet(record.file(schema.QUARANTINE_FILE))
     files = pl.read_parquet(record.file(schema.RAW_SUMMARY_FILE))
     meant = (pl.col("rows").sum() - pl.col("ignored").sum()).clip(1)
+    sizes = quarantine.group_by(schema.REASON).len().sort("len", schema.REASON, descending=True)
+    reasons = "; ".join(f"{reason}: {size}" for reason, size in sizes.head(REASONS).iter_rows())
     totals = files.select(
         pl.col("rows", "kept", "quarantined", "ignored", "unknown_behaviors").sum(),
         (pl.col("kept").sum() + pl.col("quarantined").sum()).alias("kept_and_quarantined"),
         pl.lit(quarantine.height).alias("quarantine_rows"),
         ((pl.col("quarantined").sum() - pl.col("ignored").sum()) / meant).alias("refused_share"),
         (pl.col("unknown_behaviors").sum() / meant).alias("unknown_behavior_share"),
+        pl.lit(reasons).alias("reasons"),
     )
     parameters = {**limits, "max_quarantined_share": config.contracts.max_quarantined_share}
     return Tables({"files": files, "totals": totals, "quarantine": quarantine}, parameters)
@@ -248,10 +252,20 @@ def split_pairs(parts: Mapping[str, pl.DataFrame], by_time: bool) -> pl.DataFram
                 "later": later,
                 "shared": shared.height,
                 "late": late,
-                "example": str(shared.select(KEY).head(EXAMPLES).to_dicts()),
+                "example": examples(shared.select(KEY)),
             }
         )
     return pl.DataFrame(result)
+
+
+def examples(rows: pl.DataFrame) -> str:
+    """Return the first rows as text.
+
+    >>> examples(pl.DataFrame({"user": [3, 4], "item": [1, 2]}))
+    'user 3, item 1; user 4, item 2'
+    """
+    first = rows.head(EXAMPLES).iter_rows(named=True)
+    return "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in first)
 
 
 def _map_row(name: str, ids: pl.DataFrame, inner: str, outer: str) -> dict[str, Any]:

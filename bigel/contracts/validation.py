@@ -77,7 +77,7 @@ def validate(
         if warning["severity"] != CRITICAL:
             log.warning("contract %s: %s. %s", handover, _line(warning), warning["fix"])
     if not result["success"]:
-        raise ContractError(_message(result, folder))
+        raise ContractError(_message(result, record, folder))
     return result
 
 
@@ -206,16 +206,19 @@ def _line(check: dict[str, Any]) -> str:
     return f"{place}: {what}: {found} [{check['expectation']}]"
 
 
-def _message(result: dict[str, Any], folder: Path) -> str:
+def _message(result: dict[str, Any], record: Record, folder: Path) -> str:
+    handover = result["handover"]
     critical = [check for check in result["failed"] if check["severity"] == CRITICAL]
     failures = "failure" if len(critical) == 1 else "failures"
-    lines = [f"contract {result['handover']} is broken, {len(critical)} critical {failures}:"]
+    lines = [f"contract {handover} is broken, {len(critical)} critical {failures}:"]
     for check in critical:
         lines.append(f"- {_line(check)}")
         lines += [f"    {json.dumps(row, ensure_ascii=False)}" for row in check["samples"]]
         lines.append(f"    what to do: {check['fix']}")
-    lines.append(
-        "Nothing downstream ran; earlier outputs are as they were. "
-        f"The rules stand in {folder / result['handover']}.*.json, all findings in {result['page']}"
-    )
+    lines += [
+        "Nothing downstream ran; earlier outputs are as they were.",
+        f"files:    {record.path}",
+        f"rules:    {folder / handover}.*.json",
+        f"findings: {result['page']}",
+    ]
     return "\n".join(lines)

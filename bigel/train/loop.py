@@ -80,7 +80,7 @@ class Trainer:
         config = self.config.train
         bar = tqdm(
             total=config.max_steps, initial=self.step, desc="train", unit="step",
-            disable=not self.config.run.progress,
+            disable=None if self.config.run.progress else True,  # None: on a terminal only
         )  # fmt: skip
         with bar:
             while self.stopped() is None:

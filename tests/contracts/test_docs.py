@@ -1,8 +1,10 @@
 """Data Docs: a history of runs in plain pages that load nothing and trust nothing."""
 
 import json
+import os
 import re
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -122,6 +124,18 @@ def test_a_damaged_run_is_left_out_of_the_index(
     assert (workspace.data_docs / "runs" / "notes").is_dir()
 
 
+def test_only_folders_of_killed_runs_are_swept(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    runs = workspace.data_docs / "runs"
+    busy, killed = (runs / f".aside-2026-01-01T00-00-00.{n}Z.interactions.abc" for n in ("1", "2"))
+    for place, age in ((busy, 0), (killed, 2 * docs.STALE)):
+        place.mkdir(parents=True)
+        os.utime(place, times=(time.time() - age,) * 2)
+    check(interactions(history=1), workspace, tmp_path / "stage")
+    assert list(runs.glob(".*")) == [busy]
+    assert ".aside" not in (workspace.data_docs / "index.html").read_text("utf-8")
+
+
 def test_docs_that_cannot_be_written_are_an_error_of_the_workspace(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.artifacts.mkdir()
@@ -147,22 +161,40 @@ def test_a_page_that_fails_leaves_no_half_run(
     assert (workspace.data_docs / "index.html").read_bytes() == before
 
 
+def publish(folder: Path, fingerprint: str) -> None:
+    report = {
+        "handover": "split",
+        "success": True,
+        "evaluated": 0,
+        "failed": [],
+        "skipped": {},
+        "stage": "split",
+        "fingerprint": fingerprint,
+        "rows": 0,
+        "checks": [],
+        "suites": [],
+    }
+    docs.publish_run(folder, report, [], keep=1_000)
+
+
 def publish_many(arguments: tuple[str, int, int]) -> None:
     folder, worker, runs = arguments
     for number in range(runs):
-        report = {
-            "handover": "split",
-            "success": True,
-            "evaluated": 0,
-            "failed": [],
-            "skipped": {},
-            "stage": "split",
-            "fingerprint": f"{worker}-{number}",
-            "rows": number,
-            "checks": [],
-            "suites": [],
-        }
-        docs.publish_run(Path(folder), report, [], keep=1_000)
+        publish(Path(folder), f"{worker}-{number}")
+
+
+def test_the_index_waits_for_its_turn(tmp_path: Path) -> None:
+    publish(tmp_path, "first")
+    before = (tmp_path / "index.html").read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        with docs._lock(tmp_path):
+            waiting = pool.submit(publish, tmp_path, "second")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            assert len(list((tmp_path / "runs").iterdir())) == 2
+            assert (tmp_path / "index.html").read_bytes() == before
+        waiting.result(timeout=30)
+    assert (tmp_path / "index.html").read_bytes() != before
 
 
 def test_processes_at_once_lose_no_run(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import logging
+import sys
 
 import pytest
 import torch
@@ -257,6 +258,13 @@ def test_cuda_agrees_with_cpu(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_the_progress_bar_can_be_shown(tmp_path, capsys):
-    trainer_of("run.progress=true").fit(tmp_path)
-    assert "12/12" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [("true", True, True), ("true", False, False), ("false", True, False)],
+)
+def test_the_progress_bar_is_for_terminals(
+    tmp_path, capsys, monkeypatch, progress, terminal, shown
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    trainer_of(f"run.progress={progress}").fit(tmp_path)
+    assert ("12/12" in capsys.readouterr().err) == shown
