@@ -238,6 +238,15 @@ def test_a_zero_byte_far_down_is_refused_alone(ingest_files: Callable[..., Any])
     assert got.refused() == [(20_001, "control character in an id")]
 
 
+def test_the_range_of_times_includes_its_ends(ingest_files: Callable[..., Any]) -> None:
+    rows = b"".join(b"%d,1,click,%d\n" % (time, time) for time in (4, 5, 7, 8))
+    got = ingest_files({"a.csv": HEADER + rows}, time_min=5, time_max=7)
+    assert got.refused() == [
+        (1, "timestamp before data.time_min"),
+        (4, "timestamp after data.time_max"),
+    ]
+
+
 def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any]) -> None:
     """A row that is not UTF-8 sends the whole file through the careful reader."""
     spoiled = {7: b",1,click,5\n", 9_999: b"1,2,click\n", 15_000: b"1,2,click,-1\n"}

@@ -20,7 +20,7 @@ def found(path: Path | str, **settings: Any) -> list[tuple[str, str, str | None,
 
 
 def test_a_folder_is_read_with_its_subfolders_in_order(tmp_path: Path) -> None:
-    touch(tmp_path, "b.jsonl.zst", "a/2.csv.gz", "a/1.tsv", "c.parquet", "_SUCCESS", ".x.csv")
+    touch(tmp_path, "b.jsonl.zst", "a/2.csv.gz", "a/1.tsv", "c.parquet", "_old/x.csv", ".x.csv")
     assert found(tmp_path) == [
         ("a/1.tsv", "tsv", None, None),
         ("a/2.csv.gz", "csv", None, None),
