@@ -39,7 +39,10 @@ def save_tensors(
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     there = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
+        aside.touch()
+        mode = aside.stat().st_mode  # safetensors would leave a file for its owner alone
         save_file(there, aside, metadata)
+        aside.chmod(mode)
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         aside.replace(path)

@@ -41,6 +41,13 @@ def test_a_cut_store_is_an_error(tmp_path):
         load_graphs(path)
 
 
+def test_files_have_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").touch()
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)})
+    usual = (tmp_path / "usual").stat().st_mode
+    assert (tmp_path / "x.safetensors").stat().st_mode == usual
+
+
 @pytest.mark.parametrize("kind", ["python", "safetensors"])
 def test_a_failed_write_is_an_os_error_and_leaves_the_old_file(tmp_path, monkeypatch, kind):
     place = tmp_path / "x.safetensors"
