@@ -142,9 +142,10 @@ def _flush() -> None:
 
 def _import_what_a_run_needs() -> None:
     """Use the seconds of the server's start for the slow imports of the stages."""
-    import bigel.contracts
-    import bigel.tracking
-    import bigel.train  # noqa: F401
+    import bigel.contracts.engine
+    import bigel.contracts.rendering
+    import bigel.pipeline
+    import bigel.serving  # noqa: F401
 
 
 def _free_port() -> int:

@@ -93,7 +93,7 @@ class Judge:
         try:
             wanted = gx.ExpectationSuite(name=suite.name, expectations=expectations)
             _refuse_dropped(suite, expectations, wanted)
-            frame = to_pandas(table, [name for e in expectations for name in columns_of(e)])
+            frame = to_pandas(table, _needed(table, expectations))
             batch = self._table.get_batch(batch_parameters={"dataframe": frame})
             result = batch.validate(
                 wanted, result_format="BASIC", expectation_parameters=dict(parameters)
@@ -107,6 +107,13 @@ class Judge:
         results = sorted(result.results, key=lambda one: one.expectation_config.meta[PLACE])
         checks = [_check(suite, table, one) for one in results]
         return Judgement(suite, checks, result)
+
+
+def _needed(table: pl.DataFrame, expectations: list[dict[str, Any]]) -> list[str]:
+    """Return the columns to convert: all where a condition may name any."""
+    if any("row_condition" in expectation["kwargs"] for expectation in expectations):
+        return table.columns
+    return [name for expectation in expectations for name in columns_of(expectation)]
 
 
 def _refuse_dropped(suite: Suite, given: list[dict[str, Any]], built: Any) -> None:

@@ -124,8 +124,8 @@ def behavior_volumes(rows: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataF
     """Count interactions, users and items per behavior; one without any has zeros.
 
     Returns:
-        ``behavior, events, users, items, largest_user_share, largest_item_share``, first those
-        of the cascade in order.
+        ``behavior, events, users, items, largest_user_share, largest_item_share``, in the order
+        of the cascade; other behaviors are left to the suite of the rows.
     """
     coded = rows.lazy().select(pl.col(BEHAVIOR).cast(pl.Categorical), USER_ID, ITEM_ID)
 
@@ -142,14 +142,8 @@ def behavior_volumes(rows: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataF
     items = per_behavior(ITEM_ID, "items", "largest_item_share").drop("events")
     cascade = pl.DataFrame({BEHAVIOR: list(behaviors)}, schema={BEHAVIOR: pl.String})
     return (
-        cascade.with_row_index("place")
-        .join(
-            users.join(items, on=BEHAVIOR, nulls_equal=True),
-            on=BEHAVIOR,
-            how="full",
-            coalesce=True,
-        )
-        .sort("place", BEHAVIOR, nulls_last=True)
+        cascade.join(users, on=BEHAVIOR, how="left", maintain_order="left")
+        .join(items, on=BEHAVIOR, how="left", maintain_order="left")
         .select(BEHAVIOR, "events", "users", "items", "largest_user_share", "largest_item_share")
         .fill_null(0)
     )

@@ -61,6 +61,14 @@ def test_rows_of_an_unknown_expectation_come_from_the_framework() -> None:
     assert (check.count, check.samples) == (1, [{"value": "buy"}])
 
 
+def test_rows_outside_of_a_condition_do_not_count() -> None:
+    table = pl.DataFrame({"name": ["a", "a", "b"], "rank": [1, 9, 9]})
+    named_a = {"type": "comparison", "column": {"name": "name"}, "operator": "==", "parameter": "a"}
+    limits = {"column": "rank", "max_value": 5, "row_condition": named_a}
+    check = judge("expect_column_values_to_be_between", table, **limits)
+    assert (check.success, check.count) == (False, 1)
+
+
 def test_limits_in_force_are_part_of_the_description() -> None:
     limit = {"$PARAMETER": "k"}
     check = judge("expect_column_values_to_be_between", column="user", max_value=limit)
