@@ -2,7 +2,8 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+TORCH ?= cpu
+STAMP := $(VENV)/.installed-$(TORCH)
 PRESET ?= demo
 
 .PHONY: run test lint format types check install help clean
@@ -31,8 +32,8 @@ check: lint types  ## Style, format and types, changing nothing
 install: $(STAMP)  ## Set up the virtual environment (TORCH=cuda for a GPU)
 
 $(STAMP): pyproject.toml constraints.txt scripts/install.sh
-	@scripts/install.sh $(VENV)
-	@touch $@
+	@TORCH=$(TORCH) scripts/install.sh $(VENV)
+	@rm -f $(VENV)/.installed-* && touch $@
 
-clean:  ## Remove the environment and all outputs in this folder
+clean:  ## Remove the environment and artifacts/ (mlruns/ stays: it holds the models)
 	rm -rf $(VENV) artifacts build *.egg-info

@@ -18,10 +18,12 @@ from typing import Any
 class BigelError(ValueError):
     """Base of all errors that a user can act on.
 
-    ``summary`` holds what a run had finished before, where a run set it.
+    ``summary`` holds what a run had finished before, where a run set it. ``transient`` tells that
+    the same call may succeed later (a server that does not answer, a locked database).
     """
 
     exit_code = 1
+    transient = False
     summary: dict[str, Any] | None = None
 
 
@@ -38,7 +40,9 @@ class DataError(BigelError):
 
 
 class ContractError(DataError):
-    """A critical expectation of a data contract failed."""
+    """A critical expectation of a data contract failed; ``result`` is the contract's result."""
+
+    result: dict[str, Any] | None = None
 
 
 class TrainingError(BigelError):

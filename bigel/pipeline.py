@@ -7,13 +7,12 @@ itself by default, a Prefect task in ``flows``.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import validate
-from bigel.errors import BigelError
+from bigel.errors import BigelError, ContractError
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
@@ -66,8 +65,12 @@ def run_pipeline(
     outcome = outcome or Outcome()
     records, contracts = outcome.records, outcome.contracts
 
-    def check(handover: str, record: Record, **facts: Any) -> None:
-        contracts.append(step(validate)(handover, record, config, workspace, **facts))
+    def check(handover: str, record: Record) -> None:
+        try:
+            contracts.append(step(validate)(handover, record, config, workspace))
+        except ContractError as error:
+            contracts.extend([error.result] if error.result else [])
+            raise
 
     records["ingest"] = step(ingest)(config, workspace)
     if until == "ingest":
@@ -95,21 +98,9 @@ def run_pipeline(
     if until == "register":
         return outcome
     records["recommend"] = step(recommend)(config, workspace)
-    check("recommendations", records["recommend"], **_facts(records))
+    check("recommendations", records["recommend"])
     publish(outcome, workspace)
     return outcome
-
-
-def _facts(records: dict[str, Record]) -> dict[str, Path]:
-    """Return what the model of the lists knew: files of this run, unless it is an older one."""
-    lists, registered = records["recommend"].counts["model"], records["register"].counts
-    if (lists["name"], lists["version"]) != (registered["name"], registered["version"]):
-        return {}
-    return {
-        "users": records["split"].file(schema.USERS_FILE),
-        "items": records["split"].file(schema.ITEMS_FILE),
-        "seen": records["ingest"].file(schema.INTERACTIONS_FILE),
-    }
 
 
 def run_and_summarize(

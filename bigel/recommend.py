@@ -43,6 +43,8 @@ def recommend(
 ) -> Record:
     """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
 
+    Beside it, for the contract, stand the users, items and seen pairs that the model knew.
+
     Users come in the order given (all: in order of id), behaviors in cascade order, ranks from 1.
     Never more than k rows per user and behavior, fewer where fewer items are left.
 
@@ -78,6 +80,7 @@ def recommend(
                 for ids, inner in _blocks(asked, known)
             )
             counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
+            _write_known(place, recommender, known, items)
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
             return {"users": len(asked), **counts, **asdict(request), "model": answer}
 
@@ -93,6 +96,22 @@ def recommend(
         )
     answer = record.counts["model"] | {"alias": found.alias}
     return replace(record, counts=record.counts | {"model": answer})
+
+
+def _write_known(
+    place: Path, recommender: "Recommender", known: pl.Series, items: pl.Series
+) -> None:
+    """Write what the model knew, for the contract: its users, its items, the pairs it had seen."""
+    known.to_frame().write_parquet(place / schema.USERS_FILE)
+    items.to_frame().write_parquet(place / schema.ITEMS_FILE)
+    pairs = [
+        pl.DataFrame({schema.USER_ID: known[users], schema.ITEM_ID: items[col]}).with_columns(
+            pl.lit(name).alias(schema.BEHAVIOR)
+        )
+        for name, (crow, col) in zip(recommender.behaviors, recommender.seen, strict=True)
+        for users in (np.repeat(np.arange(len(known)), np.diff(crow)),)
+    ]
+    pl.concat(pairs).write_parquet(place / schema.SEEN_PAIRS_FILE)
 
 
 def read_users(path: Path, columns: Sequence[str] = (schema.USER_ID,)) -> pl.Series:

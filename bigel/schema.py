@@ -42,6 +42,7 @@ HISTORY_FILE = "history.json"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
+SEEN_PAIRS_FILE = "seen.parquet"  # what the model of the lists knew of users: ids and behavior
 
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)

@@ -1,6 +1,7 @@
 """The command line: one verb per job. Exit codes: 0 good, 2 usage, 3 data refused, 1 else."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,8 @@ def main() -> None:
     """Run the command line; errors of ours end with one line and their exit code."""
     set_defaults()
     console.set_up_logging()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     logging.captureWarnings(True)
     try:
         app()
@@ -231,6 +234,11 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print_error("interrupted; run the same command again to go on from here")
         sys.exit(130)
+
+
+def _interrupt(number: int, _: object) -> None:
+    """Turn a request to end into an exception, so that what was started is stopped."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _run_flow(
@@ -271,16 +279,18 @@ def _run_stages_of(
 
 
 def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[str, Any]:
-    """Run, and write the summary, or the error, as JSON where it was asked for."""
+    """Run, and keep the state of the run as JSON where it was asked for: running, failed, ok."""
+    if json is None:
+        return work()
+    json.parent.mkdir(parents=True, exist_ok=True)
+    write_json(json, {"status": "running"})
     try:
         summary = work()
-    except BigelError as error:
-        if json is not None:
-            failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
-            write_json(json, (error.summary or {}) | failure)
+    except BaseException as error:
+        failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
+        write_json(json, (getattr(error, "summary", None) or {}) | failure)
         raise
-    if json is not None:
-        write_json(json, summary)
+    write_json(json, summary)
     return summary
 
 

@@ -33,7 +33,8 @@ def set_up_logging() -> None:
 
 def print_error(error: object) -> None:
     """Print what went wrong on standard error."""
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(str(error))}")
 
 
 def print_copied(paths: list[Path]) -> None:
@@ -70,12 +71,17 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     for name in ("report", "data_docs", "recommendations", "quarantine", "latest"):
         if name in summary["paths"]:
             console.print(f"{name:<15} {summary['paths'][name]}", soft_wrap=True)
+    bin_folder = Path(sys.executable).parent
     if "model" in summary and "MLFLOW_TRACKING_URI" not in os.environ:
         uri = f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
-        console.print(f"MLflow UI       mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+        console.print(
+            f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}", soft_wrap=True
+        )
     if "flow_run_id" in summary and "PREFECT_API_URL" not in os.environ:
         home = workspace.artifacts / "prefect"
-        console.print(f"Prefect UI      PREFECT_HOME={home} prefect server start", soft_wrap=True)
+        console.print(
+            f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
+        )
 
 
 def documented_toml(config: Config) -> str:

@@ -12,12 +12,12 @@ from bigel.workspace import Workspace
 from flows.tasks import TASKS
 
 
-@flow(name="bigel-recommend", flow_run_name="recommend {model}", persist_result=False)
+@flow(name="bigel-recommend", flow_run_name="recommend {source}", persist_result=False)
 def recommend_flow(
     source: str = "demo",
     overrides: list[str] | None = None,
     workspace: str = ".",
-    model: str = "champion",
+    model: str | None = None,
 ) -> dict[str, Any]:
     """Write every user's lists from a model alias, check their contract, publish them.
 
@@ -25,7 +25,8 @@ def recommend_flow(
         source: a preset or the path of a TOML file; its ``recommend`` section sets k and exclusion.
         overrides: ``section.key=value`` settings on top.
         workspace: folder of all outputs.
-        model: alias or URI of the registered model.
+        model: alias or URI of the registered model; None: the champion, or the challenger while
+            there is no champion.
 
     Returns:
         The record of the lists and the contract's result, JSON values only.

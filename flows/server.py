@@ -49,11 +49,12 @@ class LocalServer:
             "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
         }
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "flows.serve", "--host", "127.0.0.1"]
         with self._log_path.open("w") as stream:
             self._process = subprocess.Popen(
                 [*command, "--port", str(port)],
                 env=environment,
+                stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -92,7 +93,12 @@ class LocalServer:
 @contextlib.contextmanager
 def prefect_api(home: Path) -> Iterator[str]:
     """Yield the address of the configured API, or that of a local server for this block."""
-    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_LOCAL_STORAGE_PATH,
+        get_current_settings,
+        temporary_settings,
+    )
 
     configured = get_current_settings().api.url
     if configured:
@@ -102,9 +108,12 @@ def prefect_api(home: Path) -> Iterator[str]:
     try:
         _import_what_a_run_needs()
         url = server.wait()
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
-            _flush()
+        storage = home / "storage"
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: storage}):
+            try:
+                yield url
+            finally:
+                _flush()
     finally:
         server.stop()
 

@@ -27,10 +27,12 @@ HOUR = 60 * MINUTE
 
 
 def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Tell whether the failure may pass: anything but an error of ours or a wrong program."""
+    """Tell whether the failure may pass: an error of ours says so itself; a wrong program never."""
     try:
         state.result(raise_on_failure=True)
-    except (BigelError, AssertionError, TypeError):
+    except BigelError as error:
+        return error.transient
+    except (AssertionError, TypeError):
         return False
     except Exception:
         return True
@@ -62,7 +64,7 @@ def _stage(
 
 
 TASKS: dict[Callable[..., Any], Any] = {
-    ingest: _stage(ingest, tag="data", timeout=4 * HOUR, retries=2),
+    ingest: _stage(ingest, tag="data", timeout=4 * HOUR),
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),

@@ -20,6 +20,7 @@ say "1/3 torch"
 pip install --upgrade --constraint "$constraints" pip setuptools wheel ninja numpy
 torch=$(pin torch)
 if [ "${TORCH:-}" = cuda ] || [ "$(uname -s)" != Linux ]; then
+    "$venv/bin/python" -m pip freeze | grep -q '^torch==.*+cpu' && pip uninstall --yes torch torch-scatter
     pip install "torch==$torch"
 else
     pip install "torch==$torch+cpu" 2>/dev/null ||

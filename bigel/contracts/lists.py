@@ -39,14 +39,16 @@ class Facts:
 
 
 def facts_of(record: Record, config: Config, **given: Any) -> Facts:
-    """Take each fact from the caller, else from the record's counts, else the configuration."""
+    """Take each fact from the caller, else from the record, else from the configuration."""
     known = {
         "behaviors": list(config.data.behaviors),
         "k": config.recommend.k,
         "exclude": config.recommend.exclude,
     }
     counted = {name: record.counts[name] for name in known if name in record.counts}
-    return Facts(**{**known, **counted, **given})
+    files = {"users": schema.USERS_FILE, "items": schema.ITEMS_FILE, "seen": schema.SEEN_PAIRS_FILE}
+    stored = {name: record.file(file) for name, file in files.items() if record.file(file).exists()}
+    return Facts(**{**known, **counted, **stored, **given})
 
 
 def recommendations_tables(record: Record, facts: Facts, limits: Limits) -> Tables:

@@ -77,7 +77,9 @@ def validate(
         if warning["severity"] != CRITICAL:
             log.warning("contract %s: %s. %s", handover, _line(warning), warning["fix"])
     if not result["success"]:
-        raise ContractError(_message(result, record, folder))
+        error = ContractError(_message(result, record, folder))
+        error.result = result
+        raise error
     return result
 
 

@@ -31,6 +31,8 @@ PLACES = (  # table and column of each absolute artifact path in MLflow's databa
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+# MLflow gives INTERNAL_ERROR to a server that cannot be reached and to a locked database.
+TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 DEFAULTS = {  # of MLflow's own variables, where the user set nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -131,10 +133,12 @@ class Home:
             yield
         except MlflowException as error:
             cause = str(error).partition("\n")[0][:300]
-            raise WorkspaceError(
+            failure = WorkspaceError(
                 f"MLflow at {self.shown} refused: {cause}; check MLFLOW_TRACKING_URI and that "
                 "the server runs, then run the same command again: finished stages are kept"
-            ) from error
+            )
+            failure.transient = error.error_code in TRANSIENT
+            raise failure from error
 
 
 def home_of(workspace: Workspace) -> Home:

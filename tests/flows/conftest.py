@@ -1,8 +1,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Bigel = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def options(cwd: Path) -> dict[str, Any]:
+    """Return a home and an environment in which nothing of this machine is configured."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "MLFLOW_"))
+    }
+    own = {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "HOME": str(cwd)}
+    return {"cwd": cwd, "env": environment | own}
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")
@@ -49,15 +66,9 @@ def bigel() -> Bigel:
     """Call the command line as a process, from a folder of its own."""
 
     def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "MLFLOW_"))
-        }
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
-            cwd=cwd,
-            env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "HOME": str(cwd)},
+            command(arguments),
+            **options(cwd),
             capture_output=True,
             text=True,
             timeout=300,
@@ -65,3 +76,18 @@ def bigel() -> Bigel:
         )
 
     return call
+
+
+@pytest.fixture
+def start_bigel() -> Iterator[Start]:
+    """Start the command line and go on; what still runs at the end is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: object, cwd: Path) -> subprocess.Popen[bytes]:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(command(arguments), **options(cwd), **quiet))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()

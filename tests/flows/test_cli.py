@@ -2,13 +2,16 @@
 
 import json
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
-from tests.flows.conftest import Bigel
+from tests.flows.conftest import Bigel, Start
 
 LOG = "uid,sku,event,when\n" + "".join(
     f"{user},i{(user * step) % 37},{event},{1_600_000_000 + 3600 * step + user}\n"
@@ -158,6 +161,8 @@ def test_broken_contract_stops_the_run_with_exit_code_3(tmp_path: Path, bigel: B
     assert "quarantined" in done.stderr
     assert not (tmp_path / "clean").exists()
     failed = json.loads((tmp_path / "failed.json").read_text())
+    assert failed["contracts"][-1]["success"] is False
+    assert Path(failed["paths"]["data_docs"]).exists()
     assert (failed["status"], failed["kind"]) == ("failed", "ContractError")
 
 
@@ -168,3 +173,47 @@ def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, bigel:
     done = bigel("synth", "log.csv", "--set", "synth.events=500", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert pl.read_csv(tmp_path / "log.csv", infer_schema=False).height >= 500
+
+
+def test_a_run_told_to_end_leaves_no_server_and_no_old_summary(
+    tmp_path: Path, start_bigel: Start, tiny: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "s.json").write_text('{"status": "ok"}')
+    process = start_bigel("run", tiny, "--json", "new/s.json", cwd=tmp_path)
+    log = tmp_path / "artifacts" / "prefect" / "server.log"
+    wait_for(log.exists)
+    server = server_of(process.pid)
+    process.terminate()
+    assert process.wait(60) == 130
+    assert json.loads((tmp_path / "new" / "s.json").read_text())["status"] == "failed"
+    wait_for(lambda: not psutil.pid_exists(server))
+
+
+def test_a_killed_run_takes_its_server_along(
+    tmp_path: Path, start_bigel: Start, tiny: Path
+) -> None:
+    process = start_bigel("run", tiny, cwd=tmp_path)
+    wait_for((tmp_path / "artifacts" / "prefect" / "server.log").exists)
+    server = server_of(process.pid)
+    process.kill()
+    process.wait(60)
+    wait_for(lambda: not psutil.pid_exists(server))
+
+
+def server_of(pid: int) -> int:
+    """Return the process of the server that a run started."""
+    servers = [
+        child.pid
+        for child in psutil.Process(pid).children(recursive=True)
+        if "flows.serve" in child.cmdline()
+    ]
+    assert len(servers) == 1
+    return servers[0]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
