@@ -234,3 +234,18 @@ def test_a_wrong_request_is_refused(
 def test_a_list_may_be_as_long_as_the_catalogue(integers: Workspace) -> None:
     frame = lists(recommend(integers, users=["100"], k=10_000, exclude="none"))
     assert frame.filter(behavior="click").height == fabricate.ITEMS
+
+
+def test_what_the_model_knew_stands_beside_the_lists(integers: Workspace) -> None:
+    record = recommend(integers)
+    expected = {
+        (100 + user, f"item {item}", behavior)
+        for of_behavior in fabricate.PAIRS.values()
+        for behavior, pairs in of_behavior.items()
+        for user, item in pairs
+    }
+    assert set(pl.read_parquet(record.file("seen.parquet")).rows()) == expected
+    assert pl.read_parquet(record.file("users.parquet"))["user_id"].to_list() == list(
+        range(100, 105)
+    )
+    assert len(pl.read_parquet(record.file("items.parquet"))) == fabricate.ITEMS
