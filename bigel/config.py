@@ -10,14 +10,18 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -207,7 +211,7 @@ class ModelConfig(Section):
     """BiGEL's shape. Defaults are the recipe of docs/model.md."""
 
     dim: int = Field(64, ge=1, description="Embedding size D.")
-    layers: tuple[int, ...] = Field(
+    layers: tuple[NonNegativeInt, ...] = Field(
         (3,), min_length=1, description="Propagation layers per behavior; one value serves all."
     )
     global_layers: int = Field(3, ge=0, description="Propagation layers on the union graph.")
@@ -221,7 +225,19 @@ class ModelConfig(Section):
     context: bool = Field(True, description="GCE: add the union graph's embedding.")
     alignment: bool = Field(True, description="CPA: contrast the target with the union graph.")
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
-    temperature: float = Field(0.1, gt=0, description="Score temperature tau.")
+    temperature: tuple[PositiveFloat, ...] = Field(
+        (0.1,),
+        min_length=1,
+        description=(
+            "Score temperature tau per behavior; one value serves all. A higher one is softer: "
+            "it suits a behavior with few pairs."
+        ),
+    )
+
+    @field_validator("layers", "temperature", mode="before")
+    @classmethod
+    def _accept_one_value(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
 
     def layers_of(self, behaviors: int) -> tuple[int, ...]:
         """Return one layer count per behavior.
@@ -229,14 +245,15 @@ class ModelConfig(Section):
         Raises:
             ConfigError: if neither one value nor one per behavior was given.
         """
-        if len(self.layers) == 1:
-            return self.layers * behaviors
-        if len(self.layers) != behaviors:
-            raise ConfigError(
-                f"model.layers has {len(self.layers)} values for {behaviors} behaviors; "
-                "give one value, or one for each behavior of data.behaviors"
-            )
-        return self.layers
+        return _per_behavior("model.layers", self.layers, behaviors)
+
+    def temperatures_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one score temperature per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return _per_behavior("model.temperature", self.temperature, behaviors)
 
 
 class TrainConfig(Section):
@@ -247,12 +264,12 @@ class TrainConfig(Section):
     )
     negatives: int = Field(512, ge=1, description="Shared uniform negatives S of a batch.")
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
-    behavior_weights: tuple[float, ...] = Field(
+    behavior_weights: tuple[NonNegativeFloat, ...] = Field(
         (1.0,), min_length=1, description="Loss weight per behavior; one value serves all."
     )
     alignment_weight: float = Field(0.5, ge=0, description="Weight of CPA in the loss.")
     alignment_temperature: float = Field(0.2, gt=0, description="Temperature of CPA.")
-    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of Adam.")
+    learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
     max_steps: int = Field(150, ge=1, description="Last step; the cosine decay ends there.")
     ema: float = Field(0.97, ge=0, lt=1, description="Decay of the weights' average; 0: none.")
@@ -264,9 +281,12 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of initialization, batches and negatives.")
 
     def weights_of(self, behaviors: int) -> tuple[float, ...]:
-        """Return one loss weight per behavior."""
-        weights = self.behavior_weights
-        return weights * behaviors if len(weights) == 1 else weights
+        """Return one loss weight per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return _per_behavior("train.behavior_weights", self.behavior_weights, behaviors)
 
 
 class EvaluateConfig(Section):
@@ -338,13 +358,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
-        self.model.layers_of(len(self.data.behaviors))
-        weights = self.train.behavior_weights
-        if len(weights) not in (1, len(self.data.behaviors)):
-            raise ConfigError(
-                f"train.behavior_weights has {len(weights)} values for "
-                f"{len(self.data.behaviors)} behaviors; give one value, or one for each"
-            )
+        behaviors = len(self.data.behaviors)
+        self.model.layers_of(behaviors)
+        self.model.temperatures_of(behaviors)
+        self.train.weights_of(behaviors)
         for pair in self.contracts.funnel or ():
             for name in pair:
                 if name not in self.data.behaviors:
@@ -358,6 +375,18 @@ class Config(Section):
                 f"evaluate.cutoffs {list(self.evaluate.cutoffs)}"
             )
         return self
+
+
+Value = TypeVar("Value", int, float)
+
+
+def _per_behavior(key: str, values: tuple[Value, ...], behaviors: int) -> tuple[Value, ...]:
+    if len(values) not in (1, behaviors):
+        raise ConfigError(
+            f"{key} has {len(values)} values for {behaviors} behaviors; "
+            "give one value, or one for each behavior of data.behaviors"
+        )
+    return values * behaviors if len(values) == 1 else values
 
 
 def load_config(source: str = "", overrides: Sequence[str] = ()) -> Config:

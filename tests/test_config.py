@@ -18,7 +18,7 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
     file = tmp_path / "mine.toml"
     file.write_text('[model]\ndim = 16\ntemperature = 0.3\n[data]\npath = "a.csv"\n')
     config = load_config(str(file), ["model.dim=32", "data.rename.pv=click"])
-    assert (config.model.dim, config.model.temperature) == (32, 0.3)
+    assert (config.model.dim, config.model.temperature) == (32, (0.3,))
     assert config.data.rename == {"pv": "click"}
 
 
@@ -31,6 +31,10 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
         ("model.dim=many", "valid integer"),
         ("split.method=tme", "did you mean 'time'"),
         ("model.layers=[1,2]", "one for each behavior"),
+        ("model.layers=[-1]", "greater than or equal to 0"),
+        ("model.temperature=[0.1,0.2]", "model.temperature has 2 values for 3 behaviors"),
+        ("model.temperature=0", "greater than 0"),
+        ("model.temperature=[]", "at least 1"),
         ("train.behavior_weights=[1,2]", "one for each"),
         ('data.behaviors=["a","a"]', "names one twice"),
         ("data.columns.usr=x", "did you mean 'user'"),

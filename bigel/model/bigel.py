@@ -1,6 +1,6 @@
 """BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings.
 
-.. math:: s_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ + b_{k,i}
+.. math:: s_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i}
 
 Messages pass over all nodes (``forward``); everything after them works row by row, so a
 training step computes it only for the nodes of its batch (``embed``).
@@ -59,6 +59,7 @@ class BiGEL(nn.Module):
         super().__init__()
         self.config = config
         self.layers = config.layers_of(n_behaviors)
+        self.temperatures = config.temperatures_of(n_behaviors)
 
         def normal(rows: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(rows, config.dim, generator=generator) * INITIAL_STD)
@@ -111,16 +112,16 @@ class BiGEL(nn.Module):
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
         """Return (B, S) scores s_k of B users' rows of Z_k against S items' rows."""
         bias = self.item_bias[k].index_select(0, items)
-        return torch.addmm(bias, user_BD / self.config.temperature, item_SD.T)
+        return torch.addmm(bias, user_BD / self.temperatures[k], item_SD.T)
 
     def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
         """Return (B,) scores s_k of B users' rows of Z_k with one item's row each."""
         bias = self.item_bias[k].index_select(0, items)
-        return (user_BD * item_BD).sum(1) / self.config.temperature + bias
+        return (user_BD * item_BD).sum(1) / self.temperatures[k] + bias
 
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
-        """Return all rows: "user_emb" (K, U, D) with 1/τ folded in, "item_emb" (K, I, D) and
+        """Return all rows: "user_emb" (K, U, D) with 1/τ_k folded in, "item_emb" (K, I, D) and
         "item_bias" (K, I), so that s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
         """
         states = self(graphs)
@@ -129,8 +130,9 @@ class BiGEL(nn.Module):
             everyone = torch.arange(count, device=self.items.device)
             return torch.stack(self.embed(states, side, [everyone] * len(self.layers)).z)
 
+        users_KUD = embed_all("users", graphs.n_users)
         return {
-            "user_emb": embed_all("users", graphs.n_users) / self.config.temperature,
+            "user_emb": users_KUD / users_KUD.new_tensor(self.temperatures)[:, None, None],
             "item_emb": embed_all("items", graphs.n_items),
             "item_bias": self.item_bias.detach().clone(),
         }

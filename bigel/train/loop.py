@@ -133,7 +133,7 @@ class Trainer:
                 f"the loss is not finite at step {self.step + 1}: {facts}; try a lower "
                 f"train.learning_rate (now {self.config.train.learning_rate}), more "
                 f"train.warmup_steps (now {self.config.train.warmup_steps}) or a higher "
-                f"model.temperature (now {self.config.model.temperature})"
+                f"model.temperature (now {list(self.config.model.temperature)})"
             )
         return facts
 

@@ -39,6 +39,7 @@ def naive_scores(model, graphs):
         )
         states.append(x)
     context = naive_unit_rows(dense_power_mean(dense_of(graphs.union), start, config.global_layers))
+    temperature = config.temperature * (1 if len(config.temperature) > 1 else BEHAVIORS)
     scores = []
     for k, x in enumerate(states):
         refined = x
@@ -52,7 +53,7 @@ def naive_scores(model, graphs):
                 gate = torch.sigmoid(both @ cgf.gate[k] + cgf.bias[k])
                 refined[rows] = x[rows] + gate * (states[-1][rows] @ cgf.value[k])
         z = naive_unit_rows(refined + context if config.context else refined)
-        scores.append(z[:USERS] @ z[USERS:].T / config.temperature + model.item_bias[k])
+        scores.append(z[:USERS] @ z[USERS:].T / temperature[k] + model.item_bias[k])
     return torch.stack(scores)
 
 
@@ -72,6 +73,7 @@ def fast_scores(model, graphs=GRAPHS):
         {"user_vectors": True},
         {"cascade": False, "feedback": False, "context": False, "alignment": False},
         {"temperature": 0.5, "global_layers": 0},
+        {"temperature": (0.1, 0.2, 0.5)},
     ],
 )
 def test_all_scores_agree_with_the_dense_twin(settings):
