@@ -12,6 +12,8 @@
 A message names what is wrong, where (file, row, field) and what to do next.
 """
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -51,3 +53,15 @@ class TrainingError(BigelError):
 
 class WorkspaceError(BigelError):
     """The stage store cannot be read or written."""
+
+
+def nearest(wrong: str, names: Sequence[str]) -> str:
+    """Return the end of an error message: the name that was meant, or else all valid ones.
+
+    >>> nearest("purchse", ["click", "purchase"])
+    "; did you mean 'purchase'?"
+    >>> nearest("xyz", ["click", "purchase"])
+    '; valid: click, purchase'
+    """
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"

@@ -1,7 +1,6 @@
 """Batch recommendation: lists for given users, or all, from a registered model."""
 
 import contextlib
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bigel import schema
 from bigel.config import Config
-from bigel.errors import ConfigError, DataError
+from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
 from bigel.tracking import open_model
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
@@ -114,12 +113,19 @@ def _write_known(
     pl.concat(pairs).write_parquet(place / schema.SEEN_PAIRS_FILE)
 
 
-def read_users(path: Path, columns: Sequence[str] = (schema.USER_ID,)) -> pl.Series:
+def read_users(
+    path: Path, known: pl.Series, columns: Sequence[str] = (schema.USER_ID,)
+) -> pl.Series:
     """Read user ids from a file.
 
-    Parquet, CSV and TSV: the first of ``columns`` that is there, or the only column (which then
-    needs no header in CSV and TSV). Any other file: one id per line, kept as it is, empty lines
-    left out. Ids of text files come as strings.
+    Parquet, CSV and TSV: the first of ``columns`` that is there, or the only column. A CSV or TSV
+    of one column needs no header where its first line is a user of the model. Any other file: one
+    id per line, kept as it is, empty lines left out. Ids of text files come as strings.
+
+    Args:
+        path: the file.
+        known: the model's users.
+        columns: what the column of ids may be called.
 
     Raises:
         DataError: naming the file and what to change.
@@ -131,6 +137,7 @@ def read_users(path: Path, columns: Sequence[str] = (schema.USER_ID,)) -> pl.Ser
             separator = "," if path.suffix == ".csv" else "\t"
             frame = pl.read_csv(path, separator=separator, infer_schema=False)
             if frame.width == 1 and frame.columns[0] not in columns:
+                _check_headless(path, frame.columns[0], known, columns)
                 frame = pl.read_csv(path, separator=separator, infer_schema=False, has_header=False)
         else:
             with path.open(encoding="utf-8-sig") as stream:
@@ -147,14 +154,21 @@ def read_users(path: Path, columns: Sequence[str] = (schema.USER_ID,)) -> pl.Ser
     return frame[named[0]].alias(schema.USER_ID)
 
 
+def _check_headless(path: Path, first: str, known: pl.Series, columns: Sequence[str]) -> None:
+    """Refuse a first line that is neither a header nor a user: nobody can tell which it is."""
+    if first not in known.cast(pl.String):
+        raise DataError(
+            f"users file {path}, row 1: {first!r} is neither the column {' or '.join(columns)} "
+            "nor a user of the model; name the column so, or write one id per line into a .txt file"
+        )
+
+
 def _choose(of_model: list[str], wanted: Sequence[str] | None) -> list[str]:
     """Return the wanted behaviors in the model's order."""
     for name in wanted or ():
         if name not in of_model:
-            close = difflib.get_close_matches(name, of_model, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError(
-                f"behavior {name!r}: the model has {', '.join(of_model)} (or ask for all){hint}"
+                f"behavior {name!r} is not one of the model's (or all){nearest(name, of_model)}"
             )
     return [name for name in of_model if wanted is None or name in wanted]
 
@@ -164,7 +178,7 @@ def _asked(users: Path | Sequence[str], known: pl.Series, config: Config) -> pl.
     if isinstance(users, Path):
         where = f"users file {users}"
         names = dict.fromkeys((schema.USER_ID, config.data.columns.user))
-        ids = read_users(users, tuple(names))
+        ids = read_users(users, known, tuple(names))
     else:
         where, ids = "users", pl.Series(schema.USER_ID, list(users), dtype=pl.String)
     if ids.is_empty():

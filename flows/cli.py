@@ -3,18 +3,18 @@
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bigel import __version__
-from bigel.config import PRESETS, Config, load_config
+from bigel.config import PRESETS, load_config
 from bigel.errors import BigelError, ConfigError
-from bigel.workspace import Workspace, copy_file, write_json
+from bigel.workspace import Workspace
 from flows import console
 from flows.environment import set_defaults
+from flows.running import copy_ingested, run_flow, run_stages
 
 app = typer.Typer(
     name="bigel",
@@ -69,14 +69,14 @@ def run(
 
     Example: bigel run jd --set model.dim=64 --json summary.json
     """
-    _run_flow(source, settings, workspace, json, "recommend")
+    run_flow(source, settings, workspace, json, "recommend")
 
 
 def _stage_verb(stage: str, text: str) -> None:
     def verb(
         source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
     ) -> None:
-        _run_stages(source, settings, workspace, json, stage)
+        run_stages(load_config(source, settings or []), workspace, json, stage)
 
     verb.__doc__ = text
     app.command(name=stage, rich_help_panel="One stage, and what it needs")(verb)
@@ -111,25 +111,13 @@ def ingest(
 
     Example: bigel ingest --path log.csv.gz --columns user=uid,item=sku,behavior=event --out clean
     """
-    extra = []
-    if path is not None:
-        extra.append(_setting("data.path", path))
-    if file_format is not None:
-        extra.append(_setting("data.format", file_format))
-    if behaviors is not None:
-        names = [name.strip() for name in behaviors.split(",")]
-        extra.append("data.behaviors=[" + ",".join(_quote(name) for name in names) + "]")
-    for part in columns.split(",") if columns else ():
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise ConfigError(f"--columns {part!r}: write user=NAME,item=NAME,behavior=NAME")
-        extra.append(_setting(f"data.columns.{name.strip()}", value.strip()))
+    extra = _ingest_settings(path, file_format, columns, behaviors)
     config = load_config(source, [*extra, *(settings or [])])
     if not config.data.path and source == "":
         raise ConfigError("--path is missing: give the file, glob or folder of the log")
-    summary = _run_stages_of(config, workspace, json, "validate")
+    summary = run_stages(config, workspace, json, "validate")
     if out is not None:
-        console.print_copied(_copy_ingested(summary, out))
+        console.print_copied(copy_ingested(summary, out))
 
 
 _stage_verb("validate", "Ingest, then check the raw-log and interactions contracts.")
@@ -241,68 +229,24 @@ def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def _run_flow(
-    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
-) -> None:
-    load_config(source, settings or [])
-    place = Workspace(workspace)
-    from flows.server import prefect_api, wait_until_recorded
-
-    def work() -> dict[str, Any]:
-        with prefect_api(place.artifacts / "prefect"):
-            from flows.train import train_flow
-
-            summary = train_flow(source, list(settings or []), str(place.root), until)
-            tasks = len(summary["stages"]) + len(summary["contracts"])
-            wait_until_recorded(summary["flow_run_id"], tasks)
-            return summary
-
-    summary = _with_json(work, json)
-    console.print_summary(summary, place)
-
-
-def _run_stages(
-    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
-) -> None:
-    _run_stages_of(load_config(source, settings or []), workspace, json, until)
-
-
-def _run_stages_of(
-    config: Config, workspace: Path, json: Path | None, until: str
-) -> dict[str, Any]:
-    place = Workspace(workspace)
-    from bigel.pipeline import run_and_summarize
-
-    summary = _with_json(lambda: run_and_summarize(config, place, until), json)
-    console.print_summary(summary, place)
-    return summary
-
-
-def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[str, Any]:
-    """Run, and keep the state of the run as JSON where it was asked for: running, failed, ok."""
-    if json is None:
-        return work()
-    json.parent.mkdir(parents=True, exist_ok=True)
-    write_json(json, {"status": "running"})
-    try:
-        summary = work()
-    except BaseException as error:
-        failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
-        write_json(json, (getattr(error, "summary", None) or {}) | failure)
-        raise
-    write_json(json, summary)
-    return summary
-
-
-def _copy_ingested(summary: dict[str, Any], out: Path) -> list[Path]:
-    out.mkdir(parents=True, exist_ok=True)
-    copied = []
-    for name in ("interactions", "quarantine"):
-        source = Path(summary["paths"][name])
-        copy_file(source, out / source.name)
-        copied.append(out / source.name)
-    write_json(out / "ingest.json", {"rows": summary["rows"], "contracts": summary["contracts"]})
-    return [*copied, out / "ingest.json"]
+def _ingest_settings(
+    path: str | None, file_format: str | None, columns: str | None, behaviors: str | None
+) -> list[str]:
+    """Return the options of ``ingest`` as overrides of the configuration."""
+    extra = []
+    if path is not None:
+        extra.append(_setting("data.path", path))
+    if file_format is not None:
+        extra.append(_setting("data.format", file_format))
+    if behaviors is not None:
+        names = [name.strip() for name in behaviors.split(",")]
+        extra.append("data.behaviors=[" + ",".join(_quote(name) for name in names) + "]")
+    for part in columns.split(",") if columns else ():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"--columns {part!r}: write user=NAME,item=NAME,behavior=NAME")
+        extra.append(_setting(f"data.columns.{name.strip()}", value.strip()))
+    return extra
 
 
 def _quote(text: str) -> str:

@@ -42,6 +42,8 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
         ('contracts.funnel=[["clik","purchase"]]', "did you mean 'click'"),
         ("evaluate.select_cutoff=7", "is not in evaluate.cutoffs"),
         ("train.learning_rate=nan", "greater than 0"),
+        ("train.seed=true", "true and false stand only where a switch"),
+        ("model.layers=[true]", "true and false stand only where a switch"),
         ("model", "write section.key=value"),
         ("dim=3", "write section.key=value"),
         ("model.dim.x=3", "model.dim"),

@@ -176,7 +176,7 @@ def test_integers_of_a_file_find_string_ids(strings: Workspace, tmp_path: Path) 
 )
 def test_users_files(tmp_path: Path, name: str, content: bytes, ids: list[str]) -> None:
     (tmp_path / name).write_bytes(content)
-    assert read_users(tmp_path / name, ("user_id", "member")).to_list() == ids
+    assert read_users(tmp_path / name, pl.Series(["1"]), ("user_id", "member")).to_list() == ids
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,7 @@ def test_users_files(tmp_path: Path, name: str, content: bytes, ids: list[str]) 
         ("none.txt", None, r"none\.txt cannot be read"),
         ("ids.csv", b"a,b\n1,2\n", r"ids\.csv has no column user_id.*it has a, b"),
         ("ids.csv", b"", r"ids\.csv cannot be read"),
+        ("ids.csv", b"uid\n1\n", r"ids\.csv, row 1: .uid. is neither the column user_id"),
         ("ids.txt", b"\xff\xfe1\n", r"ids\.txt cannot be read"),
         ("ids.txt", b"\n\n", r"ids\.txt: no ids; give one per line"),
         ("ids.csv", b"user_id,x\n1,2\n,3\n", r"ids\.csv, row 2: the id is null"),
@@ -220,7 +221,7 @@ def test_the_column_may_bear_the_name_of_the_log(integers: Workspace, tmp_path: 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"behaviors": ["purchse"]}, r"behavior 'purchse': .*did you mean 'purchase'\?"),
+        ({"behaviors": ["purchse"]}, r"behavior 'purchse' is not .*did you mean 'purchase'\?"),
         ({"model": "champ"}, r"did you mean 'champion'\?"),
     ],
 )

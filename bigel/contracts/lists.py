@@ -15,6 +15,7 @@ from bigel.workspace import Record
 
 LIST = [USER_ID, BEHAVIOR]
 MODEL, POPULAR = "model", "popular"
+FEW_LISTS = 10  # below, an item in nearly every list says nothing
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def list_table(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _behavior_table(rows: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
+    """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``."""
     asked = pl.DataFrame({BEHAVIOR: list(facts.behaviors)}, schema={BEHAVIOR: pl.String})
     of_lists = lists.group_by(BEHAVIOR).agg(
         pl.len().alias("lists"),
@@ -98,7 +100,11 @@ def _behavior_table(rows: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl
     return (
         asked.join(of_lists, on=BEHAVIOR, how="left", maintain_order="left")
         .join(of_items.collect(engine="streaming"), on=BEHAVIOR, how="left", maintain_order="left")
-        .with_columns((pl.col("times") / pl.col("lists")).alias("largest_item_share"))
+        .with_columns(
+            pl.when(pl.col("lists") >= FEW_LISTS)
+            .then(pl.col("times") / pl.col("lists"))
+            .alias("largest_item_share")
+        )
         .drop("times")
         .fill_null(0)
     )

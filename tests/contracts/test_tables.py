@@ -143,6 +143,15 @@ def test_lists_are_judged_by_rank_whatever_the_order_of_rows() -> None:
     assert list_table(rows).rows() == [(1, "click", 3, 1, 3, 0, 0), (2, "click", 2, 2, 4, 1, 2)]
 
 
+def test_a_list_or_two_show_no_item_that_is_in_nearly_every_list(tmp_path: Path) -> None:
+    data = GOOD["recommendations"]()
+    frame = data.frames["recommendations"]
+    data.frames["recommendations"] = frame.filter(pl.col("user_id") == frame["user_id"][0])
+    facts = Facts(["purchase"], 3)
+    table = recommendations_tables(data.record(tmp_path / "stage"), facts, {}).frames["behaviors"]
+    assert table.select("lists", "largest_item_share").rows() == [(1, 0.0)]
+
+
 def test_figures_of_the_behaviors_that_were_asked_for(tmp_path: Path) -> None:
     data = GOOD["recommendations"]()
     frame = data.frames["recommendations"]

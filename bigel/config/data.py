@@ -1,0 +1,178 @@
+"""Settings of the log, its split and its contracts."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bigel.config.section import Section
+
+
+class Columns(Section):
+    """Names that the log gives its columns."""
+
+    user: str = Field("user_id", description="Column of the user id.")
+    item: str = Field("item_id", description="Column of the item id.")
+    behavior: str = Field("behavior", description="Column of the behavior.")
+    timestamp: str | None = Field(
+        None, description="Column of the event time; unset when the log has none."
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Columns":
+        names = [n for n in (self.user, self.item, self.behavior, self.timestamp) if n is not None]
+        if len(set(names)) != len(names):
+            raise ValueError(f"one column stands for two things: {names}")
+        return self
+
+
+Format = Literal["auto", "csv", "tsv", "parquet", "ndjson", "pairs", "tables"]
+
+
+class DataConfig(Section):
+    """Where the log is and how to read it."""
+
+    path: str = Field(
+        "",
+        description="File, glob or folder of the log. Empty: write a synthetic log by [synth].",
+    )
+    format: Format = Field(
+        "auto",
+        description=(
+            "auto goes by the file ending (.csv .tsv .parquet .ndjson .jsonl, each text format "
+            "also .gz or .zst). pairs: a folder of 'BEHAVIOR_SPLIT' files of 'user item' lines. "
+            "tables: a folder of train/valid/test tables, valid optional."
+        ),
+    )
+    behaviors: tuple[str, ...] = Field(
+        ("click", "favourite", "purchase"),
+        min_length=1,
+        description="The cascade in order; the last is the target.",
+    )
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="Raw behavior value to its name in the cascade, for example pv = 'click'.",
+    )
+    ignore: tuple[str, ...] = Field(
+        (), description="Raw behavior values left out on purpose; counted, quarantined as ignored."
+    )
+    columns: Columns = Field(default_factory=Columns, description="Column names of the log.")
+    header: bool = Field(
+        True,
+        description=(
+            "Text tables start with a header line. Without one, columns are named "
+            "column_1, column_2, …"
+        ),
+    )
+    separator: str | None = Field(
+        None,
+        pattern=r'^[^"\r\n]$',
+        description="Field separator; unset: by format (',' or tab; pairs: ' ').",
+    )
+    null_values: tuple[str, ...] = Field(
+        ("null", "NULL", "nan", "NaN", "None", "NA", "<NA>", "\\N"),
+        description="Texts that mean no value, beside the empty one; as an id they are refused.",
+    )
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = Field(
+        "auto",
+        description=(
+            "Unit of the timestamp column; auto tells numbers apart by size and also reads ISO "
+            "dates and times (UTC where they name no zone)."
+        ),
+    )
+    time_min: int = Field(
+        0, ge=0, description="Earliest event time accepted, Unix seconds; earlier rows are refused."
+    )
+    time_max: int = Field(
+        4_102_444_800, gt=0, description="Latest event time accepted, Unix seconds (2100-01-01)."
+    )
+
+    @model_validator(mode="after")
+    def _cascade_is_a_set(self) -> "DataConfig":
+        if len(set(self.behaviors)) != len(self.behaviors):
+            raise ValueError(f"behaviors names one twice: {list(self.behaviors)}")
+        for raw, name in self.rename.items():
+            if name not in self.behaviors:
+                raise ValueError(
+                    f"rename.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
+                )
+        return self
+
+    @property
+    def target(self) -> str:
+        """The last behavior of the cascade."""
+        return self.behaviors[-1]
+
+
+class SynthConfig(Section):
+    """The synthetic log: latent taste, long tails, a funnel, sessions in time, some dirt."""
+
+    users: int = Field(2_000, ge=1, description="Number of users.")
+    items: int = Field(1_500, ge=1, description="Number of items.")
+    events: int = Field(75_000, ge=1, description="Number of first-behavior events (clicks).")
+    tastes: int = Field(20, ge=1, description="Number of latent taste groups.")
+    conversion: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Mean probability that an event leads to the next behavior.",
+    )
+    days: int = Field(30, ge=1, description="Length of the log in days.")
+    dirt: float = Field(
+        0.002,
+        ge=0,
+        lt=1,
+        description=(
+            "Spoiled copies of rows (null ids, unknown behavior, bad times) by share of the clean "
+            "ones; as many plain copies come on top."
+        ),
+    )
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+
+
+class SplitConfig(Section):
+    """How interactions become train, valid and test."""
+
+    method: Literal["auto", "official", "leave_one_out", "time", "random"] = Field(
+        "auto",
+        description=(
+            "auto: official where the log came split, else time where it has timestamps, "
+            "else leave_one_out. Under official, a missing valid is held out of train at random."
+        ),
+    )
+    valid_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of interactions held out for validation."
+    )
+    test_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share held out for the test (time and random)."
+    )
+    k_core: int = Field(
+        0,
+        ge=0,
+        description="Keep only users and items with at least so many interactions; 0: keep all.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the random and held-out draws.")
+
+
+class ContractsConfig(Section):
+    """Data contracts; the suites themselves are reviewed files in data_contracts/."""
+
+    folder: str = Field(
+        "", description="Folder of the suites; empty: the data_contracts that ship with bigel."
+    )
+    max_quarantined_share: float = Field(
+        0.05, ge=0, le=1, description="Largest share of refused rows that passes."
+    )
+    min_events: int = Field(
+        1, ge=0, description="Fewest interactions that each behavior must have."
+    )
+    min_users: int = Field(1, ge=0, description="Fewest users that each behavior must have.")
+    min_items: int = Field(1, ge=0, description="Fewest items that each behavior must have.")
+    funnel: tuple[tuple[str, str], ...] | None = Field(
+        None,
+        description=(
+            "Pairs (more, fewer) of behaviors by volume; unset: the first has more than the last."
+        ),
+    )
+    history: int = Field(
+        20, ge=1, description="Validations of each hand-over that the Data Docs keep."
+    )

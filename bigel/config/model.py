@@ -1,0 +1,89 @@
+"""Hyper-parameters: what changes the model."""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
+
+from bigel.config.section import Section, per_behavior
+
+
+class ModelConfig(Section):
+    """BiGEL's shape. Defaults are the recipe of docs/model.md."""
+
+    dim: int = Field(64, ge=1, description="Embedding size D.")
+    layers: tuple[NonNegativeInt, ...] = Field(
+        (3,), min_length=1, description="Propagation layers per behavior; one value serves all."
+    )
+    global_layers: int = Field(3, ge=0, description="Propagation layers on the union graph.")
+    user_vectors: bool = Field(
+        False, description="Learn a free vector per user; off: users are made of their items."
+    )
+    cascade: bool = Field(
+        True, description="CGL: each behavior starts from the one before; off: each from E."
+    )
+    feedback: bool = Field(True, description="CGF: the target refines the auxiliary behaviors.")
+    context: bool = Field(True, description="GCE: add the union graph's embedding.")
+    alignment: bool = Field(True, description="CPA: contrast the target with the union graph.")
+    item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
+    temperature: tuple[PositiveFloat, ...] = Field(
+        (0.1,),
+        min_length=1,
+        description=(
+            "Score temperature tau per behavior; one value serves all. A higher one is softer: "
+            "it suits a behavior with few pairs."
+        ),
+    )
+
+    @field_validator("layers", "temperature", mode="before")
+    @classmethod
+    def _accept_one_value(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    def layers_of(self, behaviors: int) -> tuple[int, ...]:
+        """Return one layer count per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("model.layers", self.layers, behaviors)
+
+    def temperatures_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one score temperature per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("model.temperature", self.temperature, behaviors)
+
+
+class TrainConfig(Section):
+    """The objective and the loop."""
+
+    objective: Literal["softmax", "bpr"] = Field(
+        "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
+    )
+    negatives: int = Field(512, ge=1, description="Shared uniform negatives S of a batch.")
+    batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
+    behavior_weights: tuple[NonNegativeFloat, ...] = Field(
+        (1.0,), min_length=1, description="Loss weight per behavior; one value serves all."
+    )
+    alignment_weight: float = Field(0.5, ge=0, description="Weight of CPA in the loss.")
+    alignment_temperature: float = Field(0.2, gt=0, description="Temperature of CPA.")
+    learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    max_steps: int = Field(150, ge=1, description="Last step; the cosine decay ends there.")
+    ema: float = Field(0.97, ge=0, lt=1, description="Decay of the weights' average; 0: none.")
+    evaluate_every: int = Field(10, ge=1, description="Steps between validations (an epoch).")
+    patience: int = Field(
+        5, ge=1, description="Validations without a better mean NDCG before stopping."
+    )
+    checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
+    seed: int = Field(0, ge=0, description="Seed of initialization, batches and negatives.")
+
+    def weights_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one loss weight per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("train.behavior_weights", self.behavior_weights, behaviors)

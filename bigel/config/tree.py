@@ -1,0 +1,98 @@
+"""The root of the configuration, and the sections that change no weight."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from bigel.config.data import ContractsConfig, DataConfig, SplitConfig, SynthConfig
+from bigel.config.model import ModelConfig, TrainConfig
+from bigel.config.section import Section
+from bigel.errors import ConfigError, nearest
+
+
+class EvaluateConfig(Section):
+    """Full ranking per behavior."""
+
+    cutoffs: tuple[PositiveInt, ...] = Field(
+        (5, 10, 20), min_length=1, description="List lengths k."
+    )
+    select_cutoff: int = Field(
+        5, ge=1, description="Validation selects by the mean over behaviors of NDCG at this k."
+    )
+    batch_users: int = Field(512, ge=1, description="Users ranked at a time; changes no figure.")
+    activity: tuple[int, int] = Field(
+        (5, 20),
+        description="Train events up to which a user counts as few, and as medium; above: many.",
+    )
+
+    @model_validator(mode="after")
+    def _activity_ascends(self) -> "EvaluateConfig":
+        if not 0 <= self.activity[0] < self.activity[1]:
+            raise ValueError(f"activity must ascend from 0 or more, got {list(self.activity)}")
+        return self
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    experiment: str = Field(
+        "", description="Experiment name; empty: MLFLOW_EXPERIMENT_NAME, or else bigel."
+    )
+    model_name: str = Field(
+        "bigel", pattern=r"^[^/:@]+$", description="Registered model name, without / : @."
+    )
+
+
+class RecommendConfig(Section):
+    """The lists that leave the pipeline."""
+
+    k: int = Field(20, ge=1, description="Length of each list, at most.")
+    exclude: Literal["same", "any", "none"] = Field(
+        "same",
+        description="Leave out items the user has under the same, any or no behavior.",
+    )
+
+
+class RunConfig(Section):
+    """Run context: nothing here changes a result on CPU."""
+
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is."
+    )
+    threads: int = Field(0, ge=0, description="Threads of torch; 0: one per core.")
+    progress: bool = Field(True, description="Show progress bars.")
+
+
+class Config(Section):
+    """The resolved configuration of one run."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    synth: SynthConfig = Field(default_factory=SynthConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    contracts: ContractsConfig = Field(default_factory=ContractsConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    recommend: RecommendConfig = Field(default_factory=RecommendConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Config":
+        behaviors = len(self.data.behaviors)
+        self.model.layers_of(behaviors)
+        self.model.temperatures_of(behaviors)
+        self.train.weights_of(behaviors)
+        for pair in self.contracts.funnel or ():
+            for name in pair:
+                if name not in self.data.behaviors:
+                    raise ConfigError(
+                        f"contracts.funnel names {name!r}, which is not in data.behaviors "
+                        f"{list(self.data.behaviors)}{nearest(name, self.data.behaviors)}"
+                    )
+        if self.evaluate.select_cutoff not in self.evaluate.cutoffs:
+            raise ConfigError(
+                f"evaluate.select_cutoff = {self.evaluate.select_cutoff} is not in "
+                f"evaluate.cutoffs {list(self.evaluate.cutoffs)}"
+            )
+        return self

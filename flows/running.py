@@ -1,0 +1,68 @@
+"""What the verbs of the command line do: run flow or stages, keep the summary, print it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bigel.config import Config, load_config
+from bigel.workspace import Workspace, copy_file, write_json
+from flows import console
+
+
+def run_flow(
+    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
+) -> None:
+    """Run the training flow, on a local server where none is configured."""
+    load_config(source, settings or [])
+    place = Workspace(workspace)
+    from flows.server import prefect_api, wait_until_recorded
+
+    def work() -> dict[str, Any]:
+        with prefect_api(place.artifacts / "prefect"):
+            from flows.train import train_flow
+
+            summary = train_flow(source, list(settings or []), str(place.root), until)
+            tasks = len(summary["stages"]) + len(summary["contracts"])
+            wait_until_recorded(summary["flow_run_id"], tasks)
+            return summary
+
+    summary = _with_json(work, json)
+    console.print_summary(summary, place)
+
+
+def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:
+    """Run the stages up to ``until`` in this process, without Prefect; return the summary."""
+    place = Workspace(workspace)
+    from bigel.pipeline import run_and_summarize
+
+    summary = _with_json(lambda: run_and_summarize(config, place, until), json)
+    console.print_summary(summary, place)
+    return summary
+
+
+def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[str, Any]:
+    """Run, and keep the state of the run as JSON where it was asked for: running, failed, ok."""
+    if json is None:
+        return work()
+    json.parent.mkdir(parents=True, exist_ok=True)
+    write_json(json, {"status": "running"})
+    try:
+        summary = work()
+    except BaseException as error:
+        failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
+        write_json(json, (getattr(error, "summary", None) or {}) | failure)
+        raise
+    write_json(json, summary)
+    return summary
+
+
+def copy_ingested(summary: dict[str, Any], out: Path) -> list[Path]:
+    """Copy what ingest made to a folder of the user's; return the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for name in ("interactions", "quarantine"):
+        source = Path(summary["paths"][name])
+        copy_file(source, out / source.name)
+        copied.append(out / source.name)
+    write_json(out / "ingest.json", {"rows": summary["rows"], "contracts": summary["contracts"]})
+    return [*copied, out / "ingest.json"]
