@@ -19,8 +19,8 @@ from torch import Tensor
 from bigel.config import Config, load_config
 from bigel.graph import Graph, Graphs, build_all, propagate
 from bigel.interactions import Interactions
+from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, choose_device, use_threads
-from bigel.train.objective import step_loss
 
 USERS, ITEMS = 10_690, 13_465
 FILES = {"click": 217_977, "favourite": 7_380, "target": 60_967}
@@ -81,9 +81,9 @@ def propagation_bytes(graphs: Graphs, config: Config) -> float:
     return total
 
 
-def time_propagation(trainer: Trainer, backend: str, repeat: int) -> float:
+def time_propagation(trainer: Trainer, graphs: Graphs, backend: str, repeat: int) -> float:
     """Return the ms of one step's propagation alone, forward and backward."""
-    config, graphs = trainer.config.model, trainer.graphs
+    config = trainer.config.model
     layers = config.layers_of(len(graphs.cascade))
     items = trainer.model.items
 
@@ -98,23 +98,22 @@ def time_propagation(trainer: Trainer, backend: str, repeat: int) -> float:
     return milliseconds(once, repeat)
 
 
-def time_parts(trainer: Trainer, repeat: int) -> dict[str, float]:
+def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
     """Return the median ms of a step's parts."""
-    config = trainer.config.train
-    batch = trainer.sampler.draw().to(trainer.device)
+    batch = trainer.batches.draw().to(trainer.device)
 
     def loss() -> Tensor:
-        return step_loss(trainer.model, trainer.graphs, batch, config).total
+        return trainer.learner.loss(trainer.model, batch).total
 
     def forward_backward() -> None:
         trainer.optimizer.zero_grad()
         loss().backward()
 
-    messages = milliseconds(lambda: trainer.model(trainer.graphs), repeat)
+    messages = milliseconds(lambda: trainer.model(graphs), repeat)
     forward = milliseconds(loss, repeat)
     both = milliseconds(forward_backward, repeat)
     return {
-        "sample a batch": milliseconds(trainer.sampler.draw, repeat),
+        "sample a batch": milliseconds(trainer.batches.draw, repeat),
         "forward: messages": messages,
         "forward: rows and loss": forward - messages,
         "backward": both - forward,
@@ -122,7 +121,7 @@ def time_parts(trainer: Trainer, repeat: int) -> dict[str, float]:
         "average": milliseconds(trainer._update_average, repeat),
         "whole step": milliseconds(trainer._take_step, repeat),
         "final embeddings": milliseconds(
-            lambda: trainer.average.final_embeddings(trainer.graphs), max(repeat // 4, 1)
+            lambda: trainer.average.final_embeddings(graphs), max(repeat // 4, 1)
         ),
         "validation": milliseconds(trainer._validate, max(repeat // 4, 1)),
     }
@@ -143,18 +142,20 @@ def main() -> None:
                             USERS, ITEMS, config.data.behaviors)  # fmt: skip
     graphs = build_all(frame, config.data.behaviors, USERS, ITEMS)
     with use_threads(config.run.threads):
-        trainer = Trainer(log, held_out, graphs, config, device)
+        learner = bigel_learner(log, graphs, config, device)
+        trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
               f"union {config.model.global_layers}, batch {config.train.batch_size}, "
               f"negatives {config.train.negatives}")  # fmt: skip
-        for name, took in time_parts(trainer, args.repeat).items():
+        for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
         moved, speed = propagation_bytes(graphs, config), bandwidth(device)
         print(f"propagation moves {moved / 1e6:.0f} MB per step; "
               f"a streaming copy reaches {speed:.1f} GB/s")  # fmt: skip
         for backend in ("sparse", "scatter"):
-            took = time_propagation(trainer, backend, args.repeat if backend == "sparse" else 2)
+            repeat = args.repeat if backend == "sparse" else 2
+            took = time_propagation(trainer, graphs, backend, repeat)
             print(f"  {backend:10s}{took:9.1f} ms {moved / took / 1e6:7.1f} GB/s "
                   f"{moved / took / 1e6 / speed:6.0%} of streaming")  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import validate
-from bigel.errors import BigelError, ContractError
+from bigel.errors import BigelError, ConfigError, ContractError, nearest
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
@@ -59,9 +59,12 @@ def run_pipeline(
         outcome: filled as stages finish, so that a caller sees them after an error, too.
 
     Raises:
+        ConfigError: if there is no stage ``until``.
         ContractError: at the first hand-over whose contract has a critical failure.
         BigelError: whatever a stage raises.
     """
+    if until not in STAGES:
+        raise ConfigError(f"no stage {until!r}{nearest(until, STAGES)}")
     outcome = outcome or Outcome()
     records, contracts = outcome.records, outcome.contracts
 

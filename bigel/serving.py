@@ -5,8 +5,9 @@ package: the artifact alone answers. Batch recommendation calls the same ``Recom
 
 A bundle is a folder of ``model.json``, ``users.parquet`` (user_id, train_events),
 ``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D], item_emb [K, I, D],
-item_bias [K, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``, the items
-of each user) and ``popularity.safetensors`` (popularity [K, I], train users per item).
+item_bias [K, I] and, where the model has a funnel memory, memory_weights [K, 2^K, F + 1] and
+memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``,
+the items of each user) and ``popularity.safetensors`` (popularity [K, I], train users per item).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
@@ -26,7 +27,7 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 
-FORMAT = 1  # of the bundle; raised when its files change
+FORMAT = 2  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -73,6 +74,7 @@ class Recommender:
     item_bias: Floats
     popularity: Floats
     seen: tuple[tuple[Ints, Ints], ...]
+    memory: tuple[Floats, Floats] | None  # weights (K, 2^K, F + 1), features (K, F, I)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Recommender":
@@ -102,6 +104,9 @@ class Recommender:
             tensors["item_bias"],
             load_file(folder / POPULARITY_FILE)["popularity"],
             tuple((seen[f"{k}.crow"], seen[f"{k}.col"]) for k in range(len(facts["behaviors"]))),
+            (tensors["memory_weights"], tensors["memory_features"])
+            if "memory_weights" in tensors
+            else None,
         )
 
     @property
@@ -146,11 +151,30 @@ class Recommender:
         else:
             scores = self.user_emb[behavior][users] @ self.item_emb[behavior].T
             scores += self.item_bias[behavior]
+            self._remember(behavior, users, scores)
         if exclude != "none":
             for crow, col in self.seen if exclude == "any" else (self.seen[behavior],):
                 rows, columns = _entries(crow, col, users)
                 scores[rows, columns] = -np.inf
         return top_k(scores, min(k, len(self.item_ids)))
+
+    def _remember(self, behavior: int, users: Ints, scores: Floats) -> None:
+        """Add the funnel memory: a term for items that a user has under other behaviors only.
+
+        w[k, p] · (φ_k(i), s_k(u, i)), where bit j of the pattern p tells of behavior j.
+        """
+        if self.memory is None or not self.memory[0][behavior].any():
+            return
+        weights, features = self.memory[0][behavior], self.memory[1][behavior]
+        entries = [_entries(crow, col, users) for crow, col in self.seen]
+        keys = np.concatenate([row * scores.shape[1] + column for row, column in entries])
+        bits = np.repeat(1 << np.arange(len(entries)), [len(row) for row, _ in entries])
+        key, inverse = np.unique(keys, return_inverse=True)
+        pattern = np.bincount(inverse, weights=bits, minlength=len(key)).astype(np.int64)
+        other = pattern >> behavior & 1 == 0
+        row, column = np.divmod(key[other], scores.shape[1])
+        inputs = np.concatenate([features[:, column], scores[None, row, column]])
+        scores[row, column] += (weights[pattern[other]].T * inputs).sum(axis=0)
 
 
 def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:

@@ -14,7 +14,9 @@ from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
 from flows import console
 from flows.environment import set_defaults
-from flows.running import copy_ingested, run_flow, run_stages
+from flows.running import copy_ingested, run_comparison, run_flow, run_stages
+
+INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 app = typer.Typer(
     name="bigel",
@@ -128,6 +130,41 @@ _stage_verb("evaluate", "Rank all items per behavior; write metrics and the HTML
 _stage_verb("register", "Log to MLflow, register the model, let the gate set its alias.")
 
 
+@app.command(rich_help_panel="Is it any good")
+def compare(
+    source: Source,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Contestants by name; without it: all.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"LABEL=MODEL SECTION.KEY=VALUE …"',
+            help="A contestant with other settings; repeatable.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
+    split: Annotated[
+        str, typer.Option(help="Split to rank: valid to choose settings, test once at the end.")
+    ] = "test",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Train BiGEL and its rivals alike, rank a split, write one table and one plot.
+
+    A stopped comparison goes on where it was. Example: bigel compare jd --models
+    bigel,lightgcn,ease --variant "no CGF=bigel model.feedback=false" --seeds 0,1,2 --split valid
+    """
+    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: write whole numbers, for example 0,1,2") from None
+    chosen = {"models": names, "variants": variant or [], "seeds": numbers, "split": split}
+    run_comparison(source, settings or [], workspace, json, chosen)
+
+
 @app.command(rich_help_panel="From a registered model")
 def recommend(
     model: Annotated[
@@ -212,16 +249,18 @@ def main() -> None:
     set_defaults()
     console.set_up_logging()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _interrupt)
     logging.captureWarnings(True)
     try:
         app()
     except BigelError as error:
         console.print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.print_error("interrupted; run the same command again to go on from here")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            console.print_error("interrupted; run the same command again to go on from here")
+        raise
 
 
 def _interrupt(number: int, _: object) -> None:

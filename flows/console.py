@@ -1,5 +1,6 @@
 """What people see on the terminal: stage lines, the final page, errors."""
 
+import json
 import logging
 import os
 import sys
@@ -33,7 +34,7 @@ def set_up_logging() -> None:
 
 def print_error(error: object) -> None:
     """Print what went wrong on standard error."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     console.print(f"[bold red]error:[/] {escape(str(error))}")
 
 
@@ -45,7 +46,7 @@ def print_copied(paths: list[Path]) -> None:
 
 def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     """Print stages, rows, metrics beside popularity, one user's lists and where to look."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)  # ":100:" may be a part of an id
     console.print()
     console.print(_stage_line(summary))
     if "rows" in summary:
@@ -65,23 +66,35 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     if "model" in summary:
         model = summary["model"]
         console.print(
-            f"model     {model['name']} version {model['version']} is "
+            f"model     {escape(model['name'])} version {model['version']} is "
             f"[bold]{model['alias']}[/]: {escape(model['why'])}"
         )
     for name in ("report", "data_docs", "recommendations", "quarantine", "latest"):
         if name in summary["paths"]:
-            console.print(f"{name:<15} {summary['paths'][name]}", soft_wrap=True)
-    bin_folder = Path(sys.executable).parent
+            console.print(f"{name:<15} {escape(summary['paths'][name])}", soft_wrap=True)
+    bin_folder = escape(str(Path(sys.executable).parent))
     if "model" in summary and "MLFLOW_TRACKING_URI" not in os.environ:
-        uri = f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+        uri = escape(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
         console.print(
             f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}", soft_wrap=True
         )
     if "flow_run_id" in summary and "PREFECT_API_URL" not in os.environ:
-        home = workspace.artifacts / "prefect"
+        home = escape(str(workspace.artifacts / "prefect"))
         console.print(
             f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
         )
+
+
+def print_comparison(summary: dict[str, Any]) -> None:
+    """Print the table of a comparison and where its files are."""
+    console = Console(highlight=False, emoji=False)
+    units = summary["units"]
+    console.print(f"units     {units['ran']} ran, {units['reused']} reused")
+    k, metrics = summary["cutoff"], summary["metrics"]
+    for view in dict.fromkeys(view for tree in metrics.values() for view in tree):
+        console.print(_comparison_table(metrics, view, k, summary["on"]))
+    for name, path in summary["paths"].items():
+        console.print(f"{name:<15} {escape(path)}", soft_wrap=True)
 
 
 def documented_toml(config: Config) -> str:
@@ -118,7 +131,7 @@ def _toml(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return "[" + ", ".join(str(_toml(part)) for part in value) + "]"
     if isinstance(value, dict):
@@ -146,7 +159,23 @@ def _metrics_table(summary: dict[str, Any]) -> Table:
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "behavior" else "right")
     for row in rows:
-        table.add_row(*("–" if value is None else str(value) for value in row.values()))
+        table.add_row(*("–" if value is None else escape(str(value)) for value in row.values()))
+    return table
+
+
+def _comparison_table(metrics: dict[str, Any], view: str, k: int, on: str) -> Table:
+    table = Table(title=f"{view} view, {on} split")
+    table.add_column("contestant")
+    behaviors = next(iter(metrics.values()))[view]
+    for behavior in behaviors:
+        for name in (f"ndcg@{k}", f"hr@{k}"):
+            table.add_column(escape(f"{behavior} {name}"), justify="right")
+    mean = {
+        label: sum(tree[view][b][f"ndcg@{k}"] for b in behaviors) for label, tree in metrics.items()
+    }
+    for label in sorted(mean, key=lambda label: -mean[label]):
+        cells = [metrics[label][view][b][n] for b in behaviors for n in (f"ndcg@{k}", f"hr@{k}")]
+        table.add_row(escape(label), *(f"{value:.4f}" for value in cells))
     return table
 
 
@@ -159,7 +188,7 @@ def _print_one_user(console: Console, path: Path) -> None:
     user = first.item()
     mine = (
         lists.filter((pl.col(schema.USER_ID) == user) & (pl.col(schema.RANK) <= ITEMS_SHOWN))
-        .sort(schema.RANK)
+        .sort(schema.RANK, maintain_order=True)
         .group_by(schema.BEHAVIOR, maintain_order=True)
         .agg(pl.col(schema.ITEM_ID))
         .collect()

@@ -30,6 +30,28 @@ def run_flow(
     console.print_summary(summary, place)
 
 
+def run_comparison(
+    source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
+) -> None:
+    """Run the comparison flow with the models, variants, seeds and split that were chosen."""
+    place = Workspace(workspace)
+    from bigel.compare import MODELS, choose, units_of
+
+    models = chosen["models"] if chosen["models"] is not None else MODELS
+    units_of(choose(load_config(source, settings), models, chosen["variants"]), chosen["seeds"])
+    from flows.server import prefect_api, wait_until_recorded
+
+    def work() -> dict[str, Any]:
+        with prefect_api(place.artifacts / "prefect"):
+            from flows.compare import compare_flow
+
+            summary: dict[str, Any] = compare_flow(source, settings, str(place.root), **chosen)
+            wait_until_recorded(summary["flow_run_id"], summary["tasks"])
+            return summary
+
+    console.print_comparison(_with_json(work, json))
+
+
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:
     """Run the stages up to ``until`` in this process, without Prefect; return the summary."""
     place = Workspace(workspace)

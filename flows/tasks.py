@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from bigel.compare import compare, contest
 from bigel.contracts import validate
 from bigel.errors import BigelError
 from bigel.evaluate import evaluate
@@ -19,7 +20,7 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
-from bigel.tracking import register
+from bigel.tracking import log_comparison, register
 from bigel.train import train
 
 MINUTE = 60
@@ -72,4 +73,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR, retries=3),
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR, retries=3),
+    contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
+    compare: _stage(compare, tag="model", timeout=HOUR),
+    log_comparison: _stage(log_comparison, tag="tracking", timeout=HOUR, retries=3),
 }

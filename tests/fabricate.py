@@ -103,6 +103,8 @@ def embeddings(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
         "user_emb": draw(k, USERS, DIM),
         "item_emb": draw(k, ITEMS, DIM),
         "item_bias": draw(k, ITEMS),
+        "memory_weights": draw(k, 2**k, 2 * k + 2),
+        "memory_features": draw(k, 2 * k + 1, ITEMS),
     }
 
 

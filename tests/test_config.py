@@ -34,6 +34,8 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
         ("model.layers=[-1]", "greater than or equal to 0"),
         ("model.temperature=[0.1,0.2]", "model.temperature has 2 values for 3 behaviors"),
         ("model.temperature=0", "greater than 0"),
+        ("model.order=[0,1,1]", "does not hold each of 0…2 once"),
+        ('data.behaviors=["a","b","c","d","e","f","g","h","i"]', "set model.memory = false"),
         ("model.temperature=[]", "at least 1"),
         ("train.behavior_weights=[1,2]", "one for each"),
         ('data.behaviors=["a","a"]', "names one twice"),

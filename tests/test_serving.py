@@ -33,6 +33,20 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return Recommender.load(bundle_at(tmp_path_factory.mktemp("bundle")).path)
 
 
+def remembered(behavior: int, user: int, item: int, score: float) -> float:
+    """Add up the funnel memory of one pair, over all splits."""
+    has = [
+        any((user, item) in pairs[name] for pairs in fabricate.PAIRS.values())
+        for name in fabricate.BEHAVIORS
+    ]
+    if has[behavior] or not any(has):
+        return 0.0
+    tensors = fabricate.embeddings()
+    weights = tensors["memory_weights"][behavior, sum(2**j for j, it in enumerate(has) if it)]
+    inputs = [*tensors["memory_features"][behavior, :, item], score]
+    return sum(float(w) * float(x) for w, x in zip(weights, inputs, strict=True))
+
+
 def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], list[float], bool]:
     """Score item by item, sort by (score falling, item)."""
     tensors = fabricate.embeddings()
@@ -49,7 +63,8 @@ def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], li
                     strict=True,
                 )
             )
-            scores[item] = dot + float(tensors["item_bias"][behavior, item])
+            score = dot + float(tensors["item_bias"][behavior, item])
+            scores[item] = score + remembered(behavior, user, item, score)
         else:
             name = fabricate.BEHAVIORS[behavior]
             count = sum(i == item for _, i in train[name])
@@ -156,7 +171,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
     bundle = bundle_at(tmp_path)
     facts = json.loads(bundle.file("model.json").read_text())
     bundle.file("model.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ValueError, match="bundle format 99, this code reads 1"):
+    with pytest.raises(ValueError, match="bundle format 99, this code reads 2"):
         Recommender.load(bundle.path)
 
 

@@ -8,19 +8,41 @@ measurement, its source. Hyper-parameters (what changes the model) live in ``mod
 from bigel.config.data import Columns, ContractsConfig, DataConfig, SplitConfig, SynthConfig
 from bigel.config.load import PRESETS, load_config, parse_config
 from bigel.config.model import ModelConfig, TrainConfig
+from bigel.config.rivals import (
+    BprMfConfig,
+    BvaeConfig,
+    CrgcnConfig,
+    EaseConfig,
+    LightGcnConfig,
+    MbCgcnConfig,
+    MbHgcnConfig,
+    MuleConfig,
+    RivalsConfig,
+    TrainedRival,
+)
 from bigel.config.tree import Config, EvaluateConfig
 
 __all__ = [
     "PRESETS",
+    "BprMfConfig",
+    "BvaeConfig",
     "Columns",
     "Config",
     "ContractsConfig",
+    "CrgcnConfig",
     "DataConfig",
+    "EaseConfig",
     "EvaluateConfig",
+    "LightGcnConfig",
+    "MbCgcnConfig",
+    "MbHgcnConfig",
     "ModelConfig",
+    "MuleConfig",
+    "RivalsConfig",
     "SplitConfig",
     "SynthConfig",
     "TrainConfig",
+    "TrainedRival",
     "load_config",
     "parse_config",
 ]

@@ -29,7 +29,7 @@ def load_config(source: str = "", overrides: Sequence[str] = ()) -> Config:
     """
     tree = _read_source(source) if source else {}
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return parse_config(tree, where=source or "defaults")
 
 
@@ -66,7 +66,12 @@ def _read_source(source: str) -> dict[str, Any]:
         raise ConfigError(f"{source}: cannot be read as TOML: {error}") from None
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Put one ``section.key=value`` into a nested dictionary of settings.
+
+    Raises:
+        ConfigError: if it is not of that form.
+    """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) < 2:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
 
 from bigel.config.section import Section, per_behavior
+from bigel.errors import ConfigError
 
 
 class ModelConfig(Section):
@@ -21,10 +22,27 @@ class ModelConfig(Section):
     cascade: bool = Field(
         True, description="CGL: each behavior starts from the one before; off: each from E."
     )
+    order: tuple[NonNegativeInt, ...] = Field(
+        (),
+        description=(
+            "Order of the cascade as places in data.behaviors, for an ablation; empty: as they "
+            "stand there."
+        ),
+    )
     feedback: bool = Field(True, description="CGF: the target refines the auxiliary behaviors.")
     context: bool = Field(True, description="GCE: add the union graph's embedding.")
     alignment: bool = Field(True, description="CPA: contrast the target with the union graph.")
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
+    memory: bool = Field(
+        True,
+        description=(
+            "Funnel memory: a term for items the user has under another behavior, fitted on "
+            "validation, kept for the behaviors where it pays."
+        ),
+    )
+    memory_penalty: float = Field(
+        1.0, gt=0, description="L2 penalty of the funnel memory's weights."
+    )
     temperature: tuple[PositiveFloat, ...] = Field(
         (0.1,),
         min_length=1,
@@ -47,6 +65,19 @@ class ModelConfig(Section):
         """
         return per_behavior("model.layers", self.layers, behaviors)
 
+    def order_of(self, behaviors: int) -> tuple[int, ...]:
+        """Return the places of the behaviors in the order of the cascade.
+
+        Raises:
+            ConfigError: if a place is missing or given twice.
+        """
+        order = self.order or tuple(range(behaviors))
+        if sorted(order) != list(range(behaviors)):
+            raise ConfigError(
+                f"model.order = {list(order)} does not hold each of 0…{behaviors - 1} once"
+            )
+        return order
+
     def temperatures_of(self, behaviors: int) -> tuple[float, ...]:
         """Return one score temperature per behavior.
 
@@ -62,7 +93,15 @@ class TrainConfig(Section):
     objective: Literal["softmax", "bpr"] = Field(
         "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
     )
-    negatives: int = Field(512, ge=1, description="Shared uniform negatives S of a batch.")
+    negatives: int = Field(512, ge=1, description="Shared negatives S of a batch.")
+    negative_power: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
+            "0: uniform."
+        ),
+    )
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
     behavior_weights: tuple[NonNegativeFloat, ...] = Field(
         (1.0,), min_length=1, description="Loss weight per behavior; one value serves all."

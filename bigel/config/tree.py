@@ -6,8 +6,11 @@ from pydantic import Field, PositiveInt, model_validator
 
 from bigel.config.data import ContractsConfig, DataConfig, SplitConfig, SynthConfig
 from bigel.config.model import ModelConfig, TrainConfig
+from bigel.config.rivals import RivalsConfig
 from bigel.config.section import Section
 from bigel.errors import ConfigError, nearest
+
+MAX_PATTERNED = 8
 
 
 class EvaluateConfig(Section):
@@ -76,13 +79,20 @@ class Config(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     recommend: RecommendConfig = Field(default_factory=RecommendConfig)
     run: RunConfig = Field(default_factory=RunConfig)
+    rivals: RivalsConfig = Field(default_factory=RivalsConfig)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
         behaviors = len(self.data.behaviors)
         self.model.layers_of(behaviors)
+        self.model.order_of(behaviors)
         self.model.temperatures_of(behaviors)
         self.train.weights_of(behaviors)
+        if self.model.memory and behaviors > MAX_PATTERNED:
+            raise ConfigError(
+                f"model.memory keeps weights for each set of behaviors, at most {MAX_PATTERNED} "
+                f"behaviors; data.behaviors has {behaviors}; set model.memory = false"
+            )
         for pair in self.contracts.funnel or ():
             for name in pair:
                 if name not in self.data.behaviors:

@@ -152,7 +152,7 @@ def _flat(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "raised_exception": bool(raised),
         "exception_message": "; ".join(dict.fromkeys(map(str, raised))) or None,
-        "exception_traceback": None,
+        "exception_traceback": "",  # the framework's pages need a text here
     }
 
 

@@ -93,7 +93,8 @@ def _repeated(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:
 
 
 def _repeated_together(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:
-    return pl.struct(kwargs["column_list"]).is_duplicated()
+    columns = kwargs["column_list"]
+    return pl.struct(columns).is_duplicated() & ~pl.all_horizontal(pl.col(columns).is_null())
 
 
 def _unequal(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:
@@ -102,7 +103,8 @@ def _unequal(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:
 
 def _not_greater(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:
     first, second = pl.col(kwargs["column_A"]), pl.col(kwargs["column_B"])
-    return first < second if kwargs.get("or_equal") else first <= second
+    good = first >= second if kwargs.get("or_equal") else first > second
+    return ~good.fill_null(False) & ~(first.is_null() & second.is_null())
 
 
 def _pair_outside_set(table: pl.DataFrame, kwargs: Kwargs) -> pl.Expr:

@@ -81,7 +81,7 @@ def style() -> Iterator[None]:
 
 def training_curves(history: Mapping[str, Any], behaviors: Sequence[str], k: int) -> Figure:
     """Draw loss by step and validation NDCG by step from the train stage's history."""
-    figure = _figure(height=3.3)
+    figure = new_figure(height=3.3)
     left, right = figure.subplots(1, 2)
     _draw_losses(left, history["steps"], behaviors)
     _draw_validations(right, history["validations"], behaviors, history["best_step"])
@@ -134,7 +134,7 @@ def paired_bars(panels: Sequence[Panel], ylabel: str, percent: bool = False) -> 
     panels = [p for p in panels if any(height is not None for height in p.model)] or panels
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure(height=2.9 * rows + 0.3)
+    figure = new_figure(height=2.9 * rows + 0.3)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for axis, panel in zip(axes, panels, strict=False):
         _draw_pairs(axis, panel, percent)
@@ -190,7 +190,8 @@ def save(figure: Figure, png: Path) -> str:
     return svg.replace(INK, "currentColor")
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """Return an empty figure of the report's width; height in inches."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06)
     return Figure(figsize=(WIDTH, height), layout=layout)
 

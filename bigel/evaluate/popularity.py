@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bigel.interactions import IntArray, Interactions
+from bigel.scores import EmbeddingScores
 
 
 def popular_order(train: Interactions, behavior: int) -> IntArray:
@@ -21,12 +21,11 @@ def popular_order(train: Interactions, behavior: int) -> IntArray:
     return np.argsort(-counts, kind="stable")
 
 
-def popular_embeddings(train: Interactions) -> tuple[Tensor, Tensor, Tensor]:
+def popularity(train: Interactions) -> EmbeddingScores:
     """Return popularity in the form of a model, so that the same code ranks both.
 
-    Returns:
-        user embeddings (K, U, 1) and item embeddings (K, I, 1) of zeros, and as bias (K, I)
-        minus each item's place in ``popular_order`` (exact in float32 below 2^24 items).
+    User and item embeddings are zeros of size 1; the bias is minus each item's place in
+    ``popular_order`` (exact in float32 below 2^24 items).
     """
     n_behaviors = len(train.behaviors)
     bias_KI = torch.zeros(n_behaviors, train.n_items)
@@ -34,4 +33,4 @@ def popular_embeddings(train: Interactions) -> tuple[Tensor, Tensor, Tensor]:
         order = torch.from_numpy(popular_order(train, behavior))
         bias_KI[behavior, order] = -torch.arange(train.n_items, dtype=torch.float32)
     users = torch.zeros(n_behaviors, train.n_users, 1)
-    return users, torch.zeros(n_behaviors, train.n_items, 1), bias_KI
+    return EmbeddingScores(users, torch.zeros(n_behaviors, train.n_items, 1), bias_KI)

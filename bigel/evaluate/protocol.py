@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from bigel.evaluate.metrics import METRICS, coverage_at
-from bigel.evaluate.ranking import Pairs, rank_users
+from bigel.evaluate.ranking import rank_users
 from bigel.interactions import Interactions
+from bigel.pairs import Pairs
 from bigel.schema import DISCOVERY, VIEWS
+from bigel.scores import Scores
 
 Figures = dict[str, float]
 
@@ -75,18 +77,9 @@ def make_task(train: Interactions, held_out: Interactions, behavior: int, view: 
     return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
 
 
-def rank_task(
-    task: Task,
-    user_emb_UD: Tensor,
-    item_emb_ID: Tensor,
-    item_bias_I: Tensor,
-    k: int,
-    batch_users: int,
-) -> Ranked:
-    """Rank the users of a task; shapes as in ``rank_users``."""
-    items_BR = rank_users(
-        user_emb_UD, item_emb_ID, item_bias_I, task.users, task.mask, k, batch_users
-    )
+def rank_task(scores: Scores, behavior: int, task: Task, k: int, batch_users: int) -> Ranked:
+    """Rank the users of a behavior's task."""
+    items_BR = rank_users(scores, behavior, task.users, task.mask, k, batch_users)
     return Ranked(
         task.users,
         items_BR,
@@ -121,9 +114,7 @@ def _standard_error(values: Tensor) -> float:
 
 
 def evaluate_split(
-    user_emb_KUD: Tensor,
-    item_emb_KID: Tensor,
-    item_bias_KI: Tensor,
+    scores: Scores,
     train: Interactions,
     held_out: Interactions,
     view: str,
@@ -133,9 +124,7 @@ def evaluate_split(
     """Rank a held-out split under a view, for every behavior.
 
     Args:
-        user_emb_KUD: one (U, D) matrix per behavior, on any device.
-        item_emb_KID: one (I, D) matrix per behavior.
-        item_bias_KI: one bias per behavior and item.
+        scores: a trained model.
         train: what the user is known to have, hence what is masked.
         held_out: valid or test.
         view: "published" or "discovery".
@@ -144,17 +133,13 @@ def evaluate_split(
 
     Returns:
         figures of ``summarize`` by behavior index.
-
-    Raises:
-        TrainingError: if an embedding is not finite.
     """
     return {
         behavior: summarize(
             rank_task(
+                scores,
+                behavior,
                 make_task(train, held_out, behavior, view),
-                user_emb_KUD[behavior],
-                item_emb_KID[behavior],
-                item_bias_KI[behavior],
                 max(cutoffs),
                 batch_users,
             ),

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from bigel.config import Config, EvaluateConfig
-from bigel.evaluate.popularity import popular_embeddings
+from bigel.evaluate.popularity import popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
 from bigel.interactions import IntArray, Interactions
+from bigel.model.memory import load_scores
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
@@ -28,9 +27,9 @@ from bigel.schema import (
     VIEWS,
     split_file,
 )
+from bigel.scores import Scores
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
-Embeddings = tuple[Tensor, Tensor, Tensor]  # users (K, U, D), items (K, I, D), item bias (K, I)
 GROUPS = ("few", "medium", "many")
 
 
@@ -57,8 +56,8 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
 
         logs = {name: Interactions.load(split, name) for name in (TRAIN, VALID, TEST)}
         events_U = _train_events(split, logs[TRAIN].n_users)
-        metrics = measure(_load_embeddings(trained), logs, events_U, config.evaluate)
-        popular = measure(popular_embeddings(logs[TRAIN]), logs, events_U, config.evaluate)
+        metrics = measure(_load(trained, logs[TRAIN]), logs, events_U, config.evaluate)
+        popular = measure(popularity(logs[TRAIN]), logs, events_U, config.evaluate)
         metrics = _none_for_nan(metrics | {"popularity": popular})
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
@@ -73,13 +72,16 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
         "evaluate",
         inputs=[split.fingerprint, trained.fingerprint],
         settings=config.evaluate.model_dump(exclude={"batch_users"}),
-        code=["evaluate", "evaluate/report.html.j2", "interactions.py"],
+        code=[
+            *("evaluate", "evaluate/report.html.j2", "interactions.py"),
+            *("model/memory.py", "pairs.py", "scores.py"),
+        ],
         build=build,
     )
 
 
 def measure(
-    embeddings: Embeddings,
+    scores: Scores,
     logs: dict[str, Interactions],
     events_U: IntArray,
     settings: EvaluateConfig,
@@ -87,7 +89,7 @@ def measure(
     """Return valid and test figures of both views, and test figures by user activity.
 
     Args:
-        embeddings: user (K, U, D), item (K, I, D) and item bias (K, I) tensors.
+        scores: a trained model.
         logs: the interactions of "train", "valid" and "test".
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
@@ -98,9 +100,8 @@ def measure(
         for view in VIEWS:
             for behavior, title in enumerate(logs[TRAIN].behaviors):
                 task = make_task(logs[TRAIN], logs[name], behavior, view)
-                users_UD, items_ID, bias_I = (tensor[behavior] for tensor in embeddings)
                 width, batch = max(settings.cutoffs), settings.batch_users
-                ranked = rank_task(task, users_UD, items_ID, bias_I, width, batch)
+                ranked = rank_task(scores, behavior, task, width, batch)
                 tree[name][view][title] = summarize(ranked, settings.cutoffs)
                 if (name, view) == (TEST, PUBLISHED):
                     tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
@@ -116,10 +117,9 @@ def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) ->
     }
 
 
-def _load_embeddings(trained: Record) -> Embeddings:
+def _load(trained: Record, train: Interactions) -> Scores:
     on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
-    tensors = load_file(trained.file(EMBEDDINGS_FILE), device="cuda" if on_gpu else "cpu")
-    return tensors["user_emb"], tensors["item_emb"], tensors["item_bias"]
+    return load_scores(trained.file(EMBEDDINGS_FILE), train, "cuda" if on_gpu else "cpu")
 
 
 def _train_events(split: Record, n_users: int) -> IntArray:

@@ -195,7 +195,14 @@ def _first_record(source: Source, head: bytes, separator: str) -> list[str] | No
     text = text.removesuffix("\r")
     if source.format == "pairs":
         return text.split(separator)
-    fields = next(csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK))
+    reader = csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK)
+    try:
+        fields = next(reader)
+    except csv.Error as error:
+        raise DataError(
+            f"{source.name}: the first line holds a CR in its middle; convert line ends to LF or "
+            "CRLF"
+        ) from error
     return [name.strip() for name in fields]
 
 

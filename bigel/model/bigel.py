@@ -59,6 +59,7 @@ class BiGEL(nn.Module):
         super().__init__()
         self.config = config
         self.layers = config.layers_of(n_behaviors)
+        self.order = config.order_of(n_behaviors)
         self.temperatures = config.temperatures_of(n_behaviors)
 
         def normal(rows: int) -> nn.Parameter:
@@ -75,9 +76,12 @@ class BiGEL(nn.Module):
     def forward(self, graphs: Graphs) -> States:
         """Pass messages over all graphs: CGL, and the union's part of GCE and CPA."""
         config = self.config
-        cascade = learn_cascade(
-            graphs.cascade, self.layers, self.items, self.users, chained=config.cascade
-        )
+        in_order = learn_cascade(
+            [graphs.cascade[k] for k in self.order],
+            [self.layers[k] for k in self.order],
+            self.items, self.users, chained=config.cascade,
+        )  # fmt: skip
+        cascade = [in_order[self.order.index(k)] for k in range(len(in_order))]
         context = None
         if config.context or config.alignment:
             context = learn_context(graphs.union, config.global_layers, self.items, self.users)

@@ -1,5 +1,6 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
+from bigel.tracking.comparison import log_comparison
 from bigel.tracking.gate import CHALLENGER, CHAMPION, Decision, Scores, decide
 from bigel.tracking.registry import register
 from bigel.tracking.resolve import Model, open_model
@@ -14,6 +15,7 @@ __all__ = [
     "Scores",
     "decide",
     "home_of",
+    "log_comparison",
     "open_model",
     "register",
 ]

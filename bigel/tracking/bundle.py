@@ -15,7 +15,7 @@ from bigel.errors import WorkspaceError
 from bigel.interactions import IntArray, Interactions
 from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
 
-FORMAT = 1  # of the files; the reader in serving.py knows the same number
+FORMAT = 2  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -78,16 +78,22 @@ def data_fingerprint(split: Record) -> str:
 
 def _check_embeddings(path: Path, train: Interactions) -> int:
     """Return the embedding size D."""
-    behaviors = len(train.behaviors)
-    rows = {"user_emb": train.n_users, "item_emb": train.n_items, "item_bias": train.n_items}
+    behaviors, users, items = len(train.behaviors), train.n_users, train.n_items
     with safe_open(path, framework="numpy") as tensors:
-        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in rows}
-        dim = int(shapes["user_emb"][-1])
-        for name, count in rows.items():
-            wanted = (behaviors, count) if name == "item_bias" else (behaviors, count, dim)
-            if shapes[name] != wanted:
+        names = list(tensors.keys())
+        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+        dim, features = int(shapes["user_emb"][-1]), 1 + 2 * behaviors
+        expected = {
+            "user_emb": (behaviors, users, dim),
+            "item_emb": (behaviors, items, dim),
+            "item_bias": (behaviors, items),
+            "memory_weights": (behaviors, 2**behaviors, features + 1),
+            "memory_features": (behaviors, features, items),
+        }
+        for name in names:
+            if shapes[name] != expected[name]:
                 raise WorkspaceError(
-                    f"{path}: {name} has shape {shapes[name]}, the split needs {wanted}; "
+                    f"{path}: {name} has shape {shapes[name]}, the split needs {expected[name]}; "
                     "remove the train stage's folder and run again"
                 )
             if not np.isfinite(tensors.get_tensor(name)).all():

@@ -52,9 +52,12 @@ def flatten(tree: Mapping[str, Any], *prefix: str) -> Iterator[tuple[str, float]
 
 
 def flat_parameters(config: Config) -> dict[str, str]:
-    """Return ``section.key`` to its value as text; tables of the user's own keys stay whole."""
+    """Return ``section.key`` to its value as text; tables of the user's own keys stay whole.
+
+    The rivals' settings are left out: they are logged where a rival is trained.
+    """
     parameters: dict[str, str] = {}
-    for section, values in config.model_dump(mode="json").items():
+    for section, values in config.model_dump(mode="json", exclude={"rivals"}).items():
         for key, value in values.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             parameters[f"{section}.{key}"] = text[:PARAM_LENGTH]

@@ -7,6 +7,9 @@ from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
 from bigel.interactions import Interactions
 from bigel.schema import EMBEDDINGS_FILE, GRAPHS_FILE, HISTORY_FILE, TRAIN, VALID, WEIGHTS_FILE
+from bigel.scores import EmbeddingScores
+from bigel.train.calibration import calibrate
+from bigel.train.learner import bigel_learner
 from bigel.train.loop import OnValidation, Trainer, choose_device, use_threads
 from bigel.workspace import Record, Workspace, write_json
 
@@ -35,13 +38,9 @@ def train(
     device = choose_device(config.run.device)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        trainer = Trainer(
-            Interactions.load(split, TRAIN),
-            Interactions.load(split, VALID),
-            load_graphs(graph.file(GRAPHS_FILE)),
-            config,
-            device,
-        )
+        train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
+        learner = bigel_learner(train, load_graphs(graph.file(GRAPHS_FILE)), config, device)
+        trainer = Trainer(learner, train, valid, config, device)
         with use_threads(config.run.threads):
             trainer.fit(scratch, on_validation)
             return _write(trainer, out)
@@ -57,7 +56,7 @@ def train(
             "device": device.type,
         },
         code=[
-            *("graph", "model", "train", "interactions.py"),
+            *("graph", "model", "train", "interactions.py", "pairs.py", "scores.py"),
             *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
         ],
         build=build,
@@ -65,11 +64,18 @@ def train(
 
 
 def _write(trainer: Trainer, out: Path) -> dict[str, Any]:
-    trainer.average.load_state_dict(trainer.best)
+    history, config, scores = trainer.history, trainer.config, trainer.scores()
+    assert isinstance(scores, EmbeddingScores)
     save_tensors(out / WEIGHTS_FILE, trainer.best)
-    save_tensors(out / EMBEDDINGS_FILE, trainer.average.final_embeddings(trainer.graphs))
-    write_json(out / HISTORY_FILE, trainer.history)
-    history = trainer.history
+    tensors = scores.tensors()
+    if config.model.memory:
+        memory, history["memory"] = calibrate(
+            scores, trainer.train, trainer.valid, config.evaluate.select_cutoff,
+            config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
+        )  # fmt: skip
+        tensors |= memory.tensors()
+    save_tensors(out / EMBEDDINGS_FILE, tensors)
+    write_json(out / HISTORY_FILE, history)
     chosen = [v for v in history["validations"] if v["step"] == history["best_step"]]
     seconds = [step["seconds"] for step in history["steps"]]
     return {
@@ -78,6 +84,7 @@ def _write(trainer: Trainer, out: Path) -> dict[str, Any]:
         "stopped": history["stopped"],
         "valid_mean": chosen[0]["mean"] if chosen else None,
         "valid_ndcg": chosen[0]["ndcg"] if chosen else {},
+        "memory": [name for name, found in history.get("memory", {}).items() if found["on"]],
         "parameters": sum(weight.numel() for weight in trainer.best.values()),
         "seconds_per_step": sum(seconds) / max(len(seconds), 1),
         "device": trainer.device.type,

@@ -21,13 +21,12 @@ from tqdm import tqdm
 from bigel.config import Config, TrainConfig
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
-from bigel.graph import Graphs
 from bigel.interactions import Interactions
-from bigel.model import BiGEL
 from bigel.schema import PUBLISHED
+from bigel.scores import Scores
 from bigel.train.checkpoint import load_checkpoint, save_checkpoint
-from bigel.train.objective import Loss, step_loss
-from bigel.train.sampler import Sampler, make_generator
+from bigel.train.learner import Learner
+from bigel.train.objective import Loss
 
 Validation = dict[str, Any]
 OnValidation = Callable[[Validation], None]
@@ -38,30 +37,26 @@ class Trainer:
     """One training run; its attributes are what a checkpoint holds.
 
     Args:
+        learner: what is trained.
         train: training interactions.
         valid: validation interactions; they select the weights.
-        graphs: graphs of the training interactions.
-        config: resolved configuration.
+        config: resolved configuration; of its hyper-parameters only ``train`` counts.
         device: where to train.
     """
 
     def __init__(
         self,
+        learner: Learner,
         train: Interactions,
         valid: Interactions,
-        graphs: Graphs,
         config: Config,
         device: torch.device,
     ) -> None:
         self.config, self.device = config, device
-        self.train, self.valid, self.graphs = train, valid, graphs.to(device)
-        seed = config.train.seed
-        generator = make_generator(seed, "weights")
-        size = (train.n_users, train.n_items, len(train.behaviors))
-        self.model = BiGEL(config.model, *size, generator).to(device)
+        self.train, self.valid, self.learner = train, valid, learner
+        self.model, self.batches = learner.model, learner.batches
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.best = _copy(self.average.state_dict())
-        self.sampler = Sampler(train, config.train.batch_size, config.train.negatives, seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
         self.step = 0
         self.history: dict[str, Any] = {"steps": [], "validations": [], "best_step": 0}
@@ -95,6 +90,12 @@ class Trainer:
                     save_checkpoint(scratch, self.step, *self._state())
         self.history["stopped"] = self.stopped()
 
+    def scores(self) -> Scores:
+        """Return the scores of the weights that are best on validation."""
+        chosen = copy.deepcopy(self.average)
+        chosen.load_state_dict(self.best)
+        return self.learner.scores(chosen)
+
     def stopped(self) -> str | None:
         """Return why training is over: "patience", "max_steps", or None while it is not."""
         best = self.history["best_step"]
@@ -108,9 +109,9 @@ class Trainer:
         config = self.config.train
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config)
-        batch = self.sampler.draw().to(self.device)
+        batch = self.batches.draw().to(self.device)
         self.optimizer.zero_grad()
-        loss = step_loss(self.model, self.graphs, batch, config)
+        loss = self.learner.loss(self.model, batch)
         facts = self._facts(loss)
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -131,9 +132,8 @@ class Trainer:
         if not math.isfinite(total):
             raise TrainingError(
                 f"the loss is not finite at step {self.step + 1}: {facts}; try a lower "
-                f"train.learning_rate (now {self.config.train.learning_rate}), more "
-                f"train.warmup_steps (now {self.config.train.warmup_steps}) or a higher "
-                f"model.temperature (now {list(self.config.model.temperature)})"
+                f"learning_rate (now {self.config.train.learning_rate}), more warmup_steps (now "
+                f"{self.config.train.warmup_steps}) or a higher temperature"
             )
         return facts
 
@@ -145,9 +145,8 @@ class Trainer:
 
     def _validate(self) -> Validation:
         k = self.config.evaluate.select_cutoff
-        emb = self.average.final_embeddings(self.graphs)
         figures = evaluate_split(
-            emb["user_emb"], emb["item_emb"], emb["item_bias"], self.train, self.valid,
+            self.learner.scores(self.average), self.train, self.valid,
             PUBLISHED, (k,), self.config.evaluate.batch_users,
         )  # fmt: skip
         ndcg = {
@@ -167,7 +166,7 @@ class Trainer:
         return max((found["mean"] or 0.0 for found in self.history["validations"]), default=-1.0)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        generators, positions = self.sampler.state()
+        generators, positions = self.batches.state()
         moments = self.optimizer.state_dict()["state"]
         groups = {
             "model": self.model.state_dict(),
@@ -191,7 +190,7 @@ class Trainer:
         self.model.load_state_dict(groups["model"])
         self.average.load_state_dict(groups["average"])
         self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
-        self.sampler.restore(groups["sampler"], facts["positions"])
+        self.batches.restore(groups["sampler"], facts["positions"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in groups.get("adam", {}).items():
             index, _, part = name.partition(".")

@@ -67,7 +67,7 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
     candidates = [torch.cat(both) for both in zip(batch.items, batch.negatives, strict=True)]
     items = model.embed(states, "items", candidates)
     losses = [
-        _behavior_loss(model, k, users.z[k], items.z[k], candidates[k], config)
+        _behavior_loss(model, k, users.z[k], items.z[k], candidates[k], batch.log_ratio, config)
         if len(batch.users[k])
         else None
         for k in range(len(batch.users))
@@ -84,14 +84,17 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
 
 
 def _behavior_loss(
-    model: BiGEL, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor, config: TrainConfig
-) -> Tensor:
+    model: BiGEL, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
+    log_ratio_KS: Tensor | None, config: TrainConfig,
+) -> Tensor:  # fmt: skip
     """Return L_k; the candidates are the B positive items, then the S negatives."""
     size = len(user_BD)
     positives, negatives = candidates[:size], candidates[size:]
     positive_B = model.score_pairs(k, user_BD, item_CD[:size], positives)
     negative_BS = model.score(k, user_BD, item_CD[size:], negatives)
     same = positives.unsqueeze(1) == negatives
+    if log_ratio_KS is not None and config.objective == "softmax":
+        negative_BS = negative_BS - log_ratio_KS[k]
     negative_BS = negative_BS.masked_fill_(same, -torch.inf)
     return (sampled_softmax if config.objective == "softmax" else bpr)(positive_B, negative_BS)
 

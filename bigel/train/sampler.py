@@ -1,4 +1,4 @@
-"""Batches: a shuffled pass over each behavior's pairs, and shared uniform negatives."""
+"""Batches: a shuffled pass over each behavior's pairs, and shared negatives."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,16 +28,21 @@ class Batch:
         users: per behavior, (B_k,) users of positive pairs; empty where a behavior has none.
         items: per behavior, (B_k,) their items.
         negatives: (K, S) items drawn for each behavior, shared by its whole batch.
+        log_ratio: (K, S) log(I · q), where q is the chance with which a negative is drawn; None
+            where all items are alike. Taken from the scores of a sampled softmax, it makes its
+            sum the same on average as with uniform negatives.
     """
 
     users: list[Tensor]
     items: list[Tensor]
     negatives: Tensor
+    log_ratio: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         users, items = ([t.to(device) for t in side] for side in (self.users, self.items))
-        return Batch(users, items, self.negatives.to(device))
+        log_ratio = None if self.log_ratio is None else self.log_ratio.to(device)
+        return Batch(users, items, self.negatives.to(device), log_ratio)
 
 
 class Pass:
@@ -89,9 +94,14 @@ class Sampler:
         batch_size: positive pairs per behavior and step.
         negatives: S.
         seed: seed of its generators: one per behavior for the order, one for the negatives.
+        power: negatives are drawn by (1 + the item's train users under the behavior) ^ power.
+
+    Source of the correction: Bengio and Senécal, 2003 (importance sampling of a softmax).
     """
 
-    def __init__(self, train: Interactions, batch_size: int, negatives: int, seed: int) -> None:
+    def __init__(
+        self, train: Interactions, batch_size: int, negatives: int, seed: int, power: float = 0.0
+    ) -> None:
         self._batch_size = batch_size
         self._shape = (len(train.behaviors), negatives)
         self._n_items = train.n_items
@@ -104,6 +114,11 @@ class Sampler:
             for k, (users, _) in enumerate(self._pairs)
         ]
         self._generator = make_generator(seed, "negatives")
+        self._chance: Tensor | None = None
+        if power:
+            counts = [torch.bincount(items, minlength=train.n_items) for _, items in self._pairs]
+            weights = (1.0 + torch.stack(counts).double()) ** power
+            self._chance = weights / weights.sum(1, keepdim=True)
 
     def draw(self) -> Batch:
         """Return the next batch."""
@@ -111,8 +126,16 @@ class Sampler:
         return Batch(
             [users[at] for (users, _), at in zip(self._pairs, places, strict=True)],
             [items[at] for (_, items), at in zip(self._pairs, places, strict=True)],
-            torch.randint(self._n_items, self._shape, generator=self._generator),
+            *self._draw_negatives(),
         )
+
+    def _draw_negatives(self) -> tuple[Tensor, Tensor | None]:
+        if self._chance is None:
+            return torch.randint(self._n_items, self._shape, generator=self._generator), None
+        negatives = torch.multinomial(
+            self._chance, self._shape[1], replacement=True, generator=self._generator
+        )
+        return negatives, torch.log(self._n_items * self._chance.gather(1, negatives)).float()
 
     def state(self) -> tuple[dict[str, Tensor], list[int]]:
         """Return the generators' states by name, and the position in each behavior's pass."""

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from bigel.evaluate import evaluate_split
-from bigel.evaluate.popularity import popular_embeddings, popular_order
-from bigel.evaluate.ranking import Pairs, rank_users
+from bigel.evaluate.popularity import popular_order, popularity
+from bigel.evaluate.ranking import rank_users
 from bigel.interactions import Interactions
+from bigel.pairs import Pairs
 
 # Clicks: item 2 three times, items 0 and 3 once. Buys: item 1 twice.
 TRAIN = Interactions(
@@ -20,9 +21,8 @@ def test_order_is_by_train_users_of_the_behavior_then_by_item():
 
 
 def test_the_ranking_code_gives_that_order_without_masked_items():
-    users_UD, items_ID, bias_I = (tensor[0] for tensor in popular_embeddings(TRAIN))
     mask = Pairs.of(*TRAIN.of(0), 3, 5)
-    lists = rank_users(users_UD, items_ID, bias_I, torch.arange(3), mask, 5)
+    lists = rank_users(popularity(TRAIN), 0, torch.arange(3), mask, 5)
     assert lists.tolist() == [[3, 1, 4, -1, -1], [0, 1, 4, -1, -1], [0, 3, 1, 4, -1]]
 
 
@@ -44,7 +44,7 @@ def read_jd(folder, split, names):
 def test_popularity_on_jd_is_what_others_measured(real_data):
     names = ("click", "favourite", "target")
     train, test = read_jd(real_data, "train", names), read_jd(real_data, "test", names)
-    found = evaluate_split(*popular_embeddings(train), train, test, "published", (5,))
+    found = evaluate_split(popularity(train), train, test, "published", (5,))
     measured = {name: (found[k]["ndcg@5"], found[k]["hr@5"]) for k, name in enumerate(names)}
     assert [found[k]["users"] for k in range(3)] == [3783, 429, 2579]
     assert measured["click"] == pytest.approx((0.0074, 0.0114), abs=5e-5)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.protocol import Ranked, make_task, summarize
 from bigel.interactions import Interactions
+from bigel.scores import EmbeddingScores
 
 BEHAVIORS = ("click", "buy")
 
@@ -53,8 +54,9 @@ def test_figures_by_hand():
     item_emb = torch.arange(6.0).reshape(1, 6, 1).repeat(2, 1, 1)
     bias = torch.zeros(2, 6)
     found = evaluate_split(
-        user_emb, item_emb, bias, interactions(TRAIN), interactions(TEST), "published", (1, 5)
-    )
+        EmbeddingScores(user_emb, item_emb, bias), interactions(TRAIN), interactions(TEST),
+        "published", (1, 5),
+    )  # fmt: skip
     buys = found[1]
     # User 0 sees 5 4 2 1 0 (3 is masked): hits at 1 and 4. User 1 sees 0 1 2 3 4: hit at 5.
     first = (1 + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
@@ -76,8 +78,8 @@ def test_figures_by_hand():
 def test_a_behavior_without_held_out_users_is_nan_with_zero_users():
     empty = interactions(set())
     found = evaluate_split(
-        torch.ones(2, 4, 1), torch.ones(2, 6, 1), torch.zeros(2, 6), interactions(TRAIN), empty,
-        "published", (5,),
+        EmbeddingScores(torch.ones(2, 4, 1), torch.ones(2, 6, 1), torch.zeros(2, 6)),
+        interactions(TRAIN), empty, "published", (5,),
     )[0]  # fmt: skip
     assert found.pop("users") == 0
     assert all(math.isnan(value) for value in found.values())
@@ -108,8 +110,8 @@ def test_agrees_with_sets_and_loops(train, held_out, view, seed, batch_users):
     item_emb = torch.randint(-2, 3, (2, 6, 2), generator=generator).float()
     bias = torch.randint(-2, 3, (2, 6), generator=generator).float()
     found = evaluate_split(
-        user_emb, item_emb, bias, interactions(train), interactions(held_out), view, (3,),
-        batch_users,
+        EmbeddingScores(user_emb, item_emb, bias), interactions(train), interactions(held_out),
+        view, (3,), batch_users,
     )  # fmt: skip
     for behavior in range(2):
         hit_rates, shown = [], set()

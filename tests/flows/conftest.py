@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,14 +81,21 @@ def bigel() -> Bigel:
 
 @pytest.fixture
 def start_bigel() -> Iterator[Start]:
-    """Start the command line and go on; what still runs at the end is killed."""
+    """Start the command line and go on; what still runs at the end is killed.
+
+    Its standard error is ``stderr`` in its folder.
+    """
     started: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background
+    # ignores Ctrl-C, and so would what it starts
 
     def start(*arguments: object, cwd: Path) -> subprocess.Popen[bytes]:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        started.append(subprocess.Popen(command(arguments), **options(cwd), **quiet))
+        with (cwd / "stderr").open("w") as stream:
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": stream}
+            started.append(subprocess.Popen(command(arguments), **options(cwd), **quiet))
         return started[-1]
 
     yield start
+    signal.signal(signal.SIGINT, before)
     for process in started:
         process.kill()

@@ -1,7 +1,10 @@
 """The command line as a process: exit codes, outputs, messages."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ import polars as pl
 import psutil
 import pytest
 
-from tests.flows.conftest import Bigel, Start
+from tests.flows.conftest import Bigel, Start, options
 
 LOG = "uid,sku,event,when\n" + "".join(
     f"{user},i{(user * step) % 37},{event},{1_600_000_000 + 3600 * step + user}\n"
@@ -175,8 +178,9 @@ def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, bigel:
     assert pl.read_csv(tmp_path / "log.csv", infer_schema=False).height >= 500
 
 
-def test_a_run_told_to_end_leaves_no_server_and_no_old_summary(
-    tmp_path: Path, start_bigel: Start, tiny: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
+def test_a_run_told_to_end_says_how_to_go_on_and_leaves_no_server_and_no_old_summary(
+    tmp_path: Path, start_bigel: Start, tiny: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "s.json").write_text('{"status": "ok"}')
@@ -184,10 +188,34 @@ def test_a_run_told_to_end_leaves_no_server_and_no_old_summary(
     log = tmp_path / "artifacts" / "prefect" / "server.log"
     wait_for(log.exists)
     server = server_of(process.pid)
-    process.terminate()
-    assert process.wait(60) == 130
+    process.send_signal(number)
+    assert shell_code(process.wait(60)) == 130
+    said = (tmp_path / "stderr").read_text()
+    assert "error: interrupted; run the same command again to go on from here" in said
+    assert "Traceback" not in said
     assert json.loads((tmp_path / "new" / "s.json").read_text())["status"] == "failed"
     wait_for(lambda: not psutil.pid_exists(server))
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored(tmp_path: Path) -> None:
+    """``nohup bigel run …`` goes on when its terminal is closed."""
+    script = (
+        "import signal, sys\n"
+        "from flows.cli import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "sys.argv = ['bigel', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "for number in (signal.SIGHUP, signal.SIGTERM):\n"
+        "    print(signal.getsignal(number) == signal.SIG_IGN)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        **options(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-2:] == ["True", "False"]
 
 
 def test_a_killed_run_takes_its_server_along(
@@ -199,6 +227,15 @@ def test_a_killed_run_takes_its_server_along(
     process.kill()
     process.wait(60)
     wait_for(lambda: not psutil.pid_exists(server))
+
+
+def shell_code(code: int) -> int:
+    """Return what a shell calls the end of a process.
+
+    Python ends itself by SIGINT, not by an exit code, if an interrupt came while it executed
+    source text, as imports do for a named tuple; a shell says 130 to both.
+    """
+    return 128 - code if code < 0 else code
 
 
 def server_of(pid: int) -> int:

@@ -19,6 +19,7 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from bigel.errors import ContractError  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
 from bigel.workspace import Record  # noqa: E402
+from flows.compare import compare_flow  # noqa: E402
 from flows.recommend import recommend_flow  # noqa: E402
 from flows.server import wait_until_recorded  # noqa: E402
 from flows.tasks import TASKS  # noqa: E402
@@ -126,8 +127,12 @@ def test_a_tracking_server_that_is_away_is_tried_again(tmp_path: Path) -> None:
 
 def test_deployments_name_flows_that_exist() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    flows = {"train_flow": train_flow, "recommend_flow": recommend_flow}
-    assert len(deployments) == 2
+    flows = {
+        "train_flow": train_flow,
+        "recommend_flow": recommend_flow,
+        "compare_flow": compare_flow,
+    }
+    assert len(deployments) == 3
     for deployment in deployments:
         path, _, name = deployment["entrypoint"].partition(":")
         assert (ROOT / path).exists()

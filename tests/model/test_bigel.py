@@ -5,6 +5,7 @@ import torch
 from bigel.config import ModelConfig
 from bigel.errors import ConfigError
 from bigel.model import BiGEL
+from bigel.model.cascade import learn_cascade
 from tests.worlds import (
     dense_of,
     dense_power_mean,
@@ -172,3 +173,15 @@ def test_one_behavior_has_nothing_to_refine():
 def test_layers_must_fit_the_behaviors():
     with pytest.raises(ConfigError, match=r"model\.layers has 2 values for 3 behaviors"):
         make(layers=(1, 2))
+
+
+def test_the_order_of_the_cascade_is_that_of_the_setting():
+    world = random_world(0)
+    graphs = graphs_of(world)
+    model = BiGEL(ModelConfig(dim=4, layers=(1, 2, 3), order=(2, 0, 1)), 7, 9, 3,
+                  torch.Generator().manual_seed(0))  # fmt: skip
+    expected = learn_cascade([graphs.cascade[k] for k in (2, 0, 1)], (3, 1, 2), model.items)
+    found = model(graphs).cascade
+    for place, k in enumerate((2, 0, 1)):
+        assert torch.equal(found[k].items, expected[place].items)
+        assert torch.equal(found[k].users, expected[place].users)

@@ -1,5 +1,6 @@
 import logging
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
+from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, choose_device, learning_rate, use_threads
 from tests.worlds import checkerboard, graphs_of, interactions_of, random_world
 
@@ -26,10 +28,15 @@ QUICK = (
 )
 
 
+def make_trainer(train, valid, config, device="cpu"):
+    learner = bigel_learner(train, graphs_of(train), config, torch.device(device))
+    return Trainer(learner, train, valid, config, torch.device(device))
+
+
 def trainer_of(*overrides, world=None):
     train, valid = world or checkerboard(12, behaviors=3)
     config = load_config("", [*QUICK, *overrides])
-    return Trainer(train, valid, graphs_of(train), config, torch.device("cpu"))
+    return make_trainer(train, valid, config)
 
 
 def weights_of(trainer):
@@ -63,17 +70,14 @@ def test_the_checkerboard_is_learned(tmp_path, ablation):
     world = checkerboard(20, behaviors=3)
     trainer = trainer_of("train.max_steps=20", "train.evaluate_every=10", *ablation, world=world)
     trainer.fit(tmp_path)
-    trainer.average.load_state_dict(trainer.best)
-    emb = trainer.average.final_embeddings(trainer.graphs)
-    figures = evaluate_split(*emb.values(), *world, "published", (1,))
+    figures = evaluate_split(trainer.scores(), *world, "published", (1,))
     assert [figures[k]["hr@1"] for k in range(3)] == [1.0, 1.0, 1.0]
 
 
 def test_untrained_weights_do_not_know_the_checkerboard():
     world = checkerboard(20, behaviors=3)
     trainer = trainer_of("model.layers=[0]", "model.global_layers=0", world=world)
-    emb = trainer.model.final_embeddings(trainer.graphs)
-    figures = evaluate_split(*emb.values(), *world, "published", (1,))
+    figures = evaluate_split(trainer.scores(), *world, "published", (1,))
     assert all(figures[k]["hr@1"] < 0.5 for k in range(3))
 
 
@@ -107,16 +111,16 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
-def fit_until(trainer, folder, step, monkeypatch):
-    original = loop.step_loss
+def fit_until(trainer, folder, step):
+    original = trainer.learner.loss
 
     def maybe_die(*args):
         if trainer.step == step:
             raise Killed
         return original(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop, "step_loss", maybe_die)
+    trainer.learner = replace(trainer.learner, loss=maybe_die)
+    with pytest.raises(Killed):
         trainer.fit(folder)
 
 
@@ -124,12 +128,12 @@ def fit_until(trainer, folder, step, monkeypatch):
 def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step):
     undisturbed = trainer_of()
     undisturbed.fit(tmp_path / "undisturbed")
-    fit_until(trainer_of(), tmp_path / "killed", step, monkeypatch)
+    fit_until(trainer_of(), tmp_path / "killed", step)
     resumed, started = trainer_of(), []
-    with monkeypatch.context() as patch:
-        original = loop.step_loss
-        patch.setattr(loop, "step_loss", lambda *a: started.append(resumed.step) or original(*a))
-        resumed.fit(tmp_path / "killed")
+    original = resumed.learner.loss
+    watched = lambda *a: started.append(resumed.step) or original(*a)  # noqa: E731
+    resumed.learner = replace(resumed.learner, loss=watched)
+    resumed.fit(tmp_path / "killed")
     assert started[0] == step // 3 * 3  # the newest checkpoint, not the start
     assert_same(resumed, undisturbed)
 
@@ -138,7 +142,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, caplog):
     undisturbed = trainer_of()
     undisturbed.fit(tmp_path / "undisturbed")
     folder = tmp_path / "killed"
-    fit_until(trainer_of(), folder, 8, monkeypatch)
+    fit_until(trainer_of(), folder, 8)
     (folder / "step-000000006.safetensors").write_bytes(b"damaged")
     resumed = trainer_of()
     with caplog.at_level(logging.INFO):
@@ -150,7 +154,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, caplog):
 
 def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
     trainer = trainer_of("train.learning_rate=1e38", "train.warmup_steps=0")
-    with pytest.raises(TrainingError, match=r"not finite at step 2.*train\.learning_rate"):
+    with pytest.raises(TrainingError, match=r"not finite at step 2.*learning_rate"):
         trainer.fit(tmp_path)
 
 
@@ -252,7 +256,7 @@ def test_cuda_agrees_with_cpu(tmp_path):
     for device in ("cpu", "cuda"):
         train, valid = random_world(0), random_world(1)
         config = load_config("", [*QUICK])
-        trainer = Trainer(train, valid, graphs_of(train), config, torch.device(device))
+        trainer = make_trainer(train, valid, config, device)
         trainer.fit(tmp_path / device)
         losses.append([step["loss"] for step in trainer.history["steps"]])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -132,3 +132,28 @@ def test_a_behavior_without_pairs_is_left_out():
     assert loss.behaviors[1] is None
     assert loss.alignment is None
     torch.testing.assert_close(loss.total, loss.behaviors[0])
+
+
+def test_the_correction_is_taken_from_the_scores_of_negatives_only():
+    model, plain = model_of(alignment=False), batch_of()
+    shift = torch.full_like(plain.negatives, math.log(2), dtype=torch.float64)
+    corrected = Batch(plain.users, plain.items, plain.negatives, shift)
+    halved = step_loss(model, GRAPHS, corrected, TrainConfig()).behaviors[0]
+    states = model(GRAPHS)
+    users = model.embed(states, "users", plain.users).z[0]
+    candidates = torch.cat([plain.items[0], plain.negatives[0]])
+    items = model.embed(states, "items", [candidates] * 3).z[0]
+    expected = []
+    for b in range(2):
+        score = 10 * (items @ users[b]) + model.item_bias[0, candidates]
+        negatives = [
+            math.exp(score[2 + s].item()) / 2
+            for s in range(2)
+            if candidates[2 + s] != candidates[b]
+        ]
+        positive = math.exp(score[b].item())
+        expected.append(math.log((positive + sum(negatives)) / positive))
+    assert halved.item() == pytest.approx(sum(expected) / 2)
+    config = TrainConfig(objective="bpr")
+    same = step_loss(model, GRAPHS, corrected, config).total
+    assert same.item() == step_loss(model, GRAPHS, plain, config).total.item()

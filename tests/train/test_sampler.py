@@ -83,3 +83,27 @@ def test_the_sampler_goes_on_where_it_was():
         a, b = one.draw(), other.draw()
         assert torch.equal(a.negatives, b.negatives)
         assert all(torch.equal(x, y) for x, y in zip(a.items, b.items, strict=True))
+
+
+def test_negatives_by_popularity_come_as_often_as_their_weight_says():
+    world = interactions_of([[(u, 0) for u in range(7)] + [(0, 1)]], 7, 3)
+    batch = Sampler(world, batch_size=1, negatives=60_000, seed=0, power=2.0).draw()
+    counts = torch.bincount(batch.negatives[0], minlength=3)
+    expected = torch.tensor([64.0, 4.0, 1.0]) / 69
+    torch.testing.assert_close(counts / 60_000, expected, atol=0.01, rtol=0)
+    ratio = dict(zip(batch.negatives[0].tolist(), batch.log_ratio[0].tolist(), strict=True))
+    torch.testing.assert_close(
+        torch.tensor([ratio[item] for item in range(3)]), torch.log(3 * expected)
+    )
+
+
+def test_the_correction_makes_a_sum_over_negatives_unbiased():
+    world = interactions_of([[(u, 0) for u in range(7)] + [(0, 1)]], 7, 3)
+    batch = Sampler(world, batch_size=1, negatives=60_000, seed=0, power=1.0).draw()
+    score = torch.tensor([1.0, -1.0, 2.0])
+    found = torch.exp(score[batch.negatives[0]] - batch.log_ratio[0]).mean()
+    torch.testing.assert_close(found, torch.exp(score).mean(), rtol=0.03, atol=0)
+
+
+def test_uniform_negatives_need_no_correction():
+    assert Sampler(random_world(1), 5, 20, 0).draw().log_ratio is None

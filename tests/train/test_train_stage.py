@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from bigel.config import load_config
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
-from bigel.train import loop, train
+from bigel.train import learner, loop, train
 from bigel.workspace import Record, Workspace
 from tests.train.test_loop import QUICK, Killed
 from tests.worlds import checkerboard, frame_of, graphs_of
@@ -65,7 +65,10 @@ def test_embeddings_alone_give_the_scores_of_the_best_weights(split, tmp_path):
     record = run(split, tmp_path)
     emb = load_file(record.file("embeddings.safetensors"))
     shapes = {name: tuple(tensor.shape) for name, tensor in emb.items()}
-    assert shapes == {"user_emb": (2, 12, 8), "item_emb": (2, 12, 8), "item_bias": (2, 12)}
+    assert shapes == {
+        "user_emb": (2, 12, 8), "item_emb": (2, 12, 8), "item_bias": (2, 12),
+        "memory_weights": (2, 4, 6), "memory_features": (2, 5, 12),
+    }  # fmt: skip
     assert all(tensor.dtype == torch.float32 for tensor in emb.values())
     scores = emb["user_emb"][1] @ emb["item_emb"][1].T + emb["item_bias"][1]
     train_items, _ = checkerboard(12)
@@ -90,8 +93,15 @@ def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
     model = BiGEL(load_config("", OVERRIDES).model, 12, 12, 2, torch.Generator())
     model.load_state_dict(load_file(record.file("weights.safetensors")))
     expected = model.final_embeddings(graphs_of(checkerboard(12)[0]))
-    for name, tensor in load_file(record.file("embeddings.safetensors")).items():
-        torch.testing.assert_close(tensor, expected[name])
+    found = load_file(record.file("embeddings.safetensors"))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor)
+
+
+def test_the_memory_can_be_left_out(split, tmp_path):
+    record = run(split, tmp_path, "model.memory=false")
+    assert "memory_weights" not in load_file(record.file("embeddings.safetensors"))
+    assert record.counts["memory"] == []
 
 
 def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_path):
@@ -105,7 +115,7 @@ def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_pa
 
 def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, monkeypatch):
     whole = run(split, tmp_path / "whole")
-    original, taken = loop.step_loss, []
+    original, taken = learner.step_loss, []
 
     def die_at_step_8(*args):
         taken.append(len(taken))
@@ -113,7 +123,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, mo
             raise Killed
         return original(*args)
 
-    monkeypatch.setattr(loop, "step_loss", die_at_step_8)
+    monkeypatch.setattr(learner, "step_loss", die_at_step_8)
     with pytest.raises(Killed):
         run(split, tmp_path / "killed")
     resumed = run(split, tmp_path / "killed")

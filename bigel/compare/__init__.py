@@ -1,0 +1,88 @@
+"""Comparison: contestants trained and ranked alike, one table, one plot."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
+from bigel.compare.contestants import MODELS, Contestant, choose
+from bigel.compare.statistics import Row, summarize
+from bigel.compare.table import markdown
+from bigel.config import Config
+from bigel.errors import ConfigError
+from bigel.workspace import Record, Workspace
+
+__all__ = ["MODELS", "Contestant", "Row", "choose", "compare", "contest", "read_rows", "units_of"]
+
+ROWS_FILE, TABLE_FILE, PLOT_FILE = "comparison.parquet", "comparison.md", "comparison.png"
+
+
+def compare(
+    units: Sequence[tuple[Contestant, int, Record]],
+    on: str,
+    config: Config,
+    workspace: Workspace,
+) -> Record:
+    """Summarize finished units: write the table and the plot.
+
+    Args:
+        units: contestant, seed and record of ``contest``; a contestant's units stand together.
+        on: "valid" or "test".
+        config: gives cutoffs.
+        workspace: where the stage is stored.
+
+    Returns:
+        record with ``comparison.parquet`` (a line per ``Row``), ``comparison.md`` and
+        ``comparison.png``.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        from bigel.compare.plot import draw  # matplotlib takes a second to import
+
+        figures: dict[str, list[pl.DataFrame]] = {}
+        for contestant, _, record in units:
+            frame = pl.read_parquet(record.file(FIGURES_FILE))
+            figures.setdefault(contestant.label, []).append(frame)
+        metrics = [f"{metric}@{k}" for metric in COMPARED for k in config.evaluate.cutoffs]
+        rows = summarize(figures, metrics)
+        if not rows:
+            raise ConfigError(f"no behavior has {on} users to rank; compare on another split")
+        pl.DataFrame([asdict(row) for row in rows]).write_parquet(out / ROWS_FILE)
+        k, seeds = config.evaluate.select_cutoff, len({seed for _, seed, _ in units})
+        (out / TABLE_FILE).write_text(markdown(rows, k, on, seeds), "utf-8")
+        draw(rows, k, on, out / PLOT_FILE)
+        return {"contestants": list(figures), "seeds": seeds, "on": on}
+
+    return workspace.run_stage(
+        "compare",
+        inputs=[record.fingerprint for _, _, record in units],
+        settings={
+            "units": [(contestant.label, seed) for contestant, seed, _ in units],
+            "on": on,
+            "cutoffs": config.evaluate.cutoffs,
+            "select_cutoff": config.evaluate.select_cutoff,
+        },
+        code=["compare", "evaluate/plots.py"],
+        build=build,
+    )
+
+
+def read_rows(record: Record) -> list[Row]:
+    """Return the rows that ``compare`` wrote."""
+    return [Row(**row) for row in pl.read_parquet(record.file(ROWS_FILE)).to_dicts()]
+
+
+def units_of(contestants: Sequence[Contestant], seeds: Sequence[int]) -> list[Contestant]:
+    """Return each contestant once per seed, or once where the seed changes nothing.
+
+    Raises:
+        ConfigError: if no seed or one seed twice is given.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds {list(seeds)}: give at least one, each once")
+    return [
+        one.with_seed(seed) for one in contestants for seed in (seeds if one.is_random else [0])
+    ]

@@ -1,0 +1,80 @@
+"""The way of a comparison: data once, every contestant with every seed, one table, MLflow."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bigel.compare import compare, read_rows, units_of
+from bigel.compare.contest import contest
+from bigel.compare.contestants import BIGEL, Contestant
+from bigel.config import Config
+from bigel.errors import ConfigError, nearest
+from bigel.pipeline import Step, plain, run_pipeline
+from bigel.schema import TEST, VALID
+from bigel.tracking import log_comparison
+from bigel.workspace import Record, Workspace
+
+
+def run_comparison(
+    config: Config,
+    workspace: Workspace,
+    contestants: Sequence[Contestant],
+    seeds: Sequence[int],
+    on: str = TEST,
+    step: Step[Any] = plain,
+) -> dict[str, Any]:
+    """Run or reuse everything a comparison needs; return its summary, JSON values only.
+
+    Args:
+        config: the resolved configuration; its data, split and graphs serve all contestants.
+        workspace: where outputs are stored and reused: a stopped comparison goes on there.
+        contestants: who takes part.
+        seeds: of training; a contestant without randomness runs once.
+        on: split that is ranked, "valid" (to choose) or "test" (once, at the end).
+        step: wraps each stage function before it is called.
+
+    Raises:
+        ConfigError: on a wrong split or wrong seeds.
+        BigelError: whatever a stage raises.
+    """
+    started = time.perf_counter()
+    if on not in (VALID, TEST):
+        raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
+    entries = units_of(contestants, seeds)
+    records = run_pipeline(config, workspace, "graph", step).records
+    units: list[tuple[Contestant, int, Record]] = []
+    for entry in entries:
+        record = step(contest)(entry, records["split"], records["graph"], on, workspace)
+        units.append((entry, entry.config.train.seed, record))
+    compared = step(compare)(units, on, config, workspace)
+    rows = read_rows(compared)
+    metrics: dict[str, Any] = {}
+    for row in rows:
+        views = metrics.setdefault(row.contestant, {})
+        views.setdefault(row.view, {}).setdefault(row.behavior, {})[row.metric] = row.mean
+    settings = {one.label: _settings(one) for one in contestants}
+    run_id = step(log_comparison)(compared, metrics, settings, config, workspace)
+    reused = sum(record.reused for _, _, record in units)
+    return {
+        "status": "ok",
+        "seconds": round(time.perf_counter() - started, 2),
+        "on": on,
+        "cutoff": config.evaluate.select_cutoff,
+        "units": {"ran": len(units) - reused, "reused": reused},
+        "metrics": metrics,
+        "tasks": len(units) + 2,
+        "mlflow_run": run_id,
+        "paths": {
+            name: str(compared.file(f"comparison.{ending}"))
+            for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
+        },
+    }
+
+
+def _settings(contestant: Contestant) -> dict[str, Any]:
+    section = contestant.settings
+    own = {} if section is None else section.model_dump(mode="json")
+    if contestant.model == BIGEL:
+        own = contestant.config.model.model_dump(mode="json")
+    train = contestant.config.train.model_dump(mode="json", exclude={"seed"})
+    return {"model": contestant.model, **train, **own}

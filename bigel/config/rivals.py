@@ -1,0 +1,109 @@
+"""Settings of the rivals that BiGEL is compared with, one section each.
+
+Where a field has the name of a field of [train], it stands in its place while the rival trains.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bigel.config.section import Section
+
+
+class TrainedRival(Section):
+    """What all rivals have that are trained by steps on pairs."""
+
+    dim: int = Field(64, ge=1, description="Embedding size D.")
+    objective: Literal["softmax", "bpr"] = Field(
+        "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
+    )
+    temperature: float = Field(0.1, gt=0, description="Divides the scores.")
+    normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
+    l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per pair.")
+    learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(300, ge=1, description="Last step; the cosine decay ends there.")
+    negatives: int = Field(1_024, ge=1, description="Shared negatives of a batch.")
+
+
+class BprMfConfig(TrainedRival):
+    """BPR-MF: matrix factorization, each behavior by itself."""
+
+
+class EaseConfig(Section):
+    """EASE: a closed-form item-item model."""
+
+    source: Literal["union", "same"] = Field(
+        "union", description="Input row of a user: items under any behavior, or under the same."
+    )
+    penalty: float = Field(100.0, gt=0, description="L2 penalty lambda.")
+
+
+class LightGcnConfig(TrainedRival):
+    """LightGCN: propagation without weights."""
+
+    source: Literal["union", "same"] = Field(
+        "union", description="Graph: the union of all behaviors, or each behavior by itself."
+    )
+    layers: int = Field(2, ge=0, description="Propagation layers.")
+
+
+class CrgcnConfig(TrainedRival):
+    """CRGCN: a cascade of residual graph convolutions, trained multi-task."""
+
+    layers: int = Field(1, ge=0, description="Propagation layers per behavior.")
+
+
+class MbCgcnConfig(TrainedRival):
+    """MB-CGCN: a cascade of graph convolutions with a feature transformation between stages."""
+
+    layers: int = Field(2, ge=0, description="Propagation layers per behavior.")
+
+
+class MbHgcnConfig(TrainedRival):
+    """MB-HGCN: from the union graph to each behavior's graph, hierarchically."""
+
+    layers: int = Field(2, ge=0, description="Propagation layers per graph.")
+
+
+class MuleConfig(TrainedRival):
+    """MuLE: multi-grained graph learning with target-guided denoising attention."""
+
+    layers: int = Field(1, ge=0, description="Propagation layers per graph.")
+    attention_layers: int = Field(
+        4, ge=0, description="Attention layers on the pairs that the target does not have."
+    )
+
+
+class BvaeConfig(Section):
+    """BVAE: a behavior-aware variational autoencoder."""
+
+    dim: int = Field(100, ge=1, description="Size D of the latent code.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Share of the input that is dropped.")
+    kl_weight: float = Field(
+        0.1, ge=0, description="Weight of the KL term at the last step; it grows from zero."
+    )
+    learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(600, ge=1, description="Last step; the cosine decay ends there.")
+    batch_size: int = Field(500, ge=1, description="Users per step.")
+
+
+class RivalsConfig(Section):
+    """All rivals."""
+
+    bpr_mf: BprMfConfig = Field(default_factory=BprMfConfig, description="BPR-MF.")
+    ease: EaseConfig = Field(default_factory=EaseConfig, description="EASE on the union.")
+    ease_per_behavior: EaseConfig = Field(
+        default_factory=lambda: EaseConfig(source="same"), description="EASE on each behavior."
+    )
+    lightgcn: LightGcnConfig = Field(
+        default_factory=LightGcnConfig, description="LightGCN on the union."
+    )
+    lightgcn_per_behavior: LightGcnConfig = Field(
+        default_factory=lambda: LightGcnConfig(source="same"),
+        description="LightGCN on each behavior.",
+    )
+    crgcn: CrgcnConfig = Field(default_factory=CrgcnConfig, description="CRGCN.")
+    mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")
+    mb_hgcn: MbHgcnConfig = Field(default_factory=MbHgcnConfig, description="MB-HGCN.")
+    mule: MuleConfig = Field(default_factory=MuleConfig, description="MuLE.")
+    bvae: BvaeConfig = Field(default_factory=BvaeConfig, description="BVAE.")

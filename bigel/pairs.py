@@ -1,0 +1,78 @@
+"""Sets of items per user, as CSR: what is masked, what is relevant, what was touched."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A set of items for each user, as CSR on the CPU.
+
+    Args:
+        crow: where each user's items start and end in ``col``, int64, shape (U + 1,).
+        col: the items, ascending within a user and unique, int64, shape (n,).
+        n_items: number of items I.
+    """
+
+    crow: Tensor
+    col: Tensor
+    n_items: int
+
+    @classmethod
+    def of(
+        cls,
+        users: npt.NDArray[np.integer],
+        items: npt.NDArray[np.integer],
+        n_users: int,
+        n_items: int,
+    ) -> "Pairs":
+        """Collect (user, item) pairs in any order; a pair given twice counts once.
+
+        >>> pairs = Pairs.of(np.array([1, 0, 1]), np.array([2, 2, 0]), n_users=3, n_items=3)
+        >>> pairs.crow.tolist(), pairs.col.tolist()
+        ([0, 1, 3, 3], [2, 0, 2])
+        """
+        keys = np.unique(np.asarray(users, np.int64) * n_items + np.asarray(items, np.int64))
+        counts = np.bincount(keys // n_items, minlength=n_users)
+        crow = np.concatenate([[0], np.cumsum(counts)])
+        return cls(torch.from_numpy(crow), torch.from_numpy(keys % n_items), n_items)
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of items of each user, shape (U,)."""
+        return self.crow.diff()
+
+    def keys(self) -> npt.NDArray[np.int64]:
+        """Return ``user * n_items + item`` of every pair, ascending, shape (n,)."""
+        users = np.repeat(np.arange(len(self.crow) - 1), self.counts.numpy())
+        keys: npt.NDArray[np.int64] = users * self.n_items + self.col.numpy()
+        return keys
+
+    def take(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the items of the given users as (place in ``users``, item), each (n,)."""
+        counts = self.counts[users]
+        rows = torch.repeat_interleave(torch.arange(len(users)), counts)
+        first = self.crow[users] - (counts.cumsum(0) - counts)
+        return rows, self.col[torch.arange(len(rows)) + first[rows]]
+
+    def hits(self, users: Tensor, items_BR: Tensor) -> Tensor:
+        """Tell which entries of ranked lists belong to their user.
+
+        Args:
+            users: the user of each list, int64, shape (B,).
+            items_BR: ranked items, -1 for padding, int64, shape (B, R).
+
+        Returns:
+            bool, shape (B, R); False at padding.
+        """
+        rows, items = self.take(users)
+        if len(items) == 0:
+            return torch.zeros_like(items_BR, dtype=torch.bool)
+        own = rows * self.n_items + items
+        asked = torch.arange(len(users))[:, None] * self.n_items + items_BR
+        place = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
+        return (own[place] == asked) & (items_BR >= 0)

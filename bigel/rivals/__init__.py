@@ -1,0 +1,1 @@
+"""Published models that BiGEL is compared with, one file each, behind one interface."""

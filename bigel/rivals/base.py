@@ -1,0 +1,90 @@
+"""What all rivals share: the data they see, and the loss of those that learn from pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bigel.config import TrainedRival
+from bigel.graph import Graphs
+from bigel.graph.normalize import unit_rows
+from bigel.interactions import Interactions
+from bigel.scores import EmbeddingScores
+from bigel.train.objective import Loss, bpr, sampled_softmax
+from bigel.train.sampler import Batch
+
+Embedded = tuple[Sequence[Tensor], Sequence[Tensor]]  # per behavior: users (U, D), items (I, D)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """The training data.
+
+    Args:
+        train: interactions.
+        graphs: their graphs, on the device where a rival is trained.
+        seed: of initial weights and batches.
+    """
+
+    train: Interactions
+    graphs: Graphs
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the graphs lie."""
+        return self.graphs.union.value.device
+
+
+def pair_loss(
+    embedded: Embedded,
+    batch: Batch,
+    settings: TrainedRival,
+    penalized: Sequence[tuple[Tensor, Tensor]],
+) -> Loss:
+    """Return Σ_k L_k, plus the L2 penalty of the batch's embeddings.
+
+    Args:
+        embedded: what scores each behavior.
+        batch: positive pairs and shared negatives.
+        settings: objective, temperature, normalization, L2.
+        penalized: per behavior, (users, items) whose rows of the batch are penalized: the free
+            embeddings before any message.
+    """
+    users_KUD, items_KID = embedded
+    function = sampled_softmax if settings.objective == "softmax" else bpr
+    losses: list[Tensor | None] = []
+    penalty = users_KUD[0].new_zeros(())
+    for k, (users, items) in enumerate(zip(batch.users, batch.items, strict=True)):
+        if len(users) == 0:
+            losses.append(None)
+            continue
+        candidates = torch.cat([items, batch.negatives[k]])
+        user_BD = scored(users_KUD[k].index_select(0, users), settings) / settings.temperature
+        item_CD = scored(items_KID[k].index_select(0, candidates), settings)
+        positive_B = (user_BD * item_CD[: len(items)]).sum(1)
+        negative_BS = user_BD @ item_CD[len(items) :].T
+        same = items.unsqueeze(1) == batch.negatives[k]
+        losses.append(function(positive_B, negative_BS.masked_fill(same, -torch.inf)))
+        if settings.l2:
+            free_users, free_items = penalized[k]
+            squares = free_users[users].square().sum() + free_items[candidates].square().sum()
+            penalty = penalty + settings.l2 * squares / len(users)
+    total = penalty + sum(loss for loss in losses if loss is not None)
+    return Loss(total, losses, None)
+
+
+def scored(rows: Tensor, settings: TrainedRival) -> Tensor:
+    """Return embeddings as the scores take them: unit rows, or as they are."""
+    return unit_rows(rows) if settings.normalize else rows
+
+
+@torch.no_grad()
+def pair_scores(embedded: Embedded, settings: TrainedRival) -> EmbeddingScores:
+    """Return the scores that ``pair_loss`` trains."""
+    users_KUD, items_KID = embedded
+    users = torch.stack([scored(users_UD, settings) for users_UD in users_KUD])
+    items = torch.stack([scored(items_ID, settings) for items_ID in items_KID])
+    bias_KI = items.new_zeros(items.shape[:2])
+    return EmbeddingScores(users / settings.temperature, items, bias_KI)

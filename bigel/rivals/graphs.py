@@ -1,0 +1,123 @@
+"""What the graph rivals share: free embeddings, single messages and normalized layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bigel.config import TrainConfig, TrainedRival
+from bigel.graph import Graph, Nodes
+from bigel.graph.normalize import unit_rows
+from bigel.rivals.base import Embedded, World, pair_loss, pair_scores
+from bigel.train.learner import Learner
+from bigel.train.sampler import Sampler, make_generator
+
+INITIAL_STD = 0.1
+
+
+class FreeEmbeddings(nn.Module):
+    """One free embedding for each user (U, D) and each item (I, D), at first normal.
+
+    Args:
+        world: training data.
+        dim: D.
+    """
+
+    def __init__(self, world: World, dim: int) -> None:
+        super().__init__()
+        generator = make_generator(world.seed, "weights")
+        self.users = nn.Parameter(_normal(world.train.n_users, dim, generator))
+        self.items = nn.Parameter(_normal(world.train.n_items, dim, generator))
+
+    def free(self) -> Nodes:
+        """Return E."""
+        return Nodes(self.users, self.items)
+
+
+def _normal(rows: int, dim: int, generator: Generator) -> Tensor:
+    return INITIAL_STD * torch.randn(rows, dim, generator=generator)
+
+
+def unit(x: Nodes) -> Nodes:
+    """Return n(X), row by row."""
+    return Nodes(unit_rows(x.users), unit_rows(x.items))
+
+
+def plus(x: Nodes, y: Nodes, scale: float = 1.0) -> Nodes:
+    """Return X + scale · Y."""
+    return Nodes(torch.add(x.users, y.users, alpha=scale), torch.add(x.items, y.items, alpha=scale))
+
+
+def product(graph: Graph, x: Nodes) -> Nodes:
+    """Return A X, for any edge values; it carries no gradient."""
+    return Nodes(graph.half("users") @ x.items, graph.half("items") @ x.users)
+
+
+def send(graph: Graph, x: Nodes) -> Nodes:
+    """Return Â X, one message from every node to each of its neighbours."""
+    apply: Callable[..., tuple[Tensor, Tensor]] = _Send.apply
+    return Nodes(*apply(*x, graph))
+
+
+def spread(layer: Callable[[Nodes], Nodes], layers: int, x: Nodes) -> Nodes:
+    """Return X + Σ_l X^(l) / l, l = 1 … L, with X^(0) = X and X^(l) = n(layer(X^(l-1))).
+
+    Args:
+        layer: what one layer does.
+        layers: L.
+        x: X.
+
+    Source: the authors' code of MB-HGCN and of MuLe; both weight the layers alike.
+    """
+    total = x
+    for number in range(1, layers + 1):
+        x = unit(layer(x))
+        total = plus(total, x, 1 / number)
+    return total
+
+
+class _Send(torch.autograd.Function):
+    """Â is symmetric, so the gradient takes the same way back."""
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        ctx.graph = graph
+        return product(graph, Nodes(users, items))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        return *product(ctx.graph, Nodes(*grads)), None
+
+
+def multi_task(
+    model: FreeEmbeddings,
+    embed: Callable[[Any], Embedded],
+    world: World,
+    settings: TrainedRival,
+    train: TrainConfig,
+) -> Learner:
+    """Return a learner that trains each behavior's embeddings on its pairs, losses summed.
+
+    Args:
+        model: on its device.
+        embed: gives the model's embeddings per behavior.
+        world: training data.
+        settings: objective and scores.
+        train: batch size and negatives.
+    """
+
+    def penalized(model: FreeEmbeddings) -> list[tuple[Tensor, Tensor]]:
+        return [model.free()] * len(world.train.behaviors)
+
+    return Learner(
+        model,
+        Sampler(world.train, train.batch_size, train.negatives, world.seed),
+        lambda model, batch: pair_loss(embed(model), batch, settings, penalized(model)),
+        lambda model: pair_scores(embed(model), settings),
+    )
+
+
+def sides(states: list[Nodes]) -> Embedded:
+    """Return per behavior the users' and the items' embeddings."""
+    return [nodes.users for nodes in states], [nodes.items for nodes in states]

@@ -1,0 +1,95 @@
+"""What a trained model is to all that ranks: a score for each behavior, user and item.
+
+Scores of embeddings are computed in blocks of exactly ``BLOCK`` users, the last one padded,
+because a matrix product of another height may round differently (measured: heights 1 and 7 differ
+from 512 in the last bits, and by thread count). So neither batch size nor the company in which a
+user is scored changes a figure.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bigel.errors import TrainingError
+
+BLOCK = 128
+
+
+class Scores(Protocol):
+    """A trained model, ready to rank."""
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users.
+
+        Args:
+            behavior: 0…K-1.
+            users: int64 on the CPU, shape (B,).
+            out_BI: float32 on ``device``; overwritten.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingScores:
+    """Scores ``user_emb[k, u] · item_emb[k, i] + item_bias[k, i]``.
+
+    Args:
+        user_emb: (K, U, D).
+        item_emb: (K, I, D).
+        item_bias: (K, I).
+
+    Raises:
+        TrainingError: if a value is not finite.
+    """
+
+    user_emb: Tensor
+    item_emb: Tensor
+    item_bias: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be ranked."""
+        for tensor in (self.user_emb, self.item_emb, self.item_bias):
+            if not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    "embeddings hold a value that is not finite, so nothing can be ranked; "
+                    "lower train.learning_rate and train again"
+                )
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.item_emb.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings lie."""
+        return self.item_emb.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the three tensors by name."""
+        return {name: getattr(self, name) for name in ("user_emb", "item_emb", "item_bias")}
+
+    @torch.no_grad()
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        user_emb_BD = self.user_emb[behavior][users.to(self.device)].float()
+        item_emb_DI = self.item_emb[behavior].float().T
+        bias_I = self.item_bias[behavior].float()
+        for start in range(0, len(users), BLOCK):
+            block_BD = user_emb_BD[start : start + BLOCK]
+            out = out_BI[start : start + BLOCK]
+            if len(block_BD) == BLOCK:
+                torch.addmm(bias_I, block_BD, item_emb_DI, out=out)
+            else:
+                padded_BD = functional.pad(block_BD, (0, 0, 0, BLOCK - len(block_BD)))
+                out.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[: len(block_BD)])

@@ -1,0 +1,51 @@
+"""The comparison flow: BiGEL and its rivals on one log, one table."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from bigel.compare import MODELS, choose
+from bigel.compare.run import run_comparison
+from bigel.config import load_config
+from bigel.workspace import Workspace
+from flows.tasks import TASKS
+
+
+@flow(name="bigel-compare", flow_run_name="compare {source} on {split}", persist_result=False)
+def compare_flow(
+    source: str = "demo",
+    overrides: list[str] | None = None,
+    workspace: str = ".",
+    models: list[str] | None = None,
+    variants: list[str] | None = None,
+    seeds: list[int] | None = None,
+    split: str = "test",
+) -> dict[str, Any]:
+    """Train contestants with each seed, rank a split, write table and plot, log to MLflow.
+
+    Args:
+        source: a preset (demo, jd, taobao) or the path of a TOML file.
+        overrides: ``section.key=value`` settings on top.
+        workspace: folder of all outputs.
+        models: names; None: all.
+        variants: each "LABEL=MODEL section.key=value …".
+        seeds: of training; None: 0.
+        split: "valid" or "test".
+
+    Returns:
+        The summary of the comparison, JSON values only.
+    """
+    config = load_config(source, overrides or [])
+    contestants = choose(config, MODELS if models is None else models, variants or ())
+    summary = run_comparison(
+        config, Workspace(workspace), contestants, seeds or [0], split, TASKS.__getitem__
+    )
+    create_markdown_artifact(
+        key="bigel-comparison",
+        markdown=Path(summary["paths"]["table"]).read_text("utf-8"),
+        description=f"{source}, {split} split",
+    )
+    return summary | {"flow_run_id": str(flow_run.id)}

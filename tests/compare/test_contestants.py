@@ -1,0 +1,57 @@
+import pytest
+
+from bigel.compare.contestants import BIGEL, MODELS, choose
+from bigel.config import load_config
+from bigel.errors import ConfigError
+
+
+def test_every_trained_rival_and_every_closed_form_with_settings_has_its_section():
+    config = load_config("jd")
+    sections = set(type(config.rivals).model_fields)
+    assert sections == set(MODELS) - {BIGEL, "popularity", "funnel_rule"}
+
+
+def test_a_rivals_own_settings_take_the_place_of_those_of_train():
+    config = load_config("jd", ["rivals.lightgcn.learning_rate=0.5", "rivals.lightgcn.max_steps=7"])
+    bigel, lightgcn = choose(config, ["bigel", "lightgcn"])
+    assert lightgcn.config.train.learning_rate == 0.5
+    assert lightgcn.config.train.max_steps == 7
+    assert lightgcn.config.train.ema == config.train.ema
+    assert bigel.config.train == config.train
+
+
+def test_variants_change_settings_of_one_contestant_only():
+    config = load_config("jd")
+    plain, variant = choose(
+        config, ["bigel"], ["flat=bigel model.layers=[1, 1, 1] model.feedback=false"]
+    )
+    assert (variant.label, variant.model) == ("flat", "bigel")
+    assert variant.config.model.layers == (1, 1, 1) and not variant.config.model.feedback
+    assert plain.config == config
+
+
+def test_a_variant_of_a_rival_takes_its_own_settings():
+    (one,) = choose(load_config("jd"), [], ["deep=crgcn rivals.crgcn.max_steps=9"])
+    assert one.settings.max_steps == one.config.train.max_steps == 9
+
+
+def test_a_seed_changes_training_only():
+    (one,) = choose(load_config("jd"), ["mule"])
+    assert one.with_seed(5).config.train.seed == 5
+    assert one.with_seed(5).settings == one.settings
+
+
+@pytest.mark.parametrize(
+    ("models", "variants", "message"),
+    [
+        (["lihgtgcn"], [], "no model 'lihgtgcn'; did you mean 'lightgcn'"),
+        (["bigel", "bigel"], [], "named twice"),
+        (["bigel"], ["bigel=lightgcn"], "named twice"),
+        ([], ["no CGF"], 'write "LABEL=MODEL'),
+        ([], ["x=bigel model.fedback=false"], "variant 'x': unknown key model.fedback"),
+        ([], [], "nobody to compare"),
+    ],
+)
+def test_wrong_contestants_are_refused(models, variants, message):
+    with pytest.raises(ConfigError, match=message):
+        choose(load_config("jd"), models, variants)

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bigel.compare import choose
+from bigel.compare.run import run_comparison
+from bigel.config import load_config
+from bigel.errors import ConfigError
+from bigel.workspace import Workspace
+
+QUICK = (
+    "synth.users=150", "synth.items=60", "synth.events=4000", "model.dim=8", "train.max_steps=10",
+    "train.batch_size=128", "train.negatives=16", "run.progress=false", "run.threads=1",
+    "rivals.lightgcn.dim=8", "rivals.lightgcn.max_steps=10", "rivals.lightgcn.negatives=16",
+)  # fmt: skip
+
+
+def run(workspace, models, seeds=(0, 1), on="valid", variants=()):
+    config = load_config("demo", QUICK)
+    return run_comparison(config, workspace, choose(config, models, variants), seeds, on)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("compare"))
+    models = ["popularity", "funnel_rule", "bigel", "lightgcn"]
+    return workspace, run(workspace, models)
+
+
+def test_every_contestant_has_every_figure(first):
+    _, summary = first
+    assert summary["status"] == "ok"
+    assert summary["units"] == {"ran": 6, "reused": 0}  # two closed forms, two models twice
+    assert set(summary["metrics"]) == {"popularity", "funnel_rule", "bigel", "lightgcn"}
+    for views in summary["metrics"].values():
+        assert set(views) == {"published", "discovery"}
+        assert set(views["published"]) == {"click", "cart", "purchase"}
+        for figures in views["published"].values():
+            assert set(figures) == {f"{m}@{k}" for m in ("ndcg", "hr") for k in (5, 10, 20)}
+            assert 0 <= figures["ndcg@5"] <= figures["hr@5"] <= 1
+
+
+def test_rows_say_seeds_users_and_rivals(first):
+    _, summary = first
+    rows = pl.read_parquet(summary["paths"]["rows"])
+    assert len(rows) == 4 * 2 * 3 * 6
+    assert rows.filter(contestant="popularity")["seed_std"].null_count() == 36
+    assert rows.filter(contestant="lightgcn")["seed_std"].min() >= 0
+    best = rows.filter(pl.col("difference") > 0)
+    assert (best["p_value"] <= 1).all()
+
+
+def test_the_table_names_the_best_and_the_plot_is_there(first):
+    _, summary = first
+    text = Path(summary["paths"]["table"]).read_text("utf-8")
+    assert text.count("| popularity |") == 2 and "**" in text and "seeds: 2" in text
+    assert Path(summary["paths"]["plot"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_second_comparison_reuses_units_and_the_mlflow_run(first):
+    workspace, summary = first
+    again = run(workspace, ["popularity", "funnel_rule", "bigel", "lightgcn"])
+    assert again["units"] == {"ran": 0, "reused": 6}
+    assert again["mlflow_run"] == summary["mlflow_run"]
+    assert again["metrics"] == summary["metrics"]
+    more = run(workspace, ["bigel"], seeds=(1,), variants=["flat=bigel model.layers=0"])
+    assert more["units"] == {"ran": 1, "reused": 1}
+
+
+def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
+    import mlflow
+
+    workspace, summary = first
+    client = mlflow.MlflowClient(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+    parent = client.get_run(summary["mlflow_run"])
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"comparison.md", "comparison.png", "comparison.parquet"} <= names
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], query)
+    found = {run.info.run_name: run for run in children}
+    assert set(found) == set(summary["metrics"])
+    expected = summary["metrics"]["bigel"]["published"]["click"]["ndcg@5"]
+    assert found["bigel"].data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)
+    assert found["lightgcn"].data.params["layers"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "on", "message"),
+    [((0, 0), "valid", "each once"), ((), "valid", "at least one"), ((0,), "tset", "mean 'test'")],
+)
+def test_wrong_seeds_and_splits_are_refused(tmp_path, seeds, on, message):
+    with pytest.raises(ConfigError, match=message):
+        run(Workspace(tmp_path), ["popularity"], seeds, on)

@@ -1,0 +1,249 @@
+"""What people read on the terminal. Names and ids of the log are text, never markup."""
+
+import logging
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bigel.config import parse_config
+from bigel.workspace import Workspace
+from flows import console
+
+ODD = "[red]a[/] :100:"  # would be a color, the end of one, and a picture
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of a known width, and nothing configured."""
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def summary_with(**parts: Any) -> dict[str, Any]:
+    stage = {"seconds": 1.0, "fingerprint": "f"}
+    empty = {
+        "status": "ok",
+        "seconds": 12.34,
+        "behaviors": ["click", "buy"],
+        "stages": {
+            "ingest": stage | {"status": "reused"},
+            "split": stage | {"status": "reused"},
+            "train": stage | {"status": "ran"},
+        },
+        "contracts": [],
+        "paths": {},
+    }
+    return empty | parts
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], workspace: Workspace | None = None, **parts: Any
+) -> str:
+    console.print_summary(summary_with(**parts), workspace or Workspace("/w"))
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+@pytest.mark.parametrize(
+    ("stages", "line"),
+    [
+        (
+            {"ingest": "reused", "split": "ran", "train": "ran"},
+            "stages    ran split, train; reused ingest (inputs unchanged); 12.3 s",
+        ),
+        ({"ingest": "ran"}, "stages    ran ingest; 12.3 s"),
+        ({"ingest": "reused"}, "stages    reused ingest (inputs unchanged); 12.3 s"),
+    ],
+)
+def test_a_run_that_did_little_prints_one_line(
+    capsys: pytest.CaptureFixture[str], stages: dict[str, str], line: str
+) -> None:
+    shown = {name: {"status": status} for name, status in stages.items()}
+    assert printed(capsys, stages=shown).split("\n") == ["", line, ""]
+
+
+def test_rows_are_printed_as_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"in": 1_234_567, "kept": 1_000_000, "merged": 234_000, "quarantined": 567}
+    line = "rows      1,234,567 in = 1,000,000 kept + 234,000 merged + 567 quarantined"
+    assert line in printed(capsys, rows=rows).splitlines()
+
+
+def test_each_warning_of_a_contract_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [
+        {"expectation": "expect_a", "column": ODD, "count": 3},
+        {"expectation": "expect_b", "column": "", "count": 0},
+    ]
+    contracts = [{"handover": "split", "failed": failed}, {"handover": "raw_log", "failed": []}]
+    lines = [line for line in printed(capsys, contracts=contracts).splitlines() if "warn" in line]
+    assert lines == [
+        f"warning   split: expect_a on {ODD}, 3 rows",
+        "warning   split: expect_b, 0 rows",
+    ]
+
+
+def test_the_table_shows_figures_dashes_and_names_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours = {"ndcg@5": 0.25, "hr@5": 0.5, "users": 7}
+    none = {"ndcg@5": None, "hr@5": None, "users": 0}
+    popular = {"ndcg@5": 0.125, "hr@5": 0.75, "users": 7}
+    text = printed(
+        capsys,
+        behaviors=["click", ODD],
+        cutoff=5,
+        metrics={"test": {"published": {"click": ours, ODD: none}}},
+        popularity={"test": {"published": {"click": popular, ODD: popular}}},
+    )
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    assert ["click", "7", "0.25", "0.125", "0.5", "0.75"] in cells
+    assert [ODD, "0", "–", "0.125", "–", "0.75"] in cells
+
+
+def lists_of(folder: Path, rows: list[tuple[Any, ...]]) -> dict[str, str]:
+    path = folder / "lists.parquet"
+    names = ["user_id", "behavior", "rank", "item_id", "source"]
+    pl.DataFrame(rows, names, orient="row").write_parquet(path)
+    return {"recommendations": str(path)}
+
+
+def test_the_first_user_that_the_model_knows_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[tuple[Any, ...]] = [("new", "click", 1, "i0", "popular")]
+    rows += [("u:100:", "view", rank, f"i{rank}", "model") for rank in (6, 5, 4, 3, 2, 1)]
+    rows += [("u:100:", "buy", 1, ODD, "model"), ("other", "buy", 1, "i9", "model")]
+    lines = printed(capsys, paths=lists_of(tmp_path, rows)).splitlines()
+    assert [line for line in lines if line.startswith("user")] == [
+        "user u:100:, top 5 to view: i1, i2, i3, i4, i5",
+        f"user u:100:, top 1 to buy: {ODD}",
+    ]
+
+
+def test_lists_of_popular_items_only_show_no_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = lists_of(tmp_path, [("new", "click", 1, "i0", "popular")])
+    assert "user" not in printed(capsys, paths=paths).replace(str(tmp_path), "")
+
+
+MODEL = {"name": "shop [b]", "version": 3, "alias": "challenger", "why": "[x] is worse :100:"}
+
+
+def test_the_model_and_the_way_to_see_it_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace("/w/a[new]")
+    text = printed(capsys, workspace, model=MODEL)
+    assert "model     shop [b] version 3 is challenger: [x] is worse :100:" in text
+    assert "mlflow ui --backend-store-uri sqlite:////w/a[new]/mlruns/mlflow.db\n" in text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
+    assert "mlflow ui" not in printed(capsys, workspace, model=MODEL)
+
+
+def test_the_way_to_see_the_flow_is_named_where_the_server_was_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace("/w/a[new]")
+    line = "PREFECT_HOME=/w/a[new]/artifacts/prefect "
+    assert line in printed(capsys, workspace, flow_run_id="1")
+    assert "PREFECT_HOME" not in printed(capsys, workspace)
+    monkeypatch.setenv("PREFECT_API_URL", "http://server")
+    assert "PREFECT_HOME" not in printed(capsys, workspace, flow_run_id="1")
+
+
+def test_places_stand_on_one_line_each_however_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "/w/" + "x" * 60 + "/[a]/report.html"
+    paths = {"latest": "/w/latest", "report": long, "interactions": "/not/shown"}
+    lines = printed(capsys, paths=paths).splitlines()
+    assert lines[-2:] == [f"report          {long}", "latest          /w/latest"]
+
+
+def test_an_error_is_one_line_of_text_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    console.print_error(ValueError(f"no column '{ODD}' in the log, and a long word follows"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"error: no column '{ODD}' in the log, and a long word follows\n"
+
+
+def test_written_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_copied([Path("/w/a[b].parquet"), Path("/w/c.json")])
+    assert capsys.readouterr().out == "wrote /w/a[b].parquet\nwrote /w/c.json\n"
+
+
+@pytest.fixture
+def ours() -> Iterator[logging.Logger]:
+    """Our logger, without what Prefect put beside it; it is as before after the test."""
+    logger = logging.getLogger("bigel")
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [], False
+    yield logger
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize(("given_level", "kept"), [(None, "CRITICAL"), ("DEBUG", "DEBUG")])
+def test_log_lines_of_ours_go_to_standard_error(
+    ours: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given_level: str | None,
+    kept: str,
+) -> None:
+    name = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+    monkeypatch.setenv(name, given_level or "")
+    if given_level is None:
+        monkeypatch.delenv(name)
+    console.set_up_logging()
+    logging.getLogger("bigel.train").info("train: started")
+    logging.getLogger("bigel.train").debug("not shown")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    time, _, message = captured.err.partition("  ")
+    assert len(time) == len("12:34:56") and message == "train: started\n"
+    assert os.environ[name] == kept
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@example(path="\x7f", null="\\", raw='"', behavior="\n\t\0")
+@given(path=TEXT, null=TEXT, raw=TEXT, behavior=TEXT)
+def test_any_text_in_a_printed_configuration_reads_back(
+    path: str, null: str, raw: str, behavior: str
+) -> None:
+    data = {
+        "path": path,
+        "null_values": [null, "x"],
+        "behaviors": [behavior],
+        "rename": {raw: behavior},
+    }
+    config = parse_config({"data": data})
+    assert parse_config(tomllib.loads(console.documented_toml(config))) == config
+
+
+def test_a_printed_configuration_says_what_each_field_means_and_what_is_unset() -> None:
+    lines = console.documented_toml(parse_config({"data": {"ignore": ["a", "b"]}})).splitlines()
+    assert lines[0] == "[data]"
+    assert 'ignore = ["a", "b"]' in lines
+    assert "rename = {}" in lines
+    assert "header = true" in lines
+    at = lines.index("[data.columns]")
+    assert lines[at - 1] == ""
+    assert lines[at : at + 3] == ["[data.columns]", "# Column of the user id.", 'user = "user_id"']
+    assert "# timestamp is unset" in lines[at : lines.index("", at)]
+    assert "# separator is unset" in lines[:at]

@@ -1,0 +1,198 @@
+"""What a verb does around the work: the state of the run as JSON, the page, the copies."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bigel.config import Config
+from bigel.errors import ConfigError, DataError
+from flows import running
+from flows.environment import set_defaults
+
+set_defaults()
+
+SUMMARY = {
+    "status": "ok",
+    "seconds": 1.0,
+    "behaviors": ["click"],
+    "stages": {"ingest": {"status": "ran"}, "split": {"status": "ran"}},
+    "contracts": [{"handover": "raw_log", "failed": []}],
+    "paths": {},
+    "flow_run_id": "7",
+}
+
+
+def state(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def failing(error: BaseException) -> Any:
+    def work(*_: object) -> dict[str, Any]:
+        raise error
+
+    return work
+
+
+def test_the_file_says_running_until_the_run_is_over(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "folder" / "s.json"
+
+    def work() -> dict[str, Any]:
+        assert state(file) == {"status": "running"}
+        return SUMMARY
+
+    assert running._with_json(work, file) == SUMMARY
+    assert state(file) == SUMMARY
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_without_a_file_the_summary_is_returned_alone(tmp_path: Path) -> None:
+    assert running._with_json(lambda: SUMMARY, None) == SUMMARY
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_keeps_what_was_finished_before(tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    error = DataError("line 3 is bad")
+    error.summary = {"status": "ok", "seconds": 2.0, "stages": {"ingest": {}}}
+    with pytest.raises(DataError) as caught:
+        running._with_json(failing(error), file)
+    assert caught.value is error
+    assert state(file) == {
+        "status": "failed",
+        "seconds": 2.0,
+        "stages": {"ingest": {}},
+        "error": "line 3 is bad",
+        "kind": "DataError",
+    }
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("SIGTERM"), SystemExit("x"), OSError("disk")])
+def test_every_end_of_a_run_replaces_the_summary_before(
+    tmp_path: Path, error: BaseException
+) -> None:
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps(SUMMARY))
+    with pytest.raises(type(error)):
+        running._with_json(failing(error), file)
+    expected = {"status": "failed", "error": str(error), "kind": type(error).__name__}
+    assert state(file) == expected
+
+
+def test_stages_run_without_prefect_up_to_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def run(config: Config, place: Any, until: str) -> dict[str, Any]:
+        calls.append((config, place.root, until))
+        return SUMMARY
+
+    monkeypatch.setattr("bigel.pipeline.run_and_summarize", run)
+    config = Config()
+    got = running.run_stages(config, tmp_path, tmp_path / "s.json", "split")
+    assert got == state(tmp_path / "s.json") == SUMMARY
+    assert calls == [(config, tmp_path.resolve(), "split")]
+    assert "stages    ran ingest, split; 1.0 s" in capsys.readouterr().out
+
+
+class Prefect:
+    """Stands in for the server and the flow, and writes down what happened in which order."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.events: list[Any] = []
+        self.error = error
+
+    @contextlib.contextmanager
+    def api(self, home: Path) -> Iterator[str]:
+        self.events.append(("server", home))
+        try:
+            yield "http://here/api"
+        finally:
+            self.events.append("server ended")
+
+    def flow(self, *arguments: Any) -> dict[str, Any]:
+        self.events.append(("flow", *arguments))
+        if self.error:
+            raise self.error
+        return SUMMARY
+
+    def recorded(self, flow_run_id: Any, task_runs: int) -> int:
+        self.events.append(("recorded", flow_run_id, task_runs))
+        return task_runs
+
+    def put(self, monkeypatch: pytest.MonkeyPatch) -> "Prefect":
+        monkeypatch.setattr("flows.server.prefect_api", self.api)
+        monkeypatch.setattr("flows.server.wait_until_recorded", self.recorded)
+        train = SimpleNamespace(train_flow=self.flow)  # its own module imports every stage
+        monkeypatch.setitem(sys.modules, "flows.train", train)
+        return self
+
+
+def test_the_server_lives_until_every_task_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefect = Prefect().put(monkeypatch)
+    file = tmp_path / "s.json"
+    running.run_flow("demo", ["model.dim=16"], tmp_path, file, "split")
+    root = tmp_path.resolve()
+    assert prefect.events == [
+        ("server", root / "artifacts" / "prefect"),
+        ("flow", "demo", ["model.dim=16"], str(root), "split"),
+        ("recorded", "7", 3),  # two stages and one contract
+        "server ended",
+    ]
+    assert state(file) == SUMMARY
+    assert "stages    ran ingest, split" in capsys.readouterr().out
+
+
+def test_a_failed_flow_ends_its_server_and_prints_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = DataError("no")
+    error.summary = {"stages": {"ingest": {}}}
+    prefect = Prefect(error).put(monkeypatch)
+    with pytest.raises(DataError):
+        running.run_flow("demo", None, tmp_path, tmp_path / "s.json", "split")
+    assert prefect.events[-1] == "server ended"
+    assert not any(event[0] == "recorded" for event in prefect.events)
+    assert state(tmp_path / "s.json")["stages"] == {"ingest": {}}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wrong_configuration_starts_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefect = Prefect().put(monkeypatch)
+    with pytest.raises(ConfigError):
+        running.run_flow("demo", ["model.dims=3"], tmp_path, None, "split")
+    assert prefect.events == []
+
+
+def test_ingested_files_are_copied_with_their_counts(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    names = ("interactions", "quarantine")
+    for name in names:
+        (made / f"{name}.parquet").write_text(f"rows of {name}")
+    rows = {"in": 3, "kept": 2, "merged": 1, "quarantined": 0}
+    paths = {name: str(made / f"{name}.parquet") for name in names} | {"data_docs": "d.html"}
+    out = tmp_path / "new" / "clean"
+    (out).mkdir(parents=True)
+    (out / "interactions.parquet").write_text("of last night")
+    copied = running.copy_ingested(SUMMARY | {"rows": rows, "paths": paths}, out)
+    expected = [out / "interactions.parquet", out / "quarantine.parquet", out / "ingest.json"]
+    assert copied == expected
+    assert sorted(out.iterdir()) == sorted(expected)
+    assert [path.read_text() for path in copied[:2]] == [
+        "rows of interactions",
+        "rows of quarantine",
+    ]
+    assert state(out / "ingest.json") == {"rows": rows, "contracts": SUMMARY["contracts"]}
+    assert (made / "interactions.parquet").read_text() == "rows of interactions"

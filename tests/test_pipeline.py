@@ -1,0 +1,182 @@
+"""The wiring alone: stages are stand-ins that write down how they were called."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigel.config import Config
+from bigel.errors import ConfigError, ContractError, DataError
+from bigel.pipeline import STAGES, Outcome, run_and_summarize, run_pipeline
+from bigel.workspace import Record, Workspace
+
+# Every call of a whole run in order, with the records that it reads.
+WHOLE_RUN = [
+    "ingest()",
+    "validate(raw_log, ingest)",
+    "validate(interactions, ingest)",
+    "split(ingest)",
+    "validate(split, split)",
+    "build_graphs(split)",
+    "train(split, graph)",
+    "evaluate(split, train)",
+    "register(split, train, evaluate)",
+    "recommend()",
+    "validate(recommendations, recommend)",
+]
+LAST_CALL = {
+    "ingest": "ingest()",
+    "validate": "validate(interactions, ingest)",
+    "split": "validate(split, split)",
+    "graph": "build_graphs(split)",
+    "train": "train(split, graph)",
+    "evaluate": "evaluate(split, train)",
+    "register": "register(split, train, evaluate)",
+    "recommend": "validate(recommendations, recommend)",
+}
+FIGURES = {"valid": {}, "test": {}, "popularity": {}}
+
+
+class StandIns:
+    """A ``step`` that puts a small writer in the place of each stage; ``broken`` call raises."""
+
+    def __init__(self, folder: Path, broken: str = "", error: Exception | None = None) -> None:
+        self.folder, self.broken, self.error = folder, broken, error
+        self.calls: list[str] = []
+        self.registered: list[str] = []
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        name = {"build_graphs": "graph"}.get(function.__name__, function.__name__)
+
+        def stand_in(*given: Any) -> Any:
+            shown = [getattr(one, "stage", one) for one in given]
+            known = [one for one in shown if isinstance(one, str)]
+            call = f"{function.__name__}({', '.join(known)})"
+            self.calls.append(call)
+            assert isinstance(given[-2], Config) and isinstance(given[-1], Workspace)
+            if call == self.broken:
+                assert self.error is not None
+                raise self.error
+            if name == "validate":
+                return {"handover": given[0], "docs": "docs.html", "success": True}
+            if name == "register":
+                self.registered = [contract["handover"] for contract in given[3]]
+            return self.record(name)
+
+        return stand_in
+
+    def record(self, name: str) -> Record:
+        place = self.folder / name
+        place.mkdir(parents=True)
+        counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
+        (place / "metrics.json").write_text(json.dumps(FIGURES))
+        (place / "report.html").write_text(f"report of {name}")
+        (place / "recommendations.parquet").write_text(f"lists of {name}")
+        return Record(name, f"print of {name}", str(place), False, 0.0, counts)
+
+
+def published(workspace: Workspace) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(workspace.latest.glob("*"))}
+
+
+def test_a_whole_run_calls_every_stage_once_with_what_it_reads(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made")
+    outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls == WHOLE_RUN
+    assert {name: record.stage for name, record in outcome.records.items()} == {
+        name: name for name in STAGES if name != "validate"
+    }
+    assert [contract["handover"] for contract in outcome.contracts] == [
+        "raw_log",
+        "interactions",
+        "split",
+        "recommendations",
+    ]
+
+
+@pytest.mark.parametrize("until", STAGES)
+def test_a_run_ends_with_the_stage_it_was_asked_for(tmp_path: Path, until: str) -> None:
+    stand_ins = StandIns(tmp_path / "made")
+    workspace = Workspace(tmp_path)
+    run_pipeline(Config(), workspace, until, stand_ins)
+    assert stand_ins.calls == WHOLE_RUN[: WHOLE_RUN.index(LAST_CALL[until]) + 1]
+    assert bool(published(workspace)) == (until == "recommend")
+
+
+def test_an_unknown_last_stage_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made")
+    with pytest.raises(ConfigError, match="no stage 'evalaute'; did you mean 'evaluate'"):
+        run_pipeline(Config(), Workspace(tmp_path), "evalaute", stand_ins)
+    assert stand_ins.calls == []
+
+
+@pytest.mark.parametrize("call", WHOLE_RUN)
+def test_nothing_runs_after_a_failure_and_the_last_good_outputs_stay(
+    tmp_path: Path, call: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.latest.mkdir(parents=True)
+    (workspace.latest / "report.html").write_text("of last night")
+    stand_ins = StandIns(tmp_path / "made", broken=call, error=ContractError("no"))
+    outcome = Outcome()
+    with pytest.raises(ContractError, match="no"):
+        run_pipeline(Config(), workspace, step=stand_ins, outcome=outcome)
+    at = WHOLE_RUN.index(call)
+    assert stand_ins.calls == WHOLE_RUN[: at + 1]
+    done = WHOLE_RUN[:at]
+    assert len(outcome.contracts) == sum(one.startswith("validate") for one in done)
+    assert len(outcome.records) == sum(not one.startswith("validate") for one in done)
+    assert published(workspace) == {"report.html": "of last night"}
+
+
+def test_lists_and_report_are_published_from_their_own_stages(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run_pipeline(Config(), workspace, step=StandIns(tmp_path / "made"))
+    assert published(workspace) == {
+        "recommendations.parquet": "lists of recommend",
+        "report.html": "report of evaluate",
+    }
+
+
+def test_register_gets_the_contracts_checked_before_it(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made")
+    run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.registered == ["raw_log", "interactions", "split"]
+
+
+@pytest.mark.parametrize("result", [None, {"handover": "split", "success": False, "docs": "d"}])
+def test_the_result_of_a_broken_contract_is_kept(
+    tmp_path: Path, result: dict[str, Any] | None
+) -> None:
+    error = ContractError("broken")
+    error.result = result
+    stand_ins = StandIns(tmp_path / "made", "validate(split, split)", error)
+    with pytest.raises(ContractError) as caught:
+        run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
+    assert caught.value.summary is not None
+    contracts = caught.value.summary["contracts"]
+    assert [contract["success"] for contract in contracts] == [True, True, False][
+        : 2 + bool(result)
+    ]
+
+
+def test_a_good_run_is_ok_and_a_failed_one_carries_what_was_done(tmp_path: Path) -> None:
+    good = run_and_summarize(Config(), Workspace(tmp_path), step=StandIns(tmp_path / "good"))
+    assert good["status"] == "ok"
+    assert list(good["stages"]) == [name for name in STAGES if name != "validate"]
+    stand_ins = StandIns(tmp_path / "bad", "train(split, graph)", DataError("gone"))
+    with pytest.raises(DataError) as caught:
+        run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
+    assert caught.value.summary is not None
+    assert caught.value.summary["status"] == "failed"
+    assert list(caught.value.summary["stages"]) == ["ingest", "split", "graph"]
+
+
+def test_an_error_that_is_not_ours_passes_through_as_it_is(tmp_path: Path) -> None:
+    error = ZeroDivisionError()
+    stand_ins = StandIns(tmp_path / "made", "ingest()", error)
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
+    assert caught.value is error
