@@ -193,14 +193,19 @@ def copy_file(source: Path, place: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside the place, flush it to disk and rename it into place."""
+def write_text(path: Path, text: str) -> None:
+    """Write beside the place, flush to disk and rename into place."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with aside.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=2, ensure_ascii=False, default=str)
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as ``write_text`` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def fingerprint(*parts: Any) -> str:

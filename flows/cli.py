@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from bigel import __version__
-from bigel.config import PRESETS, load_config
+from bigel.config import load_config
+from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
-from flows import console
+from flows import console, measuring
 from flows.environment import set_defaults
-from flows.running import copy_ingested, run_comparison, run_flow, run_stages
+from flows.options import Json, Place, Settings, Source
+from flows.running import copy_ingested, run_flow, run_stages
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
@@ -32,20 +34,6 @@ app = typer.Typer(
     ),
     rich_markup_mode="rich",
 )
-
-Source = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE.toml", help=f"One of {', '.join(PRESETS)}, or a file.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable."),
-]
-Place = Annotated[
-    Path, typer.Option("--workspace", help="Folder of all outputs and of mlruns/.", file_okay=False)
-]
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the summary there as JSON.", dir_okay=False)
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -130,39 +118,8 @@ _stage_verb("evaluate", "Rank all items per behavior; write metrics and the HTML
 _stage_verb("register", "Log to MLflow, register the model, let the gate set its alias.")
 
 
-@app.command(rich_help_panel="Is it any good")
-def compare(
-    source: Source,
-    models: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Contestants by name; without it: all.")
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar='"LABEL=MODEL SECTION.KEY=VALUE …"',
-            help="A contestant with other settings; repeatable.",
-        ),
-    ] = None,
-    seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
-    split: Annotated[
-        str, typer.Option(help="Split to rank: valid to choose settings, test once at the end.")
-    ] = "test",
-    settings: Settings = None,
-    workspace: Place = Path(),
-    json: Json = None,
-) -> None:
-    """Train BiGEL and its rivals alike, rank a split, write one table and one plot.
-
-    A stopped comparison goes on where it was. Example: bigel compare jd --models
-    bigel,lightgcn,ease --variant "no CGF=bigel model.feedback=false" --seeds 0,1,2 --split valid
-    """
-    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds {seeds!r}: write whole numbers, for example 0,1,2") from None
-    chosen = {"models": names, "variants": variant or [], "seeds": numbers, "split": split}
-    run_comparison(source, settings or [], workspace, json, chosen)
+app.command(rich_help_panel="Is it any good")(measuring.compare)
+app.command(rich_help_panel="Is it any good")(measuring.tune)
 
 
 @app.command(rich_help_panel="From a registered model")
@@ -222,7 +179,7 @@ def config(
     settings: Settings = None,
 ) -> None:
     """Print the resolved configuration as TOML, every field with its meaning."""
-    typer.echo(console.documented_toml(load_config(source, settings or [])))
+    typer.echo(documented_toml(load_config(source, settings or [])))
 
 
 @app.command(rich_help_panel="Settings and data")

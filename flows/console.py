@@ -1,6 +1,5 @@
 """What people see on the terminal: stage lines, the final page, errors."""
 
-import json
 import logging
 import os
 import sys
@@ -8,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from bigel import schema
-from bigel.config import Config
 from bigel.summary import metric_rows
 from bigel.workspace import Workspace
 
 LINE = "%(asctime)s  %(message)s"
 ITEMS_SHOWN = 5
+TRIALS_SHOWN = 10
 
 
 def set_up_logging() -> None:
@@ -97,47 +95,22 @@ def print_comparison(summary: dict[str, Any]) -> None:
         console.print(f"{name:<15} {escape(path)}", soft_wrap=True)
 
 
-def documented_toml(config: Config) -> str:
-    """Return the configuration as TOML with each field's meaning above it.
-
-    >>> "# Embedding size D." in documented_toml(Config())
-    True
-    """
-    lines: list[str] = []
-    for name, field in type(config).model_fields.items():
-        section = getattr(config, name)
-        lines += _section_lines(name, section)
-        assert field.annotation is not None
-    return "\n".join(lines)
-
-
-def _section_lines(path: str, section: BaseModel) -> list[str]:
-    lines = [f"[{path}]"]
-    nested: list[str] = []
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            nested += _section_lines(f"{path}.{name}", value)
-            continue
-        lines.append(f"# {field.description}")
-        text = _toml(value)
-        lines.append(f"{name} = {text}" if text is not None else f"# {name} is unset")
-    return [*lines, "", *nested]
-
-
-def _toml(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
-        return "[" + ", ".join(str(_toml(part)) for part in value) + "]"
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_toml(key)} = {_toml(part)}" for key, part in value.items())
-        return "{ " + inner + " }" if inner else "{}"
-    return str(value)
+def print_search(summary: dict[str, Any]) -> None:
+    """Print the best trials of a search, the best settings, and where its files are."""
+    console = Console(highlight=False, emoji=False)
+    table = Table(title=f"{summary['model']}: validation mean of NDCG")
+    for name in ("trial", "value"):
+        table.add_column(name, justify="right")
+    order = sorted(summary["trials"], key=lambda trial: -(trial["value"] or 0.0))
+    for trial in order[:TRIALS_SHOWN]:
+        done = trial["state"] == "complete"
+        table.add_row(str(trial["number"]), f"{trial['value']:.4f}" if done else trial["state"])
+    console.print(table)
+    for key, value in summary["best"]["settings"].items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        console.print(f"best      {escape(key)} = {text}")
+    for name in ("preset", "study"):
+        console.print(f"{name:<15} {escape(summary[name])}", soft_wrap=True)
 
 
 def _stage_line(summary: dict[str, Any]) -> str:

@@ -52,6 +52,21 @@ def run_comparison(
     console.print_comparison(_with_json(work, json))
 
 
+def run_search(
+    config: Config, workspace: Path, json: Path | None, model: str, trials: int, out: Path | None
+) -> None:
+    """Search settings in this process, without Prefect; copy the best ones to ``out``."""
+    place = Workspace(workspace)
+    from bigel.tune.run import run_search as search
+
+    summary = _with_json(lambda: search(model, trials, config, place), json)
+    console.print_search(summary)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(Path(summary["preset"]), out)
+        console.print_copied([out])
+
+
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:
     """Run the stages up to ``until`` in this process, without Prefect; return the summary."""
     place = Workspace(workspace)

@@ -20,7 +20,7 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
-from bigel.tracking import log_comparison, register
+from bigel.tracking import log_family, register
 from bigel.train import train
 
 MINUTE = 60
@@ -75,5 +75,5 @@ TASKS: dict[Callable[..., Any], Any] = {
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR, retries=3),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
     compare: _stage(compare, tag="model", timeout=HOUR),
-    log_comparison: _stage(log_comparison, tag="tracking", timeout=HOUR, retries=3),
+    log_family: _stage(log_family, tag="tracking", timeout=HOUR, retries=3),
 }

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from bigel.config import PRESETS, Config, load_config
+from bigel.config.write import documented_toml, short_toml
 from bigel.errors import ConfigError
-from flows.console import documented_toml
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -83,6 +83,16 @@ def test_printed_configuration_reads_back_equal(tmp_path: Path, preset: str) -> 
     file = tmp_path / "printed.toml"
     file.write_text(documented_toml(config), "utf-8")
     assert load_config(str(file)) == config
+
+
+@pytest.mark.parametrize("preset", ["", *PRESETS])
+def test_the_short_form_reads_back_equal_and_holds_no_default(tmp_path: Path, preset: str) -> None:
+    rename = [] if preset == "taobao" else ['data.rename.p"v="click"']
+    config = load_config(preset, ["rivals.mule.dim=9", *rename])
+    file = tmp_path / "short.toml"
+    file.write_text(short_toml(config), "utf-8")
+    assert load_config(str(file)) == config
+    assert "[contracts]" not in short_toml(config) and "ease" not in short_toml(config)
 
 
 def test_every_field_is_documented() -> None:

@@ -11,7 +11,7 @@ from bigel.config import Config
 from bigel.errors import ConfigError, nearest
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.schema import TEST, VALID
-from bigel.tracking import log_comparison
+from bigel.tracking import log_family
 from bigel.workspace import Record, Workspace
 
 
@@ -52,8 +52,17 @@ def run_comparison(
     for row in rows:
         views = metrics.setdefault(row.contestant, {})
         views.setdefault(row.view, {}).setdefault(row.behavior, {})[row.metric] = row.mean
-    settings = {one.label: _settings(one) for one in contestants}
-    run_id = step(log_comparison)(compared, metrics, settings, config, workspace)
+    paths = {
+        name: str(compared.file(f"comparison.{ending}"))
+        for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
+    }
+    members = {
+        one.label: {"settings": _settings(one), "metrics": metrics[one.label]}
+        for one in contestants
+    }
+    run_id = step(log_family)(
+        "compare", compared.fingerprint, list(paths.values()), members, config, workspace
+    )
     reused = sum(record.reused for _, _, record in units)
     return {
         "status": "ok",
@@ -64,10 +73,7 @@ def run_comparison(
         "metrics": metrics,
         "tasks": len(units) + 2,
         "mlflow_run": run_id,
-        "paths": {
-            name: str(compared.file(f"comparison.{ending}"))
-            for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
-        },
+        "paths": paths,
     }
 
 

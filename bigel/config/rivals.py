@@ -28,6 +28,16 @@ class TrainedRival(Section):
 class BprMfConfig(TrainedRival):
     """BPR-MF: matrix factorization, each behavior by itself."""
 
+    objective: Literal["softmax", "bpr"] = Field(
+        "bpr", description="BPR, or sampled softmax, over each behavior's train pairs."
+    )
+    temperature: float = Field(1.0, gt=0, description="Divides the scores.")
+    normalize: bool = Field(False, description="Score by cosine; off: by inner product.")
+    l2: float = Field(0.01, ge=0, description="Weight of the batch's squared embeddings, per pair.")
+    learning_rate: float = Field(3e-2, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(400, ge=1, description="Last step; the cosine decay ends there.")
+    negatives: int = Field(256, ge=1, description="Shared negatives of a batch.")
+
 
 class EaseConfig(Section):
     """EASE: a closed-form item-item model."""
@@ -80,9 +90,9 @@ class BvaeConfig(Section):
     dim: int = Field(100, ge=1, description="Size D of the latent code.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of the input that is dropped.")
     kl_weight: float = Field(
-        0.1, ge=0, description="Weight of the KL term at the last step; it grows from zero."
+        0.2, ge=0, description="Weight of the KL term at the last step; it grows from zero."
     )
-    learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate of Adam.")
+    learning_rate: float = Field(3e-2, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(600, ge=1, description="Last step; the cosine decay ends there.")
     batch_size: int = Field(500, ge=1, description="Users per step.")
 

@@ -153,11 +153,11 @@ class Bvae(nn.Module):
         world: training data.
         settings: shape.
 
-    Source: RecSys 2023, whose figures come from the authors' code, which is followed here. Both
-    of the paper's gates (global feature filtering, target feature fusion) are there a softmax
-    over one value, thus always 1: the filter passes μ on and the fusion is the plain sum. Not as
-    there: the code counts the last behavior twice in the first decoder's sum, draws
-    dropout and ε anew for each decoder, and lets β grow over 200,000 steps, to 0.2.
+    Source: RecSys 2023, by the authors' code, which made the figures. Both of the paper's gates
+    (global feature filtering, target feature fusion) are there a softmax over one value, thus
+    always 1: the filter passes μ on and the fusion is the plain sum. Not as there: the code
+    counts the last behavior twice in the sum of its first decoder, draws dropout and ε anew for
+    each decoder, and lets β grow by 1 / 200,000 per step up to 0.2; here β grows over the run.
     """
 
     def __init__(self, world: World, settings: BvaeConfig) -> None:
@@ -195,6 +195,9 @@ class Bvae(nn.Module):
         losses: list[Tensor | None] = []
         decoders = zip(batch.behaviors, self.decoder.unbind(), self.decoder_bias, strict=True)
         for k, (bags, table_ID, bias_I) in enumerate(decoders):
+            if len(bags.items) == 0:
+                losses.append(None)
+                continue
             nll_B = negative_log_likelihood(bags, code_BD, table_ID, bias_I)
             losses.append((nll_B / (2 * weight_KB[k]) + weight_KB[k].log()).mean())
         square_KBD = mean_BD.square() + deviation_KBD.square()

@@ -1,6 +1,6 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
-from bigel.tracking.comparison import log_comparison
+from bigel.tracking.family import log_family
 from bigel.tracking.gate import CHALLENGER, CHAMPION, Decision, Scores, decide
 from bigel.tracking.registry import register
 from bigel.tracking.resolve import Model, open_model
@@ -15,7 +15,7 @@ __all__ = [
     "Scores",
     "decide",
     "home_of",
-    "log_comparison",
+    "log_family",
     "open_model",
     "register",
 ]

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bigel.config import parse_config
+from bigel.config.write import documented_toml
 from bigel.workspace import Workspace
 from flows import console
 
@@ -233,11 +234,11 @@ def test_any_text_in_a_printed_configuration_reads_back(
         "rename": {raw: behavior},
     }
     config = parse_config({"data": data})
-    assert parse_config(tomllib.loads(console.documented_toml(config))) == config
+    assert parse_config(tomllib.loads(documented_toml(config))) == config
 
 
 def test_a_printed_configuration_says_what_each_field_means_and_what_is_unset() -> None:
-    lines = console.documented_toml(parse_config({"data": {"ignore": ["a", "b"]}})).splitlines()
+    lines = documented_toml(parse_config({"data": {"ignore": ["a", "b"]}})).splitlines()
     assert lines[0] == "[data]"
     assert 'ignore = ["a", "b"]' in lines
     assert "rename = {}" in lines

@@ -1,0 +1,69 @@
+"""A comparison or a search in MLflow: a parent run with files, a child run per member."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bigel.config import Config
+from bigel.tracking import runs
+from bigel.tracking.store import home_of
+from bigel.workspace import Workspace
+
+FAMILY_TAG = "bigel.family"
+
+
+def log_family(
+    kind: str,
+    key: str,
+    files: Sequence[str],
+    members: Mapping[str, Mapping[str, Any]],
+    config: Config,
+    workspace: Workspace,
+) -> str:
+    """Log a family of runs once; return the parent's run id, also where it was logged before.
+
+    Args:
+        kind: "compare" or "tune"; the experiment is ``bigel-<kind>`` unless ``tracking`` names one.
+        key: what the family is known by: the same key is not logged twice.
+        files: artifacts of the parent.
+        members: by label "settings" (parameters) and "metrics" (a tree of numbers).
+        config: logged as the parent's parameters.
+        workspace: holds the tracking store, unless the environment says otherwise.
+    """
+    home = home_of(workspace)
+    with home.locked(), home.explained():
+        client = home.connect()
+        experiment = home.experiment(client, config.tracking.experiment or f"bigel-{kind}")
+        finished = f"tags.`{FAMILY_TAG}` = '{key}' and status = 'FINISHED'"
+        known = client.search_runs([experiment], finished)
+        if known:
+            return str(known[0].info.run_id)
+        tags = {FAMILY_TAG: key, **runs.environment_tags()}
+        parent = client.create_run(experiment, tags=tags, run_name=f"{kind}-{key[:8]}")
+        run_id = str(parent.info.run_id)
+        runs.log_parameters(client, run_id, config)
+        for file in files:
+            if Path(file).exists():
+                client.log_artifact(run_id, file)
+        for label, member in members.items():
+            _log_member(client, experiment, run_id, label, member)
+        client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+
+def _log_member(
+    client: Any, experiment: str, parent: str, label: str, member: Mapping[str, Any]
+) -> None:
+    from mlflow.entities import Param
+
+    tags = {"mlflow.parentRunId": parent}
+    run_id = str(client.create_run(experiment, tags=tags, run_name=label).info.run_id)
+    params = [
+        Param(key, value if isinstance(value, str) else json.dumps(value))
+        for key, value in member["settings"].items()
+    ]
+    client.log_batch(run_id, params=params[: runs.PARAM_BATCH])
+    points = [(name, value, 0) for name, value in runs.flatten(member["metrics"])]
+    runs.log_metrics(client, run_id, points)
+    client.set_terminated(run_id, "FINISHED")

@@ -1,0 +1,41 @@
+"""The way of a search: data once, the trials, the best settings as a preset, MLflow."""
+
+import time
+from typing import Any
+
+from bigel.config import Config
+from bigel.pipeline import Step, plain, run_pipeline
+from bigel.tracking import log_family
+from bigel.tune.study import tune
+from bigel.workspace import Workspace, fingerprint
+
+
+def run_search(
+    model: str, trials: int, config: Config, workspace: Workspace, step: Step[Any] = plain
+) -> dict[str, Any]:
+    """Run or go on with a search; return its summary, JSON values only.
+
+    Args:
+        model: a key of ``SPACES``.
+        trials: finished trials after which the search ends.
+        config: the resolved configuration.
+        workspace: where data, study and MLflow are.
+        step: wraps each stage function before it is called.
+
+    Raises:
+        BigelError: whatever a stage raises.
+    """
+    started = time.perf_counter()
+    records = run_pipeline(config, workspace, "graph", step).records
+    found = tune(model, trials, records["split"], records["graph"], config, workspace)
+    members = {
+        f"trial {trial['number']}": {
+            "settings": {"state": trial["state"], **trial["settings"]},
+            "metrics": {"valid": {"mean": trial["value"]}},
+        }
+        for trial in found["trials"]
+    }
+    files = [found["preset"], found["study"]]
+    run_id = log_family("tune", fingerprint(found), files, members, config, workspace)
+    seconds = round(time.perf_counter() - started, 2)
+    return {"status": "ok", "seconds": seconds, "mlflow_run": run_id, **found}

@@ -1,0 +1,195 @@
+"""The search itself: Optuna proposes, the training loop answers, hopeless trials end early."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from bigel import schema
+from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
+from bigel.config import Config, parse_config
+from bigel.config.write import short_toml
+from bigel.errors import ConfigError, nearest
+from bigel.evaluate import evaluate_split
+from bigel.graph import load_graphs
+from bigel.interactions import Interactions
+from bigel.rivals.base import World
+from bigel.train.learner import bigel_learner
+from bigel.train.loop import Trainer, Validation, choose_device, use_threads
+from bigel.tune.space import SPACES, suggest
+from bigel.workspace import Record, Workspace, fingerprint, write_text
+
+STARTUP = 5  # trials before any is pruned, and before proposals follow the results
+log = logging.getLogger(__name__)
+
+
+def tune(
+    model: str, trials: int, split: Record, graph: Record, config: Config, workspace: Workspace
+) -> dict[str, Any]:
+    """Search a model's settings until so many trials are finished; a killed search goes on.
+
+    A trial's value is the best validation mean over behaviors of NDCG at
+    ``evaluate.select_cutoff``, without funnel memory; test is not read. The first trial is the
+    configuration as far as the space holds it. Pruning: a trial whose best value so far is below
+    the median of the others at the same step ends.
+
+    Args:
+        model: a key of ``SPACES``.
+        trials: finished trials (pruned ones count) after which the search ends.
+        split: record of the split stage.
+        graph: record of the graph stage.
+        config: resolved; what is not searched stays as it is.
+        workspace: the study lies in ``artifacts/tune/<fingerprint>/``.
+
+    Returns:
+        "model", "best" (value, number, settings by dotted key), "trials" (number, state, value,
+        settings), "preset" (path of the best settings as TOML), "study" (path).
+
+    Raises:
+        ConfigError: on an unknown model, or fewer than one trial.
+    """
+    if model not in SPACES:
+        raise ConfigError(f"there is nothing to tune for {model!r}{nearest(model, list(SPACES))}")
+    if trials < 1:
+        raise ConfigError(f"--trials {trials}: at least 1")
+    folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
+    study = _open_study(folder, model, config)
+    world, valid = _load(split, graph, config)
+
+    def objective(trial: optuna.Trial) -> float:
+        settings = suggest(trial, model)
+        return _measure(trial, model, _apply(config, settings), world, valid, folder)
+
+    with use_threads(config.run.threads):
+        while (done := len(_finished(study))) < trials:
+            study.optimize(objective, n_trials=1, catch=())
+            _report(study, done + 1, trials)
+    best = study.best_trial
+    preset = folder / "best.toml"
+    write_text(preset, short_toml(_apply(config, best.params)))
+    return {
+        "model": model,
+        "best": {"value": best.value, "number": best.number, "settings": best.params},
+        "trials": [_described(trial) for trial in _finished(study)],
+        "preset": str(preset),
+        "study": str(folder / "study.log"),
+    }
+
+
+def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
+    """Return what a study depends on: another search never goes on with its trials."""
+    fixed = config.model_dump(
+        exclude={"run", "tracking", "recommend", "contracts", "synth", "data"}
+    )
+    space = {key: repr(part) for key, part in SPACES[model].items()}
+    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, space)
+
+
+def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:
+    """Open or create the study; trials that a killed search left running are run again."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
+        study_name=model,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=config.train.seed, n_startup_trials=STARTUP),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=2),
+    )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    if not study.trials:
+        study.enqueue_trial(_present(config, model))
+    return study
+
+
+def _present(config: Config, model: str) -> dict[str, Any]:
+    """Return the present settings of a model, as far as they lie in its space."""
+    tree, present = config.model_dump(), {}
+    for key, part in SPACES[model].items():
+        value: Any = tree
+        for name in key.split("."):
+            value = value[name]
+        if isinstance(value, tuple) and len(set(value)) == 1:
+            value = value[0]
+        if value in part:
+            present[key] = value
+    return present
+
+
+def _load(split: Record, graph: Record, config: Config) -> tuple[World, Interactions]:
+    graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(choose_device(config.run.device))
+    train, valid = (Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID))
+    return World(train, graphs, config.train.seed), valid
+
+
+def _apply(config: Config, settings: dict[str, Any]) -> Config:
+    tree = config.model_dump()
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        node[last] = value
+    return parse_config(tree, "tuning")
+
+
+def _measure(
+    trial: optuna.Trial, model: str, config: Config, world: World, valid: Interactions,
+    folder: Path,
+) -> float:  # fmt: skip
+    """Train one trial and return its best validation mean.
+
+    Raises:
+        optuna.TrialPruned: when it falls behind the others.
+    """
+    (contestant,) = choose(config, [model])
+    k = config.evaluate.select_cutoff
+    if model in CLOSED:
+        scores = CLOSED[model][1](world, contestant.settings)
+        figures = evaluate_split(scores, world.train, valid, schema.PUBLISHED, (k,))
+        known = [value for f in figures.values() if (value := f[f"ndcg@{k}"]) == value]
+        return sum(known) / len(known)
+    if model == BIGEL:
+        learner = bigel_learner(world.train, world.graphs, contestant.config, world.device)
+    else:
+        learner = TRAINED[model][1](world, contestant.settings, contestant.config.train)
+    trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
+    best = 0.0
+
+    def watch(found: Validation) -> None:
+        nonlocal best
+        best = max(best, found["mean"] or 0.0)
+        trial.report(best, found["step"] // config.train.evaluate_every)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    trainer.fit(folder / f"trial-{trial.number}", watch)
+    return best
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _report(study: optuna.Study, done: int, trials: int) -> None:
+    last = _finished(study)[-1]
+    value = "pruned" if last.state == TrialState.PRUNED else f"{last.value:.4f}"
+    log.info("trial %d of %d: %s; best %.4f", done, trials, value, study.best_value)
+
+
+def _described(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value,
+        "settings": trial.params,
+    }

@@ -1,0 +1,63 @@
+"""The verbs that measure: compare, tune."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigel.config import load_config
+from bigel.errors import ConfigError
+from flows.options import Json, Place, Settings, Source
+from flows.running import run_comparison, run_search
+
+
+def compare(
+    source: Source,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Contestants by name; without it: all.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"LABEL=MODEL SECTION.KEY=VALUE …"',
+            help="A contestant with other settings; repeatable.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
+    split: Annotated[
+        str, typer.Option(help="Split to rank: valid to choose settings, test once at the end.")
+    ] = "test",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Train BiGEL and its rivals alike, rank a split, write one table and one plot.
+
+    A stopped comparison goes on where it was. Example: bigel compare jd --models
+    bigel,lightgcn,ease --variant "no CGF=bigel model.feedback=false" --seeds 0,1,2 --split valid
+    """
+    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: write whole numbers, for example 0,1,2") from None
+    chosen = {"models": names, "variants": variant or [], "seeds": numbers, "split": split}
+    run_comparison(source, settings or [], workspace, json, chosen)
+
+
+def tune(
+    source: Source,
+    model: Annotated[str, typer.Option(help="bigel, or a rival of bigel compare.")] = "bigel",
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials to end at.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the best settings there as a TOML preset.")
+    ] = None,
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Search settings on validation; a stopped search goes on, a longer one adds trials.
+
+    Example: bigel tune jd --trials 50 --out jd-tuned.toml; bigel run jd-tuned.toml
+    """
+    run_search(load_config(source, settings or []), workspace, json, model, trials, out)

@@ -1,0 +1,22 @@
+"""Arguments and options that several verbs of the command line share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigel.config import PRESETS
+
+Source = Annotated[
+    str, typer.Argument(metavar="PRESET|FILE.toml", help=f"One of {', '.join(PRESETS)}, or a file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable."),
+]
+Place = Annotated[
+    Path, typer.Option("--workspace", help="Folder of all outputs and of mlruns/.", file_okay=False)
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the summary there as JSON.", dir_okay=False)
+]
