@@ -96,6 +96,7 @@ def _notes(
         popular = metrics["popularity"][VALID][PUBLISHED][behavior][f"ndcg@{k}"]
         if valid is not None and valid <= popular:
             notes.append(f"{behavior}: not better than popularity on validation.")
+    notes += _memory_notes(history.get("memory", {}), k)
     validations = history["validations"]
     if validations and history["best_step"] == validations[-1]["step"]:
         notes.append(
@@ -104,6 +105,18 @@ def _notes(
     cold = facts["data"].get("users_without_train", 0)
     if cold:
         notes.append(f"{_count(cold)} users have no train interaction; they count where tested.")
+    return notes
+
+
+def _memory_notes(memory: Mapping[str, Any], k: int) -> list[str]:
+    notes = [
+        f"{behavior}: funnel memory is on; on validation it raised NDCG@{k} from "
+        f"{_rate(found['ndcg'])} to {_rate(found['ndcg_memory'])} (cross-fitted)."
+        for behavior, found in memory.items()
+        if found["on"]
+    ]
+    if notes:
+        notes.append("Validation figures of behaviors with a memory are in-sample by its weights.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""MuLe: from the union of all behaviors to each behavior, then to its pairs with and without
+"""MuLE: from the union of all behaviors to each behavior, then to its pairs with and without
 the target.
 
 .. math::
@@ -198,6 +198,6 @@ def _softmax(graph: Graph, logits: Tensor) -> Tensor:
 
 
 def learner(world: World, settings: MuleConfig, train: TrainConfig) -> Learner:
-    """Return MuLe, ready to train."""
+    """Return MuLE, ready to train."""
     model, fine = Mule(world, settings).to(world.device), part_by_target(world)
     return multi_task(model, lambda model: model(world, fine), world, settings, train)

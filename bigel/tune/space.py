@@ -67,7 +67,11 @@ SPACES: dict[str, Space] = {
         "train.negative_power": OneOf((0.0, 0.25, 0.5)),
         "model.dim": OneOf((64, 128)),
     },
-    "bpr_mf": _rival("bpr_mf"),
+    "bpr_mf": {
+        "rivals.bpr_mf.learning_rate": Between(3e-3, 1e-1, log=True),
+        "rivals.bpr_mf.l2": Between(1e-4, 1e-1, log=True),
+        "rivals.bpr_mf.dim": OneOf((64, 128)),
+    },
     "ease": {"rivals.ease.penalty": Between(10.0, 3000.0, log=True)},
     "ease_per_behavior": {"rivals.ease_per_behavior.penalty": Between(10.0, 3000.0, log=True)},
     "lightgcn": _rival("lightgcn", layers=LAYERS),
@@ -77,10 +81,10 @@ SPACES: dict[str, Space] = {
     "mb_hgcn": _rival("mb_hgcn", layers=LAYERS),
     "mule": _rival("mule", layers=Between(1, 2), attention_layers=Between(1, 2)),
     "bvae": {
-        "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
+        "rivals.bvae.learning_rate": Between(1e-3, 1e-1, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),
         "rivals.bvae.kl_weight": Between(0.05, 1.0, log=True),
-        "rivals.bvae.dim": OneOf((64, 128, 256)),
+        "rivals.bvae.dim": OneOf((64, 100, 200)),
     },
 }
 

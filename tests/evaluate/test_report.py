@@ -179,6 +179,18 @@ def test_notes_say_what_to_be_careful_about(tmp_path, no_drawing):
     assert re.search(r'class="bad">1 of 2<', text)
 
 
+def test_notes_tell_of_the_funnel_memory_where_it_is_on(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_memory": 0.0712, "gain_se": 0.001}
+    history["memory"] = {"click": on, "buy": {"on": False, "users": 3}}
+    text, _ = write(tmp_path, metrics, history, facts)
+    assert (
+        "click: funnel memory is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in text
+    )
+    assert "buy: funnel memory" not in text
+    assert "in-sample" in text
+
+
 def test_the_same_input_gives_the_same_bytes(drawn, tmp_path):
     write(tmp_path, *inputs())
     for name in ("report.html", "plots/curves.png", "plots/behaviors.png"):
