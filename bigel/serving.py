@@ -13,8 +13,9 @@ Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ DEFAULT_K = 20
 MODEL, POPULAR = "model", "popular"
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
 SMALLEST = np.finfo(np.float32).min
+SMALL = 1e-12
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -62,13 +64,47 @@ class Lists:
 
 
 @dataclass(frozen=True, eq=False)
+class Session:
+    """What the users of a batch did since the bundle was made, flat.
+
+    Args:
+        row: request of each event, 0…B-1.
+        behavior: place in the cascade.
+        item: inner item.
+        hidden_row: request of each item that is left out of its list.
+        hidden: the inner item.
+    """
+
+    row: Ints
+    behavior: Ints
+    item: Ints
+    hidden_row: Ints
+    hidden: Ints
+
+    @classmethod
+    def empty(cls) -> "Session":
+        """Return a session in which nothing happened."""
+        return cls(*(np.empty(0, np.int64) for _ in range(5)))
+
+    def of(self, rows: Ints, size: int) -> "Session":
+        """Return what concerns some of ``size`` requests, which become 0…len(rows)-1."""
+        place = np.full(size, -1)
+        place[rows] = np.arange(len(rows))
+        row, hidden_row = place[self.row], place[self.hidden_row]
+        kept, hidden = row >= 0, hidden_row >= 0
+        return Session(
+            row[kept], self.behavior[kept], self.item[kept], hidden_row[hidden], self.hidden[hidden]
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Recommender:
     """A loaded bundle that ranks items for users."""
 
     facts: dict[str, Any]
     user_ids: pd.Index
     item_ids: npt.NDArray[Any]
-    trained: npt.NDArray[np.bool_]  # (U,): has train events
+    train_events: Ints  # (U,)
     user_emb: Floats
     item_emb: Floats
     item_bias: Floats
@@ -98,7 +134,7 @@ class Recommender:
             facts,
             pd.Index(users["user_id"]),
             items["item_id"].to_numpy(),
-            users["train_events"].to_numpy() > 0,
+            users["train_events"].to_numpy().astype(np.int64),
             tensors["user_emb"],
             tensors["item_emb"],
             tensors["item_bias"],
@@ -109,56 +145,129 @@ class Recommender:
             else None,
         )
 
+    @cached_property
+    def item_index(self) -> "pd.Index[Any]":
+        """The ids of the items, to look one up."""
+        index: pd.Index[Any] = pd.Index(self.item_ids)
+        return index
+
     @property
     def behaviors(self) -> list[str]:
         """The names of the cascade, the target last."""
         return list(self.facts["behaviors"])
 
-    def recommend(self, behavior: int, users: Ints, k: int | Ints, exclude: str = "same") -> Lists:
+    def recommend(
+        self,
+        behavior: int,
+        users: Ints,
+        k: int | Ints,
+        exclude: str = "same",
+        session: Session | None = None,
+    ) -> Lists:
         """Return the best items of one behavior for each user.
 
-        A user that is unknown (-1) or has no train events gets the behavior's popular items.
-        A list is shorter than k where fewer items are left; ties go to the lower item.
+        A user that is unknown (-1) or has no train events, and did nothing in the session, gets
+        the behavior's popular items. A list is shorter than k where fewer items are left; ties
+        go to the lower item.
 
         Args:
             behavior: place in the cascade.
             users: inner users, shape (B,); -1 for an unknown one.
             k: length of every list, or one length per user, shape (B,).
             exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+            session: what the users did since; it counts as what they have, and moves them
+                towards its items (see ``_vectors``).
         """
+        session = session or Session.empty()
         lengths = np.broadcast_to(np.asarray(k, dtype=np.int64), users.shape)
-        popular = (users < 0) | ~self.trained[users] if len(self.trained) else users < 0
+        popular = (self._events(users) + np.bincount(session.row, minlength=len(users))) == 0
         longest = int(lengths.max(initial=1))
         empty = np.empty(0, np.int64)
         parts = [(empty, empty, empty, np.empty(0, np.float32))]
         for from_popularity in (False, True):
             for rows in _blocks(np.flatnonzero(popular == from_popularity), len(self.item_ids)):
                 row, rank, item, score = self._rank_block(
-                    behavior, users[rows], longest, exclude, from_popularity
-                )
+                    behavior, users[rows], longest, exclude, from_popularity,
+                    session.of(rows, len(users)),
+                )  # fmt: skip
                 parts.append((rows[row], rank, item, score))
         row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
         kept = np.flatnonzero(rank <= lengths[row])
         kept = kept[np.argsort(row[kept], kind="stable")]
         return Lists(row[kept], rank[kept], item[kept], score[kept], popular)
 
+    def _events(self, users: Ints) -> Ints:
+        """Return the train events of each user, 0 for an unknown one."""
+        if not len(self.train_events):
+            return np.zeros(len(users), np.int64)
+        return np.where(users < 0, 0, self.train_events[users])
+
     def _rank_block(
-        self, behavior: int, users: Ints, k: int, exclude: str, from_popularity: bool
-    ) -> tuple[Ints, Ints, Ints, Floats]:
+        self, behavior: int, users: Ints, k: int, exclude: str, from_popularity: bool,
+        session: Session,
+    ) -> tuple[Ints, Ints, Ints, Floats]:  # fmt: skip
+        entries = [self._entries(at, users, session) for at in range(len(self.seen))]
         if from_popularity:
             counts = self.popularity[behavior]
             scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
         else:
-            scores = self.user_emb[behavior][users] @ self.item_emb[behavior].T
+            scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
             scores += self.item_bias[behavior]
-            self._remember(behavior, users, scores)
+            self._remember(behavior, entries, scores)
         if exclude != "none":
-            for crow, col in self.seen if exclude == "any" else (self.seen[behavior],):
-                rows, columns = _entries(crow, col, users)
-                scores[rows, columns] = -np.inf
+            for row, column in entries if exclude == "any" else (entries[behavior],):
+                scores[row, column] = -np.inf
+        scores[session.hidden_row, session.hidden] = -np.inf
         return top_k(scores, min(k, len(self.item_ids)))
 
-    def _remember(self, behavior: int, users: Ints, scores: Floats) -> None:
+    def _entries(self, behavior: int, users: Ints, session: Session) -> tuple[Ints, Ints]:
+        """Return (row, column) of what each user has under a behavior, each pair once."""
+        row, column = _entries(*self.seen[behavior], users)
+        new = session.behavior == behavior
+        if not new.any():
+            return row, column
+        keys = np.concatenate([row, session.row[new]]) * len(self.item_ids)
+        row, column = np.divmod(
+            np.unique(keys + np.concatenate([column, session.item[new]])), len(self.item_ids)
+        )
+        return row, column
+
+    def _vectors(self, behavior: int, users: Ints, session: Session) -> Floats:
+        """Return each user's embedding, moved by the session as if its items had been in train.
+
+        A user of n train events with direction z and session items of directions v_1 … v_m gets
+        the direction of n z + Σ v, and keeps the length; an unknown user has n = 0 and the mean
+        length. (A user's embedding is made of its items, so both lie in one space.)
+        """
+        known = users >= 0
+        vectors = np.zeros((len(users), self.user_emb.shape[2]), np.float32)
+        vectors[known] = self.user_emb[behavior][users[known]]
+        moved = np.unique(session.row)
+        if not len(moved):
+            return vectors
+        length = np.linalg.norm(vectors[moved], axis=1)
+        weight = self._events(users[moved]) / np.maximum(length, SMALL)
+        items = self.item_emb[behavior][session.item]
+        items = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), SMALL)
+        sums = vectors[moved] * weight[:, None]
+        np.add.at(sums, np.searchsorted(moved, session.row), items)
+        length = np.where(length > 0, length, self._usual_length[behavior])
+        norm = np.maximum(np.linalg.norm(sums, axis=1), SMALL)
+        vectors[moved] = sums * (length / norm)[:, None]
+        return vectors
+
+    @cached_property
+    def _usual_length(self) -> Floats:
+        """(K,): the mean length of the embeddings of users with train events."""
+        trained = self.user_emb[:, self.train_events > 0]
+        if not trained.shape[1]:
+            return np.ones(len(trained), np.float32)
+        length: Floats = np.linalg.norm(trained, axis=2).mean(axis=1)
+        return length
+
+    def _remember(
+        self, behavior: int, entries: Sequence[tuple[Ints, Ints]], scores: Floats
+    ) -> None:
         """Add the funnel memory: a term for items that a user has under other behaviors only.
 
         w[k, p] · (φ_k(i), s_k(u, i)), where bit j of the pattern p tells of behavior j.
@@ -166,7 +275,6 @@ class Recommender:
         if self.memory is None or not self.memory[0][behavior].any():
             return
         weights, features = self.memory[0][behavior], self.memory[1][behavior]
-        entries = [_entries(crow, col, users) for crow, col in self.seen]
         keys = np.concatenate([row * scores.shape[1] + column for row, column in entries])
         bits = np.repeat(1 << np.arange(len(entries)), [len(row) for row, _ in entries])
         key, inverse = np.unique(keys, return_inverse=True)
@@ -225,8 +333,17 @@ def _entries(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints]:
     return np.repeat(known, count), col[places].astype(np.int64)
 
 
+@dataclass
+class Request:
+    """What is asked for one user and behavior."""
+
+    k: int
+    recent: set[tuple[int, int]] = field(default_factory=set)  # (behavior, inner item)
+    hidden: set[int] = field(default_factory=set)  # inner items
+
+
 class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """The registered model: rows of (user_id, behavior, optional k) in, ranked items out."""
+    """The registered model: rows of requests in, ranked items out."""
 
     def load_context(self, context: Any) -> None:
         """Load the bundle that was logged as the artifact ``bundle``."""
@@ -237,11 +354,15 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """Return user_id, behavior, rank (from 1), item_id, score, source ("model"/"popular").
 
-        Each (user_id, behavior) is answered once; asked twice, the larger k counts.
+        Each (user_id, behavior) is answered once; asked twice, the larger k counts, and what is
+        recent or excluded in any of its rows.
 
         Args:
             context: not used; the bundle was loaded before.
-            model_input: user_id (of the data's type), behavior, and k (20 where absent).
+            model_input: user_id (of the data's type), behavior, and, optional: k (20 where
+                absent); recent, a list of {"item_id", "behavior"} that the user did since the
+                model was made; exclude_items, a list of item ids to leave out. Items that the
+                model does not know are passed over.
             params: ``exclude``: leave out what the user has under the "same" behavior (the
                 default), "any" or "none".
 
@@ -256,11 +377,14 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         ids = pd.Index([user for user, _ in requests], dtype=recommender.user_ids.dtype)
         users = recommender.user_ids.get_indexer(ids).astype(np.int64)
         asked = np.array([known.index(name) for _, name in requests], dtype=np.int64)
-        lengths = np.array(list(requests.values()), dtype=np.int64)
+        lengths = np.array([request.k for request in requests.values()], dtype=np.int64)
+        session = _session(list(requests.values()))
         parts = []
         for behavior in range(len(known)):
             rows = np.flatnonzero(asked == behavior)
-            lists = recommender.recommend(behavior, users[rows], lengths[rows], exclude)
+            lists = recommender.recommend(
+                behavior, users[rows], lengths[rows], exclude, session.of(rows, len(users))
+            )
             source = np.where(lists.popular, POPULAR, MODEL)[lists.row]
             parts.append((rows[lists.row], lists.rank, lists.item, lists.score, source))
         row, rank, item, score, source = (np.concatenate(c) for c in zip(*parts, strict=True))
@@ -276,27 +400,78 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             }
         )
 
-    def _read(self, frame: pd.DataFrame) -> dict[tuple[int | str, str], int]:
-        """Return the k of each (user_id, behavior), in the order of the rows."""
+    def _read(self, frame: pd.DataFrame) -> dict[tuple[int | str, str], Request]:
+        """Return the request of each (user_id, behavior), in the order of the rows."""
         missing = [name for name in ("user_id", "behavior") if name not in frame.columns]
         if missing:
             raise _refused(
                 f"input has no column {', '.join(missing)}: give user_id, behavior and, if you "
-                f"like, k; got {[str(name) for name in frame.columns]}"
+                f"like, k, recent, exclude_items; got {[str(name) for name in frame.columns]}"
             )
         users, names = frame["user_id"].tolist(), frame["behavior"].tolist()
         lengths = frame["k"].tolist() if "k" in frame.columns else [DEFAULT_K] * len(users)
         known = self.recommender.behaviors
-        if pd.api.types.is_integer_dtype(self.recommender.user_ids.dtype):
-            _check("user_id", users, _is_whole, "an integer")
-        else:
-            _check("user_id", users, lambda value: isinstance(value, str), "a string")
+        _check("user_id", users, *_id_rule(self.recommender.user_ids))
         _check("behavior", names, known.__contains__, f"one of {', '.join(known)}")
         _check("k", lengths, lambda value: _is_whole(value) and value >= 1, "an integer from 1")
-        requests: dict[tuple[int | str, str], int] = {}
-        for user, name, k in zip(users, names, lengths, strict=True):
-            requests[user, name] = max(k, requests.get((user, name), 0))
+        recent = self._read_lists(frame, "recent", self._event)
+        hidden = self._read_lists(frame, "exclude_items", self._item)
+        requests: dict[tuple[int | str, str], Request] = {}
+        for row, (user, name, k) in enumerate(zip(users, names, lengths, strict=True)):
+            request = requests.setdefault((user, name), Request(k))
+            request.k = max(k, request.k)
+            request.recent |= {event for event in recent[row] if event[1] >= 0}
+            request.hidden |= {item for item in hidden[row] if item >= 0}
         return requests
+
+    def _read_lists(
+        self, frame: pd.DataFrame, name: str, read: Callable[[Any, str], Any]
+    ) -> list[list[Any]]:
+        """Return a list for each row of an optional column of lists."""
+        if name not in frame.columns:
+            return [[]] * len(frame)
+        found = []
+        for row, value in enumerate(frame[name].tolist()):
+            where = f"{name}, row {row} (from 0)"
+            if value is None or (isinstance(value, float) and np.isnan(value)):
+                value = []
+            if not isinstance(value, list | tuple | np.ndarray):
+                raise _refused(f"{where}: {value!r}; give a list")
+            found.append([read(one, where) for one in value])
+        return found
+
+    def _event(self, value: Any, where: str) -> tuple[int, int]:
+        """Return (behavior, inner item or -1) of one recent event."""
+        known = self.recommender.behaviors
+        if not isinstance(value, Mapping) or set(value) != {"item_id", "behavior"}:
+            raise _refused(f'{where}: {value!r}; give {{"item_id": …, "behavior": …}}')
+        if value["behavior"] not in known:
+            raise _refused(f"{where}: {value['behavior']!r}; give one of {', '.join(known)}")
+        return known.index(value["behavior"]), self._item(value["item_id"], where)
+
+    def _item(self, value: Any, where: str) -> int:
+        """Return the inner item of an id, -1 for one that the model does not know."""
+        index = self.recommender.item_index
+        is_good, wanted = _id_rule(index)
+        if not is_good(value):
+            raise _refused(f"{where}: {value!r}; give {wanted}")
+        return int(index.get_indexer(pd.Index([value], dtype=index.dtype))[0])
+
+
+def _session(requests: list[Request]) -> Session:
+    events = [(row, *event) for row, one in enumerate(requests) for event in sorted(one.recent)]
+    hidden = [(row, item) for row, one in enumerate(requests) for item in sorted(one.hidden)]
+    return Session(
+        *np.array(events, dtype=np.int64).reshape(-1, 3).T,
+        *np.array(hidden, dtype=np.int64).reshape(-1, 2).T,
+    )
+
+
+def _id_rule(index: pd.Index) -> tuple[Callable[[Any], bool], str]:
+    """Return what an id must be: a test and its wording."""
+    if pd.api.types.is_integer_dtype(index.dtype):
+        return _is_whole, "an integer"
+    return (lambda value: isinstance(value, str)), "a string"
 
 
 def _is_whole(value: Any) -> bool:

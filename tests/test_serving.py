@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +245,12 @@ def test_asked_twice_it_answers_once_with_the_larger_k(model: Any) -> None:
 
 
 def test_the_example_and_the_signature_come_with_it(model: Any) -> None:
-    assert model.metadata.signature.inputs.input_names() == ["user_id", "behavior", "k"]
-    assert [str(t) for t in model.metadata.signature.inputs.input_types()] == [
+    inputs = model.metadata.signature.inputs
+    assert inputs.input_names() == ["user_id", "behavior", "k", "recent", "exclude_items"]
+    assert [str(t) for t in inputs.input_types()][:3] == [
         "DataType.long", "DataType.string", "DataType.long",
     ]  # fmt: skip
+    assert inputs.required_input_names() == ["user_id", "behavior"]
     example = model.input_example
     assert example["behavior"].tolist() == ["click", "purchase"]
     assert set(model.predict(example)["user_id"]) == {100}
@@ -263,6 +266,13 @@ def test_the_example_and_the_signature_come_with_it(model: Any) -> None:
         ({"user_id": ["abc"]}, None, "user_id"),
         ({"user_id": [1.5]}, None, "user_id"),
         ({"k": ["many"]}, None, "k"),
+        ({"recent": ["item 1"]}, None, "recent"),
+        (
+            {"recent": [[{"item_id": "item 1", "behavior": "view"}]]},
+            None,
+            r"recent, row 0 .*'view'; give one of click, purchase",
+        ),
+        ({"exclude_items": [[3]]}, None, "exclude_items"),
         ({}, {"exclude": "some"}, r"exclude = 'some'; give one of same, any, none"),
     ],
 )
@@ -344,6 +354,117 @@ def test_the_scoring_server_answers_and_refuses(model: Any) -> None:
         refused = server.post("/invocations", json=request)
         assert refused.status_code == 400
         assert "give one of click, purchase" in refused.json()["message"]
+
+
+def ask(model: Any, user: int, behavior: str, **more: Any) -> pd.DataFrame:
+    frame = pd.DataFrame({"user_id": [user], "behavior": [behavior], "k": [9]})
+    for name, value in more.items():
+        frame[name] = [value]
+    return model.predict(frame)
+
+
+def test_excluded_items_are_left_out_and_unknown_ones_passed_over(model: Any) -> None:
+    before = ask(model, 100, "click")["item_id"].tolist()
+    after = ask(model, 100, "click", exclude_items=[before[0], "no such item"])
+    assert after["item_id"].tolist() == before[1:]
+
+
+def test_a_recent_event_counts_as_seen(model: Any) -> None:
+    first = ask(model, 100, "click")["item_id"][0]
+    event = {"item_id": first, "behavior": "click"}
+    assert first not in ask(model, 100, "click", recent=[event])["item_id"].tolist()
+    purchase = {"item_id": first, "behavior": "purchase"}
+    assert first in ask(model, 100, "click", recent=[purchase])["item_id"].tolist()
+
+
+def test_nothing_recent_changes_nothing(model: Any) -> None:
+    unknown = [{"item_id": "no such item", "behavior": "click"}]
+    for recent in ([], unknown):
+        pd.testing.assert_frame_equal(ask(model, 100, "click", recent=recent),
+                                      ask(model, 100, "click"))  # fmt: skip
+
+
+def test_an_unknown_user_with_a_session_gets_the_model(model: Any) -> None:
+    assert set(ask(model, 999, "click")["source"]) == {"popular"}
+    answer = ask(model, 999, "click", recent=[{"item_id": "item 1", "behavior": "purchase"}])
+    assert set(answer["source"]) == {"model"}
+
+
+def session_of(events: list[tuple[int, int, int]]) -> serving.Session:
+    columns = np.array(events, dtype=np.int64).reshape(-1, 3).T
+    return serving.Session(*columns, np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def test_the_session_moves_a_user_as_if_its_items_had_been_in_train(
+    recommender: Recommender,
+) -> None:
+    users = np.array([0, -1, 1])
+    session = session_of([(0, CLICK, 2), (0, PURCHASE, 3), (1, CLICK, 4)])
+    found = recommender._vectors(PURCHASE, users, session)
+    emb, items = recommender.user_emb[PURCHASE], recommender.item_emb[PURCHASE]
+
+    def unit(x: Any) -> Any:
+        return x / np.linalg.norm(x)
+
+    events = int(recommender.train_events[0])
+    direction = events * unit(emb[0]) + unit(items[2]) + unit(items[3])
+    expected = [np.linalg.norm(emb[0]) * unit(direction)]
+    trained = emb[recommender.train_events > 0]
+    expected += [np.linalg.norm(trained, axis=1).mean() * unit(items[4]), emb[1]]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_session_is_the_same_as_having_seen_it(tmp_path: Path) -> None:
+    """Mask and memory take a recent event as they take one of the log."""
+    recommender = Recommender.load(bundle_at(tmp_path).path)
+    frozen = replace(recommender, user_emb=recommender.user_emb.copy())
+    crow, col = recommender.seen[CLICK]
+    new = next(i for i in range(fabricate.ITEMS) if i not in col[crow[0] : crow[1]])
+    place = int(np.searchsorted(col[crow[0] : crow[1]], new))
+    more = (crow + (np.arange(len(crow)) > 0), np.insert(col, place, new))
+    logged = replace(frozen, seen=(more, recommender.seen[PURCHASE]))
+    # No direction but the user's own: the session must not move the vector here.
+    still = replace(frozen, item_emb=np.zeros_like(frozen.item_emb))
+    logged = replace(logged, item_emb=still.item_emb)
+    users, session = np.array([0]), session_of([(0, CLICK, new)])
+    for behavior in (CLICK, PURCHASE):
+        for exclude in ("same", "any"):
+            one = still.recommend(behavior, users, 9, exclude, session)
+            other = logged.recommend(behavior, users, 9, exclude)
+            assert one.item.tolist() == other.item.tolist()
+            np.testing.assert_allclose(one.score, other.score, rtol=1e-5)
+
+
+def test_company_and_order_of_requests_change_nothing(recommender: Recommender) -> None:
+    users = np.array([0, 1, 2, -1])
+    session = session_of([(0, CLICK, 2), (2, PURCHASE, 1), (3, CLICK, 0), (3, CLICK, 4)])
+    everyone = recommender.recommend(CLICK, users, 4, "same", session)
+    for at in range(4):
+        alone = recommender.recommend(
+            CLICK, users[at : at + 1], 4, "same", session.of(np.array([at]), 4)
+        )
+        mine = everyone.row == at
+        assert alone.item.tolist() == everyone.item[mine].tolist()
+        np.testing.assert_allclose(alone.score, everyone.score[mine], rtol=1e-5)
+
+
+def test_a_request_with_a_session_over_http(model: Any) -> None:
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc.scoring_server import init
+
+    record = {"user_id": 999, "behavior": "click", "k": 2, "exclude_items": ["item 0"],
+              "recent": [{"item_id": "item 1", "behavior": "click"}]}  # fmt: skip
+    with TestClient(init(model)) as server:
+        answer = server.post("/invocations", json={"dataframe_records": [record]})
+        rows = answer.json()["predictions"]
+        assert [row["source"] for row in rows] == ["model", "model"]
+        assert not {"item 0", "item 1"} & {row["item_id"] for row in rows}
+        for bad in ("x", [{"item_id": "item 1"}], [{"item_id": 3, "behavior": "click"}]):
+            refused = server.post(
+                "/invocations", json={"dataframe_records": [record | {"recent": bad}]}
+            )
+            assert refused.status_code == 400, bad
+            assert "Traceback" not in refused.text
 
 
 ALONE = """

@@ -151,6 +151,7 @@ def environment_tags() -> dict[str, str]:
 def _signature(bundle: Record) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
 
     from bigel.serving import EXCLUDE
 
@@ -167,6 +168,16 @@ def _signature(bundle: Record) -> Any:
                 ColSpec(user, schema.USER_ID),
                 ColSpec("string", schema.BEHAVIOR),
                 ColSpec("long", "k", required=False),
+                ColSpec(
+                    Array(
+                        Object(
+                            [Property(schema.ITEM_ID, item), Property(schema.BEHAVIOR, "string")]
+                        )
+                    ),
+                    "recent",
+                    required=False,
+                ),
+                ColSpec(Array(item), "exclude_items", required=False),
             ]
         ),
         Schema(
