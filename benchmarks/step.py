@@ -142,7 +142,7 @@ def main() -> None:
                             USERS, ITEMS, config.data.behaviors)  # fmt: skip
     graphs = build_all(frame, config.data.behaviors, USERS, ITEMS)
     with use_threads(config.run.threads):
-        learner = bigel_learner(log, graphs, config, device)
+        learner = bigel_learner(log, graphs, config, device, config.train.seed)
         trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "

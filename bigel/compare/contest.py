@@ -111,12 +111,10 @@ def per_user(
 
 def _counts(history: dict[str, Any]) -> dict[str, Any]:
     steps = history.get("steps", [])
-    best = history.get("best_step")
-    chosen = [v for v in history.get("validations", []) if v["step"] == best]
     return {
-        "best_step": best,
+        "best_step": history.get("best_step"),
         "steps": len(steps),
         "stopped": history.get("stopped"),
-        "valid_mean": chosen[0]["mean"] if chosen else None,
+        "valid_mean": history.get("valid", {}).get("mean"),
         "seconds_per_step": sum(s["seconds"] for s in steps) / len(steps) if steps else None,
     }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bigel.rivals import bpr_mf, bvae, crgcn, ease, funnel_rule, lightgcn, mb_cg
 from bigel.rivals.base import World
 from bigel.scores import Scores
 from bigel.train.learner import Learner
-from bigel.train.loop import Trainer
+from bigel.train.members import fit_members
 
 BIGEL = "bigel"
 CLOSED: dict[str, tuple[str, Callable[[World, Any], Scores]]] = {
@@ -117,10 +117,12 @@ def fit(
     if contestant.model in CLOSED:
         return CLOSED[contestant.model][1](world, contestant.settings), {}
     make = TRAINED[contestant.model][1]
-    learner = make(world, contestant.settings, contestant.config.train)
-    trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
-    trainer.fit(scratch)
-    return trainer.scores(), trainer.history
+    config = contestant.config
+    fitted = fit_members(
+        lambda seed: make(replace(world, seed=seed), contestant.settings, config.train),
+        world.train, valid, config, world.device, scratch,
+    )  # fmt: skip
+    return fitted.scores, fitted.history
 
 
 def _contestant(label: str, model: str, config: Config) -> Contestant:

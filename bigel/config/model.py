@@ -117,6 +117,9 @@ class TrainConfig(Section):
         5, ge=1, description="Validations without a better mean NDCG before stopping."
     )
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
+    members: int = Field(
+        1, ge=1, description="Models trained from different seeds, whose scores are averaged."
+    )
     seed: int = Field(0, ge=0, description="Seed of initialization, batches and negatives.")
 
     def weights_of(self, behaviors: int) -> tuple[float, ...]:

@@ -10,7 +10,8 @@ from bigel.schema import EMBEDDINGS_FILE, GRAPHS_FILE, HISTORY_FILE, TRAIN, VALI
 from bigel.scores import EmbeddingScores
 from bigel.train.calibration import calibrate
 from bigel.train.learner import bigel_learner
-from bigel.train.loop import OnValidation, Trainer, choose_device, use_threads
+from bigel.train.loop import OnValidation, choose_device, use_threads
+from bigel.train.members import Fitted, fit_members
 from bigel.workspace import Record, Workspace, write_json
 
 __all__ = ["train"]
@@ -39,11 +40,13 @@ def train(
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
-        learner = bigel_learner(train, load_graphs(graph.file(GRAPHS_FILE)), config, device)
-        trainer = Trainer(learner, train, valid, config, device)
+        graphs = load_graphs(graph.file(GRAPHS_FILE)).to(device)
         with use_threads(config.run.threads):
-            trainer.fit(scratch, on_validation)
-            return _write(trainer, out)
+            fitted = fit_members(
+                lambda seed: bigel_learner(train, graphs, config, device, seed),
+                train, valid, config, device, scratch, on_validation,
+            )  # fmt: skip
+            return _write(fitted, train, valid, config, out) | {"device": device.type}
 
     return workspace.run_stage(
         "train",
@@ -63,29 +66,30 @@ def train(
     )
 
 
-def _write(trainer: Trainer, out: Path) -> dict[str, Any]:
-    history, config, scores = trainer.history, trainer.config, trainer.scores()
+def _write(
+    fitted: Fitted, train: Interactions, valid: Interactions, config: Config, out: Path
+) -> dict[str, Any]:
+    history, scores = fitted.history, fitted.scores
     assert isinstance(scores, EmbeddingScores)
-    save_tensors(out / WEIGHTS_FILE, trainer.best)
+    save_tensors(out / WEIGHTS_FILE, fitted.weights)
     tensors = scores.tensors()
     if config.model.memory:
         memory, history["memory"] = calibrate(
-            scores, trainer.train, trainer.valid, config.evaluate.select_cutoff,
+            scores, train, valid, config.evaluate.select_cutoff,
             config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
         )  # fmt: skip
         tensors |= memory.tensors()
     save_tensors(out / EMBEDDINGS_FILE, tensors)
     write_json(out / HISTORY_FILE, history)
-    chosen = [v for v in history["validations"] if v["step"] == history["best_step"]]
     seconds = [step["seconds"] for step in history["steps"]]
     return {
         "best_step": history["best_step"],
         "steps": len(seconds),
         "stopped": history["stopped"],
-        "valid_mean": chosen[0]["mean"] if chosen else None,
-        "valid_ndcg": chosen[0]["ndcg"] if chosen else {},
+        "valid_mean": history["valid"]["mean"],
+        "valid_ndcg": history["valid"]["ndcg"],
+        "members": len(history["members"]),
         "memory": [name for name, found in history.get("memory", {}).items() if found["on"]],
-        "parameters": sum(weight.numel() for weight in trainer.best.values()),
+        "parameters": sum(weight.numel() for weight in fitted.weights.values()),
         "seconds_per_step": sum(seconds) / max(len(seconds), 1),
-        "device": trainer.device.type,
     }

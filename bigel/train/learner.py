@@ -54,17 +54,18 @@ class Learner:
 
 
 def bigel_learner(
-    train: Interactions, graphs: Graphs, config: Config, device: torch.device
+    train: Interactions, graphs: Graphs, config: Config, device: torch.device, seed: int
 ) -> Learner:
-    """Return BiGEL, with initial weights and batches by ``train.seed``.
+    """Return BiGEL, ready to train.
 
     Args:
         train: training interactions.
         graphs: their graphs.
         config: resolved configuration.
         device: where to train.
+        seed: of initial weights and batches.
     """
-    seed, settings = config.train.seed, config.train
+    settings = config.train
     size = (train.n_users, train.n_items, len(train.behaviors))
     model = BiGEL(config.model, *size, make_generator(seed, "weights")).to(device)
     on_device = graphs.to(device)

@@ -144,21 +144,11 @@ class Trainer:
             mean.lerp_(weight, 1 - decay)
 
     def _validate(self) -> Validation:
-        k = self.config.evaluate.select_cutoff
-        figures = evaluate_split(
-            self.learner.scores(self.average), self.train, self.valid,
-            PUBLISHED, (k,), self.config.evaluate.batch_users,
-        )  # fmt: skip
-        ndcg = {
-            name: None if math.isnan(value := figures[at][f"ndcg@{k}"]) else value
-            for at, name in enumerate(self.train.behaviors)
-        }
-        known = [value for value in ndcg.values() if value is not None]
-        mean = sum(known) / len(known) if known else None
-        if mean is None or mean > self._best_mean():
+        found: Validation = {"step": self.step}
+        found |= validate(self.learner.scores(self.average), self.train, self.valid, self.config)
+        if found["mean"] is None or found["mean"] > self._best_mean():
             self.history["best_step"] = self.step
             self.best = _copy(self.average.state_dict())
-        found = {"step": self.step, "mean": mean, "ndcg": ndcg}
         self.history["validations"].append(found)
         return found
 
@@ -199,6 +189,21 @@ class Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": settings})
         self.history = facts["history"]
         log.info("training goes on from the checkpoint of step %d", self.step)
+
+
+def validate(
+    scores: Scores, train: Interactions, valid: Interactions, config: Config
+) -> dict[str, Any]:
+    """Return "ndcg" at ``evaluate.select_cutoff`` per behavior and its "mean"; None where nobody
+    has a validation item."""
+    k = config.evaluate.select_cutoff
+    figures = evaluate_split(scores, train, valid, PUBLISHED, (k,), config.evaluate.batch_users)
+    ndcg = {
+        name: None if math.isnan(value := figures[at][f"ndcg@{k}"]) else value
+        for at, name in enumerate(train.behaviors)
+    }
+    known = [value for value in ndcg.values() if value is not None]
+    return {"mean": sum(known) / len(known) if known else None, "ndcg": ndcg}
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

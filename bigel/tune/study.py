@@ -31,9 +31,9 @@ def tune(
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
     A trial's value is the best validation mean over behaviors of NDCG at
-    ``evaluate.select_cutoff``, without funnel memory; test is not read. The first trial is the
-    configuration as far as the space holds it. Pruning: a trial whose best value so far is below
-    the median of the others at the same step ends.
+    ``evaluate.select_cutoff``, of one member, without funnel memory; test is not read. The first
+    trial is the configuration as far as the space holds it. Pruning: a trial whose best value so
+    far is below the median of the others at the same step ends.
 
     Args:
         model: a key of ``SPACES``.
@@ -158,7 +158,9 @@ def _measure(
         known = [value for f in figures.values() if (value := f[f"ndcg@{k}"]) == value]
         return sum(known) / len(known)
     if model == BIGEL:
-        learner = bigel_learner(world.train, world.graphs, contestant.config, world.device)
+        learner = bigel_learner(
+            world.train, world.graphs, contestant.config, world.device, world.seed
+        )
     else:
         learner = TRAINED[model][1](world, contestant.settings, contestant.config.train)
     trainer = Trainer(learner, world.train, valid, contestant.config, world.device)

@@ -29,7 +29,9 @@ QUICK = (
 
 
 def make_trainer(train, valid, config, device="cpu"):
-    learner = bigel_learner(train, graphs_of(train), config, torch.device(device))
+    learner = bigel_learner(
+        train, graphs_of(train), config, torch.device(device), config.train.seed
+    )
     return Trainer(learner, train, valid, config, torch.device(device))
 
 

@@ -1,0 +1,160 @@
+"""Latency and throughput of a registered model behind MLflow's server, and of batch lists.
+
+python benchmarks/serve.py WORKSPACE [--model NAME] [--rate 50] [--seconds 20] [-k 20]
+
+WORKSPACE holds a finished run (its mlruns/). The server runs on loopback with one worker. Requests
+are sent at a fixed rate whether or not the earlier ones were answered, and a latency counts from
+the moment at which its request was due, so a stalled server cannot hide.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import polars as pl
+
+from bigel.config import load_config
+from bigel.recommend import recommend
+from bigel.serving import Recommender
+from bigel.tracking import open_model
+from bigel.workspace import Workspace
+from flows.environment import set_defaults
+
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server and wait until it answers."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    server = subprocess.Popen(
+        command, env={**os.environ, "MLFLOW_TRACKING_URI": tracking},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(START_SECONDS * 4):
+        try:
+            if httpx.get(f"{address}/ping").status_code == 200:
+                return server, address
+        except httpx.TransportError:
+            time.sleep(0.25)
+    server.kill()
+    raise SystemExit("the server did not answer")
+
+
+async def load(address: str, bodies: list[dict[str, object]], rate: float) -> list[float]:
+    """Send all bodies at a rate; return the latency of each in ms, from when it was due."""
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+        started = time.perf_counter()
+
+        async def one(number: int, body: dict[str, object]) -> float:
+            due = started + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            answer = await client.post(f"{address}/invocations", json=body)
+            answer.raise_for_status()
+            return 1e3 * (time.perf_counter() - due)
+
+        return await asyncio.gather(*(one(*pair) for pair in enumerate(bodies)))
+
+
+async def flood(address: str, bodies: list[dict[str, object]], clients: int = 8) -> float:
+    """Return answered requests per second with so many clients that never wait."""
+    queue = list(bodies)
+    async with httpx.AsyncClient(timeout=30) as client:
+
+        async def worker() -> None:
+            while queue:
+                (await client.post(f"{address}/invocations", json=queue.pop())).raise_for_status()
+
+        started = time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(clients)))
+        return len(bodies) / (time.perf_counter() - started)
+
+
+def requests_of(users: list[object], items: list[object], behaviors: list[str], count: int, k: int,
+                session: bool) -> list[dict[str, object]]:  # fmt: skip
+    draw = random.Random(0)
+    bodies: list[dict[str, object]] = []
+    for _ in range(count):
+        record: dict[str, object] = {
+            "user_id": draw.choice(users), "behavior": draw.choice(behaviors), "k": k,
+        }  # fmt: skip
+        if session:
+            record["recent"] = [
+                {"item_id": draw.choice(items), "behavior": behaviors[0]} for _ in range(5)
+            ]
+        bodies.append({"dataframe_records": [record]})
+    return bodies
+
+
+def describe(title: str, latencies: list[float]) -> None:
+    p50, p99 = np.percentile(latencies, [50, 99])
+    print(f"  {title:28s} p50 {p50:6.1f} ms   p99 {p99:6.1f} ms   max {max(latencies):6.1f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("--model", default="bigel-jd")
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("-k", type=int, default=20)
+    args = parser.parse_args()
+    set_defaults()
+    workspace = Workspace(args.workspace)
+    config = load_config("", [f'tracking.model_name="{args.model}"', f"recommend.k={args.k}"])
+    with open_model(None, config, workspace) as found:
+        recommender = Recommender.load(found.folder)
+        uri = found.uri
+    behaviors = recommender.behaviors
+    users, items = recommender.user_ids.tolist(), recommender.item_ids.tolist()
+    print(f"{uri}: {len(users):,} users, {len(items):,} items, behaviors {', '.join(behaviors)}")
+    server, address = start(uri, f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+    try:
+        count = int(args.rate * args.seconds)
+        asyncio.run(load(address, requests_of(users, items, behaviors, 50, args.k, False), 20))
+        for title, session in (("plain", False), ("with 5 recent events", True)):
+            bodies = requests_of(users, items, behaviors, count, args.k, session)
+            describe(f"{title}, {args.rate:g}/s", asyncio.run(load(address, bodies, args.rate)))
+        bodies = requests_of(users, items, behaviors, 400, args.k, False)
+        print(
+            f"  as fast as it goes           {asyncio.run(flood(address, bodies)):6.0f} requests/s"
+        )
+    finally:
+        server.terminate()
+        server.wait()
+    took = []
+    for number in range(3):
+        scratch = config.model_copy(update={
+            "recommend": config.recommend.model_copy(update={"k": args.k + number})
+        })  # fmt: skip
+        started = time.perf_counter()
+        record = recommend(scratch, workspace)
+        took.append(time.perf_counter() - started)
+    rows = pl.scan_parquet(record.file("recommendations.parquet")).select(pl.len()).collect().item()
+    median = statistics.median(took)
+    print(f"  batch, all users x behaviors {median:6.1f} s   {len(users) / median:,.0f} users/s   "
+          f"{rows:,} rows")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""One model, or several from different seeds whose scores are averaged.
+
+The mean of inner products is the inner product of what was put side by side: member m's user rows
+divided by M, its item rows as they are. So an average of M members of size D ranks, is stored and
+is served like one model of size M · D.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigel.config import Config
+from bigel.interactions import Interactions
+from bigel.scores import EmbeddingScores, Scores
+from bigel.train.learner import Learner
+from bigel.train.loop import OnValidation, Trainer, validate
+
+SEED_STEP = 1_000  # member m trains with train.seed + m · SEED_STEP
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What training leaves.
+
+    Args:
+        scores: ready to rank.
+        weights: best weights of all members, by "<member>.<name>" where there are several.
+        history: the first member's; "members": best_step, stopped, valid mean and NDCG of each;
+            "valid": mean and NDCG of what is kept.
+    """
+
+    scores: Scores
+    weights: dict[str, Tensor]
+    history: dict[str, Any]
+
+
+def fit_members(
+    make: Callable[[int], Learner],
+    train: Interactions,
+    valid: Interactions,
+    config: Config,
+    device: torch.device,
+    scratch: Path,
+    on_validation: OnValidation | None = None,
+) -> Fitted:
+    """Train ``train.members`` models one after the other and average their scores.
+
+    Args:
+        make: returns the learner of a seed.
+        train: training interactions.
+        valid: validation interactions; they select each member's weights.
+        config: resolved configuration.
+        device: where to train.
+        scratch: folder of the checkpoints, one inside for each member.
+        on_validation: called with each validation of each member.
+
+    Raises:
+        TrainingError: if a loss is not finite.
+    """
+    members = config.train.members
+    scores, histories = [], []
+    weights: dict[str, Tensor] = {}
+    for member in range(members):
+        learner = make(config.train.seed + member * SEED_STEP)
+        trainer = Trainer(learner, train, valid, config, device)
+        trainer.fit(scratch / f"member-{member}", on_validation)
+        scores.append(trainer.scores())
+        prefix = f"{member}." if members > 1 else ""
+        weights |= {prefix + name: tensor for name, tensor in trainer.best.items()}
+        histories.append(trainer.history)
+    facts = [_facts(history) for history in histories]
+    kept = scores[0] if members == 1 else average(scores)
+    of_kept = facts[0]["valid"] if members == 1 else validate(kept, train, valid, config)
+    return Fitted(kept, weights, {**histories[0], "members": facts, "valid": of_kept})
+
+
+def average(scores: Sequence[Scores]) -> EmbeddingScores:
+    """Return embeddings whose scores are the mean of several models' scores."""
+    parts = [part for part in scores if isinstance(part, EmbeddingScores)]
+    assert len(parts) == len(scores), "only embeddings can be put side by side"
+    return EmbeddingScores(
+        torch.cat([part.user_emb / len(parts) for part in parts], dim=2),
+        torch.cat([part.item_emb for part in parts], dim=2),
+        torch.stack([part.item_bias for part in parts]).mean(0),
+    )
+
+
+def _facts(history: dict[str, Any]) -> dict[str, Any]:
+    best = history["best_step"]
+    chosen = [v for v in history["validations"] if v["step"] == best] or [{}]
+    of_best = {"mean": chosen[0].get("mean"), "ndcg": chosen[0].get("ndcg", {})}
+    return {"best_step": best, "stopped": history["stopped"], "valid": of_best}
