@@ -41,6 +41,13 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
         ('data.behaviors=["a","a"]', "names one twice"),
         ("data.columns.usr=x", "did you mean 'user'"),
         ("data.rename.pv=clik", "is not in behaviors"),
+        ('data.behavior_by_file={"a*"="clik"}', "behavior_by_file.a* = 'clik' is neither in"),
+        ("data.time_format=%Y-%m-%d %Q", "holds %Q; known are %Y %y"),
+        ("data.time_format=%Y%m", "names no day"),
+        ("data.time_format=%Y%m%d%H", "hour and minute, or neither"),
+        ("data.time_format=%Y%m%d%S", "hour and minute, or neither"),
+        ("data.time_format=%m%d", "need each other"),
+        ("data.time_year=2020", "need each other"),
         ('contracts.funnel=[["clik","purchase"]]', "did you mean 'click'"),
         ("evaluate.select_cutoff=7", "is not in evaluate.cutoffs"),
         ("train.learning_rate=nan", "greater than 0"),
@@ -87,8 +94,8 @@ def test_printed_configuration_reads_back_equal(tmp_path: Path, preset: str) -> 
 
 @pytest.mark.parametrize("preset", ["", *PRESETS])
 def test_the_short_form_reads_back_equal_and_holds_no_default(tmp_path: Path, preset: str) -> None:
-    rename = [] if preset == "taobao" else ['data.rename.p"v="click"']
-    config = load_config(preset, ["rivals.mule.dim=9", *rename])
+    target = load_config(preset).data.target
+    config = load_config(preset, ["rivals.mule.dim=9", f'data.rename.p"v={target}'])
     file = tmp_path / "short.toml"
     file.write_text(short_toml(config), "utf-8")
     assert load_config(str(file)) == config

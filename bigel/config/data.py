@@ -1,5 +1,6 @@
 """Settings of the log, its split and its contracts."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -25,7 +26,8 @@ class Columns(Section):
         return self
 
 
-Format = Literal["auto", "csv", "tsv", "parquet", "ndjson", "pairs", "tables"]
+Format = Literal["auto", "csv", "tsv", "parquet", "ndjson", "pairs", "tables", "lists"]
+TIME_DIRECTIVES = "YymbBdjHIMSpz%"
 
 
 class DataConfig(Section):
@@ -38,9 +40,11 @@ class DataConfig(Section):
     format: Format = Field(
         "auto",
         description=(
-            "auto goes by the file ending (.csv .tsv .parquet .ndjson .jsonl, each text format "
-            "also .gz or .zst). pairs: a folder of 'BEHAVIOR_SPLIT' files of 'user item' lines. "
-            "tables: a folder of train/valid/test tables, valid optional."
+            "auto goes by the file ending (.csv .tsv .inter .parquet .ndjson .jsonl, each text "
+            "format also .gz or .zst). pairs: a folder of 'BEHAVIOR_SPLIT' files of 'user item' "
+            "lines. tables: a folder of train/valid/test tables, valid optional. lists: a folder "
+            "of files of 'user item item …' lines, named BEHAVIOR_SPLIT, BEHAVIOR (of train) or "
+            "SPLIT (of the target)."
         ),
     )
     behaviors: tuple[str, ...] = Field(
@@ -55,6 +59,13 @@ class DataConfig(Section):
     ignore: tuple[str, ...] = Field(
         (), description="Raw behavior values left out on purpose; counted, quarantined as ignored."
     )
+    behavior_by_file: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Pattern of file names (* and ?) to the raw behavior of all rows of the file, for logs "
+            "without a behavior column; files that match none are left out. Empty: from the column."
+        ),
+    )
     columns: Columns = Field(default_factory=Columns, description="Column names of the log.")
     header: bool = Field(
         True,
@@ -66,7 +77,7 @@ class DataConfig(Section):
     separator: str | None = Field(
         None,
         pattern=r'^[^"\r\n]$',
-        description="Field separator; unset: by format (',' or tab; pairs: ' ').",
+        description="Field separator; unset: by format (',' or tab; pairs and lists: ' ').",
     )
     null_values: tuple[str, ...] = Field(
         ("null", "NULL", "nan", "NaN", "None", "NA", "<NA>", "\\N"),
@@ -78,6 +89,16 @@ class DataConfig(Section):
             "Unit of the timestamp column; auto tells numbers apart by size and also reads ISO "
             "dates and times (UTC where they name no zone)."
         ),
+    )
+    time_format: str | None = Field(
+        None,
+        description=(
+            "Format of the timestamps, as of strftime, for example '%d/%m/%Y %H:%M'; replaces "
+            "time_unit. Where it holds digits only, lost leading zeros are put back."
+        ),
+    )
+    time_year: int | None = Field(
+        None, ge=1970, le=2100, description="The year, where time_format names none."
     )
     time_min: int = Field(
         0, ge=0, description="Earliest event time accepted, Unix seconds; earlier rows are refused."
@@ -95,6 +116,30 @@ class DataConfig(Section):
                 raise ValueError(
                     f"rename.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
                 )
+        for pattern, raw in self.behavior_by_file.items():
+            if raw not in {*self.behaviors, *self.rename, *self.ignore}:
+                raise ValueError(
+                    f"behavior_by_file.{pattern} = {raw!r} is neither in behaviors "
+                    f"{list(self.behaviors)} nor in rename or ignore"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _time_format_is_whole(self) -> "DataConfig":
+        form = self.time_format
+        parts = set(re.findall(r"%(.?)", form)) if form else set()
+        if form and (unknown := sorted(parts - set(TIME_DIRECTIVES))):
+            raise ValueError(
+                f"time_format = {form!r} holds %{unknown[0]}; known are "
+                + " ".join(f"%{letter}" for letter in TIME_DIRECTIVES)
+            )
+        if form and not ("j" in parts or ("d" in parts and parts & set("mbB"))):
+            raise ValueError(f"time_format = {form!r} names no day (%m and %d, or %j)")
+        hour = "H" in parts or {"I", "p"} <= parts
+        if hour != ("M" in parts) or ("S" in parts and not hour):
+            raise ValueError(f"time_format = {form!r} must name hour and minute, or neither")
+        if bool(form) != (bool(parts & set("Yy")) or self.time_year is not None):
+            raise ValueError("time_year and a time_format without %Y and %y need each other")
         return self
 
     @property

@@ -11,7 +11,19 @@ from pydantic import BaseModel, ValidationError
 from bigel.config.tree import Config
 from bigel.errors import ConfigError, nearest
 
-PRESETS = ("demo", "jd", "taobao")
+PRESETS = (
+    "demo",
+    "jd",
+    "taobao",
+    "userbehavior",
+    "tmall",
+    "jdata",
+    "retailrocket",
+    "rees46",
+    "yoochoose",
+    "adjacency",
+    "recbole",
+)
 
 
 def load_config(source: str = "", overrides: Sequence[str] = ()) -> Config:

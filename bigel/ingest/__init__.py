@@ -59,9 +59,11 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
                 "format": "csv",
                 "columns": Columns(timestamp="timestamp"),
                 "rename": {},
+                "behavior_by_file": {},
                 "header": True,
                 "separator": None,
                 "time_unit": "s",
+                "time_format": None,
             }
         )
         return _build([Source(path, path.name, "csv")], data, out, scratch)

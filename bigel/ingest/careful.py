@@ -39,7 +39,7 @@ def read_text(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
         OSError: if a compressed file breaks off.
     """
     picks = list(layout.columns.values())
-    rows = _text_rows(_lines(source), layout)
+    rows = _text_rows(read_lines(source), layout)
     if layout.header:
         next(rows, None)
     yield from _batches(rows, list(layout.columns), picks)
@@ -55,13 +55,17 @@ def read_objects(source: Source, columns: dict[str, str]) -> Iterator[pl.DataFra
     Raises:
         OSError: if a compressed file breaks off.
     """
-    lines = (line for line in _lines(source) if line[0].strip(BLANK))
+    lines = (line for line in read_lines(source) if line[0].strip(BLANK))
     rows = (_object_row(line, list(columns.values())) for line in lines)
     yield from _batches(rows, list(columns), list(range(len(columns))))
 
 
-def _lines(source: Source) -> Iterator[Line]:
-    """Yield the lines without their ends and without a BOM."""
+def read_lines(source: Source) -> Iterator[Line]:
+    """Yield the lines, blank ones too, without their ends and without a BOM.
+
+    Raises:
+        OSError: if a compressed file breaks off.
+    """
     with open_bytes(source.path) as stream:
         first = True
         for raw_line in stream:

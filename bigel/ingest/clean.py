@@ -47,6 +47,7 @@ LEAK = "leak: also in "  # and the earlier split
 BAD_TIMESTAMPS = (NULL_TIMESTAMP, BAD_TIMESTAMP, TOO_EARLY, TOO_LATE)
 
 CONTROL_PATTERN = r"[\x00-\x1f\x7f]"
+DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3, "H": 2, "M": 2, "S": 2}  # of a time_format
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # A number below the limit is in the unit: seconds to the year 5138, milliseconds from 1973, …
 AUTO_LIMITS = {"s": 10**11, "ms": 10**14, "us": 10**17}
@@ -117,6 +118,8 @@ def to_seconds(values: pl.Series, data: DataConfig) -> pl.Series:
     """Return Unix seconds (Int64), null where a value cannot be read; zoneless times are UTC."""
     if values.dtype.is_temporal():
         return values.cast(pl.Datetime("us")).dt.epoch("s")
+    if data.time_format is not None:
+        return _formatted_seconds(values, data.time_format, data.time_year)
     if values.dtype != pl.String:
         return _scaled(_whole(values), data.time_unit)
     if data.time_unit == "iso":
@@ -184,6 +187,18 @@ def _scaled(numbers: pl.Series, unit: str) -> pl.Series:
     for name, limit in reversed(AUTO_LIMITS.items()):
         scaled = pl.when(size < limit).then(pl.col("n") // UNITS[name]).otherwise(scaled)
     return numbers.alias("n").to_frame().select(scaled).to_series().alias(numbers.name)
+
+
+def _formatted_seconds(values: pl.Series, form: str, year: int | None) -> pl.Series:
+    """Read times of one format; ``829`` is read as ``0829`` by ``%m%d``."""
+    whole = values if values.dtype == pl.String else _whole(values)
+    text = whole.cast(pl.String).str.strip_chars()
+    parts = form.split("%")[1:]
+    if form.startswith("%") and all(part in DIGITS for part in parts):
+        text = text.str.zfill(sum(DIGITS[part] for part in parts))
+    if year is not None:
+        text, form = text.str.replace("^", f"{year} "), f"%Y {form}"
+    return text.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("s")
 
 
 def _iso_seconds(values: pl.Series) -> pl.Series:

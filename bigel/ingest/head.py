@@ -20,7 +20,7 @@ PEEK_OBJECTS = 100
 READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 BLANK = " \t\r"  # a line of nothing else is no row
-SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " "}
+SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " ", "lists": " "}
 STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 STRANGERS = {
     b"PAR1": "is a Parquet file; set data.format = 'parquet'",
@@ -56,12 +56,10 @@ class Layout:
 
 
 def wanted_columns(data: DataConfig) -> dict[str, str]:
-    """Return schema name to the log's column name."""
-    names = {
-        USER_ID: data.columns.user,
-        ITEM_ID: data.columns.item,
-        BEHAVIOR: data.columns.behavior,
-    }
+    """Return schema name to the log's column name, of the columns that files must have."""
+    names = {USER_ID: data.columns.user, ITEM_ID: data.columns.item}
+    if not data.behavior_by_file:
+        names[BEHAVIOR] = data.columns.behavior
     return names | ({TIMESTAMP: data.columns.timestamp} if data.columns.timestamp else {})
 
 

@@ -33,6 +33,7 @@ from bigel.ingest.head import (
     unreadable,
     wanted_columns,
 )
+from bigel.ingest.lists import read_lists
 from bigel.ingest.sources import Source
 from bigel.schema import BEHAVIOR, ITEM_ID, RAW, REASON, ROW_NUMBER, TIMESTAMP, USER_ID
 
@@ -52,6 +53,9 @@ def read_quickly(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
         DataError: if the file cannot be read at all.
         NeedsCareError: possibly after some batches; then use ``read_carefully``.
     """
+    if source.format == "lists":
+        yield from read_carefully(source, data)
+        return
     if source.format == "parquet":
         rows, header = _scan_parquet(source, data), False
     elif source.format == "ndjson":
@@ -86,6 +90,8 @@ def read_carefully(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
     """
     if source.format == "ndjson":
         frames, header = careful.read_objects(source, wanted_columns(data)), False
+    elif source.format == "lists":
+        frames, header = read_lists(source, data), False
     else:
         layout = text_layout(source, data)
         frames, header = careful.read_text(source, layout), layout.header
@@ -192,7 +198,7 @@ def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:
     time = [pl.col(columns[TIMESTAMP]).alias(TIMESTAMP)] if TIMESTAMP in columns else []
     return rows.with_row_index(PLACE, offset=1).select(
         pl.col(PLACE).cast(pl.Int64).alias(ROW_NUMBER),
-        *(_as_text(columns[c], schema[columns[c]]).alias(c) for c in (USER_ID, ITEM_ID, BEHAVIOR)),
+        *(_as_text(name, schema[name]).alias(c) for c, name in columns.items() if c != TIMESTAMP),
         *time,
         pl.coalesce([pl.lit(None, pl.String), *problems]).alias(PROBLEM),
         pl.struct(list(columns.values())).alias(RAW),

@@ -1,7 +1,9 @@
 """From ``data.path`` to the files of a log, in a fixed order."""
 
+import fnmatch
 import glob
 import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,14 @@ from bigel.workspace import file_digest, fingerprint
 ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".inter": "tsv",
     ".parquet": "parquet",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
 }
 COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
+LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")
 log = logging.getLogger(__name__)
 
 
@@ -30,9 +34,9 @@ class Source:
     Args:
         path: where it is.
         name: how reports call it: its path inside ``data.path``, with forward slashes.
-        format: csv, tsv, parquet, ndjson or pairs.
+        format: csv, tsv, parquet, ndjson, pairs or lists.
         split: train, valid or test where the log came split, else None.
-        behavior: raw behavior of all its rows (pairs layout), else None.
+        behavior: raw behavior of all its rows where the file gives it, else None.
     """
 
     path: Path
@@ -49,11 +53,17 @@ def find_sources(data: DataConfig) -> list[Source]:
         DataError: if there is no such path, no file of the format, or a layout is incomplete.
     """
     files = _find_files(data.path)
+    behaviors = _behaviors(data, files)
+    if data.behavior_by_file:
+        _warn_skipped(data, files, behaviors)
+        files = {name: files[name] for name in behaviors}
     if data.format == "pairs":
-        return _pairs(data, files)
+        return _pairs(data, files, behaviors)
     if data.format == "tables":
-        return _tables(data, files)
-    return _logs(data, files)
+        return _tables(data, files, behaviors)
+    if data.format == "lists":
+        return _lists(data, files, behaviors)
+    return _logs(data, files, behaviors)
 
 
 def content_fingerprint(sources: Sequence[Source]) -> str:
@@ -106,7 +116,32 @@ def _stem_and_format(name: str) -> tuple[str, str | None]:
     return path.stem, ENDINGS.get(path.suffix)
 
 
-def _logs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+def _behaviors(data: DataConfig, files: dict[str, Path]) -> dict[str, str]:
+    """Return the raw behavior of each file that matches a pattern of ``behavior_by_file``."""
+    found: dict[str, str] = {}
+    for name in files:
+        texts = (name, name.rpartition("/")[2])
+        fitting = {
+            behavior
+            for pattern, behavior in data.behavior_by_file.items()
+            if any(fnmatch.fnmatchcase(text, pattern) for text in texts)
+        }
+        if len(fitting) > 1:
+            raise DataError(
+                f"{data.path}: data.behavior_by_file gives {name} several behaviors "
+                f"({', '.join(sorted(fitting))}); narrow its patterns"
+            )
+        for behavior in fitting:
+            found[name] = behavior
+    if data.behavior_by_file and not found:
+        raise DataError(
+            f"{data.path}: {_listed(files)} match no pattern of data.behavior_by_file "
+            f"({', '.join(data.behavior_by_file)}); correct them, or data.path"
+        )
+    return found
+
+
+def _logs(data: DataConfig, files: dict[str, Path], behaviors: dict[str, str]) -> list[Source]:
     by_format = {name: _stem_and_format(name)[1] for name in files}
     if data.format == "auto":
         chosen = {name: fmt for name, fmt in by_format.items() if fmt}
@@ -115,7 +150,7 @@ def _logs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
         chosen = {
             name: data.format
             for name, fmt in by_format.items()
-            if alone or fmt == data.format or not Path(name).suffix
+            if alone or fmt == data.format or not Path(name).suffix or name in behaviors
         }
     if not chosen:
         raise DataError(
@@ -123,27 +158,54 @@ def _logs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
             f"endings are {', '.join(ENDINGS)}, text also with .gz or .zst: set data.format"
         )
     _warn_skipped(data, files, chosen)
-    return [Source(files[name], name, fmt) for name, fmt in chosen.items()]
+    return [Source(files[n], n, fmt, None, behaviors.get(n)) for n, fmt in chosen.items()]
 
 
-def _pairs(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+def _pairs(data: DataConfig, files: dict[str, Path], behaviors: dict[str, str]) -> list[Source]:
     sources = []
     for name, path in files.items():
         behavior, _, split = Path(name).name.split(".")[0].rpartition("_")
         if behavior and split in SPLIT_NAMES:
+            behavior = behaviors.get(name, behavior)
             sources.append(Source(path, name, "pairs", SPLIT_NAMES[split], behavior))
     _require_splits(data, files, sources, "files named BEHAVIOR_train, BEHAVIOR_valid, …")
     return sources
 
 
-def _tables(data: DataConfig, files: dict[str, Path]) -> list[Source]:
+def _lists(data: DataConfig, files: dict[str, Path], behaviors: dict[str, str]) -> list[Source]:
+    known = {*data.behaviors, *data.rename, *data.ignore}
+    sources = []
+    for name, path in files.items():
+        stem = _list_stem(name)
+        parts = LIST_NAME.fullmatch(stem)
+        split = SPLIT_NAMES[parts["split"]] if parts else TRAIN
+        behavior = behaviors.get(name) or ((parts["behavior"] or data.target) if parts else stem)
+        if parts or behavior in known:
+            sources.append(Source(path, name, "lists", split, behavior))
+    _require_splits(data, files, sources, "files named BEHAVIOR_train, BEHAVIOR, test, …")
+    return sources
+
+
+def _list_stem(name: str) -> str:
+    """Take off the ending, unless it is a split.
+
+    >>> _list_stem("data/buy.train.txt.gz"), _list_stem("buy.train"), _list_stem("buy.txt")
+    ('buy.train', 'buy.train', 'buy')
+    """
+    path = Path(name)
+    if path.suffix in COMPRESSED:
+        path = path.with_suffix("")
+    return path.name if path.suffix[1:] in SPLIT_NAMES else path.stem
+
+
+def _tables(data: DataConfig, files: dict[str, Path], behaviors: dict[str, str]) -> list[Source]:
     sources: list[Source] = []
     for name, path in files.items():
         stem, fmt = _stem_and_format(name)
         if fmt and stem in SPLIT_NAMES:
-            sources.append(Source(path, name, fmt, SPLIT_NAMES[stem]))
-    for split in SPLITS:
-        rivals = [source.name for source in sources if source.split == split]
+            sources.append(Source(path, name, fmt, SPLIT_NAMES[stem], behaviors.get(name)))
+    for split, behavior in dict.fromkeys((s.split, s.behavior) for s in sources):
+        rivals = [s.name for s in sources if (s.split, s.behavior) == (split, behavior)]
         if len(rivals) > 1:
             raise DataError(f"{data.path}: {', '.join(rivals)} are all {split}; keep one of them")
     _require_splits(data, files, sources, "train and test tables, for example train.parquet")

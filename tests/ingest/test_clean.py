@@ -87,3 +87,38 @@ def test_times_of_other_types(values: pl.Series) -> None:
 def test_dates_and_float_nan() -> None:
     assert to_seconds(pl.Series([dt.date(1970, 1, 2)]), DataConfig()).to_list() == [86_400]
     assert to_seconds(pl.Series([float("nan"), None]), DataConfig()).to_list() == [None, None]
+
+
+DAY = NOON - 43_200  # 2017-11-25 00:00:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("form", "year", "text", "seconds"),
+    [
+        ("%m%d", 2017, "1125", DAY),
+        ("%m%d", 2018, "0101", DAY + 37 * 86_400),
+        ("%m%d", 2018, "101", DAY + 37 * 86_400),  # an integer column lost the zero
+        ("%m%d", 2017, "0229", None),
+        ("%m%d", 2016, "0229", DAY - 635 * 86_400),
+        ("%m%d", 2017, "", None),
+        ("%m%d", 2017, None, None),
+        ("%d.%m.", 2017, "25.11.", DAY),
+        ("%Y%m%d%H%M", None, "201711251200", NOON),
+        ("%Y%j", None, "2017329", DAY),
+        ("%d/%b/%Y:%H:%M:%S %z", None, "25/Nov/2017:20:00:00 +0800", NOON),
+        ("%m/%d/%y %I:%M %p", None, " 11/25/17 12:00 PM ", NOON),
+        ("%Y-%m-%d", None, "2017-11-25 12:00", None),
+        ("%Y-%m-%d", None, str(NOON), None),
+    ],
+)
+def test_times_of_a_stated_format(
+    form: str, year: int | None, text: str | None, seconds: int | None
+) -> None:
+    config = DataConfig(time_format=form, time_year=year)
+    assert to_seconds(pl.Series("t", [text], dtype=pl.String), config).to_list() == [seconds]
+
+
+def test_a_format_reads_numbers_too() -> None:
+    config = DataConfig(time_format="%m%d", time_year=2018)
+    for values in (pl.Series([101, None]), pl.Series([101.0, None])):
+        assert to_seconds(values, config).to_list() == [DAY + 37 * 86_400, None]

@@ -160,6 +160,21 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         {"format": "pairs", "path": ""},
         "no file for test among buy_train, click_train; .*BEHAVIOR_train",
     ),
+    "lists without a test": (
+        {"click.txt": b"1 10\n", "likes.txt": b"1 10\n"},
+        {"format": "lists", "path": ""},
+        "no file for test among click.txt, likes.txt; .*BEHAVIOR_train, BEHAVIOR, test",
+    ),
+    "no file of a behavior": (
+        {"a.csv": HEADER + GOOD},
+        {"behavior_by_file": {"b*": "buy"}},
+        "a.csv match no pattern of data.behavior_by_file",
+    ),
+    "a behavior by file, an ending without format": (
+        {"a.dat": HEADER + GOOD, "b.dat": HEADER + GOOD},
+        {"behavior_by_file": {"a*": "buy", "b*": "click"}},
+        "a.dat, b.dat cannot be read as data.format = 'auto'.*set data.format",
+    ),
     "tables without train": (
         {"test.csv": HEADER + GOOD},
         {"format": "tables", "path": ""},

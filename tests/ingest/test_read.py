@@ -111,6 +111,31 @@ FORMATS: dict[str, tuple[dict[str, bytes], dict[str, Any]]] = {
         },
         {},
     ),
+    "behaviors by file": (
+        {
+            "click.csv": b"time,user,item\n5,u1,i1\n9,u1,i1\n",
+            "buy.parquet": binary(FRAME[2:].drop("behavior").write_parquet),
+        },
+        {"behavior_by_file": {"click*": "click", "buy*": "buy"}},
+    ),
+    "behaviors by file, NDJSON, with an old column": (
+        {"1.ndjson": binary(FRAME[:2].write_ndjson), "2.ndjson": binary(FRAME[2:].write_ndjson)},
+        {"behavior_by_file": {"1*": "pv", "2*": "buy"}, "rename": {"pv": "click"}},
+    ),
+    "a stated time format": (
+        {"a.csv": binary(FRAME.with_columns(pl.format("19700101:00000{}", "time")).write_csv)},
+        {"time_format": "%Y%m%d:%H%M%S"},
+    ),
+    "typed names, as RecBole writes them": (
+        {
+            "a.inter": binary(
+                lambda s: FRAME.rename({"user": "user:token", "time": "time:float"}).write_csv(
+                    s, separator="\t"
+                )
+            )
+        },
+        {"columns": {"user": "user:token", "item": "item", "timestamp": "time:float"}},
+    ),
     "renamed behaviors": (
         {"a.csv": CSV.replace(b"click", b"pv").replace(b"buy", b"4")},
         {"rename": {"pv": "click", "4": "buy"}},

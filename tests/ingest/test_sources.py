@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bigel.config import DataConfig
+from bigel.errors import DataError
 from bigel.ingest.sources import content_fingerprint, find_sources
 
 
@@ -84,3 +85,62 @@ def test_the_fingerprint_follows_names_and_bytes_not_places(tmp_path: Path) -> N
     assert print_of("two") != first
     (tmp_path / "one" / "b.csv").rename(tmp_path / "one" / "c.csv")
     assert print_of("one") != first
+
+
+def test_the_lists_layout_reads_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/click.txt", "pv.gz", "b_val.txt.gz", "b.train", "c-test", "train.txt")
+    touch(tmp_path, "item_list.txt", "README")
+    settings: Any = {"behaviors": ("click", "b"), "rename": {"pv": "click"}, "ignore": ("c",)}
+    with caplog.at_level(logging.WARNING):
+        assert found(tmp_path, format="lists", **settings) == [
+            ("a/click.txt", "lists", "train", "click"),
+            ("b.train", "lists", "train", "b"),
+            ("b_val.txt.gz", "lists", "valid", "b"),
+            ("c-test", "lists", "test", "c"),
+            ("pv.gz", "lists", "train", "pv"),
+            ("train.txt", "lists", "train", "b"),
+        ]
+    assert "skipped: README, item_list.txt" in caplog.text
+
+
+def test_files_give_their_behavior(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "2024/clicks.dat", "buys.dat", "test.dat")
+    by_file = {"clicks*": "click", "b?ys.dat": "purchase"}
+    with caplog.at_level(logging.WARNING):
+        assert found(tmp_path, format="csv", behavior_by_file=by_file) == [
+            ("2024/clicks.dat", "csv", None, "click"),
+            ("buys.dat", "csv", None, "purchase"),
+        ]
+    assert "skipped: test.dat" in caplog.text
+    folder = found(tmp_path, format="csv", behavior_by_file={"2024/*": "click"})
+    assert folder == [("2024/clicks.dat", "csv", None, "click")]
+
+
+def test_files_give_their_behavior_in_the_pre_split_layouts(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{b}/{s}.csv" for b in ("view", "buy") for s in ("train", "test")))
+    by_file = {"view/*": "click", "buy/*": "purchase"}
+    expected = [("test", "purchase"), ("train", "purchase"), ("test", "click"), ("train", "click")]
+    for layout in ("tables", "lists"):
+        sources = found(tmp_path, format=layout, behavior_by_file=by_file)
+        assert [source[2:] for source in sources] == expected
+    touch(tmp_path / "pairs", "1_train", "1_test")
+    sources = found(tmp_path / "pairs", format="pairs", behavior_by_file={"1_*": "click"})
+    assert [source[2:] for source in sources] == [("test", "click"), ("train", "click")]
+
+
+@pytest.mark.parametrize(
+    ("by_file", "message"),
+    [
+        ({"*.dat": "click"}, r"a\.csv, b\.csv match no pattern of data\.behavior_by_file"),
+        (
+            {"*.csv": "click", "a*": "purchase"},
+            r"gives a\.csv several behaviors \(click, purchase\)",
+        ),
+    ],
+)
+def test_patterns_that_do_not_part_the_files(
+    tmp_path: Path, by_file: dict[str, str], message: str
+) -> None:
+    touch(tmp_path, "a.csv", "b.csv")
+    with pytest.raises(DataError, match=message):
+        found(tmp_path, behavior_by_file=by_file)
