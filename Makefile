@@ -6,13 +6,16 @@ TORCH ?= cpu
 STAMP := $(VENV)/.installed-$(TORCH)
 PRESET ?= demo
 
-.PHONY: run test lint format types check install help clean
+.PHONY: run serve-local test lint format types check install help clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 run: $(STAMP)  ## Run the pipeline (PRESET=demo|jd|taobao|file.toml)
 	@$(BIN)/bigel run $(PRESET)
+
+serve-local: $(STAMP)  ## Prefect server and worker and MLflow server on localhost, until Ctrl-C
+	@$(BIN)/bigel serve
 
 test: $(STAMP)  ## Run the whole test suite
 	$(BIN)/python -m pytest

@@ -117,7 +117,8 @@ def run_and_summarize(
     started = time.perf_counter()
     outcome = Outcome()
     try:
-        run_pipeline(config, workspace, until, step, outcome)
+        with workspace.in_use():
+            run_pipeline(config, workspace, until, step, outcome)
     except BigelError as error:
         error.summary = summarize(config, workspace, outcome, time.perf_counter() - started)
         raise

@@ -8,11 +8,14 @@
     <root>/artifacts/data_docs/                      history of the contracts
     <root>/mlruns/                                   MLflow's home, unless the environment says
 
+A run holds a shared lock on the folder, a clean-up (``bigel.store``) an exclusive one.
+
 A stage whose fingerprint is already stored is reused after its checksums were checked; a
 damaged one is set aside with a message and built again.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -20,7 +23,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -30,6 +33,7 @@ from bigel import __version__
 from bigel.errors import WorkspaceError
 
 MANIFEST = "manifest.json"
+LOCK_FILE = ".in-use"
 log = logging.getLogger(__name__)
 
 
@@ -124,6 +128,41 @@ class Workspace:
         log.info("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(final), False, elapsed, counts)
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the workspace for a run; many runs may, but no clean-up runs meanwhile.
+
+        Raises:
+            WorkspaceError: if a clean-up is under way, or the folder cannot be written.
+        """
+        with self._lock(fcntl.LOCK_SH, "a clean-up of it is under way; try again in a moment"):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the workspace for a clean-up.
+
+        Raises:
+            WorkspaceError: if a run is using it.
+        """
+        with self._lock(fcntl.LOCK_EX, "a run is using it; try again when it has ended"):
+            yield
+
+    @contextlib.contextmanager
+    def _lock(self, kind: int, busy: str) -> Iterator[None]:
+        """Lock without waiting; the system lets go when the process ends, however it ends."""
+        try:
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            stream = (self.artifacts / LOCK_FILE).open("a")
+        except OSError as error:
+            raise WorkspaceError(f"workspace {self.root} cannot be written: {error}") from error
+        with stream:
+            try:
+                fcntl.flock(stream, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkspaceError(f"workspace {self.root}: {busy}") from None
+            yield
+
     def publish(self, source: Path) -> Path:
         """Copy a finished file to the folder of the last good outputs, in one rename."""
         self.latest.mkdir(parents=True, exist_ok=True)
@@ -144,6 +183,8 @@ class Workspace:
         except (OSError, ValueError, KeyError) as error:
             manifest, damaged = {}, [f"{MANIFEST} ({error})"]
         if not damaged:
+            with contextlib.suppress(OSError):
+                os.utime(final / MANIFEST)  # last used: what a clean-up goes by
             return manifest
         moved = final.with_name(f".damaged.{final.name}.{uuid.uuid4().hex[:8]}")
         log.warning("%s is damaged (%s); moved to %s, building it again", final, damaged, moved)

@@ -13,7 +13,7 @@ from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
-from flows import console, measuring
+from flows import console, lifecycle, measuring, storing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.running import copy_ingested, run_flow, run_stages
@@ -169,6 +169,29 @@ def recommend(
     behaviors = None if behavior == "all" else [behavior]
     wanted = users if users is not None else user
     write_lists(config, Workspace(workspace), model, wanted, behaviors, out)
+
+
+for lifecycle_verb in (lifecycle.models, lifecycle.promote, lifecycle.rollback):
+    app.command(rich_help_panel="From a registered model")(lifecycle_verb)
+
+
+@app.command(rich_help_panel="From a registered model")
+def serve(
+    prefect_port: Annotated[int, typer.Option(help="Of Prefect's API and UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Of MLflow's server.")] = 5000,
+    deploy: Annotated[bool, typer.Option(help="Deploy what ./prefect.yaml names.")] = True,
+    workspace: Place = Path(),
+) -> None:
+    """Run Prefect's server and worker and MLflow's server on localhost, until Ctrl-C.
+
+    Example: bigel serve --workspace /data/bigel
+    """
+    from flows.local import serve_local
+
+    serve_local(Workspace(workspace), prefect_port, mlflow_port, deploy)
+
+
+app.add_typer(storing.app, name="store", rich_help_panel="Settings and data")
 
 
 @app.command(rich_help_panel="Settings and data")

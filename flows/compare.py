@@ -40,9 +40,9 @@ def compare_flow(
     """
     config = load_config(source, overrides or [])
     contestants = choose(config, MODELS if models is None else models, variants or ())
-    summary = run_comparison(
-        config, Workspace(workspace), contestants, seeds or [0], split, TASKS.__getitem__
-    )
+    place = Workspace(workspace)
+    with place.in_use():
+        summary = run_comparison(config, place, contestants, seeds or [0], split, TASKS.__getitem__)
     create_markdown_artifact(
         key="bigel-comparison",
         markdown=Path(summary["paths"]["table"]).read_text("utf-8"),

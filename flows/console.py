@@ -18,6 +18,7 @@ from bigel.workspace import Workspace
 LINE = "%(asctime)s  %(message)s"
 ITEMS_SHOWN = 5
 TRIALS_SHOWN = 10
+DIGITS_SHOWN = 8  # of a fingerprint or a commit
 
 
 def set_up_logging() -> None:
@@ -111,6 +112,62 @@ def print_search(summary: dict[str, Any]) -> None:
         console.print(f"best      {escape(key)} = {text}")
     for name in ("preset", "study"):
         console.print(f"{name:<15} {escape(summary[name])}", soft_wrap=True)
+
+
+def print_models(found: dict[str, Any]) -> None:
+    """Print the versions of a registered model, newest first, and why its champion is one."""
+    console = Console(highlight=False, emoji=False)
+    table = Table(title=escape(found["name"]), show_lines=True)
+    table.add_column("version", justify="right")
+    table.add_column("aliases")
+    table.add_column(f"valid {found['metric']}")
+    table.add_column("registered (UTC)", min_width=16)
+    table.add_column("why", ratio=1)
+    for one in found["versions"]:
+        table.add_row(*(escape(cell) for cell in _version_cells(one)))
+    console.print(table)
+    champion = found["champion"]
+    if champion is None:
+        console.print("champion  none yet")
+        return
+    decided = " ".join(
+        f"{word} {champion[key]}"
+        for word, key in (("by", "by"), ("as", "who"), ("at", "when"))
+        if champion[key]
+    )
+    text = f"version {champion['version']}{f' ({decided})' if decided else ''}: {champion['why']}"
+    console.print(f"champion  {escape(text)}", soft_wrap=True)
+
+
+def print_promotion(outcome: dict[str, Any]) -> None:
+    """Print who is champion now and who was."""
+    name, number, before = (outcome[key] for key in ("name", "version", "from_version"))
+    if not outcome["changed"]:
+        text = f"{name} version {number} is champion already; nothing changed"
+    else:
+        was = "there was none before" if before is None else f"version {before} was before"
+        text = f"{name} version {number} is champion now, {was}: {outcome['why']}"
+    Console(highlight=False, emoji=False).print(escape(text), soft_wrap=True)
+
+
+def _version_cells(one: dict[str, Any]) -> list[str]:
+    contracts = one["contracts"]
+    broken = [name for name, passed in (contracts or {}).items() if not passed]
+    passed = "passed" if contracts else "–"
+    ndcg = {name: "–" if value is None else f"{value:.4f}" for name, value in one["ndcg"].items()}
+    facts = [
+        one["registered"][:16].replace("T", " "),
+        f"data {(one['data'] or '–')[:DIGITS_SHOWN]}",
+        f"commit {(one['commit'] or '–')[:DIGITS_SHOWN]}",
+        f"contracts {'broken: ' + ', '.join(broken) if broken else passed}",
+    ]
+    return [
+        str(one["version"]),
+        "\n".join(one["aliases"]),
+        "\n".join(f"{name} {value}" for name, value in ndcg.items()),
+        "\n".join(facts),
+        one["why"],
+    ]
 
 
 def _stage_line(summary: dict[str, Any]) -> str:

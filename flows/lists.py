@@ -26,12 +26,13 @@ def write_lists(
     Raises:
         ContractError: if the lists break their contract; ``out`` stays as it was.
     """
-    record = recommend(config, workspace, model=model, users=users, behaviors=behaviors)
-    validate("recommendations", record, config, workspace)
-    lists = record.file(schema.RECOMMENDATIONS_FILE)
-    if out is None:
-        print(json.dumps(pl.read_parquet(lists).to_dicts(), ensure_ascii=False, default=str))
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    copy_file(lists, out)
+    with workspace.in_use():
+        record = recommend(config, workspace, model=model, users=users, behaviors=behaviors)
+        validate("recommendations", record, config, workspace)
+        lists = record.file(schema.RECOMMENDATIONS_FILE)
+        if out is None:
+            print(json.dumps(pl.read_parquet(lists).to_dicts(), ensure_ascii=False, default=str))
+            return
+        out.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(lists, out)
     print(f"wrote {out}: {record.counts}")

@@ -33,7 +33,8 @@ def recommend_flow(
     """
     config = load_config(source, overrides or [])
     place = Workspace(workspace)
-    lists = TASKS[recommend](config, place, model=model)
-    contract = TASKS[validate]("recommendations", lists, config, place)
-    published = place.publish(lists.file(schema.RECOMMENDATIONS_FILE))
+    with place.in_use():
+        lists = TASKS[recommend](config, place, model=model)
+        contract = TASKS[validate]("recommendations", lists, config, place)
+        published = place.publish(lists.file(schema.RECOMMENDATIONS_FILE))
     return {"lists": lists.to_dict(), "contract": contract, "published": str(published)}

@@ -59,7 +59,8 @@ def run_search(
     place = Workspace(workspace)
     from bigel.tune.run import run_search as search
 
-    summary = _with_json(lambda: search(model, trials, config, place), json)
+    with place.in_use():
+        summary = _with_json(lambda: search(model, trials, config, place), json)
     console.print_search(summary)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -53,12 +53,13 @@ def register_one(
     config: Config = CONFIG,
     user_ids: Any = None,
     salt: str = "",
+    contract_passed: bool = True,
 ) -> Record:
     """Make every stage before it and register."""
     split = split_stage(workspace, user_ids, salt)
     trained = train_stage(workspace, split, seed)
     evaluated = evaluate_stage(workspace, trained, ndcg)
-    contracts = [{"handover": "split", "success": True, "failed": []}]
+    contracts = [{"handover": "split", "success": contract_passed, "failed": []}]
     return register(split, trained, evaluated, contracts, config, workspace)
 
 

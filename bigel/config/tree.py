@@ -44,6 +44,15 @@ class TrackingConfig(Section):
     model_name: str = Field(
         "bigel", pattern=r"^[^/:@]+$", description="Registered model name, without / : @."
     )
+    gate_tolerance: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description=(
+            "The gate: share of the champion's NDCG that a new version may lose on a behavior, "
+            "ranked side by side, if its mean over behaviors is better."
+        ),
+    )
 
 
 class RecommendConfig(Section):

@@ -52,7 +52,8 @@ def ingest(config: Config, workspace: Workspace) -> Record:
 def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         path = scratch / SYNTHETIC_LOG
-        write_log(path, config.synth, config.data.behaviors)
+        plain = config.synth.model_copy(update={"layout": "plain"})
+        write_log(path, plain, config.data.behaviors)
         data = config.data.model_copy(
             update={
                 "path": str(path),

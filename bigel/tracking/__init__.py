@@ -1,21 +1,29 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
 from bigel.tracking.family import log_family
-from bigel.tracking.gate import CHALLENGER, CHAMPION, Decision, Scores, decide
+from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision, Scores, decide
+from bigel.tracking.needed import needed_fingerprints
+from bigel.tracking.promotion import promote, rollback
 from bigel.tracking.registry import register
 from bigel.tracking.resolve import Model, open_model
 from bigel.tracking.store import Home, home_of
+from bigel.tracking.versions import list_versions
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "PREVIOUS",
     "Decision",
     "Home",
     "Model",
     "Scores",
     "decide",
     "home_of",
+    "list_versions",
     "log_family",
+    "needed_fingerprints",
     "open_model",
+    "promote",
     "register",
+    "rollback",
 ]

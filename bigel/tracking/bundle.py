@@ -27,8 +27,9 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
 
     Files: ``model.json``, ``users.parquet`` (user_id, train_events), ``items.parquet``
     (item_id), ``embeddings.safetensors``, ``seen.safetensors`` (each user's items per behavior,
-    of all splits: what a person did is no news to them), ``popularity.safetensors`` (train users
-    per item and behavior, [K, I]).
+    of all splits: what a person did is no news to them; and ``k.train``, whether each was in
+    train, which the gate asks), ``popularity.safetensors`` (train users per item and behavior,
+    [K, I]).
 
     Raises:
         WorkspaceError: if the embeddings do not fit the split or are not finite.
@@ -46,7 +47,7 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
             schema.ITEM_ID
         ).write_parquet(out / schema.ITEMS_FILE)
-        save_file(_seen(logs), out / SEEN_FILE)
+        save_file(seen_pairs(logs) | _trained_pairs(logs), out / SEEN_FILE)
         save_file({"popularity": _popularity(train)}, out / POPULARITY_FILE)
         facts = {
             "format": FORMAT,
@@ -104,19 +105,35 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
     return dim
 
 
-def _seen(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
-    """Return each behavior's user-by-item CSR over all splits, items ascending in a row."""
+def seen_pairs(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return each behavior's user-by-item CSR over the logs, items ascending in a row.
+
+    Keys: ``k.crow`` (int64, [U + 1]) and ``k.col`` (int32).
+    """
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     users, items = logs[0].n_users, logs[0].n_items
     for k in range(len(logs[0].behaviors)):
-        pairs = [log.of(k) for log in logs]
-        keys: IntArray = np.unique(np.concatenate([u * items + i for u, i in pairs]))
+        keys = _keys(logs, k)
         rows, columns = np.divmod(keys, max(1, items))
         crow = np.zeros(users + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=users), out=crow[1:])
         tensors[f"{k}.crow"] = crow
         tensors[f"{k}.col"] = columns.astype(np.int32)
     return tensors
+
+
+def _trained_pairs(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return for each entry of ``seen_pairs`` whether the first log, train, has it."""
+    return {
+        f"{k}.train": np.isin(_keys(logs, k), _keys(logs[:1], k), assume_unique=True)
+        for k in range(len(logs[0].behaviors))
+    }
+
+
+def _keys(logs: list[Interactions], k: int) -> IntArray:
+    """Return ``user * I + item`` of one behavior's pairs, ascending, each once."""
+    pairs = [log.of(k) for log in logs]
+    return np.unique(np.concatenate([users * logs[0].n_items + items for users, items in pairs]))
 
 
 def _popularity(train: Interactions) -> np.ndarray[Any, Any]:

@@ -1,10 +1,11 @@
 """The gate: which alias a new model version gets, and why, in plain words."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+PREVIOUS = "previous"  # the version that was champion before the present one
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,13 @@ class Scores:
         label: what the sentence calls it, for example "version 3".
         ndcg: behavior to its value; None or NaN where nothing could be measured.
         data: fingerprint of the data it was measured on, "" if not known.
+        note: why it was not ranked side by side, "" if that was not asked for.
     """
 
     label: str
     ndcg: Mapping[str, float | None]
     data: str = ""
+    note: str = ""
 
     def at(self, behavior: str) -> float | None:
         """Return a behavior's value, None where it was not measured.
@@ -40,6 +43,56 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Mean NDCG of candidate and champion over the same users, and their difference.
+
+    Args:
+        users: number of users, the denominator.
+        candidate: mean of the new version.
+        champion: mean of the champion.
+        low: lower end of the 95 % interval of the mean difference.
+        high: upper end.
+    """
+
+    users: int
+    candidate: float
+    champion: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """The candidate's mean minus the champion's."""
+        return self.candidate - self.champion
+
+    def __str__(self) -> str:
+        """Return the figures as a part of a sentence.
+
+        >>> str(Pair(9, 0.21, 0.2, -0.001, 0.021))
+        '0.2100 against 0.2000, 95 % interval of the difference -0.0010 to +0.0210'
+        """
+        return (
+            f"{self.candidate:.4f} against {self.champion:.4f}, "
+            f"95 % interval of the difference {self.low:+.4f} to {self.high:+.4f}"
+        )
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Candidate and champion, ranked on the same validation data.
+
+    Args:
+        label: what the sentence calls the champion.
+        behaviors: behavior to its pair; every behavior has users.
+        mean: of the means over behaviors.
+    """
+
+    label: str
+    behaviors: Mapping[str, Pair]
+    mean: Pair
+
+
+@dataclass(frozen=True)
 class Decision:
     """The alias of a version and the reason."""
 
@@ -47,28 +100,45 @@ class Decision:
     why: str
 
 
-def decide(candidate: Scores, popularity: Scores, champion: Scores | None) -> Decision:
+def decide(
+    candidate: Scores,
+    popularity: Scores,
+    champion: SideBySide | Scores | None,
+    tolerance: float = 0.0,
+    broken: Sequence[str] = (),
+) -> Decision:
     """Let a candidate become champion only on evidence.
 
-    It must beat popularity on every behavior (strictly) and be no worse than the present
-    champion on the mean over behaviors. What was not measured counts as not shown.
+    Its data must have passed their contracts, and it must beat popularity on every behavior
+    (strictly). Ranked side by side with the present champion it must be better on the mean over
+    behaviors, and on no behavior worse by more than the tolerance; where they could not be
+    ranked so, its mean must be no worse than the champion's as logged. What was not measured
+    counts as not shown.
 
     Args:
         candidate: the new version.
         popularity: the most-popular ranking on the same validation data.
-        champion: the present champion as it was measured, None if there is none.
+        champion: the present champion side by side with the candidate, or as it was measured
+            by itself, None if there is none.
+        tolerance: share of the champion's NDCG that may be lost on a behavior.
+        broken: hand-overs whose contract did not pass.
 
     >>> decide(Scores("new", {"buy": 0.2}), Scores("popularity", {"buy": 0.1}), None)
     Decision(alias='champion', why='beats popularity on every behavior; there was no champion')
     """
-    lost = [
+    lost = [f"the {handover} contract did not pass" for handover in broken]
+    lost += [
         problem
         for behavior in candidate.ndcg
         if (problem := _lost_to_popularity(behavior, candidate, popularity))
     ]
     if not candidate.ndcg:
-        lost = ["no behavior was measured on validation"]
-    against, passed = _against_champion(candidate, champion)
+        lost.append("no behavior was measured on validation")
+    against, passed = (
+        _beside_champion(champion, tolerance)
+        if isinstance(champion, SideBySide)
+        else _against_champion(candidate, champion)
+    )
     if lost:
         return Decision(CHALLENGER, "; ".join([*lost, against] if not passed else lost))
     if not passed:
@@ -82,7 +152,7 @@ def alias_of(aliases: Collection[str]) -> str:
     >>> alias_of(["nightly", "challenger", "champion"])
     'champion'
     """
-    return next((alias for alias in (CHAMPION, CHALLENGER) if alias in aliases), "")
+    return next((alias for alias in (CHAMPION, CHALLENGER, PREVIOUS) if alias in aliases), "")
 
 
 def _lost_to_popularity(behavior: str, candidate: Scores, popularity: Scores) -> str:
@@ -94,6 +164,24 @@ def _lost_to_popularity(behavior: str, candidate: Scores, popularity: Scores) ->
     return f"does not beat popularity on {behavior} ({ours:.4f} against {baseline:.4f})"
 
 
+def _beside_champion(found: SideBySide, tolerance: float) -> tuple[str, bool]:
+    """Return the sentence about the champion beside it, and whether the candidate holds."""
+    allowed = f"{100 * tolerance:g} %"
+    worse = [
+        f"is worse on {behavior} by more than {allowed} ({pair})"
+        for behavior, pair in found.behaviors.items()
+        if pair.difference < -tolerance * pair.champion
+    ]
+    better = found.mean.difference > 0
+    verdict = f"is {'' if better else 'not '}better on the mean over behaviors ({found.mean})"
+    kept = "" if worse else f" and on none worse by more than {allowed}"
+    return (
+        f"ranked side by side with the champion, {found.label}, it "
+        f"{'; it '.join([*worse, verdict])}{kept}",
+        better and not worse,
+    )
+
+
 def _against_champion(candidate: Scores, champion: Scores | None) -> tuple[str, bool]:
     """Return the sentence about the present champion, and whether the candidate holds."""
     if champion is None:
@@ -101,15 +189,16 @@ def _against_champion(candidate: Scores, champion: Scores | None) -> tuple[str, 
     ours, theirs = candidate.mean, champion.mean
     if ours is None:
         return f"its validation mean is not known, that of {champion.label} stays", False
+    notes = [f"not ranked side by side: {champion.note}"] if champion.note else []
     if theirs is None:
         return (
             f"cannot be compared with the champion, {champion.label}: it has no validation mean "
-            "at this cutoff; to replace it, set the alias by hand",
+            f"at this cutoff{f' ({notes[0]})' if notes else ''}; to replace it by hand: "
+            "bigel promote",
             False,
         )
     passed = ours >= theirs
     verdict = "is no worse than" if passed else "is worse than"
-    notes = []
     if set(champion.ndcg) != set(candidate.ndcg):
         notes.append(f"whose behaviors are {', '.join(champion.ndcg)}")
     if champion.data != candidate.data:

@@ -14,15 +14,20 @@ from bigel import schema
 from bigel.config import Config
 from bigel.tracking import runs
 from bigel.tracking.bundle import build_bundle
-from bigel.tracking.gate import CHALLENGER, CHAMPION, Decision, Scores, alias_of, decide
+from bigel.tracking.gate import alias_of
+from bigel.tracking.judge import Evidence, judge
+from bigel.tracking.lookup import find_version
 from bigel.tracking.store import Home, home_of
+from bigel.tracking.tags import (
+    BEHAVIORS_TAG,
+    BUNDLE_TAG,
+    CONTRACTS_TAG,
+    DATA_TAG,
+    JUDGED_TAG,
+    WHY_TAG,
+)
 from bigel.workspace import Record, Workspace
 
-BUNDLE_TAG = "bigel.bundle"  # fingerprint of the bundle: the identity of a version
-DATA_TAG = "bigel.data"  # fingerprint of the data it was measured on
-JUDGED_TAG = "bigel.judged"  # fingerprint of the evaluation that the gate judged it by
-BEHAVIORS_TAG = "bigel.behaviors"
-WHY_TAG = "bigel.why"
 DEFAULT_EXPERIMENT = "bigel"
 log = logging.getLogger(__name__)
 
@@ -67,31 +72,13 @@ def register(
             version = _create_version(client, config.tracking.model_name, run_id, bundle)
         judged = version.tags.get(JUDGED_TAG) == evaluated.fingerprint
         if not judged:
-            _judge(client, version, evaluated, config)
+            evidence = Evidence(split, bundle, evaluated, contracts)
+            judge(client, version, evidence, config, workspace)
         counts = _facts(client, config.tracking.model_name, version.version, home)
     log.info("%(name)s version %(version)s is %(alias)s: %(why)s", counts)
     elapsed = time.perf_counter() - started
     reused = bundle.reused and known and judged
     return Record("register", bundle.fingerprint, bundle.path, reused, elapsed, counts)
-
-
-def find_version(client: Any, name: str, bundle: str) -> Any:
-    """Return the newest version made of this bundle, or None."""
-    quoted = name.replace("'", "''")
-    found = client.search_model_versions(f"name='{quoted}' and tags.`{BUNDLE_TAG}`='{bundle}'")
-    return max(found, key=lambda version: int(version.version), default=None)
-
-
-def champion_of(client: Any, name: str) -> Any:
-    """Return the version that has the alias ``champion``, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return None
-        raise
 
 
 def _log_run(
@@ -113,6 +100,7 @@ def _log_run(
         BUNDLE_TAG: bundle.fingerprint,
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
+        CONTRACTS_TAG: json.dumps({c["handover"]: c["success"] for c in contracts}),
         "bigel.split": split.fingerprint,
         "bigel.train": trained.fingerprint,
         **runs.environment_tags(),
@@ -148,61 +136,6 @@ def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
     tags = {BUNDLE_TAG: bundle.fingerprint, DATA_TAG: bundle.counts["data"]}
     return client.create_model_version(name, source=source, run_id=run_id, tags=tags)
-
-
-def _judge(client: Any, version: Any, evaluated: Record, config: Config) -> None:
-    """Log the evaluation, let the gate decide, set the alias, then mark the version judged."""
-    name, number = version.name, str(version.version)
-    runs.log_evaluation(client, version.run_id, evaluated)
-    decision = _decide(client, version, evaluated, config)
-    client.set_registered_model_alias(name, decision.alias, number)
-    if decision.alias == CHAMPION and CHALLENGER in client.get_model_version(name, number).aliases:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    client.set_model_version_tag(name, number, WHY_TAG, decision.why)
-    client.set_tag(version.run_id, WHY_TAG, decision.why)
-    client.set_terminated(version.run_id, "FINISHED")
-    client.set_model_version_tag(name, number, JUDGED_TAG, evaluated.fingerprint)
-
-
-def _decide(client: Any, version: Any, evaluated: Record, config: Config) -> Decision:
-    metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    cutoff, data = config.evaluate.select_cutoff, version.tags.get(DATA_TAG, "")
-
-    def measured(label: str, tree: dict[str, Any]) -> Scores:
-        published = tree[schema.VALID][schema.PUBLISHED]
-        ndcg = {name: published[name].get(f"ndcg@{cutoff}") for name in config.data.behaviors}
-        return Scores(label, ndcg, data)
-
-    present = champion_of(client, version.name)
-    is_champion = present is not None and present.version == version.version
-    champion = _champion_scores(client, present, cutoff) if present and not is_champion else None
-    decision = decide(
-        measured(f"version {version.version}", metrics),
-        measured("popularity", metrics["popularity"]),
-        champion,
-    )
-    if is_champion:
-        return Decision(CHAMPION, f"is the champion already; measured again: {decision.why}")
-    return decision
-
-
-def _champion_scores(client: Any, champion: Any, cutoff: int) -> Scores:
-    """Read the validation figures that the champion's run logged; all None if it has no run."""
-    from mlflow.exceptions import MlflowException
-
-    label, data = f"version {champion.version}", champion.tags.get(DATA_TAG, "")
-    if not champion.run_id:
-        return Scores(label, {}, data)
-    try:
-        run = client.get_run(champion.run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return Scores(label, {}, data)
-    behaviors = json.loads(run.data.tags.get(BEHAVIORS_TAG, "[]"))
-    names = {b: runs.metric_name("valid", "published", b, f"ndcg@{cutoff}") for b in behaviors}
-    ndcg = {behavior: run.data.metrics.get(name) for behavior, name in names.items()}
-    return Scores(label, ndcg, data)
 
 
 def _facts(client: Any, name: str, number: Any, home: Home) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from bigel.config import Config
 from bigel.errors import ConfigError
 from bigel.tracking.bundle import MODEL_FILE
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
+from bigel.tracking.lookup import ABSENT, aliases_of, named
 from bigel.tracking.runs import BUNDLE, MODEL_PATH
 from bigel.tracking.store import Home, home_of
 from bigel.workspace import Workspace
@@ -21,7 +22,10 @@ from bigel.workspace import Workspace
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 BY_RUN = re.compile(r"runs:/(?P<run_id>[0-9a-f]+)(?:/(?P<path>.+))?")
-FORMS = "an alias such as champion, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/model"
+FORMS = (
+    "an alias such as champion, models:/NAME@ALIAS, a version number, models:/NAME/VERSION "
+    "or runs:/RUN_ID/model"
+)
 log = logging.getLogger(__name__)
 
 
@@ -49,9 +53,9 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
     """Find a model; what had to be downloaded is removed at the end.
 
     Args:
-        reference: an alias of ``tracking.model_name``, ``models:/name@alias``,
-            ``models:/name/3`` or ``runs:/id/model``; None: the champion, or the challenger
-            while there is no champion.
+        reference: an alias or a version number of ``tracking.model_name``,
+            ``models:/name@alias``, ``models:/name/3`` or ``runs:/id/model``; None: the
+            champion, or the challenger while there is no champion.
         config: ``tracking.model_name`` names the registered model; where it was not set and
             another is the only one registered, that one answers.
         workspace: holds MLflow's home, unless the environment says otherwise.
@@ -60,13 +64,11 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         ConfigError: if there is no such model, listing those that exist.
         WorkspaceError: if MLflow's store cannot be used.
     """
-    home = home_of(workspace)
-    if not home.exists():
-        raise ConfigError(f"no model: {home.shown} does not exist yet; train one by `bigel run`")
+    home = existing_home(workspace)
     client = home.connect()
     with tempfile.TemporaryDirectory() as scratch:
         with home.explained():
-            name = _model_name(client, config)
+            name = model_name(client, config)
             uri, source, version = _locate(client, home, reference, name)
             folder = _fetch(home, uri, source, Path(scratch))
         if version is None:
@@ -74,6 +76,27 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         else:
             number, alias = int(version.version), alias_of(version.aliases)
             yield Model(uri, version.name, number, alias, folder)
+
+
+def existing_home(workspace: Workspace) -> Home:
+    """Return the MLflow home of a workspace.
+
+    Raises:
+        ConfigError: if nothing was registered there yet.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        raise ConfigError(f"no model: {home.shown} does not exist yet; train one by `bigel run`")
+    return home
+
+
+def model_name(client: Any, config: Config) -> str:
+    """Return ``tracking.model_name``; where it was not set, the only registered model's name."""
+    name = config.tracking.model_name
+    registered = [str(model.name) for model in client.search_registered_models()]
+    if "model_name" in config.tracking.model_fields_set or name in registered:
+        return name
+    return registered[0] if len(registered) == 1 else name
 
 
 def _locate(client: Any, home: Home, reference: str | None, name: str) -> tuple[str, str, Any]:
@@ -90,11 +113,13 @@ def _locate(client: Any, home: Home, reference: str | None, name: str) -> tuple[
 
 def _version(client: Any, home: Home, reference: str | None, name: str) -> Any:
     if reference is None:
-        aliases = _aliases(client, name)
+        aliases = aliases_of(client, name)
         alias = CHAMPION if CHAMPION in aliases or CHALLENGER not in aliases else CHALLENGER
         if alias == CHALLENGER:
             log.warning("%s has no champion yet; its challenger recommends", name)
         reference = alias
+    if reference.isdecimal():
+        reference = f"models:/{name}/{reference}"
     if exact := BY_VERSION.fullmatch(reference):
 
         def find() -> Any:
@@ -113,22 +138,13 @@ def _version(client: Any, home: Home, reference: str | None, name: str) -> Any:
     return _found(find_alias, client, home, reference, owner)
 
 
-def _model_name(client: Any, config: Config) -> str:
-    """Return ``tracking.model_name``; where it was not set, the only registered model's name."""
-    name = config.tracking.model_name
-    registered = [str(model.name) for model in client.search_registered_models()]
-    if "model_name" in config.tracking.model_fields_set or name in registered:
-        return name
-    return registered[0] if len(registered) == 1 else name
-
-
 def _found(find: Any, client: Any, home: Home, reference: str | None, name: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
         return find()
     except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if error.error_code not in ABSENT:
             raise
     raise ConfigError(
         f"no model {reference!r} at {home.shown}. {_what_exists(client, reference or '', name)}"
@@ -141,11 +157,11 @@ def _what_exists(client: Any, reference: str, name: str) -> str:
         return "Nothing is registered there yet; train a model by `bigel run`"
     if name not in models:
         return f"Registered models: {', '.join(sorted(models))} (tracking.model_name says {name})"
-    aliases = _aliases(client, name)
+    aliases = aliases_of(client, name)
     by_version: dict[int, list[str]] = {}
     for alias, number in aliases.items():
         by_version.setdefault(number, []).append(alias)
-    versions = sorted(int(v.version) for v in client.search_model_versions(f"name='{name}'"))
+    versions = sorted(int(v.version) for v in client.search_model_versions(named(name)))
     shown = [
         f"{number} ({', '.join(by_version[number])})" if number in by_version else str(number)
         for number in versions[-20:]
@@ -153,11 +169,6 @@ def _what_exists(client: Any, reference: str, name: str) -> str:
     close = difflib.get_close_matches(reference, aliases, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else f"; give {FORMS}"
     return f"{name} has version {', '.join(shown) or 'none'}{hint}"
-
-
-def _aliases(client: Any, name: str) -> dict[str, int]:
-    found = [model for model in client.search_registered_models() if model.name == name]
-    return {alias: int(number) for model in found for alias, number in model.aliases.items()}
 
 
 def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:

@@ -1,7 +1,50 @@
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+from bigel.workspace import Record, Workspace
+from tests import fabricate
 
 
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+
+
+def log_bundle(client: Any, run_id: str, bundle: Record) -> None:
+    """Log the bundle without MLflow's model around it, which takes most of a registration."""
+    client.log_artifacts(run_id, bundle.path, "model/artifacts/bundle")
+
+
+@pytest.fixture
+def _light_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigel.tracking.runs.log_model", log_bundle)
+
+
+@pytest.fixture(scope="session")
+def _registered_thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("three_versions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr("bigel.tracking.runs.log_model", log_bundle)
+        workspace = fabricate.workspace_at(root)
+        for seed, ndcg in enumerate((0.3, 0.05, 0.05)):
+            fabricate.register_one(workspace, ndcg=ndcg, seed=seed)
+    return root
+
+
+@pytest.fixture
+def three_versions(
+    tmp_path: Path, _registered_thrice: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    """A workspace in which version 1 is champion, 2 challenged it and 3 does now."""
+    # MLflow remembers in the process where a run's artifacts are; copies share the run's id.
+    monkeypatch.setattr(
+        "mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict()
+    )
+    shutil.copytree(_registered_thrice, tmp_path / "copy")
+    return Workspace(tmp_path / "copy")

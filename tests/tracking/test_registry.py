@@ -1,8 +1,10 @@
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,6 +30,13 @@ def client_of(workspace: Workspace) -> Any:
     return home_of(workspace).connect()
 
 
+def decisions(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """Return the records of the decisions about a run's version, in order."""
+    uri = client_of(workspace).get_run(run_id).info.artifact_uri
+    place = Path(uri.removeprefix("file://")) / "decisions"
+    return [json.loads(file.read_text("utf-8")) for file in sorted(place.iterdir())]
+
+
 def aliases(workspace: Workspace) -> dict[str, int]:
     return dict(client_of(workspace).get_registered_model("bigel").aliases)
 
@@ -49,8 +58,8 @@ def test_the_run_shows_everything(workspace: Workspace) -> None:
     assert [m.step for m in curve] == [2, 3]
     names = {file.path for file in client.list_artifacts(run_id)}
     assert names == {
-        "config.json", "contracts.json", "history.json", "metrics.json", "model", "plots",
-        "report.html",
+        "config.json", "contracts.json", "decisions", "history.json", "metrics.json", "model",
+        "plots", "report.html",
     }  # fmt: skip
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     assert json.loads((place / "contracts.json").read_text())[0]["handover"] == "split"
@@ -102,7 +111,59 @@ def test_the_gate_moves_the_aliases(workspace: Workspace) -> None:
     assert aliases(workspace) == {"champion": 2, "challenger": 3}
     equal = register_one(workspace, ndcg=0.3, seed=3).counts
     assert (equal["version"], equal["alias"]) == (4, "champion")
-    assert register_one(workspace, ndcg=0.3, seed=1).counts["alias"] == ""
+    assert aliases(workspace) == {"champion": 4, "previous": 2, "challenger": 3}
+    assert register_one(workspace, ndcg=0.3, seed=1).counts["alias"] == "previous"
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_champion_without_its_bundle_is_compared_by_its_figures_and_it_is_said(
+    workspace: Workspace,
+) -> None:
+    register_one(workspace, ndcg=0.3)
+    better = register_one(workspace, ndcg=0.4, seed=1).counts
+    assert better["alias"] == "champion"
+    assert (
+        "(0.4000 against 0.3000) (not ranked side by side: models:/bigel/1 has lost"
+        in (better["why"])
+    )
+
+
+def biased(item_2: float) -> dict[str, Any]:
+    """Embeddings by which everybody's item 2, all of validation, has this score, others 0."""
+    tensors = {name: np.zeros_like(value) for name, value in fabricate.embeddings().items()}
+    tensors["item_bias"][:, 2] = item_2
+    return tensors
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_the_gate_ranks_both_bundles_and_does_not_ask_what_was_logged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_seed = [biased(-1), biased(1), biased(-1)]
+    monkeypatch.setattr(fabricate, "embeddings", by_seed.__getitem__)
+    register_one(workspace, ndcg=0.3, seed=0)
+    better = register_one(workspace, ndcg=0.2, seed=1).counts
+    assert better["alias"] == "champion"
+    assert "side by side with the champion, version 1, it is better" in better["why"]
+    worse = register_one(workspace, ndcg=0.9, seed=2).counts
+    assert worse["alias"] == "challenger"
+    assert "it is worse on click by more than 1 %" in worse["why"]
+    entry = decisions(workspace, better["run_id"])[-1]
+    # Item 2 comes last of the user's 4 (click) and 5 (purchase) items that are not masked.
+    click = {"users": 1, "candidate": 1.0, "champion": 1 / math.log2(5)}
+    click |= dict.fromkeys(("low", "high"), pytest.approx(1 - 1 / math.log2(5)))
+    assert entry["side_by_side"]["behaviors"]["click"] == pytest.approx(click)
+    champion = (1 / math.log2(5) + 1 / math.log2(6)) / 2
+    assert entry["side_by_side"]["mean"]["champion"] == pytest.approx(champion)
+    assert entry["side_by_side"]["label"] == "version 1"
+    assert (entry["by"], entry["alias"], entry["from_version"]) == ("gate", "champion", 1)
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_a_version_whose_contract_failed_is_not_champion(workspace: Workspace) -> None:
+    record = register_one(workspace, ndcg=0.3, contract_passed=False)
+    assert record.counts["alias"] == "challenger"
+    assert record.counts["why"] == "the split contract did not pass"
 
 
 @pytest.mark.usefixtures("_no_model")
@@ -134,12 +195,14 @@ def test_an_alias_set_by_hand_stays(workspace: Workspace) -> None:
     register_one(workspace, ndcg=0.4, seed=1)
     client_of(workspace).set_registered_model_alias("bigel", "champion", "1")
     assert register_one(workspace, ndcg=0.4, seed=1).counts["alias"] == ""
-    assert aliases(workspace) == {"champion": 1}
+    assert aliases(workspace) == {"champion": 1, "previous": 1}
 
 
 @pytest.mark.parametrize(
-    "place", ["_create_version", "_decide", "runs.log_model", "runs.log_evaluation"]
-)
+    "place",
+    ["registry._create_version", "judge.decide", "judge.carry_out", "runs.log_model",
+     "runs.log_evaluation"],
+)  # fmt: skip
 def test_a_registration_cut_off_anywhere_goes_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -147,7 +210,7 @@ def test_a_registration_cut_off_anywhere_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"bigel.tracking.registry.{place}", cut)
+        patch.setattr(f"bigel.tracking.{place}", cut)
         with pytest.raises(KeyboardInterrupt):
             register_one(workspace)
     record = register_one(workspace)
@@ -181,18 +244,20 @@ def test_a_champion_whose_run_is_gone_is_not_overruled(workspace: Workspace) -> 
 
 @pytest.mark.usefixtures("_no_model")
 def test_two_at_once_give_two_versions_and_one_champion(workspace: Workspace) -> None:
-    records: list[Record] = []
+    records: dict[int, Record] = {}
 
     def work(seed: int) -> None:
-        records.append(register_one(workspace, ndcg=0.3 + seed / 10, seed=seed))
+        records[seed] = register_one(workspace, ndcg=0.3 + seed / 10, seed=seed)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {r.counts["version"] for r in records} == {1, 2}
-    assert "champion" in aliases(workspace)
+    worse, better = (records[seed].counts["version"] for seed in (0, 1))
+    assert {worse, better} == {1, 2}
+    other = "challenger" if better == 1 else "previous"  # whichever came first
+    assert aliases(workspace) == {"champion": better, other: worse}
 
 
 @pytest.mark.usefixtures("_no_model")

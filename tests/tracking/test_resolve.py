@@ -16,7 +16,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, lis
         workspace = fabricate.workspace_at(tmp_path_factory.mktemp("registered"))
         records = [
             fabricate.register_one(workspace, ndcg=ndcg, seed=seed)
-            for seed, ndcg in enumerate((0.3, 0.2))
+            for seed, ndcg in enumerate((0.3, 0.05))
         ]
     return workspace, records
 
@@ -34,6 +34,7 @@ def found(registered: tuple[Workspace, list[Record]], reference: str | None) -> 
         ("challenger", 2, "challenger"),
         ("models:/bigel@challenger", 2, "challenger"),
         ("models:/bigel/1", 1, "champion"),
+        ("2", 2, "challenger"),
         (None, 1, "champion"),
     ],
 )

@@ -1,0 +1,57 @@
+"""Small questions to MLflow's registry that have "there is none" as an answer."""
+
+from typing import Any
+
+from bigel.tracking.tags import BUNDLE_TAG
+
+ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # INVALID: no such alias
+
+
+def find_version(client: Any, name: str, bundle: str) -> Any:
+    """Return the newest version made of this bundle, or None."""
+    found = client.search_model_versions(f"{named(name)} and tags.`{BUNDLE_TAG}`='{bundle}'")
+    return max(found, key=lambda version: int(version.version), default=None)
+
+
+def version_with(client: Any, name: str, alias: str) -> Any:
+    """Return the version that has an alias, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, str(found.version))
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise
+
+
+def run_of(client: Any, version: Any) -> Any:
+    """Return the run that made a version; None if it has none or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    if not version.run_id:
+        return None
+    try:
+        run = client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def aliases_of(client: Any, name: str) -> dict[str, int]:
+    """Return every alias of a registered model and its version; empty if there is no such model."""
+    found = client.search_registered_models(named(name))
+    return {alias: int(number) for model in found for alias, number in model.aliases.items()}
+
+
+def named(name: str) -> str:
+    """Return MLflow's filter by a model's name.
+
+    >>> named("shop's")
+    "name='shop''s'"
+    """
+    quoted = name.replace("'", "''")
+    return f"name='{quoted}'"

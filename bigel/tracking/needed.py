@@ -1,0 +1,29 @@
+"""What registered models were made of."""
+
+from bigel.tracking.store import home_of
+from bigel.tracking.tags import BUNDLE_TAG
+from bigel.workspace import Workspace
+
+PARENT_TAGS = ("bigel.split", "bigel.train")
+
+
+def needed_fingerprints(workspace: Workspace) -> set[str]:
+    """Return the fingerprints of stage outputs that any registered version was made of.
+
+    Args:
+        workspace: holds the registry, unless the environment says otherwise.
+
+    Raises:
+        WorkspaceError: if the registry cannot be asked.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        return set()
+    with home.explained():
+        client = home.connect()
+        versions = client.search_model_versions()
+        found = {version.tags.get(BUNDLE_TAG, "") for version in versions}
+        for run_id in {version.run_id for version in versions if version.run_id}:
+            tags = client.get_run(run_id).data.tags
+            found |= {tags.get(name, "") for name in PARENT_TAGS}
+    return found - {""}

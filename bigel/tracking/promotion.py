@@ -1,0 +1,196 @@
+"""Who is champion: promotions and rollbacks, by the gate and by hand, each with its record.
+
+A decision is first recorded (tags of the version and its run, a JSON artifact of the run), then
+carried out alias by alias. Each alias moves in one step, so a reader sees the old champion or
+the new one. Writers hold the store's lock from the question who is champion to the last alias.
+A decision that was cut off is finished by the same command again.
+"""
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bigel.config import Config
+from bigel.errors import ConfigError
+from bigel.tracking import runs
+from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision
+from bigel.tracking.lookup import run_of, version_with
+from bigel.tracking.resolve import existing_home, model_name, open_model
+from bigel.tracking.tags import DECISION_TAG, WHY_TAG
+from bigel.workspace import Workspace
+
+GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"  # what decided
+LONGEST = 1_000  # characters of a reason given by hand
+
+
+def promote(reference: str, why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
+    """Make a version champion by hand; the champion until now becomes previous.
+
+    Promoting the champion changes nothing.
+
+    Args:
+        reference: an alias, a version number or a ``models:/`` URI.
+        why: the reason, kept with the version.
+        config: ``tracking.model_name`` names the model, as for ``open_model``.
+        workspace: holds MLflow's home, unless the environment says otherwise.
+
+    Returns:
+        name, version, from_version (the champion before, None if there was none), changed, why.
+
+    Raises:
+        ConfigError: if there is no such version, its artifacts are lost, or no reason is given.
+        WorkspaceError: if MLflow's store cannot be used.
+    """
+    why = _checked(why)
+    home = existing_home(workspace)
+    with home.locked(), open_model(reference, config, workspace) as found, home.explained():
+        if found.version is None:
+            raise ConfigError(f"{found.uri} is a run's model; promote a registered version")
+        client = home.connect()
+        version = client.get_model_version(found.name, str(found.version))
+        before = version_with(client, found.name, CHAMPION)
+        changed = before is None or before.version != version.version
+        if changed:
+            carry_out(client, version, Decision(CHAMPION, why), PROMOTE)
+        else:
+            _leave_only(client, version, CHAMPION)
+        return _outcome(version, before, changed, why)
+
+
+def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
+    """Make the previous champion champion again, and the present one challenger.
+
+    There is no previous champion afterwards.
+
+    Args:
+        why: the reason, kept with both versions.
+        config: ``tracking.model_name`` names the model, as for ``open_model``.
+        workspace: holds MLflow's home, unless the environment says otherwise.
+
+    Returns:
+        as ``promote``.
+
+    Raises:
+        ConfigError: if there is no previous champion, its artifacts are lost, or no reason is
+            given.
+        WorkspaceError: if MLflow's store cannot be used.
+    """
+    why = _checked(why)
+    home = existing_home(workspace)
+    with home.locked():
+        client = home.connect()
+        with home.explained():
+            name = model_name(client, config)
+            champion, back = (version_with(client, name, a) for a in (CHAMPION, PREVIOUS))
+            if back is not None and champion and champion.version == back.version:  # was cut off
+                _leave_only(client, back, CHAMPION)
+                return _outcome(back, champion, False, why)
+        if back is None:
+            raise ConfigError(
+                f"{name} has no previous champion to go back to; see `bigel models`, and name "
+                "a version: bigel promote VERSION --why TEXT"
+            )
+        uri = f"models:/{name}/{back.version}"
+        with open_model(uri, config, workspace), home.explained():
+            number = str(back.version)
+            record(client, back, Decision(CHAMPION, why), ROLLBACK, champion)
+            if champion is not None:
+                reason = f"rolled back to version {number}: {why}"
+                record(client, champion, Decision(CHALLENGER, reason), ROLLBACK, champion)
+                client.set_registered_model_alias(name, CHALLENGER, str(champion.version))
+            client.set_registered_model_alias(name, CHAMPION, number)
+            _leave_only(client, back, CHAMPION)
+        return _outcome(back, champion, True, why)
+
+
+def carry_out(
+    client: Any,
+    version: Any,
+    decision: Decision,
+    by: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Record a decision about a version and move the aliases; the caller holds the lock.
+
+    Args:
+        client: of MLflow.
+        version: the version decided about.
+        decision: its alias and the reason.
+        by: what decided: the gate or a command.
+        details: figures behind the decision, for the record.
+    """
+    name, number = version.name, str(version.version)
+    champion = version_with(client, name, CHAMPION)
+    record(client, version, decision, by, champion, details)
+    if decision.alias == CHAMPION:
+        if champion is not None and str(champion.version) != number:
+            client.set_registered_model_alias(name, PREVIOUS, str(champion.version))
+        client.set_registered_model_alias(name, CHAMPION, number)
+        _leave_only(client, version, CHAMPION)
+    else:
+        client.set_registered_model_alias(name, decision.alias, number)
+
+
+def record(
+    client: Any,
+    version: Any,
+    decision: Decision,
+    by: str,
+    champion: Any,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write who decided what, when, why and away from which champion."""
+    when = datetime.now(UTC)
+    entry = {
+        "by": by,
+        "who": _user(),
+        "when": when.isoformat(timespec="seconds"),
+        "version": int(version.version),
+        "alias": decision.alias,
+        "from_version": None if champion is None else int(champion.version),
+        "why": decision.why,
+    }
+    tags = {WHY_TAG: decision.why, DECISION_TAG: json.dumps(entry, ensure_ascii=False)}
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), key, value)
+    if run_of(client, version) is not None:
+        for key, value in tags.items():
+            client.set_tag(version.run_id, key, value)
+        place = f"decisions/{when:%Y%m%dT%H%M%S.%fZ}-{by}.json"
+        runs.log_json(client, version.run_id, entry | dict(details or {}), place)
+
+
+def _leave_only(client: Any, version: Any, alias: str) -> None:
+    """Take the other aliases of the life cycle off a version."""
+    name, number = version.name, str(version.version)
+    for other in {CHAMPION, CHALLENGER, PREVIOUS} - {alias}:
+        if other in client.get_model_version(name, number).aliases:
+            client.delete_registered_model_alias(name, other)
+
+
+def _outcome(version: Any, before: Any, changed: bool, why: str) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "from_version": None if before is None else int(before.version),
+        "changed": changed,
+        "why": why,
+    }
+
+
+def _checked(why: str) -> str:
+    text = " ".join(why.split())
+    if not text or len(text) > LONGEST:
+        raise ConfigError(f"--why: give the reason in 1 to {LONGEST:,} characters")
+    return text
+
+
+def _user() -> str:
+    """Return the name of the user; a container may run a number that has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,10 @@
+"""The names of our tags on runs and model versions."""
+
+BUNDLE_TAG = "bigel.bundle"  # fingerprint of the bundle: the identity of a version
+DATA_TAG = "bigel.data"  # fingerprint of the data it was measured on
+JUDGED_TAG = "bigel.judged"  # fingerprint of the evaluation that the gate judged it by
+BEHAVIORS_TAG = "bigel.behaviors"
+CONTRACTS_TAG = "bigel.contracts"  # JSON: hand-over to whether its contract passed
+WHY_TAG = "bigel.why"
+DECISION_TAG = "bigel.decision"  # JSON: the last decision about a version, see promotion.py
+COMMIT_TAG = "mlflow.source.git.commit"

@@ -1,0 +1,42 @@
+"""A command that ends with the process that started it: ``python -m flows.child COMMAND…``
+
+The other process holds a pipe to our standard input; the pipe closes however that process ends,
+and then the command and all that it started are ended, too.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+GRACE_SECONDS = 10
+
+
+def main() -> int:
+    """Run the command of this process's arguments; return its exit code."""
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def end(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def end_with_parent() -> None:
+        while os.read(0, 4096):
+            pass
+        end()
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: threading.Thread(target=end).start())
+    return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The verbs of a registered model's life: models, promote, rollback."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bigel.config import load_config
+from bigel.workspace import Workspace, write_json
+from flows import console
+from flows.options import Json, Place, Settings
+
+Start = Annotated[
+    str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
+]
+
+
+def models(
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="Versions to show.")] = 20,
+    source: Start = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """List the registered versions, newest first, and say who is champion and why.
+
+    Example: bigel models --last 5 --json models.json
+    """
+    config = load_config(source, settings or [])
+    from bigel.tracking import list_versions
+
+    found = list_versions(config, Workspace(workspace), last)
+    _write(found, json)
+    console.print_models(found)
+
+
+def promote(
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION|ALIAS", help="For example 3 or challenger.")
+    ],
+    why: Annotated[str, typer.Option(help="The reason; it is kept with the version.")],
+    source: Start = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Make a version champion by hand; the champion until now becomes previous.
+
+    Example: bigel promote challenger --why "won the test on the site"
+    """
+    config = load_config(source, settings or [])
+    from bigel.tracking import promote as promote_version
+
+    outcome = promote_version(version, why, config, Workspace(workspace))
+    _write(outcome, json)
+    console.print_promotion(outcome)
+
+
+def rollback(
+    why: Annotated[
+        str, typer.Option(help="The reason; it is kept with both versions.")
+    ] = "rolled back by hand",
+    source: Start = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Make the previous champion champion again; the present one becomes challenger.
+
+    Example: bigel rollback --why "complaints about the purchase lists"
+    """
+    config = load_config(source, settings or [])
+    from bigel.tracking import rollback as roll_back
+
+    outcome = roll_back(why, config, Workspace(workspace))
+    _write(outcome, json)
+    console.print_promotion(outcome)
+
+
+def _write(value: dict[str, Any], json: Path | None) -> None:
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json, value)

@@ -1,0 +1,136 @@
+"""`bigel serve`: Prefect's server and worker and MLflow's server on this machine, as one."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigel.errors import BigelError
+from bigel.workspace import Workspace
+
+POOL = "bigel"
+START_SECONDS = 120
+log = logging.getLogger("bigel.serve")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process of ours.
+
+    Args:
+        name: what it is called on the terminal.
+        process: it ends when its standard input closes.
+        log_path: what it prints.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+
+def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deploy: bool) -> None:
+    """Start everything, deploy what ``prefect.yaml`` names, and stay until interrupted.
+
+    Args:
+        workspace: databases and logs lie in it.
+        prefect_port: of Prefect's API and UI, on localhost.
+        mlflow_port: of MLflow's server, on localhost.
+        deploy: whether to deploy, from the current directory.
+
+    Raises:
+        BigelError: if a service does not start or ends by itself; the others are stopped.
+    """
+    with contextlib.ExitStack() as stack:
+        for services in _started(stack, workspace, prefect_port, mlflow_port, deploy):
+            _check(services)
+        while True:
+            _check(services)
+            time.sleep(1)
+
+
+def _started(
+    stack: contextlib.ExitStack, workspace: Workspace, prefect_port: int, mlflow_port: int,
+    deploy: bool,
+) -> Iterator[list[Service]]:  # fmt: skip
+    """Start one service after the other, yielding those that run."""
+    home = workspace.artifacts / "prefect"
+    api = f"http://127.0.0.1:{prefect_port}/api"
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": api}
+    prefect = [sys.executable, "-m", "prefect"]
+    workspace.mlruns.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
+    services = []
+
+    def start(name: str, command: Sequence[str], extra: dict[str, str] | None = None) -> None:
+        path = home / f"{name.replace(' ', '-')}.log"
+        services.append(
+            stack.enter_context(_service(name, command, environment | (extra or {}), path))
+        )
+
+    address = ["--host", "127.0.0.1", "--port"]
+    start("prefect server", [*prefect, "server", "start", *address, str(prefect_port)])
+    store = f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+    mlflow = [sys.executable, "-m", "mlflow", "server", *address, str(mlflow_port)]
+    mlflow += ["--backend-store-uri", store, "--workers", "1"]
+    start("mlflow server", mlflow, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    _wait(f"{api}/health", services)
+    log.info("Prefect  http://127.0.0.1:%d", prefect_port)
+    yield services
+    commands = [["work-pool", "create", POOL, "--type", "process", "--overwrite"]]
+    if deploy:
+        commands.append(["--no-prompt", "deploy", "--all"])
+    for command in commands:
+        done = subprocess.run([*prefect, *command], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise BigelError(f"prefect {' '.join(command)} failed: {done.stderr or done.stdout}")
+    start("prefect worker", [*prefect, "worker", "start", "--pool", POOL])
+    _wait(f"http://127.0.0.1:{mlflow_port}/health", services)
+    log.info("MLflow   http://127.0.0.1:%d", mlflow_port)
+    log.info("a worker waits for runs of the pool %r; end with Ctrl-C", POOL)
+    yield services
+
+
+@contextlib.contextmanager
+def _service(
+    name: str, command: Sequence[str], environment: dict[str, str], log_path: Path
+) -> Iterator[Service]:
+    """Run a command for the length of the block; it also ends if we are killed."""
+    with log_path.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.child", *command], env=environment,
+            stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield Service(name, process, log_path)
+    finally:
+        process.terminate()
+        process.wait()
+        log.info("%s stopped", name)
+
+
+def _wait(url: str, services: Sequence[Service]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        _check(services)
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        time.sleep(0.2)
+    raise BigelError(f"{url} does not answer after {START_SECONDS} s; see {services[-1].log_path}")
+
+
+def _check(services: Sequence[Service]) -> None:
+    for service in services:
+        if service.process.poll() is not None:
+            raise BigelError(
+                f"the {service.name} ended by itself (exit code {service.process.returncode}); "
+                f"its log is {service.log_path}"
+            )

@@ -1,0 +1,98 @@
+"""The verbs of the stage store: store list, store show, store gc."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bigel import store
+from bigel.workspace import Workspace, write_json
+from flows.options import Json, Place
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What the stages wrote: list it, look at one output, remove what is not needed.",
+)
+
+
+@app.command(name="list")
+def list_outputs(workspace: Place = Path(), json: Json = None) -> None:
+    """List all stored outputs, last used first.
+
+    Example: bigel store list --json outputs.json
+    """
+    outputs = store.inventory(Workspace(workspace))
+    table = Table(title=f"{len(outputs)} outputs, {_bytes(sum(o.size for o in outputs))}")
+    for name in ("stage", "fingerprint", "size", "last used (UTC)", "made in"):
+        table.add_column(name, justify="right" if name in ("size", "made in") else "left")
+    for output in outputs:
+        used = f"{output.used:%Y-%m-%d %H:%M}"
+        seconds = f"{output.manifest.get('seconds', 0):.1f} s"
+        table.add_row(output.stage, output.fingerprint[:8], _bytes(output.size), used, seconds)
+    Console(highlight=False).print(table)
+    if json is not None:
+        write_json(json, [_described(output) for output in outputs])
+
+
+@app.command()
+def show(
+    fingerprint: Annotated[str, typer.Argument(help="The fingerprint, or its start.")],
+    workspace: Place = Path(),
+) -> None:
+    """Show one output: its files, counts, settings, and what it was made from.
+
+    Example: bigel store show 5c69c5
+    """
+    place = Workspace(workspace)
+    output = store.find(place, fingerprint)
+    console = Console(highlight=False)
+    console.print(f"{output.stage} {output.fingerprint}, {_bytes(output.size)}", soft_wrap=True)
+    console.print(escape(str(output.path)), soft_wrap=True)
+    for parent in store.parents(output, store.inventory(place)):
+        console.print(f"made from  {parent.stage} {parent.fingerprint[:8]}")
+    for part in ("counts", "settings", "files"):
+        for key, value in output.manifest.get(part, {}).items():
+            console.print(escape(f"{part:<9}  {key} = {value}"), soft_wrap=True)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int, typer.Option(min=0, help="Last used outputs of each stage to keep.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """Remove outputs that nothing needs, and leftovers of killed runs.
+
+    Kept are the last used outputs of each stage, whatever any registered model was made of, and
+    everything that these were made from. Refused while a run uses the workspace.
+
+    Example: bigel store gc --keep 2 --dry-run
+    """
+    from bigel.tracking import needed_fingerprints
+
+    place = Workspace(workspace)
+    found = store.collect(place, keep, needed_fingerprints(place), dry_run)
+    for path in (*found["removed"], *found["leftovers"]):
+        print(f"{'would remove' if dry_run else 'removed'} {path}")
+    print(f"{_bytes(found['freed'])} {'would be free' if dry_run else 'freed'}")
+    if json is not None:
+        write_json(json, found)
+
+
+def _described(output: store.Output) -> dict[str, object]:
+    return {
+        "stage": output.stage,
+        "fingerprint": output.fingerprint,
+        "path": str(output.path),
+        "bytes": output.size,
+        "used": output.used.isoformat(),
+        "counts": output.manifest.get("counts", {}),
+    }
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

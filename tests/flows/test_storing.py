@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bigel.workspace import Record, Workspace
+from flows import storing
+
+
+def make(workspace: Workspace, value: int) -> Record:
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        (out / "value.json").write_text(str(value))
+        return {"value": value}
+
+    return workspace.run_stage(
+        "train", inputs=[], settings={"value": value}, code=["schema.py"], build=build
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    for value in (1, 2):
+        make(workspace, value)
+    return workspace
+
+
+def call(workspace: Workspace, *arguments: str) -> str:
+    found = CliRunner().invoke(storing.app, [*arguments, "--workspace", str(workspace.root)])
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def test_list_shows_every_output_and_writes_json(place: Workspace, tmp_path: Path) -> None:
+    text = call(place, "list", "--json", str(tmp_path / "list.json"))
+    assert "2 outputs" in text and text.count("train") == 2
+    listed = json.loads((tmp_path / "list.json").read_text())
+    assert sorted(output["counts"]["value"] for output in listed) == [1, 2]
+
+
+def test_show_tells_what_an_output_holds(place: Workspace) -> None:
+    record = make(place, 2)
+    text = call(place, "show", record.fingerprint[:10])
+    assert record.fingerprint in text
+    assert "counts     value = 2" in text and "files      value.json" in text
+
+
+def test_gc_tells_first_and_removes_then(place: Workspace, tmp_path: Path) -> None:
+    text = call(place, "gc", "--keep", "1", "--dry-run")
+    assert text.count("would remove") == 1 and "would be free" in text
+    report = tmp_path / "gc.json"
+    text = call(place, "gc", "--keep", "1", "--json", str(report))
+    (removed,) = json.loads(report.read_text())["removed"]
+    assert f"removed {removed}" in text
+    assert not Path(removed).exists()
+    assert len(list((place.artifacts / "stages" / "train").iterdir())) == 1

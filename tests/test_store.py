@@ -1,0 +1,123 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigel import store
+from bigel.errors import WorkspaceError
+from bigel.workspace import Record, Workspace
+
+
+def make(workspace: Workspace, stage: str, value: int, *parents: Record, used: int = 0) -> Record:
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        (out / "value.json").write_text(json.dumps(value))
+        return {"value": value}
+
+    record = workspace.run_stage(
+        stage, inputs=[p.fingerprint for p in parents], settings={"value": value},
+        code=["schema.py"], build=build,
+    )  # fmt: skip
+    os.utime(record.file("manifest.json"), (used, used))
+    return record
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> tuple[Workspace, dict[str, Record]]:
+    """Return two generations of split and train, and a train of the first one's split."""
+    workspace = Workspace(tmp_path)
+    records = {"old split": make(workspace, "split", 1, used=1_000)}
+    records["old train"] = make(workspace, "train", 1, records["old split"], used=1_001)
+    records["new split"] = make(workspace, "split", 2, used=2_000)
+    records["new train"] = make(workspace, "train", 2, records["new split"], used=2_001)
+    records["other train"] = make(workspace, "train", 3, records["old split"], used=1_500)
+    return workspace, records
+
+
+def kept(workspace: Workspace, records: dict[str, Record]) -> set[str]:
+    return {name for name, record in records.items() if Path(record.path).exists()}
+
+
+def test_the_inventory_is_ordered_by_last_use(family: Any) -> None:
+    workspace, records = family
+    outputs = store.inventory(workspace)
+    names = {record.fingerprint: name for name, record in records.items()}
+    assert [names[output.fingerprint] for output in outputs] == [
+        "new train", "new split", "other train", "old train", "old split",
+    ]  # fmt: skip
+    assert all(output.size > 0 for output in outputs)
+
+
+def test_reuse_counts_as_use(family: Any) -> None:
+    workspace, records = family
+    assert make(workspace, "split", 1, used=1_000).reused
+    os.utime(records["old split"].file("manifest.json"), (1_000, 1_000))
+    again = workspace.run_stage(
+        "split", inputs=[], settings={"value": 1}, code=["schema.py"], build=pytest.fail
+    )
+    assert again.reused
+    assert store.inventory(workspace)[0].fingerprint == again.fingerprint
+
+
+def test_gc_keeps_the_last_of_each_stage_and_what_they_were_made_from(family: Any) -> None:
+    workspace, records = family
+    found = store.collect(workspace, keep=1, needed=set())
+    assert kept(workspace, records) == {"new split", "new train"}
+    assert len(found["removed"]) == 3 and found["freed"] > 0
+    again = store.collect(workspace, keep=1, needed=set())
+    assert again == {"removed": [], "leftovers": [], "freed": 0}
+
+
+def test_gc_keeps_what_a_model_needs_with_its_parents(family: Any) -> None:
+    workspace, records = family
+    store.collect(workspace, keep=0, needed={records["old train"].fingerprint})
+    assert kept(workspace, records) == {"old split", "old train"}
+
+
+def test_keeping_two_keeps_the_parent_of_the_second(family: Any) -> None:
+    workspace, records = family
+    outputs = store.inventory(workspace)
+    gone = [output.fingerprint for output in store.removable(outputs, 2, set())]
+    assert gone == [records["old train"].fingerprint]
+
+
+def test_a_dry_run_removes_nothing(family: Any) -> None:
+    workspace, records = family
+    found = store.collect(workspace, keep=0, needed=set(), dry_run=True)
+    assert len(found["removed"]) == 5
+    assert kept(workspace, records) == set(records)
+
+
+def test_leftovers_of_killed_runs_go(family: Any) -> None:
+    workspace, records = family
+    half = workspace.artifacts / "stages" / "train" / ".abc.12345678"
+    half.mkdir()
+    (half / "file").write_text("half")
+    found = store.collect(workspace, keep=9, needed=set())
+    assert found["leftovers"] == [str(half)] and found["freed"] == 4
+    assert not half.exists() and kept(workspace, records) == set(records)
+
+
+def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
+    workspace, records = family
+    busy = pytest.raises(WorkspaceError, match="a run is using it")
+    with workspace.in_use(), workspace.in_use(), busy:
+        store.collect(workspace, keep=0, needed=set())
+    cleaning = pytest.raises(WorkspaceError, match="a clean-up of it is under way")
+    with workspace.alone(), cleaning, workspace.in_use():
+        pass
+    assert kept(workspace, records) == set(records)
+    store.collect(workspace, keep=0, needed=set())
+
+
+def test_an_output_is_found_by_the_start_of_its_fingerprint(family: Any) -> None:
+    workspace, records = family
+    key = records["new train"].fingerprint
+    assert store.find(workspace, key[:12]).stage == "train"
+    found = store.parents(store.find(workspace, key), store.inventory(workspace))
+    assert [output.fingerprint for output in found] == [records["new split"].fingerprint]
+    with pytest.raises(WorkspaceError, match="no output starts with 'xyz'"):
+        store.find(workspace, "xyz")
+    with pytest.raises(WorkspaceError, match="5 outputs start with ''"):
+        store.find(workspace, "")

@@ -1,0 +1,246 @@
+import fcntl
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from bigel.errors import ConfigError
+from bigel.tracking import home_of, promote, rollback
+from bigel.workspace import Workspace
+from tests.fabricate import CONFIG, register_one
+
+pytestmark = pytest.mark.usefixtures("_light_model")
+
+WRITES = ("set_registered_model_alias", "delete_registered_model_alias", "set_model_version_tag")
+
+
+@pytest.fixture
+def workspace(three_versions: Workspace) -> Workspace:
+    return three_versions
+
+
+def client_of(workspace: Workspace) -> MlflowClient:
+    client: MlflowClient = home_of(workspace).connect()
+    return client
+
+
+def aliases(workspace: Workspace) -> dict[str, int]:
+    return {
+        k: int(v) for k, v in client_of(workspace).get_registered_model("bigel").aliases.items()
+    }
+
+
+def tags(workspace: Workspace, version: int) -> dict[str, str]:
+    return dict(client_of(workspace).get_model_version("bigel", str(version)).tags)
+
+
+def records(workspace: Workspace, version: int) -> list[dict[str, Any]]:
+    """Return the artifacts of the decisions about a version, in order."""
+    client = client_of(workspace)
+    run = client.get_run(client.get_model_version("bigel", str(version)).run_id)
+    place = Path(run.info.artifact_uri.removeprefix("file://")) / "decisions"
+    return [json.loads(file.read_text("utf-8")) for file in sorted(place.iterdir())]
+
+
+def test_the_promoted_version_is_champion_and_the_old_one_previous(workspace: Workspace) -> None:
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+    outcome = promote("2", "won the\n test", CONFIG, workspace)
+    assert outcome == {
+        "name": "bigel", "version": 2, "from_version": 1, "changed": True, "why": "won the test",
+    }  # fmt: skip
+    assert aliases(workspace) == {"champion": 2, "previous": 1, "challenger": 3}
+    promote("challenger", "better still", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+    promote("previous", "not so", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 2, "previous": 3}
+
+
+def test_a_decision_is_a_tag_and_an_artifact(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    promote("models:/bigel/2", "won the test", CONFIG, workspace)
+    first, last = records(workspace, 2)
+    assert (first["by"], first["alias"], first["from_version"]) == ("gate", "challenger", 1)
+    when = last.pop("when")
+    assert when.endswith("+00:00") and when >= first["when"]
+    assert last == {
+        "by": "promote", "who": "ann", "version": 2, "alias": "champion", "from_version": 1,
+        "why": "won the test",
+    }  # fmt: skip
+    assert tags(workspace, 2)["bigel.why"] == "won the test"
+    assert json.loads(tags(workspace, 2)["bigel.decision"]) == last | {"when": when}
+    client = client_of(workspace)
+    run = client.get_run(client.get_model_version("bigel", "2").run_id)
+    assert run.data.tags["bigel.why"] == "won the test"
+
+
+def test_promoting_the_champion_again_changes_nothing(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    before = aliases(workspace), tags(workspace, 2), records(workspace, 2)
+    outcome = promote("champion", "said twice", CONFIG, workspace)
+    assert (outcome["version"], outcome["changed"]) == (2, False)
+    assert (aliases(workspace), tags(workspace, 2), records(workspace, 2)) == before
+
+
+def test_rollback_brings_the_previous_champion_back_once(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    outcome = rollback("complaints", CONFIG, workspace)
+    assert (outcome["version"], outcome["from_version"], outcome["changed"]) == (1, 2, True)
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
+    assert tags(workspace, 1)["bigel.why"] == "complaints"
+    assert tags(workspace, 2)["bigel.why"] == "rolled back to version 1: complaints"
+    for version, alias in ((1, "champion"), (2, "challenger")):
+        last = records(workspace, version)[-1]
+        assert (last["by"], last["alias"], last["from_version"]) == ("rollback", alias, 2)
+    with pytest.raises(ConfigError, match=r"bigel has no previous champion .* bigel promote"):
+        rollback("more complaints", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
+
+
+def test_the_gate_leaves_what_was_rolled_back(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    rollback("complaints", CONFIG, workspace)
+    assert register_one(workspace, ndcg=0.05, seed=1).counts["alias"] == "challenger"
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
+
+
+@pytest.mark.parametrize(
+    ("reference", "why", "message"),
+    [
+        ("7", "x", r"no model 'models:/bigel/7'.*version 1 \(champion\), 2, 3 \(challenger\)"),
+        ("champoin", "x", "did you mean 'champion'"),
+        ("2", " ", "give the reason in 1 to 1,000 characters"),
+        ("2", "x" * 1001, "give the reason"),
+    ],
+)
+def test_what_cannot_be_promoted_is_refused(
+    workspace: Workspace, reference: str, why: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        promote(reference, why, CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+
+
+def test_a_run_and_a_version_without_its_artifacts_are_refused(workspace: Workspace) -> None:
+    run_id = client_of(workspace).get_model_version("bigel", "2").run_id
+    with pytest.raises(ConfigError, match="is a run's model; promote a registered version"):
+        promote(f"runs:/{run_id}", "x", CONFIG, workspace)
+    promote("2", "won the test", CONFIG, workspace)
+    for place in workspace.mlruns.rglob("artifacts/model"):
+        place.rename(place.with_name("gone"))
+    with pytest.raises(ConfigError, match="has lost its artifacts"):
+        promote("3", "x", CONFIG, workspace)
+    with pytest.raises(ConfigError, match="models:/bigel/1 has lost its artifacts"):
+        rollback("x", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+def test_a_workspace_without_models_says_so_and_stays_empty(tmp_path: Path) -> None:
+    for call in (
+        lambda place: promote("1", "x", CONFIG, place),
+        lambda place: rollback("x", CONFIG, place),
+    ):
+        with pytest.raises(ConfigError, match="does not exist yet; train one"):
+            call(Workspace(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_whose_run_was_deleted_keeps_its_tags(workspace: Workspace) -> None:
+    client = client_of(workspace)
+    client.delete_run(client.get_model_version("bigel", "2").run_id)
+    promote("2", "won the test", CONFIG, workspace)
+    assert aliases(workspace)["champion"] == 2
+    assert tags(workspace, 2)["bigel.why"] == "won the test"
+
+
+def test_a_user_number_without_a_name_is_recorded(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    promote("2", "won the test", CONFIG, workspace)
+    assert records(workspace, 2)[-1]["who"] == "uid 4711"
+
+
+def test_every_write_happens_under_the_lock(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_file, held = home_of(workspace).lock_file, []
+    for name in WRITES:
+        original = getattr(MlflowClient, name)
+
+        def checked(*arguments: Any, original: Any = original, **named: Any) -> Any:
+            with lock_file.open("w") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+                else:
+                    held.append(False)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(MlflowClient, name, checked)
+    promote("2", "won the test", CONFIG, workspace)
+    rollback("complaints", CONFIG, workspace)
+    register_one(workspace, ndcg=0.05, seed=3)
+    assert len(held) > 12
+    assert all(held)
+
+
+def test_two_promotions_at_once_are_one_after_the_other(workspace: Workspace) -> None:
+    threads = [
+        threading.Thread(target=promote, args=(number, "at once", CONFIG, workspace))
+        for number in ("2", "3")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    now = aliases(workspace)
+    assert {now["champion"], now["previous"]} == {2, 3}
+    assert {records(workspace, version)[-1]["from_version"] for version in (2, 3)} == {
+        1, now["previous"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", (0, 2, 3, 4, 5, 6))
+def test_a_decision_cut_off_anywhere_is_finished_by_the_same_command(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """Every write before the cut is done, that at the cut and all after it are not."""
+
+    def interrupted(call: Any) -> None:
+        left = [cut]
+
+        def cutting(original: Any) -> Any:
+            def write(*arguments: Any, **named: Any) -> Any:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return original(*arguments, **named)
+
+            return write
+
+        with monkeypatch.context() as patch:
+            for name in WRITES:
+                patch.setattr(MlflowClient, name, cutting(getattr(MlflowClient, name)))
+            try:
+                call()
+                return
+            except KeyboardInterrupt:
+                assert aliases(workspace)["champion"] in (1, 3)
+        call()
+
+    interrupted(lambda: promote("3", "won the test", CONFIG, workspace))
+    assert aliases(workspace) == {"champion": 3, "previous": 1}
+    assert tags(workspace, 3)["bigel.why"] == "won the test"
+    interrupted(lambda: rollback("complaints", CONFIG, workspace))
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+    assert tags(workspace, 1)["bigel.why"] == "complaints"

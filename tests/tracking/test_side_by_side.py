@@ -1,0 +1,185 @@
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bigel import schema
+from bigel.errors import DataError
+from bigel.evaluate.protocol import evaluate_split
+from bigel.interactions import Interactions
+from bigel.model.memory import load_scores
+from bigel.tracking.bundle import build_bundle
+from bigel.tracking.side_by_side import rank_side_by_side
+from bigel.workspace import Record, Workspace
+from tests import fabricate
+
+Pairs = dict[str, list[tuple[Any, Any]]]
+SECOND, THIRD = 1 / math.log2(3), 1 / math.log2(4)
+
+
+@dataclass
+class World:
+    """A log in external ids, split; ids are numbered in the order given."""
+
+    users: list[Any]
+    items: list[Any]
+    train: Pairs
+    valid: Pairs
+
+    def split(self, workspace: Workspace) -> Record:
+        behaviors = list(self.train)
+
+        def build(out: Path, scratch: Path) -> dict[str, Any]:
+            counts: dict[str, Any] = {}
+            empty: Pairs = {behavior: [] for behavior in behaviors}
+            logs = {"train": self.train, "valid": self.valid, "test": empty}
+            for name, log in logs.items():
+                rows = [
+                    (self.users.index(user), self.items.index(item), k)
+                    for k, behavior in enumerate(behaviors)
+                    for user, item in log[behavior]
+                ]
+                columns = dict.fromkeys(("user", "item", "behavior_index"), pl.UInt32)
+                frame = pl.DataFrame(rows, orient="row", schema=columns)
+                frame.write_parquet(out / schema.split_file(name))
+                counts[name] = {behavior: len(log[behavior]) for behavior in behaviors}
+            for file, column, ids in (
+                (schema.USERS_FILE, "user", self.users),
+                (schema.ITEMS_FILE, "item", self.items),
+            ):
+                frame = pl.DataFrame({column: range(len(ids)), f"{column}_id": ids})
+                frame.write_parquet(out / file)
+            return counts
+
+        return fabricate.stage(workspace, "split", [repr(self)], build)
+
+    def bundle(self, workspace: Workspace, scores: dict[str, list[float]]) -> Path:
+        """Make a bundle that gives each item, in order, this score for everybody."""
+        bias = np.array([scores[behavior] for behavior in self.train], np.float32)
+        k = len(bias)
+        tensors = {
+            "user_emb": np.zeros((k, len(self.users), 1), np.float32),
+            "item_emb": np.zeros((k, len(self.items), 1), np.float32),
+            "item_bias": bias,
+        }
+
+        def build(out: Path, scratch: Path) -> dict[str, Any]:
+            save_file(tensors, out / schema.EMBEDDINGS_FILE)
+            return {}
+
+        split = self.split(workspace)
+        trained = fabricate.stage(workspace, "train", [split.fingerprint, str(scores)], build)
+        return Path(build_bundle(split, trained, workspace).path)
+
+
+OLD = World(
+    ["ann", "bob", "cat"],
+    ["hat", "tie", "bag"],
+    {"buy": [("ann", "hat"), ("bob", "tie"), ("cat", "bag")]},
+    {"buy": [("cat", "hat")]},
+)
+NEW = World(  # "cat" is gone, "dan" and "pin" are new, and the order differs
+    ["bob", "dan", "ann"],
+    ["pin", "bag", "tie", "hat"],
+    {"buy": [("bob", "tie"), ("dan", "pin"), ("ann", "hat")]},
+    {"buy": [("ann", "tie"), ("ann", "pin"), ("bob", "bag"), ("dan", "bag")]},
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def test_both_rank_the_users_and_items_that_both_know(workspace: Workspace) -> None:
+    champion = OLD.bundle(workspace, {"buy": [2, 1, 3]})
+    # To the candidate the new item is the best, but the champion does not know it.
+    candidate = NEW.bundle(workspace, {"buy": [9, 1, 3, 2]})
+    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
+    # Masked by the present train: ann's hat, bob's tie. Champion: ann gets bag, tie; bob gets
+    # bag, hat. Candidate: ann gets tie, bag; bob gets hat, bag. Wanted: ann's tie, bob's bag.
+    buy = found.behaviors["buy"]
+    assert (buy.users, found.label) == (2, "version 1")
+    assert buy.candidate == pytest.approx((1 + SECOND) / 2)
+    assert buy.champion == pytest.approx((SECOND + 1) / 2)
+    assert (buy.low, buy.high) == pytest.approx((SECOND - 1, 1 - SECOND))
+    assert found.mean == buy
+
+
+def test_a_pair_that_the_champion_was_trained_on_is_left_out(workspace: Workspace) -> None:
+    drawn_again = World(OLD.users, OLD.items, {"buy": [("cat", "hat"), ("bob", "tie")]}, {})
+    drawn_again.valid = {"buy": [("ann", "hat"), ("cat", "bag"), ("bob", "bag")]}
+    champion = OLD.bundle(workspace, {"buy": [3, 2, 1]})
+    candidate = drawn_again.bundle(workspace, {"buy": [1, 2, 3]})
+    split = drawn_again.split(workspace)
+    buy = rank_side_by_side(split, candidate, champion, 2, "").behaviors["buy"]
+    # Of ann's hat, cat's bag and bob's bag the champion had the first two in train.
+    assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
+
+
+def test_the_order_of_the_cascade_may_differ(workspace: Workspace) -> None:
+    pairs = {"view": [("ann", "tie")], "buy": [("ann", "hat"), ("bob", "tie"), ("cat", "bag")]}
+    held = {"view": [("ann", "hat")], "buy": [("bob", "bag")]}
+    one = World(OLD.users, OLD.items, pairs, held)
+    other = World(OLD.users, OLD.items, dict(reversed(pairs.items())), dict(reversed(held.items())))
+    scores: dict[str, list[float]] = {"view": [0, 2, 1], "buy": [3, 2, 1]}
+    candidate, champion = one.bundle(workspace, scores), other.bundle(workspace, scores)
+    found = rank_side_by_side(one.split(workspace), candidate, champion, 3, "")
+    for behavior in ("view", "buy"):
+        pair = found.behaviors[behavior]
+        assert pair.candidate == pair.champion == pytest.approx(SECOND)
+
+
+def test_the_mean_is_that_of_the_behaviors_and_users_are_resampled_together(
+    workspace: Workspace,
+) -> None:
+    pairs: Pairs = {"view": [("ann", "tie")], "buy": [("ann", "tie"), ("bob", "tie")]}
+    train: Pairs = {name: [(user, "hat") for user in OLD.users] for name in pairs}
+    world = World(OLD.users, OLD.items, train, pairs)
+    best, worst = ({"view": scores, "buy": scores} for scores in ([0, 2, 1], [0, 1, 2]))
+    candidate, champion = (world.bundle(workspace, scores) for scores in (best, worst))
+    mean = rank_side_by_side(world.split(workspace), candidate, champion, 2, "").mean
+    assert (mean.users, mean.candidate, mean.champion) == (2, 1.0, pytest.approx(SECOND))
+    # Each user is a half of buy; ann is view alone: twice ann counts 1.5, twice bob 0.5.
+    assert (mean.low, mean.high) == pytest.approx((0.5 * (1 - SECOND), 1.5 * (1 - SECOND)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, seed: int) -> None:
+    """A bundle remembers validation and test pairs, too; here it must not."""
+    split = fabricate.split_stage(workspace)
+    trained = fabricate.train_stage(workspace, split, seed)
+    bundle = Path(build_bundle(split, trained, workspace).path)
+    train, valid = (Interactions.load(split, name) for name in ("train", "valid"))
+    scores = load_scores(trained.file(schema.EMBEDDINGS_FILE), train, "cpu")
+    expected = evaluate_split(scores, train, valid, schema.PUBLISHED, [5])
+    found = rank_side_by_side(split, bundle, bundle, 5, "itself")
+    for k, name in enumerate(fabricate.BEHAVIORS):
+        assert found.behaviors[name].candidate == expected[k]["ndcg@5"]
+        assert found.behaviors[name].users == expected[k]["users"]
+    assert (found.mean.difference, found.mean.low, found.mean.high) == (0, 0, 0)
+
+
+def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
+    candidate = NEW.bundle(workspace, {"buy": [1, 2, 3, 4]})
+    split = NEW.split(workspace)
+    strangers = World(["x"], OLD.items, {"buy": [("x", "hat")]}, {"buy": [("x", "tie")]})
+    unknown = strangers.bundle(workspace, {"buy": [1, 2, 3]})
+    with pytest.raises(DataError, match="no validation user of buy"):
+        rank_side_by_side(split, candidate, unknown, 2, "")
+    renamed = World(OLD.users, OLD.items, {"get": OLD.train["buy"]}, {"get": []})
+    other = renamed.bundle(workspace, {"get": [1, 2, 3]})
+    with pytest.raises(DataError, match="the behaviors get, the data buy"):
+        rank_side_by_side(split, candidate, other, 2, "")
+    with pytest.raises(DataError, match="cannot be read"):
+        rank_side_by_side(split, candidate, workspace.root, 2, "")
+    champion = OLD.bundle(workspace, {"buy": [1, 2, 3]})
+    seen = load_file(champion / "seen.safetensors")
+    save_file({k: v for k, v in seen.items() if "train" not in k}, champion / "seen.safetensors")
+    with pytest.raises(DataError, match="does not tell which pairs"):
+        rank_side_by_side(split, candidate, champion, 2, "")
