@@ -195,11 +195,11 @@ def _metrics_table(summary: dict[str, Any]) -> Table:
 
 def _comparison_table(metrics: dict[str, Any], view: str, k: int, on: str) -> Table:
     table = Table(title=f"{view} view, {on} split")
-    table.add_column("contestant")
+    table.add_column("contestant", no_wrap=True)
     behaviors = next(iter(metrics.values()))[view]
     for behavior in behaviors:
         for name in (f"ndcg@{k}", f"hr@{k}"):
-            table.add_column(escape(f"{behavior} {name}"), justify="right")
+            table.add_column(escape(f"{behavior} {name}"), justify="right", overflow="fold")
     mean = {
         label: sum(tree[view][b][f"ndcg@{k}"] for b in behaviors) for label, tree in metrics.items()
     }

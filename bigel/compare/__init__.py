@@ -51,7 +51,10 @@ def compare(
         if not rows:
             raise ConfigError(f"no behavior has {on} users to rank; compare on another split")
         pl.DataFrame([asdict(row) for row in rows]).write_parquet(out / ROWS_FILE)
-        k, seeds = config.evaluate.select_cutoff, len({seed for _, seed, _ in units})
+        k, seeds = (
+            config.evaluate.select_cutoff,
+            len({seed for one, seed, _ in units if one.is_random}) or 1,
+        )
         (out / TABLE_FILE).write_text(markdown(rows, k, on, seeds), "utf-8")
         draw(rows, k, on, out / PLOT_FILE)
         return {"contestants": list(figures), "seeds": seeds, "on": on}
@@ -81,8 +84,8 @@ def units_of(contestants: Sequence[Contestant], seeds: Sequence[int]) -> list[Co
     Raises:
         ConfigError: if no seed or one seed twice is given.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"seeds {list(seeds)}: give at least one, each once")
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"seeds {list(seeds)}: give at least one, each once, from 0")
     return [
         one.with_seed(seed) for one in contestants for seed in (seeds if one.is_random else [0])
     ]

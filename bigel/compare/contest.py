@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, Contestant, fit
+from bigel.compare.contestants import BIGEL, Contestant, fit_rival
 from bigel.config import Config
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
@@ -21,6 +21,12 @@ from bigel.workspace import Record, Workspace, write_json
 
 FIGURES_FILE = "figures.parquet"
 COMPARED = ("ndcg", "hr")
+CODE = (
+    *("compare/contest.py", "compare/contestants.py", "rivals", "train", "model", "graph"),
+    *("interactions.py", "pairs.py", "scores.py"),
+    *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
+    "evaluate/popularity.py",
+)
 
 
 def contest(
@@ -54,7 +60,7 @@ def contest(
             else:
                 graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(device)
                 world = World(known, graphs, config.train.seed)
-                scores, history = fit(contestant, world, valid, scratch)
+                scores, history = fit_rival(contestant, world, valid, scratch)
                 counts = _counts(history)
             figures = per_user(scores, known, held_out, config)
         figures.write_parquet(out / FIGURES_FILE)
@@ -64,7 +70,6 @@ def contest(
     settings: dict[str, Any] = {
         "on": on, "cutoffs": config.evaluate.cutoffs, "device": device.type,
     }  # fmt: skip
-    code: list[str] = []
     if trained is None:
         section = contestant.settings
         settings |= {
@@ -73,17 +78,11 @@ def contest(
             "train": config.train.model_dump(exclude={"checkpoint_every"}),
             "select_cutoff": config.evaluate.select_cutoff,
         }
-        code = [contestant.code, "rivals/base.py", "train", "graph"]
     return workspace.run_stage(
         "contest",
         inputs=[split.fingerprint, graph.fingerprint, trained.fingerprint if trained else ""],
         settings=settings,
-        code=[
-            *code,
-            *("compare/contest.py", "interactions.py", "pairs.py", "scores.py"),
-            *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
-            "model/memory.py",
-        ],
+        code=CODE,
         build=build,
     )
 

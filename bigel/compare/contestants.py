@@ -11,28 +11,40 @@ from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.evaluate.popularity import popularity
 from bigel.interactions import Interactions
-from bigel.rivals import bpr_mf, bvae, crgcn, ease, funnel_rule, lightgcn, mb_cgcn, mb_hgcn, mule
+from bigel.rivals import (
+    bpr_mf,
+    bvae,
+    conversion_rule,
+    crgcn,
+    ease,
+    funnel_rule,
+    lightgcn,
+    mb_cgcn,
+    mb_hgcn,
+    mule,
+)
 from bigel.rivals.base import World
 from bigel.scores import Scores
 from bigel.train.learner import Learner
 from bigel.train.members import fit_members
 
 BIGEL = "bigel"
-CLOSED: dict[str, tuple[str, Callable[[World, Any], Scores]]] = {
-    "popularity": ("evaluate/popularity.py", lambda world, _: popularity(world.train)),
-    "funnel_rule": ("rivals/funnel_rule.py", lambda world, _: funnel_rule.fit(world)),
-    "ease": ("rivals/ease.py", ease.fit),
-    "ease_per_behavior": ("rivals/ease.py", ease.fit),
+CLOSED: dict[str, Callable[[World, Any], Scores]] = {
+    "popularity": lambda world, _: popularity(world.train),
+    "funnel_rule": lambda world, _: funnel_rule.fit(world),
+    "conversion_rule": lambda world, _: conversion_rule.fit(world),
+    "ease": ease.fit,
+    "ease_per_behavior": ease.fit,
 }
-TRAINED: dict[str, tuple[str, Callable[[World, Any, Any], Learner]]] = {
-    "bpr_mf": ("rivals/bpr_mf.py", bpr_mf.learner),
-    "lightgcn": ("rivals/lightgcn.py", lightgcn.learner),
-    "lightgcn_per_behavior": ("rivals/lightgcn.py", lightgcn.learner),
-    "crgcn": ("rivals/crgcn.py", crgcn.learner),
-    "mb_cgcn": ("rivals/mb_cgcn.py", mb_cgcn.learner),
-    "mb_hgcn": ("rivals/mb_hgcn.py", mb_hgcn.learner),
-    "mule": ("rivals/mule.py", mule.learner),
-    "bvae": ("rivals/bvae.py", bvae.learner),
+TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
+    "bpr_mf": bpr_mf.learner,
+    "lightgcn": lightgcn.learner,
+    "lightgcn_per_behavior": lightgcn.learner,
+    "crgcn": crgcn.learner,
+    "mb_cgcn": mb_cgcn.learner,
+    "mb_hgcn": mb_hgcn.learner,
+    "mule": mule.learner,
+    "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
 
@@ -61,11 +73,6 @@ class Contestant:
         """Whether another seed gives another model."""
         return self.model not in CLOSED
 
-    @property
-    def code(self) -> str:
-        """The file that makes the rival, inside the package."""
-        return (CLOSED | TRAINED)[self.model][0]
-
     def with_seed(self, seed: int) -> "Contestant":
         """Return the same with another seed of training."""
         return Contestant(self.label, self.model, _with_train(self.config, {"seed": seed}))
@@ -93,6 +100,7 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
             )
         tree = config.model_dump()
         for override in overrides:
+            _refuse_shadowed(model, override, config)
             apply_override(tree, override)
         found.append(_contestant(label.strip(), model, parse_config(tree, f"variant {label!r}")))
     labels = [one.label for one in found]
@@ -103,7 +111,7 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
     return found
 
 
-def fit(
+def fit_rival(
     contestant: Contestant, world: World, valid: Interactions, scratch: Path
 ) -> tuple[Scores, dict[str, Any]]:
     """Return a rival's scores, trained where it has to be, and its training history.
@@ -115,8 +123,8 @@ def fit(
         scratch: folder of the checkpoints.
     """
     if contestant.model in CLOSED:
-        return CLOSED[contestant.model][1](world, contestant.settings), {}
-    make = TRAINED[contestant.model][1]
+        return CLOSED[contestant.model](world, contestant.settings), {}
+    make = TRAINED[contestant.model]
     config = contestant.config
     fitted = fit_members(
         lambda seed: make(replace(world, seed=seed), contestant.settings, config.train),
@@ -134,8 +142,20 @@ def _contestant(label: str, model: str, config: Config) -> Contestant:
     return Contestant(label, model, _with_train(config, of_train))
 
 
+def _refuse_shadowed(model: str, override: str, config: Config) -> None:
+    """Refuse a setting of [train] in whose place the rival's own section puts another."""
+    section, _, key = override.partition("=")[0].strip().partition(".")
+    own = getattr(config.rivals, model, None)
+    if section == "train" and own is not None and key in type(own).model_fields:
+        raise ConfigError(
+            f"--variant: {override!r} would change nothing: {model} has its own {key}; "
+            f"write rivals.{model}.{key}"
+        )
+
+
 def _with_train(config: Config, changes: dict[str, Any]) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    train = type(config.train).model_validate(config.train.model_dump() | changes)
+    return config.model_copy(update={"train": train})
 
 
 def _split_settings(text: str) -> list[str]:

@@ -76,8 +76,7 @@ def summarize(
     for view, behavior in tasks:
         for at, metric in enumerate(metrics):
             values = {label: table[view, behavior][:, :, at] for label, table in tables.items()}
-            if next(iter(values.values())).shape[1]:
-                rows += _rows(values, view, behavior, metric, seed)
+            rows += _rows(values, view, behavior, metric, seed)
     return rows
 
 

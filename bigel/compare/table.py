@@ -54,7 +54,7 @@ def _table(rows: Sequence[Row], behaviors: Sequence[str], k: int) -> list[str]:
     for label in ranking(rows, f"ndcg@{k}"):
         ndcg = [_cell(cells[label, name, f"ndcg@{k}"], interval=True) for name in behaviors]
         hit = [_cell(cells[label, name, f"hr@{k}"], interval=False) for name in behaviors]
-        lines.append("| " + " | ".join([label, *ndcg, *hit]) + " |")
+        lines.append("| " + " | ".join([label.replace("|", "\\|"), *ndcg, *hit]) + " |")
     return lines
 
 

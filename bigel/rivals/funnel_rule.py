@@ -1,10 +1,10 @@
-"""The rule of the funnel: first what the user touched under another behavior, not yet under this.
+"""The rule of the funnel: first what the user touched under other behaviors, not yet under this.
 
-.. math:: s_k(u, i) = pop_k(i) + I · [(u, i) ∈ train_j for some j ≠ k, ∉ train_k]
+.. math:: s_k(u, i) = pop_k(i) + I · |\\{j ≠ k : (u, i) ∈ train_j\\}| · [(u, i) ∉ train_k]
 
 pop_k(i) is minus the place of i among the items by their number of train users under k, so it
-spans less than I: every touched item comes before every other one, and both halves go by
-popularity. A rule of the trade; it has no paper.
+spans less than I: items touched under more behaviors come first ("viewed and carted" before
+"viewed"), then by popularity. A rule of the trade; it has no paper.
 """
 
 import torch
@@ -15,10 +15,11 @@ from bigel.rivals.base import World
 
 
 def fit(world: World) -> MemoryScores:
-    """Return the rule's scores; they are exact in float32 below 2^23 items, on the CPU."""
+    """Return the rule's scores; they are exact in float32 while K · I < 2^24, on the CPU."""
     train = world.train
     n_behaviors, n_items = len(train.behaviors), train.n_items
     weights = torch.zeros(n_behaviors, 1 << n_behaviors, 2)  # of the one feature; of the score
-    weights[:, :, 0] = n_items
+    touched = [pattern.bit_count() for pattern in range(1 << n_behaviors)]
+    weights[:, :, 0] = n_items * torch.tensor(touched)
     memory = Memory(weights, torch.ones(n_behaviors, 1, n_items))
     return MemoryScores(popularity(train), memory, Evidence.of(train))

@@ -87,7 +87,7 @@ def calibrate(
             continue
         choices = collect(scores, evidence, behavior, task, batch_users)
         facts[name] = _cross_fit(
-            scores, evidence, memory, behavior, task, choices, k, penalty, seed
+            scores, evidence, memory, behavior, task, choices, k, penalty, seed, batch_users
         )
         if facts[name]["on"]:
             everyone = torch.ones(len(task.users), dtype=torch.bool)
@@ -97,12 +97,12 @@ def calibrate(
 
 def _cross_fit(
     scores: Scores, evidence: Evidence, memory: Memory, behavior: int, task: Task,
-    choices: Choices, k: int, penalty: float, seed: int,
+    choices: Choices, k: int, penalty: float, seed: int, batch_users: int,
 ) -> Facts:  # fmt: skip
     """Compare NDCG@k without memory and with weights that were fitted on the other folds."""
     n_users = len(task.users)
     ndcg = METRICS["ndcg"]
-    base = rank_task(scores, behavior, task, k, 512)
+    base = rank_task(scores, behavior, task, k, batch_users)
     without = ndcg(base.hits, base.relevant, k)
     fold = torch.randint(FOLDS, (n_users,), generator=make_generator(seed, "memory folds"))
     with_memory = torch.zeros_like(without)
@@ -111,7 +111,7 @@ def _cross_fit(
         weights[behavior] = fit(choices, memory, behavior, fold != at, penalty)
         trial = Memory(weights, memory.features).to(scores.device)
         some = Task(task.users[fold == at], task.mask, task.relevant)
-        ranked = rank_task(MemoryScores(scores, trial, evidence), behavior, some, k, 512)
+        ranked = rank_task(MemoryScores(scores, trial, evidence), behavior, some, k, batch_users)
         with_memory[fold == at] = ndcg(ranked.hits, ranked.relevant, k)
     gain = (with_memory - without).double()
     error = gain.std() / n_users**0.5

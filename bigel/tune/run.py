@@ -6,7 +6,7 @@ from typing import Any
 from bigel.config import Config
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.tracking import log_family
-from bigel.tune.study import tune
+from bigel.tune.study import check_request, tune
 from bigel.workspace import Workspace, fingerprint
 
 
@@ -26,6 +26,7 @@ def run_search(
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
+    check_request(model, trials)
     records = run_pipeline(config, workspace, "graph", step).records
     found = tune(model, trials, records["split"], records["graph"], config, workspace)
     members = {

@@ -50,7 +50,8 @@ def _rival(name: str, **more: Between | OneOf) -> Space:
         "learning_rate": Between(1e-3, 2e-2, log=True),
         "temperature": Between(0.05, 0.4, log=True),
         "objective": OneOf(("softmax", "bpr")),
-        "l2": Between(1e-6, 1e-2, log=True),
+        "normalize": OneOf((True, False)),
+        "l2": OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2)),
         "dim": OneOf((64, 128)),
     }
     return {f"rivals.{name}.{key}": part for key, part in {**common, **more}.items()}
@@ -79,7 +80,7 @@ SPACES: dict[str, Space] = {
     "crgcn": _rival("crgcn", layers=LAYERS),
     "mb_cgcn": _rival("mb_cgcn", layers=LAYERS),
     "mb_hgcn": _rival("mb_hgcn", layers=LAYERS),
-    "mule": _rival("mule", layers=Between(1, 2), attention_layers=Between(1, 2)),
+    "mule": _rival("mule", layers=Between(1, 2), attention_layers=Between(1, 4)),
     "bvae": {
         "rivals.bvae.learning_rate": Between(1e-3, 1e-1, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),

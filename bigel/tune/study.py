@@ -1,6 +1,10 @@
 """The search itself: Optuna proposes, the training loop answers, hopeless trials end early."""
 
+import contextlib
+import fcntl
 import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +15,33 @@ from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
 from bigel.config import Config, parse_config
 from bigel.config.write import short_toml
-from bigel.errors import ConfigError, nearest
-from bigel.evaluate import evaluate_split
+from bigel.errors import ConfigError, TrainingError, WorkspaceError, nearest
 from bigel.graph import load_graphs
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
 from bigel.train.learner import bigel_learner
-from bigel.train.loop import Trainer, Validation, choose_device, use_threads
+from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
 from bigel.tune.space import SPACES, suggest
-from bigel.workspace import Record, Workspace, fingerprint, write_text
+from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
 
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
+MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
+ERROR = "error"  # attribute of a trial whose training failed
+CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py", "interactions.py",
+        "pairs.py", "scores.py", "evaluate")  # fmt: skip
 log = logging.getLogger(__name__)
+
+
+def check_request(model: str, trials: int) -> None:
+    """Refuse what cannot be searched, before anything is read.
+
+    Raises:
+        ConfigError: on an unknown model, or fewer than one trial.
+    """
+    if model not in SPACES:
+        raise ConfigError(f"there is nothing to tune for {model!r}{nearest(model, list(SPACES))}")
+    if trials < 1:
+        raise ConfigError(f"--trials {trials}: at least 1")
 
 
 def tune(
@@ -33,11 +52,12 @@ def tune(
     A trial's value is the best validation mean over behaviors of NDCG at
     ``evaluate.select_cutoff``, of one member, without funnel memory; test is not read. The first
     trial is the configuration as far as the space holds it. Pruning: a trial whose best value so
-    far is below the median of the others at the same step ends.
+    far is below the median of the others at the same step ends. Each proposal hangs on the seed
+    and the trials before it alone, so a search that was stopped and one that was not are the same.
 
     Args:
         model: a key of ``SPACES``.
-        trials: finished trials (pruned ones count) after which the search ends.
+        trials: finished trials (pruned and failed ones count) after which the search ends.
         split: record of the split stage.
         graph: record of the graph stage.
         config: resolved; what is not searched stays as it is.
@@ -48,23 +68,20 @@ def tune(
         settings), "preset" (path of the best settings as TOML), "study" (path).
 
     Raises:
-        ConfigError: on an unknown model, or fewer than one trial.
+        ConfigError: on an unknown model, fewer than one trial, or no validation users.
+        TrainingError: if one trial after the other fails.
+        WorkspaceError: if another process works on this search.
     """
-    if model not in SPACES:
-        raise ConfigError(f"there is nothing to tune for {model!r}{nearest(model, list(SPACES))}")
-    if trials < 1:
-        raise ConfigError(f"--trials {trials}: at least 1")
-    folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
-    study = _open_study(folder, model, config)
+    check_request(model, trials)
     world, valid = _load(split, graph, config)
-
-    def objective(trial: optuna.Trial) -> float:
-        settings = suggest(trial, model)
-        return _measure(trial, model, _apply(config, settings), world, valid, folder)
-
-    with use_threads(config.run.threads):
+    if len(valid) == 0:
+        raise ConfigError("no user has a validation item, so settings cannot be compared")
+    folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), use_threads(config.run.threads):
+        study = _open_study(folder, model, config)
         while (done := len(_finished(study))) < trials:
-            study.optimize(objective, n_trials=1, catch=())
+            _run_trial(study, done, model, config, world, valid, folder)
             _report(study, done + 1, trials)
     best = study.best_trial
     preset = folder / "best.toml"
@@ -80,26 +97,33 @@ def tune(
 
 def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     """Return what a study depends on: another search never goes on with its trials."""
-    fixed = config.model_dump(
-        exclude={"run", "tracking", "recommend", "contracts", "synth", "data"}
-    )
+    others = {"run", "tracking", "recommend", "contracts", "synth", "data"}
     space = {key: repr(part) for key, part in SPACES[model].items()}
-    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, space)
+    fixed = (config.model_dump(exclude=others), space, choose_device(config.run.device).type)
+    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WorkspaceError(f"another process works on the search in {folder}") from None
+        yield
 
 
 def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:
-    """Open or create the study; trials that a killed search left running are run again."""
+    """Open or create the study; a trial that a stopped search left running is run again."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
         study_name=model,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=config.train.seed, n_startup_trials=STARTUP),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=2),
     )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -108,6 +132,32 @@ def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:
     if not study.trials:
         study.enqueue_trial(_present(config, model))
     return study
+
+
+def _run_trial(
+    study: optuna.Study, done: int, model: str, config: Config, world: World,
+    valid: Interactions, folder: Path,
+) -> None:  # fmt: skip
+    """Ask for settings, train, tell the value; an interrupt leaves the trial to be run again."""
+    seed = config.train.seed + done
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    trial = study.ask()
+    settings = suggest(trial, model)
+    scratch = folder / f"trial-{fingerprint(settings)}"
+    try:
+        value = _measure(trial, model, _apply(config, settings), world, valid, scratch)
+        study.tell(trial, value)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except TrainingError as error:
+        trial.set_user_attr(ERROR, str(error))
+        study.tell(trial, state=TrialState.FAIL)
+        last = _finished(study)[-MOST_FAILURES:]
+        if len(last) == MOST_FAILURES and all(one.state == TrialState.FAIL for one in last):
+            raise TrainingError(
+                f"{MOST_FAILURES} trials in a row failed; the last: {error}"
+            ) from error
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _present(config: Config, model: str) -> dict[str, Any]:
@@ -143,7 +193,7 @@ def _apply(config: Config, settings: dict[str, Any]) -> Config:
 
 def _measure(
     trial: optuna.Trial, model: str, config: Config, world: World, valid: Interactions,
-    folder: Path,
+    scratch: Path,
 ) -> float:  # fmt: skip
     """Train one trial and return its best validation mean.
 
@@ -151,18 +201,15 @@ def _measure(
         optuna.TrialPruned: when it falls behind the others.
     """
     (contestant,) = choose(config, [model])
-    k = config.evaluate.select_cutoff
     if model in CLOSED:
-        scores = CLOSED[model][1](world, contestant.settings)
-        figures = evaluate_split(scores, world.train, valid, schema.PUBLISHED, (k,))
-        known = [value for f in figures.values() if (value := f[f"ndcg@{k}"]) == value]
-        return sum(known) / len(known)
+        scores = CLOSED[model](world, contestant.settings)
+        return float(validate(scores, world.train, valid, config)["mean"])
     if model == BIGEL:
         learner = bigel_learner(
             world.train, world.graphs, contestant.config, world.device, world.seed
         )
     else:
-        learner = TRAINED[model][1](world, contestant.settings, contestant.config.train)
+        learner = TRAINED[model](world, contestant.settings, contestant.config.train)
     trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
     best = 0.0
 
@@ -173,19 +220,25 @@ def _measure(
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    trainer.fit(folder / f"trial-{trial.number}", watch)
+    trainer.fit(scratch, watch)
     return best
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
+    """Return the trials that count, not those that were cut off."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs
+    ]
 
 
 def _report(study: optuna.Study, done: int, trials: int) -> None:
-    last = _finished(study)[-1]
-    value = "pruned" if last.state == TrialState.PRUNED else f"{last.value:.4f}"
-    log.info("trial %d of %d: %s; best %.4f", done, trials, value, study.best_value)
+    finished = _finished(study)
+    last, values = finished[-1], [t.value for t in finished if t.state == TrialState.COMPLETE]
+    value = last.state.name.lower() if last.value is None else f"{last.value:.4f}"
+    best = max((v for v in values if v is not None), default=float("nan"))
+    log.info("trial %d of %d: %s; best %.4f", done, trials, value, best)
 
 
 def _described(trial: FrozenTrial) -> dict[str, Any]:

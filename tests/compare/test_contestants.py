@@ -8,7 +8,7 @@ from bigel.errors import ConfigError
 def test_every_trained_rival_and_every_closed_form_with_settings_has_its_section():
     config = load_config("jd")
     sections = set(type(config.rivals).model_fields)
-    assert sections == set(MODELS) - {BIGEL, "popularity", "funnel_rule"}
+    assert sections == set(MODELS) - {BIGEL, "popularity", "funnel_rule", "conversion_rule"}
 
 
 def test_a_rivals_own_settings_take_the_place_of_those_of_train():
@@ -49,9 +49,16 @@ def test_a_seed_changes_training_only():
         (["bigel"], ["bigel=lightgcn"], "named twice"),
         ([], ["no CGF"], 'write "LABEL=MODEL'),
         ([], ["x=bigel model.fedback=false"], "variant 'x': unknown key model.fedback"),
+        ([], ["x=lightgcn train.max_steps=3"], "write rivals.lightgcn.max_steps"),
         ([], [], "nobody to compare"),
     ],
 )
 def test_wrong_contestants_are_refused(models, variants, message):
     with pytest.raises(ConfigError, match=message):
         choose(load_config("jd"), models, variants)
+
+
+def test_a_seed_is_checked_like_any_setting():
+    (one,) = choose(load_config("jd"), ["mule"])
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        one.with_seed(-1)

@@ -8,6 +8,7 @@ from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.errors import ConfigError
 from bigel.workspace import Workspace
+from tests.test_boundaries import ROOT, imported
 
 QUICK = (
     "synth.users=150", "synth.items=60", "synth.events=4000", "model.dim=8", "train.max_steps=10",
@@ -68,6 +69,32 @@ def test_a_second_comparison_reuses_units_and_the_mlflow_run(first):
     assert more["units"] == {"ran": 1, "reused": 1}
 
 
+def test_the_table_counts_the_seeds_of_trained_contestants(first):
+    workspace, _ = first
+    summary = run(workspace, ["popularity", "bigel"], seeds=(1,))
+    assert "seeds: 1." in Path(summary["paths"]["table"]).read_text("utf-8")
+
+
+def test_every_file_that_makes_a_rival_is_part_of_its_fingerprint(first):
+    """Whatever a rival's module imports of ours lies in the folders that are digested."""
+    from bigel.compare.contest import CODE
+
+    seen, waiting = set(), [ROOT / "bigel" / "compare" / "contestants.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imported(path):
+            place = ROOT.joinpath(*name.split("."))
+            waiting += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
+    needed = {path.relative_to(ROOT / "bigel").as_posix() for path in seen}
+    needed = {name for name in needed if not name.startswith(("config/", "ingest/", "contracts/"))}
+    needed -= {"__init__.py", "errors.py", "schema.py", "workspace.py"}  # no figure hangs on these
+    needed -= {f"evaluate/{name}.py" for name in ("__init__", "stage", "report", "plots")}
+    assert [n for n in sorted(needed) if not n.startswith(CODE)] == []
+
+
 def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
     import mlflow
 
@@ -87,7 +114,12 @@ def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
 
 @pytest.mark.parametrize(
     ("seeds", "on", "message"),
-    [((0, 0), "valid", "each once"), ((), "valid", "at least one"), ((0,), "tset", "mean 'test'")],
+    [
+        ((0, 0), "valid", "each once"),
+        ((-1,), "valid", "from 0"),
+        ((), "valid", "at least one"),
+        ((0,), "tset", "mean 'test'"),
+    ],
 )
 def test_wrong_seeds_and_splits_are_refused(tmp_path, seeds, on, message):
     with pytest.raises(ConfigError, match=message):

@@ -20,14 +20,18 @@ def lists_of(train, behavior):
 
 
 def naive_lists(train, behavior):
-    """Sort each user's items by (touched, popularity, index)."""
+    """Sort each user's items by (behaviors it was touched under, popularity, index)."""
     users, items = (ids.tolist() for ids in train.of(behavior))
     own = set(zip(users, items, strict=True))
-    ever = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
+    ever = list(zip(train.users.tolist(), train.items.tolist(), strict=True))
     return [
         sorted(
             range(train.n_items),
-            key=lambda i, u=u: ((u, i) not in ever - own, -items.count(i), i),
+            key=lambda i, u=u: (
+                0 if (u, i) in own else -ever.count((u, i)),
+                -items.count(i),
+                i,
+            ),
         )
         for u in range(train.n_users)
     ]

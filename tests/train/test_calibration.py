@@ -120,6 +120,18 @@ def test_where_clicks_tell_nothing_it_stays_off():
     assert not memory.weights.any()
 
 
+def test_a_gain_within_one_standard_error_is_no_gain():
+    between = 0
+    for seed in range(12):
+        train, valid = funnel_world(0.26, seed)
+        _, facts = calibrate(flat_scores(seed=3), train, valid, 5, penalty=1.0, seed=0)
+        found = facts["b1"]
+        gain = found["ndcg_memory"] - found["ndcg"]
+        assert found["on"] == (gain > found["gain_se"])
+        between += 0 < gain <= found["gain_se"]
+    assert between > 0
+
+
 def test_without_validation_users_or_touched_pairs_it_is_off():
     train, _ = funnel_world(0.5)
     nobody = interactions_of([[], []], N_USERS, N_ITEMS)

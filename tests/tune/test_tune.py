@@ -1,14 +1,19 @@
 import json
 import logging
+import shutil
+from dataclasses import replace
 
+import polars as pl
 import pytest
 
 from bigel.compare.contestants import MODELS
 from bigel.config import load_config
-from bigel.errors import ConfigError
+from bigel.config.write import to_toml
+from bigel.errors import ConfigError, TrainingError, WorkspaceError
 from bigel.pipeline import run_pipeline
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
+from bigel.tune.run import run_search
 from bigel.tune.space import Between, OneOf
 from bigel.workspace import Workspace
 
@@ -32,12 +37,12 @@ def run(data, folder, model="bigel", trials=3):
 
 
 def test_the_space_of_every_model_names_settings_that_exist():
-    assert set(SPACES) == set(MODELS) - {"popularity", "funnel_rule"}
+    assert set(SPACES) == set(MODELS) - {"popularity", "funnel_rule", "conversion_rule"}
     for space in SPACES.values():
         for key, part in space.items():
             values = part.values if isinstance(part, OneOf) else (part.low, part.high)
             for value in values:
-                text = f'"{value}"' if isinstance(value, str) else value
+                text = to_toml(value)
                 load_config("jd", [f"{key}={text}"])
             assert not isinstance(part, Between) or part.low < part.high
 
@@ -67,42 +72,91 @@ def test_the_first_trial_is_the_configuration_as_it_is(data, tmp_path):
     assert settings["model.layers"] == config.model.layers[0]
 
 
-def test_a_longer_search_goes_on_and_a_finished_one_does_nothing(data, tmp_path, monkeypatch):
-    two, four = run(data, tmp_path, trials=2), run(data, tmp_path, trials=4)
+def proposals(found):
+    return [trial["settings"] for trial in found["trials"]]
+
+
+def test_a_longer_search_goes_on_as_if_it_had_not_stopped(data, tmp_path, monkeypatch):
+    two = run(data, tmp_path, trials=2)
+    four = run(data, tmp_path, trials=4)
     assert four["trials"][:2] == two["trials"]
+    assert proposals(run(data, tmp_path / "other", trials=4)) == proposals(four)
+    assert len({str(settings) for settings in proposals(four)}) == 4
     monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("trained again"))
     assert run(data, tmp_path, trials=4) == four
 
 
-def test_a_killed_trial_is_run_again_with_its_settings(data, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_trial_is_run_again_from_its_checkpoint(data, tmp_path, monkeypatch, kind):
+    whole = run(data, tmp_path / "whole", trials=3)
+    fit, folders = Trainer.fit, []
 
+    def die_in_the_second(trainer, scratch, *rest):
+        folders.append(scratch)
+        if len(folders) == 2:
+            raise kind
+        return fit(trainer, scratch, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(kind):
+        patch.setattr(Trainer, "fit", die_in_the_second)
+        run(data, tmp_path / "cut", trials=3)
+    again = []
+    monkeypatch.setattr(Trainer, "fit", lambda t, s, *r: again.append(s) or fit(t, s, *r))
+    found = run(data, tmp_path / "cut", trials=3)
+    assert proposals(found) == proposals(whole)
+    assert again[0] == folders[1]
+    assert not list(folders[1].parent.glob("trial-*"))
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(data, tmp_path, monkeypatch):
     fit, calls = Trainer.fit, []
 
-    def die_in_the_second(trainer, *args):
-        calls.append(trainer.config)
+    def fail_in_the_second(trainer, *args):
+        calls.append(1)
         if len(calls) == 2:
-            raise Killed
+            raise TrainingError("the loss is not finite")
         return fit(trainer, *args)
 
-    monkeypatch.setattr(Trainer, "fit", die_in_the_second)
-    # A kill leaves no time to tell Optuna anything.
-    monkeypatch.setattr("optuna.study._optimize._tell_with_warning", _tell_unless_killed(calls))
-    with pytest.raises(Killed):
-        run(data, tmp_path, trials=3)
-    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "fit", fail_in_the_second)
     found = run(data, tmp_path, trials=3)
-    assert len(found["trials"]) == 3
-    again = found["trials"][1]["settings"]
-    assert again["train.learning_rate"] == calls[1].train.learning_rate
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete"]
 
 
-def _tell_unless_killed(calls):
-    from optuna.study import _optimize
+def test_a_search_in_which_all_fails_gives_up(data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise TrainingError("the loss is not finite")
 
-    original = _optimize._tell_with_warning
-    return lambda *a, **k: None if len(calls) == 2 else original(*a, **k)
+    monkeypatch.setattr(Trainer, "fit", fail)
+    with pytest.raises(TrainingError, match="5 trials in a row failed; the last: the loss"):
+        run(data, tmp_path, trials=9)
+
+
+def test_two_processes_do_not_work_on_one_search(data, tmp_path, monkeypatch):
+    fit = Trainer.fit
+
+    def enter(trainer, *args):
+        with pytest.raises(WorkspaceError, match="another process works on the search"):
+            run(data, tmp_path, trials=1)
+        return fit(trainer, *args)
+
+    monkeypatch.setattr(Trainer, "fit", enter)
+    assert len(run(data, tmp_path, trials=1)["trials"]) == 1
+
+
+def test_without_validation_items_there_is_nothing_to_compare(data, tmp_path):
+    config, split, graph = data
+    folder = tmp_path / "split"
+    shutil.copytree(split.path, folder)
+    path = folder / "valid.parquet"
+    pl.read_parquet(path).clear().write_parquet(path)
+    with pytest.raises(ConfigError, match="no user has a validation item"):
+        tune("ease", 1, replace(split, path=str(folder)), graph, config, Workspace(tmp_path))
+
+
+def test_a_wrong_name_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'bigel'"):
+        run_search("bigle", 3, load_config("demo"), Workspace(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_progress_is_told(data, tmp_path, caplog):
