@@ -132,4 +132,9 @@ def _names_at(loc: Sequence[Any]) -> list[str]:
 
 
 def _choices_at(loc: Sequence[Any]) -> tuple[Any, ...]:
-    return get_args(_section_at(loc[:-1]).model_fields[str(loc[-1])].annotation)
+    """Return the values allowed at a place, also of a member of a list."""
+    names = [part for part in loc if isinstance(part, str)]
+    annotation = _section_at(names[:-1]).model_fields[names[-1]].annotation
+    for _ in loc[len(names) :]:
+        annotation = get_args(annotation)[0]
+    return get_args(annotation)

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import polars as pl
+import pytest
+
+from bigel import schema
+from bigel.config import SynthConfig
+from bigel.config.data import DirtKind
+from bigel.ingest import clean, write_log
+from bigel.ingest.synth import events
+
+BEHAVIORS = ("click", "cart", "purchase")
+SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, dirt=0.0, seed=3)
+COLUMNS = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
+REASONS = {
+    "null_user": clean.NULL_USER,
+    "null_item": clean.NULL_ITEM,
+    "null_behavior": clean.NULL_BEHAVIOR,
+    "null_timestamp": clean.NULL_TIMESTAMP,
+    "unknown_behavior": clean.UNKNOWN_BEHAVIOR,
+    "ignored_behavior": clean.IGNORED,
+    "early_timestamp": clean.TOO_EARLY,
+    "late_timestamp": clean.TOO_LATE,
+}
+OF_TEXT = {
+    "control_character": clean.CONTROL,
+    "unreadable_timestamp": clean.BAD_TIMESTAMP,
+    "not_utf8": clean.BAD_UTF8,
+}
+OF_CSV = {
+    "too_few_fields": clean.TOO_FEW,
+    "too_many_fields": clean.TOO_MANY,
+    "repeated_header": clean.REPEATED_HEADER,
+    "broken_quotes": clean.BAD_QUOTES,
+}
+DIRT = {
+    ".csv": REASONS | OF_TEXT | OF_CSV,
+    ".ndjson": REASONS | OF_TEXT | {"not_json": clean.BAD_JSON, "nested_id": clean.NESTED},
+    ".parquet": REASONS | {"fractional_id": clean.NOT_WHOLE},
+}
+
+
+def test_dirt_is_all_quarantined_and_nothing_else(
+    tmp_path: Path, ingest_files: Callable[..., Any]
+) -> None:
+    results = {}
+    for dirt in (0.0, 0.1):
+        path = tmp_path / f"{dirt}.csv"
+        write_log(path, SMALL.model_copy(update={"dirt": dirt}), BEHAVIORS)
+        results[dirt] = ingest_files(
+            {path.name: path.read_bytes()}, path=path.name, columns=COLUMNS, behaviors=BEHAVIORS
+        )
+    clean_log, dirty = results[0.0], results[0.1]
+    bad = round(0.1 * clean_log.record.counts["in"])
+    assert clean_log.record.counts["quarantined"] == 0
+    assert dirty.record.counts["in"] == clean_log.record.counts["in"] + 2 * bad
+    assert dirty.record.counts["quarantined"] == bad
+    assert dirty.record.counts["merged"] == clean_log.record.counts["merged"] + bad
+    assert dirty.interactions.drop("count").equals(clean_log.interactions.drop("count"))
+    assert len(dirty.record.counts["reasons"]) == 5
+
+
+@pytest.mark.parametrize("ending", DIRT)
+def test_each_kind_of_dirt_is_quarantined_for_its_reason(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ingest_files: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(events, "CHUNK_EVENTS", 1_000)  # the numbers are those of the whole log
+    path, kinds = tmp_path / f"log{ending}", DIRT[ending]
+    write_log(tmp_path / "clean.parquet", SMALL, BEHAVIORS)
+    clean_log = pl.read_parquet(tmp_path / "clean.parquet")
+    dirty = SMALL.model_copy(update={"dirt": 0.05, "dirt_kinds": tuple(kinds)})
+    write_log(path, dirty, BEHAVIORS)
+    settings = {"columns": COLUMNS, "behaviors": BEHAVIORS, "ignore": ["impression"]}
+    done = ingest_files({path.name: path.read_bytes()}, **settings)
+    bad = round(0.05 * clean_log.height)
+    each, rest = divmod(bad, len(kinds))
+    expected = {reason: each + (i < rest) for i, reason in enumerate(kinds.values())}
+    assert done.record.counts["reasons"] == expected
+    assert done.record.counts["in"] == clean_log.height + 2 * bad
+    pairs = clean_log.select("user_id", "item_id", "behavior").unique()
+    assert set(done.pairs()) == set(pairs.iter_rows())
+
+
+def test_every_reason_of_a_single_log_has_its_kind_of_dirt() -> None:
+    kinds = {kind: reason for of_ending in DIRT.values() for kind, reason in of_ending.items()}
+    assert set(kinds) == set(get_args(DirtKind))
+    others = {"PROBLEM", "LEAK", "CONTROL_PATTERN", "ISO_ZONED"}  # LEAK is of pre-split logs
+    names = {name for name in vars(clean) if name.isupper()} - set(vars(schema)) - others
+    texts = {value for name in names if isinstance(value := getattr(clean, name), str)}
+    assert set(kinds.values()) == texts
