@@ -23,6 +23,11 @@ class TrainedRival(Section):
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(300, ge=1, description="Last step; the cosine decay ends there.")
     negatives: int = Field(1_024, ge=1, description="Shared negatives of a batch.")
+    batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
+    evaluate_every: int = Field(10, ge=1, description="Steps between validations.")
+    patience: int = Field(
+        15, ge=1, description="Validations without a better mean NDCG before stopping."
+    )
 
 
 class BprMfConfig(TrainedRival):
@@ -92,9 +97,13 @@ class BvaeConfig(Section):
     kl_weight: float = Field(
         0.2, ge=0, description="Weight of the KL term at the last step; it grows from zero."
     )
-    learning_rate: float = Field(3e-2, gt=0, description="Peak learning rate of Adam.")
-    max_steps: int = Field(600, ge=1, description="Last step; the cosine decay ends there.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(500, ge=1, description="Last step; the cosine decay ends there.")
     batch_size: int = Field(500, ge=1, description="Users per step.")
+    evaluate_every: int = Field(25, ge=1, description="Steps between validations.")
+    patience: int = Field(
+        20, ge=1, description="Validations without a better mean NDCG before stopping."
+    )
 
 
 class RivalsConfig(Section):
