@@ -106,6 +106,20 @@ def test_the_short_form_reads_back_equal_and_holds_no_default(tmp_path: Path, pr
     assert "[contracts]" not in short_toml(config) and "ease" not in short_toml(config)
 
 
+@pytest.mark.parametrize(
+    "override", ["rivals.ease_per_behavior.penalty=9", "rivals.lightgcn_per_behavior.layers=3"]
+)
+def test_a_section_keeps_its_own_defaults_when_one_field_is_set(
+    tmp_path: Path, override: str
+) -> None:
+    config = load_config("", [override])
+    section = getattr(config.rivals, override.split(".")[1])
+    assert section.source == "same"
+    file = tmp_path / "short.toml"
+    file.write_text(short_toml(config), "utf-8")
+    assert load_config(str(file)) == config
+
+
 def test_every_field_is_documented() -> None:
     for name, section in Config.model_fields.items():
         assert section.annotation is not None

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from bigel.config.section import Section
 
+EASE_SOURCE = "Input row of a user: items under any behavior, or under the same."
+LIGHTGCN_SOURCE = "Graph: the union of all behaviors, or each behavior by itself."
+
 
 class TrainedRival(Section):
     """What all rivals have that are trained by steps on pairs."""
@@ -47,19 +50,27 @@ class BprMfConfig(TrainedRival):
 class EaseConfig(Section):
     """EASE: a closed-form item-item model."""
 
-    source: Literal["union", "same"] = Field(
-        "union", description="Input row of a user: items under any behavior, or under the same."
-    )
+    source: Literal["union", "same"] = Field("union", description=EASE_SOURCE)
     penalty: float = Field(100.0, gt=0, description="L2 penalty lambda.")
+
+
+class EasePerBehaviorConfig(EaseConfig):
+    """EASE on each behavior by itself."""
+
+    source: Literal["union", "same"] = Field("same", description=EASE_SOURCE)
 
 
 class LightGcnConfig(TrainedRival):
     """LightGCN: propagation without weights."""
 
-    source: Literal["union", "same"] = Field(
-        "union", description="Graph: the union of all behaviors, or each behavior by itself."
-    )
+    source: Literal["union", "same"] = Field("union", description=LIGHTGCN_SOURCE)
     layers: int = Field(2, ge=0, description="Propagation layers.")
+
+
+class LightGcnPerBehaviorConfig(LightGcnConfig):
+    """LightGCN on each behavior by itself."""
+
+    source: Literal["union", "same"] = Field("same", description=LIGHTGCN_SOURCE)
 
 
 class CrgcnConfig(TrainedRival):
@@ -111,15 +122,14 @@ class RivalsConfig(Section):
 
     bpr_mf: BprMfConfig = Field(default_factory=BprMfConfig, description="BPR-MF.")
     ease: EaseConfig = Field(default_factory=EaseConfig, description="EASE on the union.")
-    ease_per_behavior: EaseConfig = Field(
-        default_factory=lambda: EaseConfig(source="same"), description="EASE on each behavior."
+    ease_per_behavior: EasePerBehaviorConfig = Field(
+        default_factory=EasePerBehaviorConfig, description="EASE on each behavior."
     )
     lightgcn: LightGcnConfig = Field(
         default_factory=LightGcnConfig, description="LightGCN on the union."
     )
-    lightgcn_per_behavior: LightGcnConfig = Field(
-        default_factory=lambda: LightGcnConfig(source="same"),
-        description="LightGCN on each behavior.",
+    lightgcn_per_behavior: LightGcnPerBehaviorConfig = Field(
+        default_factory=LightGcnPerBehaviorConfig, description="LightGCN on each behavior."
     )
     crgcn: CrgcnConfig = Field(default_factory=CrgcnConfig, description="CRGCN.")
     mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")
