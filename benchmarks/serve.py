@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,14 +28,9 @@ from bigel.serving import Recommender
 from bigel.tracking import open_model
 from bigel.workspace import Workspace
 from flows.environment import set_defaults
+from flows.server import free_port
 
 START_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:

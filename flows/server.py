@@ -40,7 +40,7 @@ class LocalServer:
         self.home = home
         self._lock = (home / "start.lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/api"
         self._log_path = home / "server.log"
         environment = os.environ | {
@@ -157,7 +157,8 @@ def _import_what_a_run_needs() -> None:
     import bigel.serving  # noqa: F401
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of localhost that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,18 +1,20 @@
 """What all rivals share: the data they see, and the loss of those that learn from pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bigel.config import TrainedRival
-from bigel.graph import Graphs
+from bigel.config import TrainConfig, TrainedRival
+from bigel.graph import Graphs, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.interactions import Interactions
 from bigel.scores import EmbeddingScores
+from bigel.train.learner import Learner
 from bigel.train.objective import Loss, bpr, sampled_softmax
-from bigel.train.sampler import Batch
+from bigel.train.sampler import Batch, Sampler
 
 Embedded = tuple[Sequence[Tensor], Sequence[Tensor]]  # per behavior: users (U, D), items (I, D)
 
@@ -73,6 +75,37 @@ def pair_loss(
             penalty = penalty + settings.l2 * squares / len(users)
     total = penalty + sum(loss for loss in losses if loss is not None)
     return Loss(total, losses, None)
+
+
+def pair_learner(
+    model: nn.Module,
+    embed: Callable[[Any], Embedded],
+    penalized: Callable[[Any], Sequence[tuple[Tensor, Tensor]]],
+    world: World,
+    settings: TrainedRival,
+    train: TrainConfig,
+) -> Learner:
+    """Return a learner that trains each behavior's embeddings on its pairs, losses summed.
+
+    Args:
+        model: on its device.
+        embed: gives the model's embeddings per behavior.
+        penalized: gives the model's free embeddings per behavior; see ``pair_loss``.
+        world: training data.
+        settings: objective and scores.
+        train: batch size and negatives.
+    """
+    return Learner(
+        model,
+        Sampler(world.train, train.batch_size, train.negatives, world.seed),
+        lambda model, batch: pair_loss(embed(model), batch, settings, penalized(model)),
+        lambda model: pair_scores(embed(model), settings),
+    )
+
+
+def sides(states: Sequence[Nodes]) -> Embedded:
+    """Return per behavior the users' and the items' embeddings."""
+    return [nodes.users for nodes in states], [nodes.items for nodes in states]
 
 
 def scored(rows: Tensor, settings: TrainedRival) -> Tensor:

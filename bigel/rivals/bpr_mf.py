@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from bigel.config import BprMfConfig, TrainConfig
-from bigel.rivals.base import Embedded, World, pair_loss, pair_scores
+from bigel.model.bigel import INITIAL_STD
+from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
-from bigel.train.sampler import Sampler, make_generator
-
-INITIAL_STD = 0.1
+from bigel.train.sampler import make_generator
 
 
 class BprMf(nn.Module):
@@ -49,9 +48,5 @@ def learner(world: World, settings: BprMfConfig, train: TrainConfig) -> Learner:
     def penalized(model: BprMf) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return list(zip(*model(), strict=True))
 
-    return Learner(
-        BprMf(world, settings).to(world.device),
-        Sampler(world.train, train.batch_size, train.negatives, world.seed),
-        lambda model, batch: pair_loss(model(), batch, settings, penalized(model)),
-        lambda model: pair_scores(model(), settings),
-    )
+    model = BprMf(world, settings).to(world.device)
+    return pair_learner(model, lambda model: model(), penalized, world, settings, train)

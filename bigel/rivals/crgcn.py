@@ -6,8 +6,8 @@ X_k scores behavior k; all behaviors are trained together, their losses summed.
 """
 
 from bigel.config import CrgcnConfig, TrainConfig
-from bigel.rivals.base import Embedded, World
-from bigel.rivals.graphs import FreeEmbeddings, multi_task, plus, send, sides, unit
+from bigel.rivals.base import Embedded, World, sides
+from bigel.rivals.graphs import FreeEmbeddings, multi_task, plus, send, unit
 from bigel.train.learner import Learner
 
 

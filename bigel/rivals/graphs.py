@@ -9,11 +9,10 @@ from torch import Generator, Tensor, nn
 from bigel.config import TrainConfig, TrainedRival
 from bigel.graph import Graph, Nodes
 from bigel.graph.normalize import unit_rows
-from bigel.rivals.base import Embedded, World, pair_loss, pair_scores
+from bigel.model.bigel import INITIAL_STD
+from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
-from bigel.train.sampler import Sampler, make_generator
-
-INITIAL_STD = 0.1
+from bigel.train.sampler import make_generator
 
 
 class FreeEmbeddings(nn.Module):
@@ -97,7 +96,7 @@ def multi_task(
     settings: TrainedRival,
     train: TrainConfig,
 ) -> Learner:
-    """Return a learner that trains each behavior's embeddings on its pairs, losses summed.
+    """Return ``pair_learner`` of a model whose free embeddings serve every behavior.
 
     Args:
         model: on its device.
@@ -110,14 +109,4 @@ def multi_task(
     def penalized(model: FreeEmbeddings) -> list[tuple[Tensor, Tensor]]:
         return [model.free()] * len(world.train.behaviors)
 
-    return Learner(
-        model,
-        Sampler(world.train, train.batch_size, train.negatives, world.seed),
-        lambda model, batch: pair_loss(embed(model), batch, settings, penalized(model)),
-        lambda model: pair_scores(embed(model), settings),
-    )
-
-
-def sides(states: list[Nodes]) -> Embedded:
-    """Return per behavior the users' and the items' embeddings."""
-    return [nodes.users for nodes in states], [nodes.items for nodes in states]
+    return pair_learner(model, embed, penalized, world, settings, train)

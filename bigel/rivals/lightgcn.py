@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from bigel.config import LightGcnConfig, TrainConfig
 from bigel.graph import propagate
-from bigel.rivals.base import Embedded, World, pair_loss, pair_scores
+from bigel.model.bigel import INITIAL_STD
+from bigel.rivals.base import Embedded, World, pair_learner, sides
 from bigel.train.learner import Learner
-from bigel.train.sampler import Sampler, make_generator
-
-INITIAL_STD = 0.1
+from bigel.train.sampler import make_generator
 
 
 class LightGcn(nn.Module):
@@ -51,7 +50,7 @@ class LightGcn(nn.Module):
             for graph, users, items in zip(graphs, self.users, self.items, strict=False)
         ]
         found = found * len(world.train.behaviors) if len(found) == 1 else found
-        return [nodes.users for nodes in found], [nodes.items for nodes in found]
+        return sides(found)
 
 
 def learner(world: World, settings: LightGcnConfig, train: TrainConfig) -> Learner:
@@ -62,9 +61,4 @@ def learner(world: World, settings: LightGcnConfig, train: TrainConfig) -> Learn
         tables = list(zip(model.users, model.items, strict=True))
         return tables * len(world.train.behaviors) if len(tables) == 1 else tables
 
-    return Learner(
-        model,
-        Sampler(world.train, train.batch_size, train.negatives, world.seed),
-        lambda model, batch: pair_loss(model(world), batch, settings, free(model)),
-        lambda model: pair_scores(model(world), settings),
-    )
+    return pair_learner(model, lambda model: model(world), free, world, settings, train)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bigel.config import MbCgcnConfig, TrainConfig
 from bigel.graph import Nodes, propagate
-from bigel.rivals.base import Embedded, World
-from bigel.rivals.graphs import FreeEmbeddings, multi_task, plus, sides
+from bigel.rivals.base import Embedded, World, sides
+from bigel.rivals.graphs import FreeEmbeddings, multi_task, plus
 from bigel.train.learner import Learner
 
 

@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from bigel.config import MuleConfig, TrainConfig
 from bigel.graph import Graph, Nodes, build_graph
-from bigel.rivals.base import Embedded, World
-from bigel.rivals.graphs import FreeEmbeddings, multi_task, product, send, sides, spread
+from bigel.rivals.base import Embedded, World, sides
+from bigel.rivals.graphs import FreeEmbeddings, multi_task, product, send, spread
 from bigel.schema import ITEM, USER
 from bigel.train.learner import Learner
 from bigel.train.sampler import make_generator
