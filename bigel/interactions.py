@@ -8,7 +8,17 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.errors import DataError
-from bigel.schema import BEHAVIOR_INDEX, ITEM, ITEMS_FILE, USER, USERS_FILE, split_file
+from bigel.schema import (
+    BEHAVIOR_INDEX,
+    DRAWN,
+    ITEM,
+    ITEMS_FILE,
+    TRAIN,
+    USER,
+    USERS_FILE,
+    VALID,
+    split_file,
+)
 from bigel.workspace import Record
 
 IntArray = npt.NDArray[np.int64]
@@ -75,6 +85,32 @@ class Interactions:
             _rows(record, USERS_FILE),
             _rows(record, ITEMS_FILE),
             tuple(record.counts[split]),
+        )
+
+    @classmethod
+    def known(cls, record: Record, on: str) -> "Interactions":
+        """Read what users are known to have when a split is ranked.
+
+        For valid it is train. For test it is train, and what the split stage itself drew from
+        train as valid; a valid that came with the log is another split of its publisher's.
+
+        Args:
+            record: of the split stage.
+            on: the split to rank, "valid" or "test".
+        """
+        train = cls.load(record, TRAIN)
+        drawn = [train.behaviors.index(name) for name in record.counts[DRAWN]]
+        if on == VALID or not drawn:
+            return train
+        valid = cls.load(record, VALID)
+        given_back = np.isin(valid.behavior_index, drawn)
+        return cls(
+            np.concatenate([train.users, valid.users[given_back]]),
+            np.concatenate([train.items, valid.items[given_back]]),
+            np.concatenate([train.behavior_index, valid.behavior_index[given_back]]),
+            train.n_users,
+            train.n_items,
+            train.behaviors,
         )
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ SOURCE = "source"  # "model" or "popular"
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
+DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train valid was drawn
 
 INTERACTIONS_FILE = "interactions.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
@@ -44,6 +45,7 @@ REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
 SEEN_PAIRS_FILE = "seen.parquet"  # what the model of the lists knew of users: ids and behavior
 
+MEMORY = "memory"  # whether figures are with a funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)
 

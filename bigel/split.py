@@ -4,6 +4,7 @@ Every draw goes by the sorted interactions and a seeded generator, so the order 
 the log changes nothing. Each (user, item, behavior) lands in exactly one split.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
     COUNT,
+    DRAWN,
     INTERACTIONS_FILE,
     ITEM,
     ITEM_ID,
@@ -60,14 +62,23 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         users, items = number_ids(kept, USER_ID, USER), number_ids(kept, ITEM_ID, ITEM)
         method = resolve_method(config.split.method, kept.columns)
         numbered = _to_inner_ids(kept, users, items, config.data.behaviors)
-        frame = assign_splits(numbered, method, config.split)
+        behaviors, settings = config.data.behaviors, config.split
+        places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
+        given = valid_behaviors(numbered) if method == "official" else set()
+        frame = assign_splits(numbered, method, settings, places)
+        drawn = sorted(valid_behaviors(frame) - given)
         _refuse_empty(frame, method)
         users.write_parquet(out / USERS_FILE)
         items.write_parquet(out / ITEMS_FILE)
         for name in SPLITS:
             part = frame.filter(pl.col(SPLIT) == name).drop(SPLIT)
             part.write_parquet(out / split_file(name))
-        facts = {"users": len(users), "items": len(items), "method": method}
+        facts = {
+            "users": len(users),
+            "items": len(items),
+            "method": method,
+            DRAWN: [behaviors[k] for k in drawn],
+        }
         dropped = {"dropped_by_k_core": len(raw) - len(kept)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 
@@ -125,13 +136,19 @@ def resolve_method(method: str, columns: list[str]) -> str:
     return method
 
 
-def assign_splits(interactions: pl.DataFrame, method: str, settings: SplitConfig) -> pl.DataFrame:
+def assign_splits(
+    interactions: pl.DataFrame,
+    method: str,
+    settings: SplitConfig,
+    behaviors: Sequence[int] | None = None,
+) -> pl.DataFrame:
     """Set the split column of interactions in inner ids.
 
     Args:
         interactions: any row order, unique on (behavior_index, user, item).
         method: "official", "leave_one_out", "time" or "random".
         settings: shares and seed.
+        behaviors: of whose train "official" holds out a missing valid, by place; None: all.
 
     Returns:
         the same interactions, sorted by (behavior_index, user, item).
@@ -140,7 +157,7 @@ def assign_splits(interactions: pl.DataFrame, method: str, settings: SplitConfig
     draws = np.random.default_rng(settings.seed).random(len(frame))
     frame = frame.with_columns(pl.Series(DRAW, draws))
     if method == "official":
-        frame = _hold_out_missing_valid(frame, settings.valid_share)
+        frame = _hold_out_missing_valid(frame, settings.valid_share, behaviors)
     elif method == "leave_one_out":
         frame = _leave_one_out(frame)
     elif method == "time":
@@ -150,13 +167,21 @@ def assign_splits(interactions: pl.DataFrame, method: str, settings: SplitConfig
     return frame.drop(DRAW)
 
 
-def _hold_out_missing_valid(frame: pl.DataFrame, valid_share: float) -> pl.DataFrame:
+def valid_behaviors(frame: pl.DataFrame) -> set[int]:
+    """Return the places of the behaviors that have validation interactions."""
+    return set(frame.filter(pl.col(SPLIT) == VALID)[BEHAVIOR_INDEX].unique())
+
+
+def _hold_out_missing_valid(
+    frame: pl.DataFrame, valid_share: float, behaviors: Sequence[int] | None
+) -> pl.DataFrame:
     """Move a share of a behavior's train to valid where that behavior came without valid."""
-    has_valid = (pl.col(SPLIT) == VALID).any().over(BEHAVIOR_INDEX)
-    in_train = pl.col(SPLIT) == TRAIN
+    lacking = ~(pl.col(SPLIT) == VALID).any().over(BEHAVIOR_INDEX)
+    if behaviors is not None:
+        lacking &= pl.col(BEHAVIOR_INDEX).is_in(list(behaviors))
     chosen = _is_among_first(pl.col(DRAW), valid_share, [BEHAVIOR_INDEX, SPLIT])
     return frame.with_columns(
-        pl.when(in_train & ~has_valid & chosen)
+        pl.when((pl.col(SPLIT) == TRAIN) & lacking & chosen)
         .then(pl.lit(VALID))
         .otherwise(pl.col(SPLIT))
         .alias(SPLIT)

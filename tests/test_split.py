@@ -314,3 +314,28 @@ def test_stage_is_reused_until_a_split_setting_changes(tmp_path):
 def test_an_empty_train_or_valid_is_refused_with_the_remedy(tmp_path, frame, settings, message):
     with pytest.raises(DataError, match=message):
         run_split(tmp_path, frame, **settings)
+
+
+def test_official_holds_out_only_of_the_behaviors_asked_for():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    frame = inner_frame(rows, splits=["train"] * len(rows))
+    valid = parts(assign_splits(frame, "official", SplitConfig(), [1]))["valid"]
+    assert valid["behavior_index"].to_list() == [1] * 10
+
+
+def triples_of(log):
+    columns = (log.behavior_index.tolist(), log.users.tolist(), log.items.tolist())
+    return set(zip(*columns, strict=True))
+
+
+def test_valid_is_known_at_test_where_we_drew_it_and_not_where_it_came_with_the_log(tmp_path):
+    pairs = [(u, i, name) for name in BEHAVIORS for u in range(10) for i in range(10)]
+    came = ["valid" if (name, u) == ("click", 0) else "train" for u, _, name in pairs]
+    frame = outer_frame(pairs).with_columns(split=pl.Series(came))
+    record = run_split(tmp_path, frame)
+    assert record.counts["valid_drawn_from"] == ["buy"]
+    train, valid = (triples_of(Interactions.load(record, name)) for name in ("train", "valid"))
+    drawn = {pair for pair in valid if pair[0] == 1}
+    assert len(drawn) == 10 and len(valid) == 20
+    assert triples_of(Interactions.known(record, "valid")) == train
+    assert triples_of(Interactions.known(record, "test")) == train | drawn

@@ -10,9 +10,10 @@ import polars as pl
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
 from bigel.compare.contestants import MODELS, Contestant, choose
 from bigel.compare.statistics import Row, summarize
-from bigel.compare.table import markdown
+from bigel.compare.table import markdown, memory_table
 from bigel.config import Config
 from bigel.errors import ConfigError
+from bigel.schema import MEMORY
 from bigel.workspace import Record, Workspace
 
 __all__ = ["MODELS", "Contestant", "Row", "choose", "compare", "contest", "read_rows", "units_of"]
@@ -46,16 +47,20 @@ def compare(
         for contestant, _, record in units:
             frame = pl.read_parquet(record.file(FIGURES_FILE))
             figures.setdefault(contestant.label, []).append(frame)
+        remembers = {contestant.label: contestant.remembers for contestant, _, _ in units}
+        as_set = {
+            label: [frame.filter(pl.col(MEMORY) == remembers[label]) for frame in frames]
+            for label, frames in figures.items()
+        }
         metrics = [f"{metric}@{k}" for metric in COMPARED for k in config.evaluate.cutoffs]
-        rows = summarize(figures, metrics)
+        rows = summarize(as_set, metrics)
         if not rows:
             raise ConfigError(f"no behavior has {on} users to rank; compare on another split")
         pl.DataFrame([asdict(row) for row in rows]).write_parquet(out / ROWS_FILE)
-        k, seeds = (
-            config.evaluate.select_cutoff,
-            len({seed for one, seed, _ in units if one.is_random}) or 1,
-        )
-        (out / TABLE_FILE).write_text(markdown(rows, k, on, seeds), "utf-8")
+        k = config.evaluate.select_cutoff
+        seeds = len({seed for one, seed, _ in units if one.is_random}) or 1
+        text = markdown(rows, k, on, seeds) + memory_table(figures, k)
+        (out / TABLE_FILE).write_text(text, "utf-8")
         draw(rows, k, on, out / PLOT_FILE)
         return {"contestants": list(figures), "seeds": seeds, "on": on}
 
@@ -63,7 +68,7 @@ def compare(
         "compare",
         inputs=[record.fingerprint for _, _, record in units],
         settings={
-            "units": [(contestant.label, seed) for contestant, seed, _ in units],
+            "units": [(one.label, seed, one.remembers) for one, seed, _ in units],
             "on": on,
             "cutoffs": config.evaluate.cutoffs,
             "select_cutoff": config.evaluate.select_cutoff,

@@ -1,5 +1,6 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,16 @@ import polars as pl
 from bigel import schema
 from bigel.compare.contestants import BIGEL, Contestant, fit_rival
 from bigel.config import Config
+from bigel.config.tree import MAX_PATTERNED
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.graph import load_graphs
 from bigel.interactions import Interactions
-from bigel.model.memory import load_scores
+from bigel.model.memory import Evidence, MemoryScores, load_base
 from bigel.rivals.base import World
 from bigel.scores import Scores
 from bigel.train import train
+from bigel.train.calibration import calibrate
 from bigel.train.loop import choose_device, use_threads
 from bigel.workspace import Record, Workspace, write_json
 
@@ -34,6 +37,10 @@ def contest(
 ) -> Record:
     """Train a contestant with the seed of its configuration and rank a split's users.
 
+    They are ranked without and with a funnel memory, whatever the model: so a table can tell what
+    the model brings and what the memory brings. On valid, which the memory is fitted on, each
+    user has the memory that was fitted without the user.
+
     Args:
         contestant: model and settings.
         split: record of the split stage.
@@ -42,33 +49,37 @@ def contest(
         workspace: where the result is stored; checkpoints of a killed training are used.
 
     Returns:
-        record with ``figures.parquet``: view, behavior, user, and NDCG and HR at each cutoff,
-        a row per ranked user; counts: best_step, seconds_per_step, parameters.
+        record with ``figures.parquet``: memory, view, behavior, user, and NDCG and HR at each
+        cutoff, a row per ranked user; counts: best_step, seconds_per_step, memory (behaviors
+        that keep one).
     """
     config = contestant.config
     device = choose_device(config.run.device)
     trained = train(split, graph, config, workspace) if contestant.model == BIGEL else None
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        known, valid = (Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID))
-        held_out = valid if on == schema.VALID else Interactions.load(split, on)
+        logs = {name: Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID)}
+        logs[on] = Interactions.load(split, on)
         with use_threads(config.run.threads):
+            scores: Scores
+            history: dict[str, Any] = {}
             if trained is not None:
-                scores = load_scores(trained.file(schema.EMBEDDINGS_FILE), known)
-                history: dict[str, Any] = {}
-                counts = dict(trained.counts)
+                scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
             else:
                 graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(device)
-                world = World(known, graphs, config.train.seed)
-                scores, history = fit_rival(contestant, world, valid, scratch)
-                counts = _counts(history)
-            figures = per_user(scores, known, held_out, config)
+                world = World(logs[schema.TRAIN], graphs, config.train.seed)
+                scores, history = fit_rival(contestant, world, logs[schema.VALID], scratch)
+            known = Interactions.known(split, on)
+            figures, kept = with_and_without(scores, logs, known, on, config)
         figures.write_parquet(out / FIGURES_FILE)
         write_json(out / schema.HISTORY_FILE, history)
-        return counts
+        counts = _counts(history) if trained is None else dict(trained.counts)
+        return counts | {schema.MEMORY: kept}
 
     settings: dict[str, Any] = {
         "on": on, "cutoffs": config.evaluate.cutoffs, "device": device.type,
+        "select_cutoff": config.evaluate.select_cutoff,
+        "memory_penalty": config.model.memory_penalty,
     }  # fmt: skip
     if trained is None:
         section = contestant.settings
@@ -76,7 +87,6 @@ def contest(
             "model": contestant.model,
             "settings": None if section is None else section.model_dump(),
             "train": config.train.model_dump(exclude={"checkpoint_every"}),
-            "select_cutoff": config.evaluate.select_cutoff,
         }
     return workspace.run_stage(
         "contest",
@@ -87,15 +97,49 @@ def contest(
     )
 
 
+def with_and_without(
+    scores: Scores, logs: Mapping[str, Interactions], known: Interactions, on: str, config: Config
+) -> tuple[pl.DataFrame, list[str]]:
+    """Rank a split without and with a funnel memory; see ``contest``.
+
+    Args:
+        scores: of the model, without memory.
+        logs: train, valid and the split that is ranked.
+        known: what users are known to have when it is ranked.
+        on: the split that is ranked.
+        config: cutoffs and the memory's penalty.
+
+    Returns:
+        figures, and the behaviors that keep their memory; with more behaviors than a memory
+        takes, nothing with memory.
+    """
+    frames = [per_user(scores, known, logs[on], config)]
+    if len(known.behaviors) > MAX_PATTERNED:
+        return frames[0].select(pl.lit(False).alias(schema.MEMORY), pl.all()), []
+    found = calibrate(
+        scores, logs[schema.TRAIN], logs[schema.VALID], config.evaluate.select_cutoff,
+        config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
+    )  # fmt: skip
+    evidence = Evidence.of(known)
+    remembering: Scores = MemoryScores(scores, found.memory.to(scores.device), evidence)
+    if on == schema.VALID:
+        remembering = found.cross_fitted(scores, evidence)
+    frames.append(per_user(remembering, known, logs[on], config))
+    labelled = [
+        f.select(pl.lit(at == 1).alias(schema.MEMORY), pl.all()) for at, f in enumerate(frames)
+    ]
+    return pl.concat(labelled), [name for name, facts in found.facts.items() if facts["on"]]
+
+
 def per_user(
-    scores: Scores, train: Interactions, held_out: Interactions, config: Config
+    scores: Scores, known: Interactions, held_out: Interactions, config: Config
 ) -> pl.DataFrame:
     """Return a row per view, behavior and ranked user, with each figure at each cutoff."""
     cutoffs, batch = config.evaluate.cutoffs, config.evaluate.batch_users
     frames = []
     for view in schema.VIEWS:
-        for behavior, name in enumerate(train.behaviors):
-            task = make_task(train, held_out, behavior, view)
+        for behavior, name in enumerate(known.behaviors):
+            task = make_task(known, held_out, behavior, view)
             ranked = rank_task(scores, behavior, task, max(cutoffs), batch)
             columns = {
                 f"{metric}@{k}": METRICS[metric](ranked.hits, ranked.relevant, k).numpy()

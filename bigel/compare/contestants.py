@@ -73,6 +73,11 @@ class Contestant:
         """Whether another seed gives another model."""
         return self.model not in CLOSED
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a funnel memory is part of the model: BiGEL's own, unless switched off."""
+        return self.model == BIGEL and self.config.model.memory
+
     def with_seed(self, seed: int) -> "Contestant":
         """Return the same with another seed of training."""
         return Contestant(self.label, self.model, _with_train(self.config, {"seed": seed}))

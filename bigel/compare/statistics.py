@@ -1,7 +1,7 @@
 """From figures per user to a table: means, spread over seeds, intervals, paired tests.
 
-A figure of a user is first averaged over seeds, so users are the only sample that is resampled.
-Intervals are percentile bootstraps over users. Two contestants are compared on the same users:
+Intervals are percentile bootstraps over seeds and users: a resample draws as many seeds as there
+are, then users. Two contestants are compared on the same users, by figures averaged over seeds:
 the p-value is that of a sign-flip permutation test of the mean difference, two-sided.
 """
 
@@ -34,7 +34,7 @@ class Row:
         users: number of users, the denominator.
         mean: over seeds and users.
         seed_std: deviation of the seeds' means; None with one seed.
-        low: lower end of the 95 % interval over users.
+        low: lower end of the 95 % interval over seeds and users.
         high: upper end.
         rival: best other contestant there; None where there is none.
         difference: mean minus the rival's.
@@ -74,9 +74,14 @@ def summarize(
     tasks = next(iter(tables.values()))
     rows = []
     for view, behavior in tasks:
-        for at, metric in enumerate(metrics):
-            values = {label: table[view, behavior][:, :, at] for label, table in tables.items()}
-            rows += _rows(values, view, behavior, metric, seed)
+        values = {
+            (label, metric): table[view, behavior][:, :, at]
+            for label, table in tables.items()
+            for at, metric in enumerate(metrics)
+        }
+        intervals = dict(zip(values, bootstrap(list(values.values()), seed), strict=True))
+        for metric in metrics:
+            rows += _rows(values, intervals, view, behavior, metric, seed)
     return rows
 
 
@@ -94,13 +99,16 @@ def _by_task(
     return {key: np.stack(values) for key, values in parts.items()}
 
 
-def _rows(values: dict[str, Floats], view: str, behavior: str, metric: str, seed: int) -> list[Row]:
-    users = {label: seeds.mean(axis=0) for label, seeds in values.items()}
+def _rows(
+    values: Mapping[tuple[str, str], Floats], intervals: Mapping[tuple[str, str], Floats],
+    view: str, behavior: str, metric: str, seed: int,
+) -> list[Row]:  # fmt: skip
+    users = {label: seeds.mean(axis=0) for (label, of), seeds in values.items() if of == metric}
     means = {label: float(per_user.mean()) for label, per_user in users.items()}
-    intervals = bootstrap(np.stack(list(users.values())), seed)
     rows = []
-    for (label, per_user), (low, high) in zip(users.items(), intervals, strict=True):
-        seeds = values[label].mean(axis=1)
+    for label, per_user in users.items():
+        seeds = values[label, metric].mean(axis=1)
+        low, high = intervals[label, metric]
         others = [other for other in users if other != label]
         rival = max(others, key=means.__getitem__, default=None)
         rows.append(
@@ -115,18 +123,24 @@ def _rows(values: dict[str, Floats], view: str, behavior: str, metric: str, seed
     return rows
 
 
-def bootstrap(values_MU: Floats, seed: int) -> Floats:
-    """Return the 95 % percentile interval of each row's mean over resampled users, (M, 2).
+def bootstrap(values: Sequence[Floats], seed: int) -> Floats:
+    """Return the 95 % percentile interval of each mean over resampled seeds and users, (M, 2).
 
-    All rows are resampled alike.
+    Args:
+        values: M arrays (seeds, users), all of the same users in the same order.
+        seed: of the resampling; the same users are drawn for all.
     """
-    generator = np.random.default_rng(seed)
-    n_users = values_MU.shape[1]
-    means = []
+    users, seeds = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+    n_users = values[0].shape[1]
+    means: list[list[Floats]] = [[] for _ in values]
     for _ in range(0, RESAMPLES, AT_A_TIME):
-        weights = generator.multinomial(n_users, np.full(n_users, 1 / n_users), size=AT_A_TIME)
-        means.append(weights @ values_MU.T / n_users)
-    interval: Floats = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0).T
+        of_user = users.multinomial(n_users, np.full(n_users, 1 / n_users), size=AT_A_TIME)
+        of_user = of_user.astype(np.float64)
+        for values_SU, found in zip(values, means, strict=True):
+            n = len(values_SU)
+            of_seed = seeds.multinomial(n, np.full(n, 1 / n), size=AT_A_TIME)
+            found.append(((of_user @ values_SU.T) * of_seed).sum(1) / (n_users * n))
+    interval: Floats = np.percentile([np.concatenate(m) for m in means], [2.5, 97.5], axis=1).T
     return interval
 
 

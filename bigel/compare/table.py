@@ -1,9 +1,11 @@
 """The comparison as a table: a line per contestant, best first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import polars as pl
 
 from bigel.compare.statistics import Row
-from bigel.schema import PUBLISHED, VIEWS
+from bigel.schema import BEHAVIOR, MEMORY, PUBLISHED, VIEWS
 
 TITLES = {
     PUBLISHED: "Published protocol: train items of the same behavior are masked",
@@ -22,14 +24,49 @@ def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:
     """
     lines = [
         f"Mean over users, {on} split; seeds: {seeds}. ± is the deviation of the seeds' means, "
-        "brackets hold the 95 % bootstrap interval over users. **Bold**: best. °: the difference "
-        "to the best may be chance (p > 0.05, paired sign flips over users).",
+        "brackets hold the 95 % bootstrap interval over seeds and users. **Bold**: best. °: the "
+        "difference to the best may be chance (p > 0.05, paired sign flips over users of the "
+        "figures averaged over seeds; not corrected for the number of contestants).",
     ]
     for view in VIEWS:
         shown = [row for row in rows if row.view == view]
         behaviors = list(dict.fromkeys(row.behavior for row in shown))
         if behaviors:
             lines += ["", f"### {TITLES[view]}", "", *_table(shown, behaviors, k)]
+    return "\n".join(lines) + "\n"
+
+
+def memory_table(figures: Mapping[str, Sequence[pl.DataFrame]], k: int) -> str:
+    """Return the NDCG@k of each contestant without and with a funnel memory, as Markdown.
+
+    Args:
+        figures: by label, one frame per seed, as ``contest`` writes it.
+        k: the cutoff shown.
+    """
+    frames = [
+        frame.filter(pl.col("view") == PUBLISHED).select(
+            pl.lit(label).alias("label"), BEHAVIOR, MEMORY, pl.col(f"ndcg@{k}").alias("ndcg")
+        )
+        for label, seeds in figures.items()
+        for frame in seeds
+    ]
+    means = pl.concat(frames).group_by("label", BEHAVIOR, MEMORY, maintain_order=True).mean()
+    cells = {(label, behavior, memory): mean for label, behavior, memory, mean in means.rows()}
+    behaviors = list(dict.fromkeys(behavior for _, behavior, _ in cells))
+    if not any(memory for _, _, memory in cells):
+        return ""
+    lines = [
+        "", "### What a funnel memory adds to each, published protocol", "",
+        f"NDCG@{k} without → with. On valid, each user's memory was fitted without the user.", "",
+        "| contestant | " + " | ".join(behaviors) + " |",
+        "|---|" + "---:|" * len(behaviors),
+    ]  # fmt: skip
+    for label in figures:
+        both = (
+            f"{cells[label, name, False]:.4f} → {cells[label, name, True]:.4f}"
+            for name in behaviors
+        )
+        lines.append("| " + " | ".join([label.replace("|", "\\|"), *both]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -259,6 +259,13 @@ class SplitConfig(Section):
             "else leave_one_out. Under official, a missing valid is held out of train at random."
         ),
     )
+    valid_behaviors: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Under official, the behaviors of whose train a missing valid is held out; empty: all. "
+            "Name the target alone where the others are its evidence."
+        ),
+    )
     valid_share: float = Field(
         0.1, gt=0, lt=0.5, description="Share of interactions held out for validation."
     )

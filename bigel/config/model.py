@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
 
-from bigel.config.section import Section, per_behavior
+from bigel.config.section import Section, as_tuple, per_behavior
 from bigel.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ class ModelConfig(Section):
     @field_validator("layers", "temperature", mode="before")
     @classmethod
     def _accept_one_value(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int | float) else value
+        return as_tuple(value)
 
     def layers_of(self, behaviors: int) -> tuple[int, ...]:
         """Return one layer count per behavior.
@@ -101,6 +101,9 @@ class TrainConfig(Section):
             "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
             "0: uniform."
         ),
+    )
+    edge_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
     )
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
     behavior_weights: tuple[NonNegativeFloat, ...] = Field(

@@ -3,11 +3,11 @@
 Where a field has the name of a field of [train], it stands in its place while the rival trains.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, field_validator
 
-from bigel.config.section import Section
+from bigel.config.section import Section, as_tuple, per_behavior
 
 EASE_SOURCE = "Input row of a user: items under any behavior, or under the same."
 LIGHTGCN_SOURCE = "Graph: the union of all behaviors, or each behavior by itself."
@@ -20,7 +20,9 @@ class TrainedRival(Section):
     objective: Literal["softmax", "bpr"] = Field(
         "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
     )
-    temperature: float = Field(0.1, gt=0, description="Divides the scores.")
+    temperature: tuple[PositiveFloat, ...] = Field(
+        (0.1,), min_length=1, description="Divides the scores of a behavior; one value serves all."
+    )
     normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
     l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per pair.")
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
@@ -32,6 +34,27 @@ class TrainedRival(Section):
         15, ge=1, description="Validations without a better mean NDCG before stopping."
     )
 
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _accept_one_value(cls, value: Any) -> Any:
+        return as_tuple(value)
+
+    def temperatures_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one score temperature per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("temperature", self.temperature, behaviors)
+
+
+class GraphRival(TrainedRival):
+    """A rival that passes messages."""
+
+    edge_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
+    )
+
 
 class BprMfConfig(TrainedRival):
     """BPR-MF: matrix factorization, each behavior by itself."""
@@ -39,7 +62,9 @@ class BprMfConfig(TrainedRival):
     objective: Literal["softmax", "bpr"] = Field(
         "bpr", description="BPR, or sampled softmax, over each behavior's train pairs."
     )
-    temperature: float = Field(1.0, gt=0, description="Divides the scores.")
+    temperature: tuple[PositiveFloat, ...] = Field(
+        (1.0,), min_length=1, description="Divides the scores of a behavior; one value serves all."
+    )
     normalize: bool = Field(False, description="Score by cosine; off: by inner product.")
     l2: float = Field(0.01, ge=0, description="Weight of the batch's squared embeddings, per pair.")
     learning_rate: float = Field(3e-2, gt=0, description="Peak learning rate of Adam.")
@@ -60,7 +85,7 @@ class EasePerBehaviorConfig(EaseConfig):
     source: Literal["union", "same"] = Field("same", description=EASE_SOURCE)
 
 
-class LightGcnConfig(TrainedRival):
+class LightGcnConfig(GraphRival):
     """LightGCN: propagation without weights."""
 
     source: Literal["union", "same"] = Field("union", description=LIGHTGCN_SOURCE)
@@ -73,25 +98,25 @@ class LightGcnPerBehaviorConfig(LightGcnConfig):
     source: Literal["union", "same"] = Field("same", description=LIGHTGCN_SOURCE)
 
 
-class CrgcnConfig(TrainedRival):
+class CrgcnConfig(GraphRival):
     """CRGCN: a cascade of residual graph convolutions, trained multi-task."""
 
     layers: int = Field(1, ge=0, description="Propagation layers per behavior.")
 
 
-class MbCgcnConfig(TrainedRival):
+class MbCgcnConfig(GraphRival):
     """MB-CGCN: a cascade of graph convolutions with a feature transformation between stages."""
 
     layers: int = Field(2, ge=0, description="Propagation layers per behavior.")
 
 
-class MbHgcnConfig(TrainedRival):
+class MbHgcnConfig(GraphRival):
     """MB-HGCN: from the union graph to each behavior's graph, hierarchically."""
 
     layers: int = Field(2, ge=0, description="Propagation layers per graph.")
 
 
-class MuleConfig(TrainedRival):
+class MuleConfig(GraphRival):
     """MuLE: multi-grained graph learning with target-guided denoising attention."""
 
     layers: int = Field(1, ge=0, description="Propagation layers per graph.")
@@ -136,3 +161,14 @@ class RivalsConfig(Section):
     mb_hgcn: MbHgcnConfig = Field(default_factory=MbHgcnConfig, description="MB-HGCN.")
     mule: MuleConfig = Field(default_factory=MuleConfig, description="MuLE.")
     bvae: BvaeConfig = Field(default_factory=BvaeConfig, description="BVAE.")
+
+    def check(self, behaviors: int) -> None:
+        """Refuse settings that fit another number of behaviors.
+
+        Raises:
+            ConfigError: naming the rival.
+        """
+        for name in type(self).model_fields:
+            rival = getattr(self, name)
+            if isinstance(rival, TrainedRival):
+                per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)

@@ -24,6 +24,11 @@ class Section(BaseModel):
         return value
 
 
+def as_tuple(value: Any) -> Any:
+    """Let one number stand for a tuple of one; for validators that run before."""
+    return (value,) if isinstance(value, int | float) else value
+
+
 def per_behavior(key: str, values: tuple[Value, ...], behaviors: int) -> tuple[Value, ...]:
     """Return one value per behavior, from one for all or one for each.
 

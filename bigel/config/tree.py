@@ -97,16 +97,21 @@ class Config(Section):
         self.model.order_of(behaviors)
         self.model.temperatures_of(behaviors)
         self.train.weights_of(behaviors)
+        self.rivals.check(behaviors)
         if self.model.memory and behaviors > MAX_PATTERNED:
             raise ConfigError(
                 f"model.memory keeps weights for each set of behaviors, at most {MAX_PATTERNED} "
                 f"behaviors; data.behaviors has {behaviors}; set model.memory = false"
             )
-        for pair in self.contracts.funnel or ():
-            for name in pair:
+        named = {
+            "contracts.funnel": [name for pair in self.contracts.funnel or () for name in pair],
+            "split.valid_behaviors": self.split.valid_behaviors,
+        }
+        for key, names in named.items():
+            for name in names:
                 if name not in self.data.behaviors:
                     raise ConfigError(
-                        f"contracts.funnel names {name!r}, which is not in data.behaviors "
+                        f"{key} names {name!r}, which is not in data.behaviors "
                         f"{list(self.data.behaviors)}{nearest(name, self.data.behaviors)}"
                     )
         if self.evaluate.select_cutoff not in self.evaluate.cutoffs:

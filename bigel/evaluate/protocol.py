@@ -1,12 +1,13 @@
 """Who is ranked, what is masked and what counts as relevant, for each behavior and view.
 
-* ``published``: mask the user's train items of the **same** behavior; relevant are the held-out
-  items of that behavior. The protocol of the published figures.
-* ``discovery``: mask every item the user has in train under **any** behavior; held-out items
+* ``published``: mask the items the user is known to have under the **same** behavior; relevant
+  are the held-out items of that behavior. The protocol of the published figures.
+* ``discovery``: mask every item the user is known to have under **any** behavior; held-out items
   that the user has so touched are neither candidates nor relevant.
 
-Only train is masked: ranking test does not mask validation items. Denominator: users with at
-least one relevant item; a behavior without such users has NaN figures and ``users`` 0.
+Known is train; for test also the validation items that we drew from train ourselves, not those
+of a valid that came with the log (``Interactions.known``). Denominator: users with at least one
+relevant item; a behavior without such users has NaN figures and ``users`` 0.
 """
 
 import math
@@ -65,15 +66,15 @@ class Ranked:
         )
 
 
-def make_task(train: Interactions, held_out: Interactions, behavior: int, view: str) -> Task:
+def make_task(known: Interactions, held_out: Interactions, behavior: int, view: str) -> Task:
     """Return the task of one behavior under a view ("published" or "discovery")."""
     assert view in VIEWS, view
-    shape = (train.n_users, train.n_items)
-    touched = (train.users, train.items) if view == DISCOVERY else train.of(behavior)
+    shape = (known.n_users, known.n_items)
+    touched = (known.users, known.items) if view == DISCOVERY else known.of(behavior)
     mask = Pairs.of(*touched, *shape)
     asked = Pairs.of(*held_out.of(behavior), *shape)
     keys = np.setdiff1d(asked.keys(), mask.keys(), assume_unique=True)
-    relevant = Pairs.of(keys // train.n_items, keys % train.n_items, *shape)
+    relevant = Pairs.of(keys // known.n_items, keys % known.n_items, *shape)
     return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
 
 
@@ -115,7 +116,7 @@ def _standard_error(values: Tensor) -> float:
 
 def evaluate_split(
     scores: Scores,
-    train: Interactions,
+    known: Interactions,
     held_out: Interactions,
     view: str,
     cutoffs: Sequence[int],
@@ -125,7 +126,7 @@ def evaluate_split(
 
     Args:
         scores: a trained model.
-        train: what the user is known to have, hence what is masked.
+        known: what users are known to have, hence what is masked.
         held_out: valid or test.
         view: "published" or "discovery".
         cutoffs: list lengths k.
@@ -139,11 +140,11 @@ def evaluate_split(
             rank_task(
                 scores,
                 behavior,
-                make_task(train, held_out, behavior, view),
+                make_task(known, held_out, behavior, view),
                 max(cutoffs),
                 batch_users,
             ),
             cutoffs,
         )
-        for behavior in range(len(train.behaviors))
+        for behavior in range(len(known.behaviors))
     }

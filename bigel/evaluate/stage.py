@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,16 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         from bigel.evaluate.report import write_report  # matplotlib takes a second to import
 
-        logs = {name: Interactions.load(split, name) for name in (TRAIN, VALID, TEST)}
-        events_U = _train_events(split, logs[TRAIN].n_users)
-        metrics = measure(_load(trained, logs[TRAIN]), logs, events_U, config.evaluate)
-        popular = measure(popularity(logs[TRAIN]), logs, events_U, config.evaluate)
-        metrics = _none_for_nan(metrics | {"popularity": popular})
+        events_U = _train_events(split)
+        held_out = {name: Interactions.load(split, name) for name in (VALID, TEST)}
+        known = {name: Interactions.known(split, name) for name in held_out}
+        model = {name: _load(trained, known[name]) for name in held_out}
+        popular = dict.fromkeys(held_out, popularity(known[VALID]))
+        metrics, of_popular = (
+            measure(scores, known, held_out, events_U, config.evaluate)
+            for scores in (model, popular)
+        )
+        metrics = _none_for_nan(metrics | {"popularity": of_popular})
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         write_report(out, metrics, history, _facts(split, trained), config.evaluate)
@@ -81,27 +87,29 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
 
 
 def measure(
-    scores: Scores,
-    logs: dict[str, Interactions],
+    scores: Mapping[str, Scores],
+    known: Mapping[str, Interactions],
+    held_out: Mapping[str, Interactions],
     events_U: IntArray,
     settings: EvaluateConfig,
 ) -> dict[str, Any]:
     """Return valid and test figures of both views, and test figures by user activity.
 
     Args:
-        scores: a trained model.
-        logs: the interactions of "train", "valid" and "test".
+        scores: a trained model, as it ranks "valid" and "test".
+        known: what users are known to have by then; see ``Interactions.known``.
+        held_out: the interactions of "valid" and "test".
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
+    width, batch = max(settings.cutoffs), settings.batch_users
     for name in (VALID, TEST):
         tree[name] = {view: {} for view in VIEWS}
         for view in VIEWS:
-            for behavior, title in enumerate(logs[TRAIN].behaviors):
-                task = make_task(logs[TRAIN], logs[name], behavior, view)
-                width, batch = max(settings.cutoffs), settings.batch_users
-                ranked = rank_task(scores, behavior, task, width, batch)
+            for behavior, title in enumerate(known[name].behaviors):
+                task = make_task(known[name], held_out[name], behavior, view)
+                ranked = rank_task(scores[name], behavior, task, width, batch)
                 tree[name][view][title] = summarize(ranked, settings.cutoffs)
                 if (name, view) == (TEST, PUBLISHED):
                     tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
@@ -117,14 +125,14 @@ def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) ->
     }
 
 
-def _load(trained: Record, train: Interactions) -> Scores:
+def _load(trained: Record, known: Interactions) -> Scores:
     on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
-    return load_scores(trained.file(EMBEDDINGS_FILE), train, "cuda" if on_gpu else "cpu")
+    return load_scores(trained.file(EMBEDDINGS_FILE), known, "cuda" if on_gpu else "cpu")
 
 
-def _train_events(split: Record, n_users: int) -> IntArray:
+def _train_events(split: Record) -> IntArray:
     train = pl.read_parquet(split.file(split_file(TRAIN)), columns=[USER, COUNT])
-    events = np.zeros(n_users, dtype=np.int64)
+    events = np.zeros(split.counts["users"], dtype=np.int64)
     np.add.at(events, train[USER].to_numpy(), train[COUNT].to_numpy())
     return events
 

@@ -154,18 +154,27 @@ def _standardized(values: FloatArray) -> FloatArray:
     return centered / (float(values.std()) or 1.0)
 
 
-def load_scores(path: Path, train: Interactions, device: str = "cpu") -> Scores:
+def load_scores(path: Path, known: Interactions, device: str = "cpu") -> Scores:
     """Return the scores of a trained model from its embeddings file.
 
     Args:
         path: safetensors with ``user_emb``, ``item_emb``, ``item_bias`` and, where the model has
             a funnel memory, ``memory_weights`` and ``memory_features``.
-        train: the evidence of the memory.
+        known: the evidence of the memory.
         device: where to score.
     """
     tensors = load_file(path, device=device)
-    base = EmbeddingScores(tensors["user_emb"], tensors["item_emb"], tensors["item_bias"])
+    base = _base_of(tensors)
     if "memory_weights" not in tensors:
         return base
     memory = Memory(tensors["memory_weights"], tensors["memory_features"])
-    return MemoryScores(base, memory, Evidence.of(train))
+    return MemoryScores(base, memory, Evidence.of(known))
+
+
+def load_base(path: Path, device: str = "cpu") -> EmbeddingScores:
+    """Return the scores of a trained model without its funnel memory; see ``load_scores``."""
+    return _base_of(load_file(path, device=device))
+
+
+def _base_of(tensors: dict[str, Tensor]) -> EmbeddingScores:
+    return EmbeddingScores(tensors["user_emb"], tensors["item_emb"], tensors["item_bias"])

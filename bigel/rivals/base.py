@@ -1,7 +1,7 @@
 """What all rivals share: the data they see, and the loss of those that learn from pairs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bigel.config import TrainConfig, TrainedRival
 from bigel.graph import Graphs, Nodes
+from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
 from bigel.interactions import Interactions
 from bigel.scores import EmbeddingScores
@@ -55,6 +56,7 @@ def pair_loss(
             embeddings before any message.
     """
     users_KUD, items_KID = embedded
+    temperatures = settings.temperatures_of(len(batch.users))
     function = sampled_softmax if settings.objective == "softmax" else bpr
     losses: list[Tensor | None] = []
     penalty = users_KUD[0].new_zeros(())
@@ -63,7 +65,7 @@ def pair_loss(
             losses.append(None)
             continue
         candidates = torch.cat([items, batch.negatives[k]])
-        user_BD = scored(users_KUD[k].index_select(0, users), settings) / settings.temperature
+        user_BD = scored(users_KUD[k].index_select(0, users), settings) / temperatures[k]
         item_CD = scored(items_KID[k].index_select(0, candidates), settings)
         positive_B = (user_BD * item_CD[: len(items)]).sum(1)
         negative_BS = user_BD @ item_CD[len(items) :].T
@@ -79,27 +81,35 @@ def pair_loss(
 
 def pair_learner(
     model: nn.Module,
-    embed: Callable[[Any], Embedded],
+    embed: Callable[[Any, World], Embedded],
     penalized: Callable[[Any], Sequence[tuple[Tensor, Tensor]]],
     world: World,
     settings: TrainedRival,
     train: TrainConfig,
+    edge_dropout: float = 0.0,
 ) -> Learner:
     """Return a learner that trains each behavior's embeddings on its pairs, losses summed.
 
     Args:
         model: on its device.
-        embed: gives the model's embeddings per behavior.
+        embed: gives the model's embeddings per behavior by a world's graphs.
         penalized: gives the model's free embeddings per behavior; see ``pair_loss``.
         world: training data.
         settings: objective and scores.
         train: batch size and negatives.
+        edge_dropout: share of the pairs that a step's graphs leave out.
     """
+    thinned = thinning(world.graphs, edge_dropout)
+
+    def loss(model: Any, batch: Batch) -> Loss:
+        embedded = embed(model, replace(world, graphs=thinned(batch.kept)))
+        return pair_loss(embedded, batch, settings, penalized(model))
+
     return Learner(
         model,
-        Sampler(world.train, train.batch_size, train.negatives, world.seed),
-        lambda model, batch: pair_loss(embed(model), batch, settings, penalized(model)),
-        lambda model: pair_scores(embed(model), settings),
+        Sampler(world.train, train.batch_size, train.negatives, world.seed, dropout=edge_dropout),
+        loss,
+        lambda model: pair_scores(embed(model, world), settings),
     )
 
 
@@ -120,4 +130,5 @@ def pair_scores(embedded: Embedded, settings: TrainedRival) -> EmbeddingScores:
     users = torch.stack([scored(users_UD, settings) for users_UD in users_KUD])
     items = torch.stack([scored(items_ID, settings) for items_ID in items_KID])
     bias_KI = items.new_zeros(items.shape[:2])
-    return EmbeddingScores(users / settings.temperature, items, bias_KI)
+    temperature_K = users.new_tensor(settings.temperatures_of(len(users)))
+    return EmbeddingScores(users / temperature_K[:, None, None], items, bias_KI)

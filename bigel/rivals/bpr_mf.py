@@ -49,4 +49,4 @@ def learner(world: World, settings: BprMfConfig, train: TrainConfig) -> Learner:
         return list(zip(*model(), strict=True))
 
     model = BprMf(world, settings).to(world.device)
-    return pair_learner(model, lambda model: model(), penalized, world, settings, train)
+    return pair_learner(model, lambda model, _: model(), penalized, world, settings, train)

@@ -41,4 +41,4 @@ class Crgcn(FreeEmbeddings):
 def learner(world: World, settings: CrgcnConfig, train: TrainConfig) -> Learner:
     """Return CRGCN, ready to train."""
     model = Crgcn(world, settings).to(world.device)
-    return multi_task(model, lambda model: model(world), world, settings, train)
+    return multi_task(model, lambda model, world: model(world), world, settings, train)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from bigel.config import TrainConfig, TrainedRival
+from bigel.config import GraphRival, TrainConfig
 from bigel.graph import Graph, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.model.bigel import INITIAL_STD
@@ -91,16 +91,16 @@ class _Send(torch.autograd.Function):
 
 def multi_task(
     model: FreeEmbeddings,
-    embed: Callable[[Any], Embedded],
+    embed: Callable[[Any, World], Embedded],
     world: World,
-    settings: TrainedRival,
+    settings: GraphRival,
     train: TrainConfig,
 ) -> Learner:
     """Return ``pair_learner`` of a model whose free embeddings serve every behavior.
 
     Args:
         model: on its device.
-        embed: gives the model's embeddings per behavior.
+        embed: gives the model's embeddings per behavior by a world's graphs.
         world: training data.
         settings: objective and scores.
         train: batch size and negatives.
@@ -109,4 +109,5 @@ def multi_task(
     def penalized(model: FreeEmbeddings) -> list[tuple[Tensor, Tensor]]:
         return [model.free()] * len(world.train.behaviors)
 
-    return pair_learner(model, embed, penalized, world, settings, train)
+    dropout = settings.edge_dropout
+    return pair_learner(model, embed, penalized, world, settings, train, dropout)

@@ -61,4 +61,7 @@ def learner(world: World, settings: LightGcnConfig, train: TrainConfig) -> Learn
         tables = list(zip(model.users, model.items, strict=True))
         return tables * len(world.train.behaviors) if len(tables) == 1 else tables
 
-    return pair_learner(model, lambda model: model(world), free, world, settings, train)
+    return pair_learner(
+        model, lambda model, world: model(world), free, world, settings, train,
+        settings.edge_dropout,
+    )  # fmt: skip

@@ -54,4 +54,4 @@ def _identities(count: int, dim: int) -> Tensor:
 def learner(world: World, settings: MbCgcnConfig, train: TrainConfig) -> Learner:
     """Return MB-CGCN, ready to train."""
     model = MbCgcn(world, settings).to(world.device)
-    return multi_task(model, lambda model: model(world), world, settings, train)
+    return multi_task(model, lambda model, world: model(world), world, settings, train)

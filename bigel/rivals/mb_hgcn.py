@@ -71,4 +71,4 @@ def weigh(items_KID: Tensor, degree_KI: Tensor, weight_K: Tensor) -> Tensor:
 def learner(world: World, settings: MbHgcnConfig, train: TrainConfig) -> Learner:
     """Return MB-HGCN, ready to train."""
     model = MbHgcn(world, settings).to(world.device)
-    return multi_task(model, lambda model: model(world), world, settings, train)
+    return multi_task(model, lambda model, world: model(world), world, settings, train)

@@ -200,4 +200,4 @@ def _softmax(graph: Graph, logits: Tensor) -> Tensor:
 def learner(world: World, settings: MuleConfig, train: TrainConfig) -> Learner:
     """Return MuLE, ready to train."""
     model, fine = Mule(world, settings).to(world.device), part_by_target(world)
-    return multi_task(model, lambda model: model(world, fine), world, settings, train)
+    return multi_task(model, lambda model, world: model(world, fine), world, settings, train)

@@ -11,6 +11,7 @@ from bigel.tracking.store import home_of
 from bigel.workspace import Workspace
 
 FAMILY_TAG = "bigel.family"
+MOST_MEMBERS = 10_000
 
 
 def log_family(
@@ -21,11 +22,14 @@ def log_family(
     config: Config,
     workspace: Workspace,
 ) -> str:
-    """Log a family of runs once; return the parent's run id, also where it was logged before.
+    """Log a family of runs; return the parent's run id.
+
+    What stands is not logged again: a call that was cut off is finished by the next, and a family
+    that has grown gets its new members.
 
     Args:
         kind: "compare" or "tune"; the experiment is ``bigel-<kind>`` unless ``tracking`` names one.
-        key: what the family is known by: the same key is not logged twice.
+        key: what the family is known by.
         files: artifacts of the parent.
         members: by label "settings" (parameters) and "metrics" (a tree of numbers).
         config: logged as the parent's parameters.
@@ -35,21 +39,36 @@ def log_family(
     with home.locked(), home.explained():
         client = home.connect()
         experiment = home.experiment(client, config.tracking.experiment or f"bigel-{kind}")
-        finished = f"tags.`{FAMILY_TAG}` = '{key}' and status = 'FINISHED'"
-        known = client.search_runs([experiment], finished)
+        known = client.search_runs([experiment], f"tags.`{FAMILY_TAG}` = '{key}'")
         if known:
-            return str(known[0].info.run_id)
-        tags = {FAMILY_TAG: key, **runs.environment_tags()}
-        parent = client.create_run(experiment, tags=tags, run_name=f"{kind}-{key[:8]}")
-        run_id = str(parent.info.run_id)
-        runs.log_parameters(client, run_id, config)
+            run_id = str(known[0].info.run_id)
+        else:
+            tags = {FAMILY_TAG: key, **runs.environment_tags()}
+            parent = client.create_run(experiment, tags=tags, run_name=f"{kind}-{key[:8]}")
+            run_id = str(parent.info.run_id)
+            runs.log_parameters(client, run_id, config)
+        missing = members.keys() - _logged(client, experiment, run_id)
+        if not missing and known and known[0].info.status == "FINISHED":
+            return run_id
+        for label in (label for label in members if label in missing):
+            _log_member(client, experiment, run_id, label, members[label])
         for file in files:
             if Path(file).exists():
                 client.log_artifact(run_id, file)
-        for label, member in members.items():
-            _log_member(client, experiment, run_id, label, member)
         client.set_terminated(run_id, "FINISHED")
         return run_id
+
+
+def _logged(client: Any, experiment: str, parent: str) -> set[str]:
+    """Return the labels of the members that stand; delete those that were cut off."""
+    found = set()
+    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    for run in client.search_runs([experiment], query, max_results=MOST_MEMBERS):
+        if run.info.status == "FINISHED":
+            found.add(str(run.info.run_name))
+        else:
+            client.delete_run(run.info.run_id)
+    return found
 
 
 def _log_member(

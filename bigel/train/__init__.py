@@ -74,11 +74,12 @@ def _write(
     save_tensors(out / WEIGHTS_FILE, fitted.weights)
     tensors = scores.tensors()
     if config.model.memory:
-        memory, history["memory"] = calibrate(
+        found = calibrate(
             scores, train, valid, config.evaluate.select_cutoff,
             config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
         )  # fmt: skip
-        tensors |= memory.tensors()
+        history["memory"] = found.facts
+        tensors |= found.memory.tensors()
     save_tensors(out / EMBEDDINGS_FILE, tensors)
     write_json(out / HISTORY_FILE, history)
     seconds = [step["seconds"] for step in history["steps"]]

@@ -9,6 +9,9 @@ than the touched pairs, and the loss is convex. It is fitted by L-BFGS with an L
 sets of weights, one shared by all patterns and one per pattern, so that rare patterns follow the
 common ones. A behavior keeps its memory only if, with weights fitted on other users, NDCG rises
 by more than one standard error.
+
+Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first multiplied by the
+β under which their softmax explains validation best, so any model can be given a memory.
 """
 
 from dataclasses import dataclass
@@ -20,13 +23,71 @@ from torch import Tensor
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, Memory, MemoryScores, item_features
+from bigel.model.memory import Evidence, Memory, item_features
 from bigel.schema import PUBLISHED
 from bigel.scores import Scores
 from bigel.train.sampler import make_generator
 
 FOLDS = 5
+SAMPLE = 1_024  # users that β is fitted on
+NEWTON_STEPS = 20
+RANGE = 100.0
 Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The fitted memory, and what ranks validation users without having learned from them.
+
+    Args:
+        memory: fitted on all validation users, on the CPU.
+        facts: by behavior "on", "users", "ndcg" (without), "ndcg_memory" (cross-fitted) and
+            "gain_se" (standard error of their difference).
+        folds: FOLDS memories, each fitted without the users of its fold.
+        fold_of: (U,) fold of each user.
+    """
+
+    memory: Memory
+    facts: Facts
+    folds: list[Memory]
+    fold_of: Tensor
+
+    def cross_fitted(self, scores: Scores, evidence: Evidence) -> "CrossFitted":
+        """Return scores in which each user has the memory that was fitted without the user."""
+        folds = [memory.to(scores.device) for memory in self.folds]
+        return CrossFitted(scores, folds, self.fold_of, evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """The scores of a model plus the memory of each user's fold; itself ``Scores``."""
+
+    base: Scores
+    folds: list[Memory]
+    fold_of: Tensor
+    evidence: Evidence
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.base.n_items
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self.base.device
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.base.fill(behavior, users, out_BI)
+        fold_B = self.fold_of[users]
+        for fold, memory in enumerate(self.folds):
+            some = torch.nonzero(fold_B == fold).flatten()
+            if memory.is_on(behavior) and len(some):
+                rows, items, pattern = self.evidence.touched(behavior, users[some])
+                at = (some[rows].to(self.device), items.to(self.device))
+                term = memory.term(behavior, at[1], pattern.to(self.device), out_BI[at])
+                out_BI[at] += term
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +121,8 @@ def calibrate(
     penalty: float,
     seed: int,
     batch_users: int = 512,
-) -> tuple[Memory, Facts]:
-    """Return the memory, and per behavior what decided whether it is on.
+) -> Calibration:
+    """Fit the memory of every behavior on validation, and decide which keep theirs.
 
     Args:
         scores: the base model, trained.
@@ -71,53 +132,46 @@ def calibrate(
         penalty: weight of ‖w‖² beside the summed negative log-likelihood.
         seed: of the folds.
         batch_users: users scored at a time.
-
-    Returns:
-        the memory, on the CPU; by behavior "on", "users", "ndcg" (without), "ndcg_memory"
-        (cross-fitted) and "gain_se" (standard error of their difference).
     """
     evidence, features = Evidence.of(train), item_features(train)
     shape = (len(train.behaviors), 2 ** len(train.behaviors), features.shape[1] + 1)
-    memory, facts = Memory(torch.zeros(shape), features), {}
+    memory, *folds = (Memory(torch.zeros(shape), features) for _ in range(1 + FOLDS))
+    fold_of = torch.randint(FOLDS, (train.n_users,), generator=make_generator(seed, "memory folds"))
+    found = Calibration(memory, {}, folds, fold_of)
     for behavior, name in enumerate(train.behaviors):
         task = make_task(train, valid, behavior, PUBLISHED)
         touched = evidence.touched(behavior, task.users)[0]
         if len(task.users) < 2 * FOLDS or len(touched) == 0:
-            facts[name] = {"on": False, "users": len(task.users)}
+            found.facts[name] = {"on": False, "users": len(task.users)}
             continue
-        choices = collect(scores, evidence, behavior, task, batch_users)
-        facts[name] = _cross_fit(
-            scores, evidence, memory, behavior, task, choices, k, penalty, seed, batch_users
-        )
-        if facts[name]["on"]:
-            everyone = torch.ones(len(task.users), dtype=torch.bool)
-            memory.weights[behavior] = fit(choices, memory, behavior, everyone, penalty)
-    return memory, facts
+        scale = fit_scale(scores, behavior, task, batch_users)
+        choices = collect(scores, evidence, behavior, task, batch_users, scale)
+        left_out = [*(fold_of[task.users] == fold for fold in range(FOLDS)), None]
+        for one, out in zip([*folds, memory], left_out, strict=True):
+            counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
+            one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
+            one.weights[behavior, :, :-1] /= scale
+        crossed = found.cross_fitted(scores, evidence)
+        found.facts[name] = _gain(scores, crossed, behavior, task, k, batch_users)
+        if not found.facts[name]["on"]:
+            for one in (memory, *folds):
+                one.weights[behavior] = 0
+    return found
 
 
-def _cross_fit(
-    scores: Scores, evidence: Evidence, memory: Memory, behavior: int, task: Task,
-    choices: Choices, k: int, penalty: float, seed: int, batch_users: int,
-) -> Facts:  # fmt: skip
-    """Compare NDCG@k without memory and with weights that were fitted on the other folds."""
-    n_users = len(task.users)
-    ndcg = METRICS["ndcg"]
-    base = rank_task(scores, behavior, task, k, batch_users)
-    without = ndcg(base.hits, base.relevant, k)
-    fold = torch.randint(FOLDS, (n_users,), generator=make_generator(seed, "memory folds"))
-    with_memory = torch.zeros_like(without)
-    for at in range(FOLDS):
-        weights = torch.zeros_like(memory.weights)
-        weights[behavior] = fit(choices, memory, behavior, fold != at, penalty)
-        trial = Memory(weights, memory.features).to(scores.device)
-        some = Task(task.users[fold == at], task.mask, task.relevant)
-        ranked = rank_task(MemoryScores(scores, trial, evidence), behavior, some, k, batch_users)
-        with_memory[fold == at] = ndcg(ranked.hits, ranked.relevant, k)
+def _gain(
+    scores: Scores, crossed: CrossFitted, behavior: int, task: Task, k: int, batch_users: int
+) -> Facts:
+    """Compare NDCG@k without memory and with weights that were fitted on other users."""
+    without, with_memory = (
+        METRICS["ndcg"](ranked.hits, ranked.relevant, k)
+        for ranked in (rank_task(s, behavior, task, k, batch_users) for s in (scores, crossed))
+    )
     gain = (with_memory - without).double()
-    error = gain.std() / n_users**0.5
+    error = gain.std() / len(task.users) ** 0.5
     return {
         "on": bool(gain.mean() > error),
-        "users": n_users,
+        "users": len(task.users),
         "ndcg": without.mean().item(),
         "ndcg_memory": with_memory.mean().item(),
         "gain_se": error.item(),
@@ -125,16 +179,58 @@ def _cross_fit(
 
 
 @torch.no_grad()
+def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> float:
+    """Return the β > 0 that maximizes Σ log softmax(β s)_i over validation pairs, by Newton steps.
+
+    The sum is over at most about ``SAMPLE`` users, evenly spaced. β stays within a factor of
+    ``RANGE`` of where it starts, one over the deviation of the scores.
+    """
+    users = task.users[:: max(1, len(task.users) // SAMPLE)]
+    buffer_BI = torch.empty(min(batch_users, len(users)), scores.n_items, device=scores.device)
+    beta = start = 1 / (_deviation(scores, behavior, users[: len(buffer_BI)], buffer_BI) or 1.0)
+    for _ in range(NEWTON_STEPS):
+        slope = curvature = 0.0
+        for some in torch.split(users, len(buffer_BI)):
+            out_BI = buffer_BI[: len(some)]
+            scores.fill(behavior, some, out_BI)
+            rows, items = (t.to(out_BI.device) for t in task.relevant.take(some))
+            counts = task.relevant.counts[some].to(out_BI.device)
+            hidden = tuple(t.to(out_BI.device) for t in task.mask.take(some))
+            slope += out_BI[rows, items].double().sum().item()
+            logits = (beta * out_BI).index_put_(hidden, out_BI.new_tensor(-torch.inf))
+            share = logits.softmax(1)
+            mean = (share * out_BI).sum(1)
+            slope -= (counts * mean).double().sum().item()
+            spread = (share * (out_BI - mean.unsqueeze(1)).square_()).sum(1)
+            curvature += (counts * spread).double().sum().item()
+        moved = min(max(beta + slope / max(curvature, 1e-12), beta / 4), beta * 4)
+        before, beta = beta, min(max(moved, start / RANGE), start * RANGE)
+        if abs(beta - before) < 1e-3 * before:
+            break
+    return beta
+
+
+def _deviation(scores: Scores, behavior: int, users: Tensor, out_BI: Tensor) -> float:
+    scores.fill(behavior, users, out_BI)
+    return out_BI.double().std().item()
+
+
+@torch.no_grad()
 def collect(
-    scores: Scores, evidence: Evidence, behavior: int, task: Task, batch_users: int
-) -> Choices:
-    """Score the users of a task once, and keep what the logit needs; some pair is touched."""
+    scores: Scores, evidence: Evidence, behavior: int, task: Task, batch_users: int,
+    scale: float = 1.0,
+) -> Choices:  # fmt: skip
+    """Score the users of a task once, times a scale, and keep what the logit needs.
+
+    Some user must have touched something.
+    """
     rest, parts = [], []
     buffer_BI = torch.empty(batch_users, scores.n_items, device=scores.device)
     for start in range(0, len(task.users), batch_users):
         users = task.users[start : start + batch_users]
         out_BI = buffer_BI[: len(users)]
         scores.fill(behavior, users, out_BI)
+        out_BI *= scale
         rows, items, pattern = evidence.touched(behavior, users)
         score = out_BI[rows.to(out_BI.device), items.to(out_BI.device)].cpu()
         for hidden in ((rows, items), task.mask.take(users)):

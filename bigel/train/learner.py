@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bigel.config import Config
 from bigel.graph import Graphs
+from bigel.graph.dropout import thinning
 from bigel.interactions import Interactions
 from bigel.model import BiGEL
 from bigel.scores import EmbeddingScores, Scores
@@ -69,9 +70,17 @@ def bigel_learner(
     size = (train.n_users, train.n_items, len(train.behaviors))
     model = BiGEL(config.model, *size, make_generator(seed, "weights")).to(device)
     on_device = graphs.to(device)
+    thinned = thinning(on_device, settings.edge_dropout)
     return Learner(
         model,
-        Sampler(train, settings.batch_size, settings.negatives, seed, settings.negative_power),
-        lambda model, batch: step_loss(model, on_device, batch, settings),
+        Sampler(
+            train,
+            settings.batch_size,
+            settings.negatives,
+            seed,
+            settings.negative_power,
+            settings.edge_dropout,
+        ),
+        lambda model, batch: step_loss(model, thinned(batch.kept), batch, settings),
         lambda model: EmbeddingScores(**model.final_embeddings(on_device)),
     )

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -31,18 +32,22 @@ class Batch:
         log_ratio: (K, S) log(I · q), where q is the chance with which a negative is drawn; None
             where all items are alike. Taken from the scores of a sampled softmax, it makes its
             sum the same on average as with uniform negatives.
+        kept: (E,) whether each pair of the union graph carries messages; None: all do.
     """
 
     users: list[Tensor]
     items: list[Tensor]
     negatives: Tensor
     log_ratio: Tensor | None = None
+    kept: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         users, items = ([t.to(device) for t in side] for side in (self.users, self.items))
-        log_ratio = None if self.log_ratio is None else self.log_ratio.to(device)
-        return Batch(users, items, self.negatives.to(device), log_ratio)
+        log_ratio, kept = (
+            None if tensor is None else tensor.to(device) for tensor in (self.log_ratio, self.kept)
+        )
+        return Batch(users, items, self.negatives.to(device), log_ratio, kept)
 
 
 class Pass:
@@ -93,15 +98,18 @@ class Sampler:
         train: training interactions.
         batch_size: positive pairs per behavior and step.
         negatives: S.
-        seed: seed of its generators: one per behavior for the order, one for the negatives.
+        seed: of its generators: one per behavior for the order, one for the negatives, one for
+            the edges.
         power: negatives are drawn by (1 + the item's train users under the behavior) ^ power.
+        dropout: share of the distinct user–item pairs that carry no messages.
 
     Source of the correction: Bengio and Senécal, 2003 (importance sampling of a softmax).
     """
 
     def __init__(
-        self, train: Interactions, batch_size: int, negatives: int, seed: int, power: float = 0.0
-    ) -> None:
+        self, train: Interactions, batch_size: int, negatives: int, seed: int,
+        power: float = 0.0, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         self._batch_size = batch_size
         self._shape = (len(train.behaviors), negatives)
         self._n_items = train.n_items
@@ -114,6 +122,8 @@ class Sampler:
             for k, (users, _) in enumerate(self._pairs)
         ]
         self._generator = make_generator(seed, "negatives")
+        self._dropout, self._edges = dropout, make_generator(seed, "edges")
+        self._n_edges = len(np.unique(train.users * train.n_items + train.items)) if dropout else 0
         self._chance: Tensor | None = None
         if power:
             counts = [torch.bincount(items, minlength=train.n_items) for _, items in self._pairs]
@@ -127,6 +137,7 @@ class Sampler:
             [users[at] for (users, _), at in zip(self._pairs, places, strict=True)],
             [items[at] for (_, items), at in zip(self._pairs, places, strict=True)],
             *self._draw_negatives(),
+            self._draw_kept(),
         )
 
     def _draw_negatives(self) -> tuple[Tensor, Tensor | None]:
@@ -137,11 +148,16 @@ class Sampler:
         )
         return negatives, torch.log(self._n_items * self._chance.gather(1, negatives)).float()
 
+    def _draw_kept(self) -> Tensor | None:
+        if not self._dropout:
+            return None
+        return torch.rand(self._n_edges, generator=self._edges) >= self._dropout
+
     def state(self) -> tuple[dict[str, Tensor], list[int]]:
         """Return the generators' states by name, and the position in each behavior's pass."""
         states = [one.state() for one in self._passes]
         tensors = {f"order.{k}": before for k, (before, _) in enumerate(states)}
-        tensors["negatives"] = self._generator.get_state()
+        tensors |= {"negatives": self._generator.get_state(), "edges": self._edges.get_state()}
         return tensors, [position for _, position in states]
 
     def restore(self, tensors: dict[str, Tensor], positions: list[int]) -> None:
@@ -149,3 +165,4 @@ class Sampler:
         for k, (one, position) in enumerate(zip(self._passes, positions, strict=True)):
             one.restore(tensors[f"order.{k}"], position)
         self._generator.set_state(tensors["negatives"])
+        self._edges.set_state(tensors["edges"])

@@ -1,13 +1,14 @@
 """The way of a search: data once, the trials, the best settings as a preset, MLflow."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.tracking import log_family
 from bigel.tune.study import check_request, tune
-from bigel.workspace import Workspace, fingerprint
+from bigel.workspace import Workspace
 
 
 def run_search(
@@ -37,6 +38,7 @@ def run_search(
         for trial in found["trials"]
     }
     files = [found["preset"], found["study"]]
-    run_id = log_family("tune", fingerprint(found), files, members, config, workspace)
+    key = Path(found["study"]).parent.name
+    run_id = log_family("tune", key, files, members, config, workspace)
     seconds = round(time.perf_counter() - started, 2)
     return {"status": "ok", "seconds": seconds, "mlflow_run": run_id, **found}

@@ -6,6 +6,9 @@ from typing import Any
 
 from optuna import Trial
 
+from bigel.config import Config, parse_config
+from bigel.config.section import per_behavior
+
 
 @dataclass(frozen=True)
 class Between:
@@ -41,55 +44,125 @@ class OneOf:
         return trial.suggest_categorical(key, self.values)
 
 
+@dataclass(frozen=True)
+class Each:
+    """One number per behavior, each in the range."""
+
+    part: Between
+
+
+Part = Between | OneOf | Each
 Space = Mapping[str, Between | OneOf]
-
-
-def _rival(name: str, **more: Between | OneOf) -> Space:
-    """Return what all trained rivals search, and more."""
-    common: dict[str, Between | OneOf] = {
-        "learning_rate": Between(1e-3, 2e-2, log=True),
-        "temperature": Between(0.05, 0.4, log=True),
-        "objective": OneOf(("softmax", "bpr")),
-        "normalize": OneOf((True, False)),
-        "l2": OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2)),
-        "dim": OneOf((64, 128)),
-    }
-    return {f"rivals.{name}.{key}": part for key, part in {**common, **more}.items()}
-
-
 LAYERS = Between(1, 4)
-SPACES: dict[str, Space] = {
-    "bigel": {
-        "train.learning_rate": Between(1e-3, 2e-2, log=True),
-        "model.temperature": Between(0.05, 0.4, log=True),
+DROPOUT = OneOf((0.0, 0.25, 0.5, 0.7))
+# What all models trained on pairs search, BiGEL among them.
+SHARED: dict[str, Part] = {
+    "learning_rate": Between(1e-3, 2e-2, log=True),
+    "temperature": Each(Between(0.05, 0.4, log=True)),
+    "objective": OneOf(("softmax", "bpr")),
+    "negatives": OneOf((512, 1_024, 2_048)),
+    "max_steps": OneOf((150, 300, 600)),
+    "dim": OneOf((64, 128)),
+}
+
+
+def _rival(name: str, **more: Between | OneOf) -> dict[str, Part]:
+    """Return what all rivals trained on pairs search, and more."""
+    penalties = OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2))
+    room = {**SHARED, "normalize": OneOf((True, False)), "l2": penalties, **more}
+    return {f"rivals.{name}.{key}": part for key, part in room.items()}
+
+
+def _graph_rival(name: str, layers: Between, **more: Between) -> dict[str, Part]:
+    return _rival(name, layers=layers, edge_dropout=DROPOUT, **more)
+
+
+def _bigel() -> dict[str, Part]:
+    of_model = ("temperature", "dim")
+    shared = {
+        f"{'model' if key in of_model else 'train'}.{key}": part for key, part in SHARED.items()
+    }
+    return {
+        **shared,
         "model.layers": LAYERS,
         "model.global_layers": LAYERS,
         "train.alignment_weight": Between(0.0, 1.0),
+        "train.edge_dropout": DROPOUT,
         "train.negative_power": OneOf((0.0, 0.25, 0.5)),
-        "model.dim": OneOf((64, 128)),
-    },
-    "bpr_mf": {
-        "rivals.bpr_mf.learning_rate": Between(3e-3, 1e-1, log=True),
-        "rivals.bpr_mf.l2": Between(1e-4, 1e-1, log=True),
-        "rivals.bpr_mf.dim": OneOf((64, 128)),
-    },
-    "ease": {"rivals.ease.penalty": Between(10.0, 3000.0, log=True)},
-    "ease_per_behavior": {"rivals.ease_per_behavior.penalty": Between(10.0, 3000.0, log=True)},
-    "lightgcn": _rival("lightgcn", layers=LAYERS),
-    "lightgcn_per_behavior": _rival("lightgcn_per_behavior", layers=LAYERS),
-    "crgcn": _rival("crgcn", layers=LAYERS),
-    "mb_cgcn": _rival("mb_cgcn", layers=LAYERS),
-    "mb_hgcn": _rival("mb_hgcn", layers=LAYERS),
-    "mule": _rival("mule", layers=Between(1, 2), attention_layers=Between(1, 4)),
+    }
+
+
+PENALTY = Between(10.0, 3000.0, log=True)
+SPACES: dict[str, Mapping[str, Part]] = {
+    "bigel": _bigel(),
+    "bpr_mf": _rival("bpr_mf"),
+    "ease": {"rivals.ease.penalty": PENALTY},
+    "ease_per_behavior": {"rivals.ease_per_behavior.penalty": PENALTY},
+    "lightgcn": _graph_rival("lightgcn", LAYERS),
+    "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),
+    "crgcn": _graph_rival("crgcn", LAYERS),
+    "mb_cgcn": _graph_rival("mb_cgcn", LAYERS),
+    "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),
+    "mule": _graph_rival("mule", Between(1, 2), attention_layers=Between(1, 4)),
     "bvae": {
-        "rivals.bvae.learning_rate": Between(1e-3, 1e-1, log=True),
+        "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),
         "rivals.bvae.kl_weight": Between(0.05, 1.0, log=True),
+        "rivals.bvae.max_steps": OneOf((500, 1_000, 2_000)),
         "rivals.bvae.dim": OneOf((64, 100, 200)),
     },
 }
 
 
-def suggest(trial: Trial, model: str) -> dict[str, Any]:
+def space_of(model: str, behaviors: int) -> Space:
+    """Return a model's space with a key for each behavior where each has its own value.
+
+    >>> sorted(key for key in space_of("bigel", 2) if "temperature" in key)
+    ['model.temperature.0', 'model.temperature.1']
+    """
+    found: dict[str, Between | OneOf] = {}
+    for key, part in SPACES[model].items():
+        if isinstance(part, Each):
+            found |= {f"{key}.{k}": part.part for k in range(behaviors)}
+        else:
+            found[key] = part
+    return found
+
+
+def suggest(trial: Trial, space: Space) -> dict[str, Any]:
     """Return the trial's settings by dotted key."""
-    return {key: part.suggest(trial, key) for key, part in SPACES[model].items()}
+    return {key: part.suggest(trial, key) for key, part in space.items()}
+
+
+def present(config: Config, space: Space) -> dict[str, Any]:
+    """Return the settings of a configuration, as far as they lie in a space."""
+    tree, found = config.model_dump(), {}
+    for key in space:
+        value: Any = tree
+        for name in key.split("."):
+            if name.isdigit():
+                value = per_behavior(key, value, len(config.data.behaviors))[int(name)]
+            else:
+                value = value[name]
+        if isinstance(value, tuple) and len(set(value)) == 1:
+            value = value[0]
+        if value in space[key]:
+            found[key] = value
+    return found
+
+
+def apply(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a configuration with settings by dotted key in their places."""
+    tree = config.model_dump()
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        node = tree
+        for name in path if not last.isdigit() else path[:-1]:
+            node = node[name]
+        if last.isdigit():
+            values = list(per_behavior(key, node[path[-1]], len(config.data.behaviors)))
+            values[int(last)] = value
+            node[path[-1]] = tuple(values)
+        else:
+            node[last] = value
+    return parse_config(tree, "tuning")

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
-from bigel.config import Config, parse_config
+from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError, nearest
 from bigel.graph import load_graphs
@@ -21,7 +21,7 @@ from bigel.interactions import Interactions
 from bigel.rivals.base import World
 from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
-from bigel.tune.space import SPACES, suggest
+from bigel.tune.space import SPACES, apply, present, space_of, suggest
 from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
 
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
@@ -85,7 +85,7 @@ def tune(
             _report(study, done + 1, trials)
     best = study.best_trial
     preset = folder / "best.toml"
-    write_text(preset, short_toml(_apply(config, best.params)))
+    write_text(preset, short_toml(apply(config, best.params)))
     return {
         "model": model,
         "best": {"value": best.value, "number": best.number, "settings": best.params},
@@ -130,7 +130,7 @@ def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     if not study.trials:
-        study.enqueue_trial(_present(config, model))
+        study.enqueue_trial(present(config, space_of(model, len(config.data.behaviors))))
     return study
 
 
@@ -142,10 +142,10 @@ def _run_trial(
     seed = config.train.seed + done
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
     trial = study.ask()
-    settings = suggest(trial, model)
+    settings = suggest(trial, space_of(model, len(config.data.behaviors)))
     scratch = folder / f"trial-{fingerprint(settings)}"
     try:
-        value = _measure(trial, model, _apply(config, settings), world, valid, scratch)
+        value = _measure(trial, model, apply(config, settings), world, valid, scratch)
         study.tell(trial, value)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -160,35 +160,10 @@ def _run_trial(
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _present(config: Config, model: str) -> dict[str, Any]:
-    """Return the present settings of a model, as far as they lie in its space."""
-    tree, present = config.model_dump(), {}
-    for key, part in SPACES[model].items():
-        value: Any = tree
-        for name in key.split("."):
-            value = value[name]
-        if isinstance(value, tuple) and len(set(value)) == 1:
-            value = value[0]
-        if value in part:
-            present[key] = value
-    return present
-
-
 def _load(split: Record, graph: Record, config: Config) -> tuple[World, Interactions]:
     graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(choose_device(config.run.device))
     train, valid = (Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID))
     return World(train, graphs, config.train.seed), valid
-
-
-def _apply(config: Config, settings: dict[str, Any]) -> Config:
-    tree = config.model_dump()
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        node = tree
-        for part in path:
-            node = node[part]
-        node[last] = value
-    return parse_config(tree, "tuning")
 
 
 def _measure(

@@ -2,11 +2,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from bigel.compare import choose
+from bigel.compare.contest import per_user, with_and_without
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.errors import ConfigError
+from bigel.evaluate.popularity import popularity
+from bigel.interactions import Interactions
+from bigel.model.memory import Evidence, MemoryScores
+from bigel.pipeline import run_pipeline
+from bigel.train.calibration import calibrate
 from bigel.workspace import Workspace
 from tests.test_boundaries import ROOT, imported
 
@@ -55,7 +62,7 @@ def test_rows_say_seeds_users_and_rivals(first):
 def test_the_table_names_the_best_and_the_plot_is_there(first):
     _, summary = first
     text = Path(summary["paths"]["table"]).read_text("utf-8")
-    assert text.count("| popularity |") == 2 and "**" in text and "seeds: 2" in text
+    assert text.count("| popularity |") == 3 and "→" in text and "**" in text and "seeds: 2" in text
     assert Path(summary["paths"]["plot"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
@@ -124,3 +131,22 @@ def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
 def test_wrong_seeds_and_splits_are_refused(tmp_path, seeds, on, message):
     with pytest.raises(ConfigError, match=message):
         run(Workspace(tmp_path), ["popularity"], seeds, on)
+
+
+@pytest.mark.parametrize("on", ["valid", "test"])
+def test_validation_users_get_the_memory_that_was_fitted_without_them(first, on):
+    workspace, _ = first
+    config = load_config("demo", QUICK)
+    split = run_pipeline(config, workspace, "split").records["split"]
+    logs = {name: Interactions.load(split, name) for name in ("train", "valid", "test")}
+    known = Interactions.known(split, on)
+    scores = popularity(logs["train"])
+    found = calibrate(scores, logs["train"], logs["valid"], 5, 1.0, 0)
+    evidence = Evidence.of(known)
+    fitted = MemoryScores(scores, found.memory, evidence)
+    expected = found.cross_fitted(scores, evidence) if on == "valid" else fitted
+    figures, kept = with_and_without(scores, logs, known, on, config)
+    assert kept == [name for name, facts in found.facts.items() if facts["on"]] != []
+    for memory, same in ((False, scores), (True, expected)):
+        part = figures.filter(pl.col("memory") == memory).drop("memory")
+        assert_frame_equal(part, per_user(same, known, logs[on], config))

@@ -66,9 +66,24 @@ def test_no_difference_at_all_is_no_evidence():
 
 
 def test_the_interval_is_that_of_a_mean():
-    values = np.random.default_rng(0).normal(size=(2, 500))
-    interval = bootstrap(values, seed=0)
-    error = values.std(axis=1) / np.sqrt(500)
-    np.testing.assert_allclose(interval[:, 0], values.mean(axis=1) - 1.96 * error, atol=0.02)
-    np.testing.assert_allclose(interval[:, 1], values.mean(axis=1) + 1.96 * error, atol=0.02)
-    assert bootstrap(np.full((1, 4), 0.3), 0) == pytest.approx(0.3)
+    values = np.random.default_rng(0).normal(size=(2, 1, 500))
+    interval = bootstrap(list(values), seed=0)
+    error = values.std(axis=2)[:, 0] / np.sqrt(500)
+    means = values.mean(axis=2)[:, 0]
+    np.testing.assert_allclose(interval[:, 0], means - 1.96 * error, atol=0.02)
+    np.testing.assert_allclose(interval[:, 1], means + 1.96 * error, atol=0.02)
+    assert bootstrap([np.full((1, 4), 0.3)], 0) == pytest.approx(0.3)
+
+
+def test_the_interval_holds_the_spread_over_seeds_too():
+    """Users alike, two seeds apart: the mean of two draws is 0, 0.5 or 1, each end at 1 in 4."""
+    apart = np.stack([np.zeros(50), np.ones(50)])
+    (interval,) = bootstrap([apart], seed=0)
+    assert interval.tolist() == [0.0, 1.0]
+    assert bootstrap([apart.mean(0, keepdims=True)], 0)[0].tolist() == [0.5, 0.5]
+
+
+def test_contestants_are_resampled_by_the_same_users():
+    values = np.random.default_rng(1).random((1, 40))
+    once, twice = bootstrap([values, 2 * values], seed=3)
+    np.testing.assert_allclose(twice, 2 * once)

@@ -1,5 +1,7 @@
+import polars as pl
+
 from bigel.compare.statistics import Row
-from bigel.compare.table import markdown, ranking
+from bigel.compare.table import markdown, memory_table, ranking
 
 
 def row(contestant, behavior, metric, mean, difference, p_value, seed_std=None):
@@ -28,3 +30,21 @@ def test_contestants_are_ranked_by_their_mean_over_behaviors():
     more += [row("theirs", "click", "ndcg@5", 0.4, 0.3, 0.5)]
     assert ranking(ROWS, "ndcg@5") == ["ours", "theirs"]
     assert ranking([*ROWS, *more], "ndcg@5") == ["theirs", "ours"]
+
+
+def memory_figures(without, with_memory):
+    cells = [(False, "published", without), (True, "published", with_memory)]
+    cells.append((True, "discovery", 9))
+    return pl.DataFrame(
+        [(memory, view, "buy", user, float(value)) for memory, view, value in cells
+         for user in (0, 1)],
+        schema=["memory", "view", "behavior", "user", "ndcg@5"], orient="row",
+    )  # fmt: skip
+
+
+def test_the_memory_table_averages_over_users_and_seeds_and_leaves_discovery_out():
+    figures = {"a|b": [memory_figures(0.1, 0.3), memory_figures(0.3, 0.5)]}
+    text = memory_table(figures, 5)
+    assert "| a\\|b | 0.2000 → 0.4000 |" in text and "| contestant | buy |" in text
+    without = {"a": [memory_figures(0.1, 0.3).filter(~pl.col("memory"))]}
+    assert memory_table(without, 5) == ""

@@ -128,10 +128,11 @@ def fit_until(trainer, folder, step):
 
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 8, 11])
 def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step):
-    undisturbed = trainer_of()
+    dropout = "train.edge_dropout=0.4"
+    undisturbed = trainer_of(dropout)
     undisturbed.fit(tmp_path / "undisturbed")
-    fit_until(trainer_of(), tmp_path / "killed", step)
-    resumed, started = trainer_of(), []
+    fit_until(trainer_of(dropout), tmp_path / "killed", step)
+    resumed, started = trainer_of(dropout), []
     original = resumed.learner.loss
     watched = lambda *a: started.append(resumed.step) or original(*a)  # noqa: E731
     resumed.learner = replace(resumed.learner, loss=watched)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,3 +108,17 @@ def test_the_correction_makes_a_sum_over_negatives_unbiased():
 
 def test_uniform_negatives_need_no_correction():
     assert Sampler(random_world(1), 5, 20, 0).draw().log_ratio is None
+
+
+def test_edges_are_dropped_by_their_share_and_change_no_other_draw():
+    world = random_world(1)
+    n_edges = len(set(zip(world.users.tolist(), world.items.tolist(), strict=True)))
+    plain, dropping = (Sampler(world, 5, 20, 0, dropout=share) for share in (0.0, 0.3))
+    kept = []
+    for _ in range(200):
+        one, other = plain.draw(), dropping.draw()
+        assert one.kept is None and torch.equal(one.negatives, other.negatives)
+        assert other.kept.shape == (n_edges,)
+        kept.append(other.kept.float().mean().item())
+    assert sum(kept) / 200 == pytest.approx(0.7, abs=0.03)
+    assert len(set(kept)) > 1

@@ -14,7 +14,7 @@ from bigel.pipeline import run_pipeline
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
 from bigel.tune.run import run_search
-from bigel.tune.space import Between, OneOf
+from bigel.tune.space import SHARED, Between, Each, OneOf, apply, present, space_of
 from bigel.workspace import Workspace
 
 QUICK = (
@@ -40,6 +40,7 @@ def test_the_space_of_every_model_names_settings_that_exist():
     assert set(SPACES) == set(MODELS) - {"popularity", "funnel_rule", "conversion_rule"}
     for space in SPACES.values():
         for key, part in space.items():
+            part = part.part if isinstance(part, Each) else part
             values = part.values if isinstance(part, OneOf) else (part.low, part.high)
             for value in values:
                 text = to_toml(value)
@@ -54,13 +55,7 @@ def test_a_search_ends_with_a_preset_of_the_best_trial(data, tmp_path, model):
     values = [t["value"] for t in found["trials"] if t["state"] == "complete"]
     assert found["best"]["value"] == max(values) > 0
     config = load_config(found["preset"])
-    for key, value in found["best"]["settings"].items():
-        section, *path, last = key.split(".")
-        node = getattr(config, section)
-        for part in path:
-            node = getattr(node, part)
-        assert getattr(node, last) == ((value,) if last in ("layers", "temperature")
-                                       and section == "model" else value)  # fmt: skip
+    assert present(config, space_of(model, 3)) == found["best"]["settings"]
     assert config.synth.users == 150  # what is not searched stays
 
 
@@ -70,6 +65,26 @@ def test_the_first_trial_is_the_configuration_as_it_is(data, tmp_path):
     config = data[0]
     assert settings["train.learning_rate"] == config.train.learning_rate
     assert settings["model.layers"] == config.model.layers[0]
+
+
+def test_a_setting_with_a_value_per_behavior_is_searched_for_each():
+    config = load_config("jd")  # temperature = [0.1, 0.2, 0.1]
+    space = space_of("bigel", 3)
+    keys = [f"model.temperature.{k}" for k in range(3)]
+    assert [present(config, space)[key] for key in keys] == [0.1, 0.2, 0.1]
+    moved = apply(config, {keys[1]: 0.3, "model.layers": 2})
+    assert moved.model.temperature == (0.1, 0.3, 0.1) and moved.model.layers == (2,)
+    spread = apply(config, {"rivals.lightgcn.temperature.2": 0.2})
+    assert spread.rivals.lightgcn.temperature == (0.1, 0.1, 0.2)
+
+
+def test_all_models_trained_on_pairs_search_the_same_room():
+    of_bigel = {key.partition(".")[2]: part for key, part in SPACES["bigel"].items()}
+    pairs = [name for name, space in SPACES.items() if f"rivals.{name}.objective" in space]
+    assert len(pairs) == 7
+    for name in pairs:
+        for key, part in SHARED.items():
+            assert SPACES[name][f"rivals.{name}.{key}"] == of_bigel[key] == part
 
 
 def proposals(found):
