@@ -12,7 +12,6 @@ from bigel.config import Config
 from bigel.config.tree import MAX_PATTERNED
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
-from bigel.graph import load_graphs
 from bigel.interactions import Interactions
 from bigel.model.memory import Evidence, MemoryScores, load_base
 from bigel.rivals.base import World
@@ -66,8 +65,7 @@ def contest(
             if trained is not None:
                 scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
             else:
-                graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(device)
-                world = World(logs[schema.TRAIN], graphs, config.train.seed)
+                world = World.load(split, graph, config)
                 scores, history = fit_rival(contestant, world, logs[schema.VALID], scratch)
             known = Interactions.known(split, on)
             figures, kept = with_and_without(scores, logs, known, on, config)

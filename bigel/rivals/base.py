@@ -7,15 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigel.config import TrainConfig, TrainedRival
-from bigel.graph import Graphs, Nodes
+from bigel.config import Config, TrainConfig, TrainedRival
+from bigel.graph import Graphs, Nodes, load_graphs
 from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
 from bigel.interactions import Interactions
+from bigel.schema import GRAPHS_FILE, TRAIN
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
+from bigel.train.loop import choose_device
 from bigel.train.objective import Loss, bpr, sampled_softmax
 from bigel.train.sampler import Batch, Sampler
+from bigel.workspace import Record
 
 Embedded = tuple[Sequence[Tensor], Sequence[Tensor]]  # per behavior: users (U, D), items (I, D)
 
@@ -33,6 +36,12 @@ class World:
     train: Interactions
     graphs: Graphs
     seed: int
+
+    @classmethod
+    def load(cls, split: Record, graph: Record, config: Config) -> "World":
+        """Read the training data of a split and its graphs; a rival's seed is ``train.seed``."""
+        graphs = load_graphs(graph.file(GRAPHS_FILE)).to(choose_device(config.run.device))
+        return cls(Interactions.load(split, TRAIN), graphs, config.train.seed)
 
     @property
     def device(self) -> torch.device:

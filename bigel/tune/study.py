@@ -16,7 +16,6 @@ from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
 from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError, nearest
-from bigel.graph import load_graphs
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
 from bigel.train.learner import bigel_learner
@@ -73,7 +72,7 @@ def tune(
         WorkspaceError: if another process works on this search.
     """
     check_request(model, trials)
-    world, valid = _load(split, graph, config)
+    world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
     if len(valid) == 0:
         raise ConfigError("no user has a validation item, so settings cannot be compared")
     folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
@@ -158,12 +157,6 @@ def _run_trial(
                 f"{MOST_FAILURES} trials in a row failed; the last: {error}"
             ) from error
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _load(split: Record, graph: Record, config: Config) -> tuple[World, Interactions]:
-    graphs = load_graphs(graph.file(schema.GRAPHS_FILE)).to(choose_device(config.run.device))
-    train, valid = (Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID))
-    return World(train, graphs, config.train.seed), valid
 
 
 def _measure(
