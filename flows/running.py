@@ -1,10 +1,14 @@
 """What the verbs of the command line do: run flow or stages, keep the summary, print it."""
 
+import contextlib
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bigel.config import Config, load_config
+from bigel.disk import full_disk_explained
+from bigel.retry import delays, retrying
 from bigel.workspace import Workspace, copy_file, write_json
 from flows import console
 
@@ -73,7 +77,12 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
     place = Workspace(workspace)
     from bigel.pipeline import run_and_summarize
 
-    summary = _with_json(lambda: run_and_summarize(config, place, until), json)
+    def again(function: Callable[..., Any]) -> Callable[..., Any]:
+        return retrying(function, delays(config.run.retries, config.run.retry_seconds, jitter))
+
+    jitter = random.Random()
+
+    summary = _with_json(lambda: run_and_summarize(config, place, until, again), json)
     console.print_summary(summary, place)
     return summary
 
@@ -88,9 +97,11 @@ def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[st
         summary = work()
     except BaseException as error:
         failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
-        write_json(json, (getattr(error, "summary", None) or {}) | failure)
+        with contextlib.suppress(OSError):  # a full disk, say: the error of the run is told
+            write_json(json, (getattr(error, "summary", None) or {}) | failure)
         raise
-    write_json(json, summary)
+    with full_disk_explained(json.parent, f"{json} cannot be written"):
+        write_json(json, summary)
     return summary
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bigel.config import Config
+from bigel.config import Config, parse_config
 from bigel.errors import ConfigError, DataError
 from flows import running
 from flows.environment import set_defaults
@@ -90,12 +90,21 @@ def test_stages_run_without_prefect_up_to_the_one_asked_for(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def run(config: Config, place: Any, until: str) -> dict[str, Any]:
+    def run(config: Config, place: Any, until: str, step: Any) -> dict[str, Any]:
         calls.append((config, place.root, until))
+        assert step(flaky)() == "done"
         return SUMMARY
 
+    tries: list[int] = []
+
+    def flaky() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError
+        return "done"
+
     monkeypatch.setattr("bigel.pipeline.run_and_summarize", run)
-    config = Config()
+    config = parse_config({"run": {"retries": 2, "retry_seconds": 0}})
     got = running.run_stages(config, tmp_path, tmp_path / "s.json", "split")
     assert got == state(tmp_path / "s.json") == SUMMARY
     assert calls == [(config, tmp_path.resolve(), "split")]
