@@ -59,7 +59,7 @@ def test_the_message_says_what_failed_where_how_much_is_free_and_what_to_do(
 
 def test_an_explained_error_is_not_explained_twice(tmp_path: Path) -> None:
     with (
-        pytest.raises(DiskFullError, match="^inner"),
+        pytest.raises(DiskFullError, match=r"^inner"),
         full_disk_explained(tmp_path, "outer"),
         full_disk_explained(tmp_path, "inner"),
     ):

@@ -148,7 +148,8 @@ class Home:
             passes = _may_pass(error)
             if is_full(error) or not (passes or isinstance(error, MlflowException)):
                 raise
-            cause = self._without_password(str(error).partition("\n")[0][:300])
+            first = [*chain(error)][-1] if passes else error
+            cause = self._without_password(str(first).partition("\n")[0][:300])
             if passes:
                 raise UnreachableError(
                     f"MLflow at {self.shown} does not answer: {cause}; start the server, or set "
