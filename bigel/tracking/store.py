@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from bigel.retry import is_transient
 from bigel.workspace import Workspace
 
 HOME_TAG = "bigel.home"
+ASIDE = ".new-"  # start of the name of a folder in which a database is made
 SQLITE = "sqlite:///"
 MANAGED = ("http", "https", "databricks", "databricks-uc", "uc")  # the server places artifacts
 PLACES = (  # table and column of each absolute artifact path in MLflow's database
@@ -85,11 +88,13 @@ class Home:
         Raises:
             WorkspaceError: if the store cannot be opened.
         """
-        if self.database is not None:
-            self.database.parent.mkdir(parents=True, exist_ok=True)
-            mend(self.database)
         import mlflow
 
+        with self.explained():
+            if self.database is not None and not self.database.exists():
+                _create(self.database)
+        if self.database is not None:
+            mend(self.database)
         with self.explained():
             return mlflow.MlflowClient(tracking_uri=self.uri)
 
@@ -194,6 +199,27 @@ def hush() -> None:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _create(database: Path) -> None:
+    """Make MLflow's tables aside, then put the database into place.
+
+    MLflow makes them in many steps; a file that was cut off in between would never open again.
+    """
+    import mlflow
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (database.parent / ".create.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():  # another run was faster
+            return
+        for left in database.parent.glob(f"{ASIDE}*"):  # by a run that was killed here
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=database.parent) as folder:
+            made, copy = Path(folder) / "made.db", Path(folder) / "copy.db"
+            mlflow.MlflowClient(tracking_uri=f"{SQLITE}{made}")
+            shutil.copyfile(made, copy)  # MLflow keeps the other one open
+            copy.rename(database)
 
 
 def mend(database: Path) -> None:
