@@ -50,11 +50,8 @@ FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 class StandIns:
     """A ``step`` that puts a small writer in the place of each stage; ``broken`` call raises."""
 
-    def __init__(
-        self, folder: Path, broken: str | tuple[str, ...] = (), error: Exception | None = None
-    ) -> None:
-        self.folder, self.error = folder, error
-        self.broken = (broken,) if isinstance(broken, str) else broken
+    def __init__(self, folder: Path, broken: str = "", error: Exception | None = None) -> None:
+        self.folder, self.broken, self.error = folder, broken, error
         self.calls: list[str] = []
         self.registered: list[str] = []
         self.kept = ""
