@@ -1,7 +1,9 @@
 """Killed anywhere, out of room anywhere, finished everywhere, bit for bit."""
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +13,17 @@ from typing import Any
 import pytest
 
 from tests import fabricate
-from tests.flows.conftest import options
+from tests.flows.conftest import ROOT, options
 
 pytestmark = pytest.mark.slow
 SEED = 20
+CONTRACTS = ROOT / "data_contracts"
 STAGES = (
     *("ingest", "validate raw_log", "split", "validate split", "build_graphs", "train"),
     *("calibrate", "evaluate", "register", "recommend", "validate recommendations"),
 )
+WRITING = ("ingest", "validate raw_log", "split", "train", "evaluate", "register", "recommend")
+MEGABYTE = 2**20
 FINAL = (
     ("train", "weights.safetensors"),
     ("train", "embeddings.safetensors"),
@@ -37,6 +42,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ask]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     settings = ["train.max_steps=12", "train.checkpoint_every=4", "run.threads=1"]
+    settings.append(f"contracts.folder={json.dumps(str(few_contracts(home)))}")
 
     def attempt(workspace: Path, stage: str = "", at: int = 0, how: str = "") -> dict[str, Any]:
         log = home / "attempt.log"
@@ -51,6 +57,15 @@ def ask(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ask]:
     yield attempt
     process.kill()
     process.wait()
+
+
+def few_contracts(home: Path) -> Path:
+    """Keep one suite per hand-over: contracts run in every attempt, and all of them take long."""
+    folder = home / "contracts"
+    folder.mkdir()
+    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml")):
+        shutil.copy(path, folder)
+    return folder
 
 
 def new_workspace(root: Path) -> Path:
@@ -100,6 +115,12 @@ def assert_same_end(done: dict[str, Any], workspace: Path, undisturbed: dict[str
     assert final_files(workspace, ours) == final_files(other, theirs)
 
 
+def assert_says_full(answer: dict[str, Any]) -> None:
+    assert answer.get("error") == "DiskFullError", answer
+    for part in ("the disk is full", "MB free at", "bigel store gc", "--workspace"):
+        assert part in answer["said"], answer
+
+
 def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
     ask: Ask, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -117,12 +138,50 @@ def test_a_disk_that_fills_up_in_every_stage_is_said_and_leaves_nothing_half_wri
     ask: Ask, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     workspace, draw = new_workspace(tmp_path), random.Random(SEED)
-    for stage in STAGES:
+    for stage in WRITING:
         before = finished(workspace)
         found = ask(workspace, stage, moment(draw, undisturbed, stage), "full")
-        assert found.get("error") == "DiskFullError", (stage, found)
-        for part in ("the disk is full", "MB free at", "bigel store gc", "--workspace"):
-            assert part in found["said"], (stage, found)
+        assert_says_full(found)
         assert half_written(workspace) == set(), stage
         assert before.isdisjoint(started(found)), stage
+    assert_same_end(ask(workspace), workspace, undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("this user may not mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_run_on_a_disk_that_is_really_full_goes_on_when_there_is_room(
+    ask: Ask, undisturbed: dict[str, Any], small_disk: Path
+) -> None:
+    workspace, ballast = new_workspace(small_disk / "w"), small_disk / "ballast"
+    draw = random.Random(SEED)
+    rooms = sorted(draw.randint(1, MEGABYTE) for _ in range(5))
+    before = set[str]()
+    for room in rooms:
+        free = shutil.disk_usage(small_disk).free
+        held = ballast.stat().st_size if ballast.exists() else 0
+        if held:
+            os.truncate(ballast, max(0, held + free - room))
+        else:
+            ballast.write_bytes(bytes(max(0, free - room)))
+        found = ask(workspace)
+        assert_says_full(found)
+        assert half_written(workspace) == set()
+        assert before.isdisjoint(started(found))
+        before = finished(workspace)
+    assert before, "nothing was finished in what room there was; give more"
+    ballast.unlink()
     assert_same_end(ask(workspace), workspace, undisturbed)
