@@ -232,10 +232,10 @@ def test_a_killed_run_takes_its_server_along(
 def test_a_training_told_to_end_keeps_a_checkpoint_and_says_so(
     tmp_path: Path, start_bigel: Start, tiny: Path
 ) -> None:
-    endless = ("train.max_steps=100000", "train.patience=100000", "train.checkpoint_every=50")
+    endless = ("train.max_steps=100000", "train.patience=100000", "train.checkpoint_every=5")
     settings = [part for setting in endless for part in ("--set", setting)]
     process = start_bigel("train", tiny, *settings, cwd=tmp_path)
-    wait_for(lambda: checkpoints(tmp_path) != [])
+    wait_for(lambda: checkpoints(tmp_path) != [], 180)
     process.send_signal(signal.SIGTERM)
     assert shell_code(process.wait(60)) == 130
     said = (tmp_path / "stderr").read_text()
@@ -249,7 +249,7 @@ def test_a_flow_that_was_killed_in_training_ends_as_an_undisturbed_one(
 ) -> None:
     often = ("--set", "train.checkpoint_every=1")
     process = start_bigel("run", tiny, *often, cwd=tmp_path)
-    wait_for(lambda: checkpoints(tmp_path) != [])
+    wait_for(lambda: checkpoints(tmp_path) != [], 180)
     process.kill()
     process.wait(60)
     done = bigel("run", tiny, *often, "--json", "s.json", cwd=tmp_path)
