@@ -4,6 +4,7 @@ The registry is the memory: a version carries the fingerprint of its bundle as a
 that was killed anywhere finds on its next start what is already there, and goes on from it.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -177,7 +178,8 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         runs.log_json(client, run_id, contracts, "contracts.json")
         runs.log_model(client, run_id, bundle)
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        with contextlib.suppress(Exception):  # where the store is away, the next try ends the run
+            client.set_terminated(run_id, "FAILED")
         raise
     return run_id
 
