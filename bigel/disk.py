@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigel.errors import DiskFullError, chain
+from bigel.errors import ConfigError, DataError, DiskFullError, TrainingError, chain
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # What libraries that give no error number say; a message from a server is not about our disk.
 SIGNS = ("No space left on device", "os error 28", "database or disk is full", "quota exceeded")
 LOCAL = {"sqlite3", "sqlalchemy", "polars", "pyarrow", "builtins"}
+OF_USERS = (ConfigError, DataError, TrainingError)  # have their own reason
+LEAST = 2**18  # bytes: with less, a database cannot go on
 SAFETENSORS = "SafetensorError"
 
 
@@ -26,12 +28,14 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def full_disk_explained(folder: Path, doing: str) -> Iterator[None]:
+def full_disk_explained(folder: Path, doing: str, by_room: bool = False) -> Iterator[None]:
     """Turn any error that comes from a full disk into one that says what to do.
 
     Args:
         folder: where the block writes.
         doing: what it does, for the message.
+        by_room: take any failure of the block for one where the folder has no room left, for
+            blocks in which another process writes there, too, and tells only that it failed.
 
     Raises:
         DiskFullError: naming how much is free, and where.
@@ -41,7 +45,7 @@ def full_disk_explained(folder: Path, doing: str) -> Iterator[None]:
     except DiskFullError:
         raise
     except Exception as error:
-        if is_full(error):
+        if is_full(error) or (by_room and not isinstance(error, OF_USERS) and not _room(folder)):
             raise DiskFullError(_message(error, folder, doing)) from error
         raise
 
@@ -68,6 +72,14 @@ def _message(error: BaseException, folder: Path, doing: str) -> str:
 
 
 def _free(place: Path) -> str:
+    return f"{_bytes_free(place) / 1e6:,.1f} MB free"
+
+
+def _room(place: Path) -> bool:
+    return _bytes_free(place) >= LEAST
+
+
+def _bytes_free(place: Path) -> int:
     while not place.exists() and place != place.parent:
         place = place.parent
-    return f"{shutil.disk_usage(place).free / 1e6:,.1f} MB free"
+    return shutil.disk_usage(place).free

@@ -1,6 +1,5 @@
 """What the verbs of the command line do: run flow or stages, keep the summary, print it."""
 
-import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,8 @@ def run_flow(
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        with prefect_api(place.artifacts / "prefect"):
+        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
             from flows.train import train_flow
 
             summary = train_flow(source, list(settings or []), str(place.root), until)
@@ -46,7 +46,8 @@ def run_comparison(
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        with prefect_api(place.artifacts / "prefect"):
+        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
             from flows.compare import compare_flow
 
             summary: dict[str, Any] = compare_flow(source, settings, str(place.root), **chosen)
@@ -97,8 +98,10 @@ def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[st
         summary = work()
     except BaseException as error:
         failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
-        with contextlib.suppress(OSError):  # a full disk, say: the error of the run is told
+        try:
             write_json(json, (getattr(error, "summary", None) or {}) | failure)
+        except OSError:  # a full disk, say: better no summary than one that says running
+            json.unlink(missing_ok=True)
         raise
     with full_disk_explained(json.parent, f"{json} cannot be written"):
         write_json(json, summary)

@@ -1,6 +1,7 @@
 import errno
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -8,8 +9,8 @@ from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
-from bigel.disk import full_disk_explained, is_full
-from bigel.errors import DiskFullError, WorkspaceError
+from bigel.disk import LEAST, full_disk_explained, is_full
+from bigel.errors import DataError, DiskFullError, WorkspaceError
 from bigel.retry import is_transient
 
 FULL = [
@@ -64,3 +65,18 @@ def test_an_explained_error_is_not_explained_twice(tmp_path: Path) -> None:
         full_disk_explained(tmp_path, "inner"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("free", "full"), [(0, True), (LEAST - 1, True), (LEAST, False)])
+def test_where_another_process_writes_the_room_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool
+) -> None:
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr("bigel.disk.shutil.disk_usage", lambda place: usage)
+    expected = DiskFullError if full else RuntimeError
+    with pytest.raises(expected), full_disk_explained(tmp_path, "x", by_room=True):
+        raise RuntimeError("the server answered 500")
+    with pytest.raises(RuntimeError), full_disk_explained(tmp_path, "x"):
+        raise RuntimeError("the server answered 500")
+    with pytest.raises(DataError), full_disk_explained(tmp_path, "x", by_room=True):
+        raise DataError("row 3 is bad")

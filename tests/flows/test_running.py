@@ -85,6 +85,20 @@ def test_every_end_of_a_run_replaces_the_summary_before(
     assert state(file) == expected
 
 
+def test_a_disk_without_room_for_the_summary_keeps_the_error_and_no_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "s.json"
+
+    def work() -> dict[str, Any]:
+        monkeypatch.setattr(running, "write_json", failing(OSError(28, "No space left")))
+        raise DataError("line 3 is bad")
+
+    with pytest.raises(DataError, match="line 3"):
+        running._with_json(work, file)
+    assert not file.exists()
+
+
 def test_stages_run_without_prefect_up_to_the_one_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
