@@ -122,8 +122,10 @@ class Workspace:
                 scratch.mkdir(parents=True, exist_ok=True)
                 aside.mkdir(parents=True)
                 counts = build(aside, scratch)
-                elapsed = time.perf_counter() - started
-                self._write_manifest(aside, stage, key, list(inputs), settings, counts, elapsed)
+                facts = {"inputs": list(inputs), "settings": dict(settings), "counts": counts}
+                seconds = round(time.perf_counter() - started, 3)
+                named = {"stage": stage, "fingerprint": key, "seconds": seconds}
+                _write_manifest(aside, named | facts)
                 self._publish(aside, final)
         except OSError as error:
             raise WorkspaceError(
@@ -216,29 +218,6 @@ class Workspace:
             final.rename(moved)
         return None
 
-    def _write_manifest(
-        self,
-        folder: Path,
-        stage: str,
-        key: str,
-        inputs: list[str],
-        settings: Mapping[str, Any],
-        counts: dict[str, Any],
-        seconds: float,
-    ) -> None:
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        manifest: dict[str, Any] = {
-            "stage": stage,
-            "fingerprint": key,
-            "version": __version__,
-            "inputs": inputs,
-            "settings": dict(settings),
-            "counts": counts,
-            "seconds": round(seconds, 3),
-            "files": {str(p.relative_to(folder)): file_digest(p) for p in files},
-        }
-        write_json(folder / MANIFEST, manifest | {"digest": _manifest_digest(manifest)})
-
     def _publish(self, aside: Path, final: Path) -> None:
         try:
             aside.rename(final)
@@ -246,6 +225,13 @@ class Workspace:
             if not (final / MANIFEST).exists():
                 raise
             log.info("%s was finished by another run; its output is used", final)
+
+
+def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    digests = {str(p.relative_to(folder)): file_digest(p) for p in files}
+    manifest = facts | {"version": __version__, "files": digests}
+    write_json(folder / MANIFEST, manifest | {"digest": _manifest_digest(manifest)})
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
