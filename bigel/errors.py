@@ -8,12 +8,14 @@
     │   └── ContractError          exit 3   a critical expectation failed
     ├── TrainingError              exit 1   a loss that is not finite, say
     └── WorkspaceError             exit 1   a stage output that is damaged or cannot be written
+        ├── DiskFullError          exit 1   no room left; the message says where
+        └── UnreachableError       exit 1   the tracking store does not answer now
 
 A message names what is wrong, where (file, row, field) and what to do next.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -53,6 +55,25 @@ class TrainingError(BigelError):
 
 class WorkspaceError(BigelError):
     """The stage store cannot be read or written."""
+
+
+class DiskFullError(WorkspaceError):
+    """There is no room left to write."""
+
+
+class UnreachableError(WorkspaceError):
+    """The tracking store does not answer, or is locked: it may do so later."""
+
+    transient = True
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from or during, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def nearest(wrong: str, names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ The wiring knows no framework. ``step`` turns a stage function into what is call
 itself by default, a Prefect task in ``flows``.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +13,14 @@ from typing import Any, TypeVar
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import validate
-from bigel.errors import BigelError, ConfigError, ContractError, nearest
+from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
 from bigel.summary import summarize
-from bigel.tracking import register
+from bigel.tracking import keep_for_sync, offline_model, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
 
@@ -27,6 +28,7 @@ STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Step = Callable[[Function], Function]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -95,15 +97,38 @@ def run_pipeline(
     records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)
     if until == "evaluate":
         return outcome
-    records["register"] = step(register)(
-        records["split"], records["train"], records["evaluate"], list(contracts), config, workspace
-    )
+    records["register"] = _register(outcome, config, workspace, step)
     if until == "register":
         return outcome
-    records["recommend"] = step(recommend)(config, workspace)
+    records["recommend"] = _recommend(outcome, config, workspace, step)
     check("recommendations", records["recommend"])
     publish(outcome, workspace)
     return outcome
+
+
+def _register(outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]) -> Record:
+    """Register, or keep the run for ``bigel sync`` where the tracking store does not answer."""
+    made = [outcome.records[stage] for stage in ("split", "train", "evaluate")]
+    contracts = list(outcome.contracts)
+    try:
+        record: Record = step(register)(*made, contracts, config, workspace)
+    except UnreachableError as error:
+        record = step(keep_for_sync)(*made, contracts, str(error), config, workspace)
+    return record
+
+
+def _recommend(outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]) -> Record:
+    """Make lists from the registry's model, without it by the rule of ``offline_model``."""
+    registered = outcome.records["register"]
+    if "waiting" not in registered.counts:
+        try:
+            record: Record = step(recommend)(config, workspace)
+            return record
+        except UnreachableError as error:
+            log.warning("%s; lists come from the models of this workspace", error)
+    model = offline_model(config, workspace, registered.fingerprint)
+    record = step(recommend)(config, workspace, model=model)
+    return record
 
 
 def run_and_summarize(

@@ -117,6 +117,7 @@ def collect(
     with workspace.alone():
         outputs = removable(inventory(workspace), keep, needed)
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
+        leftovers += sorted(workspace.outbox.glob(".*"))
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
         if not dry_run:
             for path in (*(output.path for output in outputs), *leftovers):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigel import schema
 from bigel.config import Config
+from bigel.tracking.outbox import names_waiting
 from bigel.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def summarize(
 
     Keys: ``status`` (``failed`` until the caller says ``ok``), ``seconds``, ``stages``, ``rows``,
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
-    ``popularity`` (the same tree), ``model``, ``paths``.
+    ``popularity`` (the same tree), ``model`` (without a version where it waits for the tracking
+    store), ``lists_from``, ``waiting`` (entries of the outbox), ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -46,6 +48,9 @@ def summarize(
         summary["cutoff"] = config.evaluate.select_cutoff
     if "register" in records:
         summary["model"] = records["register"].counts
+    if "recommend" in records:
+        summary["lists_from"] = records["recommend"].counts.get("model")
+    summary["waiting"] = names_waiting(workspace)
     return summary
 
 

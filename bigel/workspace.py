@@ -5,6 +5,8 @@
     <root>/artifacts/stages/<stage>/<fingerprint>/   files + manifest.json (checksums, parents)
     <root>/artifacts/scratch/<fingerprint>/          checkpoints of a stage that is under way
     <root>/artifacts/latest/                         the last good report and lists
+    <root>/artifacts/outbox/                         runs that wait for the tracking store
+    <root>/artifacts/champions/                      the last champion seen of each model
     <root>/artifacts/data_docs/                      history of the contracts
     <root>/mlruns/                                   MLflow's home, unless the environment says
 
@@ -20,6 +22,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -30,10 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from bigel import __version__
+from bigel.disk import full_disk_explained
 from bigel.errors import WorkspaceError
 
 MANIFEST = "manifest.json"
 LOCK_FILE = ".in-use"
+FINGERPRINT = re.compile(r"[0-9a-f]{24}")  # what a fingerprint read from a file must look like
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +79,8 @@ class Workspace:
         self.artifacts = self.root / "artifacts"
         self.latest = self.artifacts / "latest"
         self.data_docs = self.artifacts / "data_docs"
+        self.outbox = self.artifacts / "outbox"
+        self.champions = self.artifacts / "champions"
         self.mlruns = self.root / "mlruns"
 
     def run_stage(
@@ -96,6 +103,7 @@ class Workspace:
                 may keep checkpoints in the second across runs, returns the counts.
 
         Raises:
+            DiskFullError: if there is no room for the output.
             WorkspaceError: if the output cannot be written.
         """
         started = time.perf_counter()
@@ -110,16 +118,19 @@ class Workspace:
         scratch = self.artifacts / "scratch" / key
         aside = final.with_name(f".{key}.{uuid.uuid4().hex[:8]}")
         try:
-            scratch.mkdir(parents=True, exist_ok=True)
-            aside.mkdir(parents=True)
-            counts = build(aside, scratch)
-            elapsed = time.perf_counter() - started
-            self._write_manifest(aside, stage, key, list(inputs), settings, counts, elapsed)
-            self._publish(aside, final)
+            with full_disk_explained(self.artifacts, f"stage {stage} cannot write"):
+                scratch.mkdir(parents=True, exist_ok=True)
+                aside.mkdir(parents=True)
+                counts = build(aside, scratch)
+                facts = {"inputs": list(inputs), "settings": dict(settings), "counts": counts}
+                seconds = round(time.perf_counter() - started, 3)
+                named = {"stage": stage, "fingerprint": key, "seconds": seconds}
+                _write_manifest(aside, named | facts)
+                self._publish(aside, final)
         except OSError as error:
             raise WorkspaceError(
-                f"stage {stage} cannot write to {self.artifacts}: {error}; free space or fix "
-                "the permissions, then run the same command again"
+                f"stage {stage} cannot write to {self.artifacts}: {error}; fix the permissions "
+                "or the disk, then run the same command again"
             ) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -128,14 +139,27 @@ class Workspace:
         log.info("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(final), False, elapsed, counts)
 
+    def stored(self, stage: str, key: str) -> Record | None:
+        """Return a finished output whose checksums hold, or None."""
+        final = self.artifacts / "stages" / stage / key
+        manifest = self._read_checked(final)
+        if manifest is None:
+            return None
+        return Record(stage, key, str(final), True, 0.0, manifest["counts"])
+
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold the workspace for a run; many runs may, but no clean-up runs meanwhile.
 
         Raises:
             WorkspaceError: if a clean-up is under way, or the folder cannot be written.
+            DiskFullError: in the place of any error of the block that comes from a full disk.
         """
-        with self._lock(fcntl.LOCK_SH, "a clean-up of it is under way; try again in a moment"):
+        busy = "a clean-up of it is under way; try again in a moment"
+        with (
+            full_disk_explained(self.root, "the run cannot go on"),
+            self._lock(fcntl.LOCK_SH, busy),
+        ):
             yield
 
     @contextlib.contextmanager
@@ -180,6 +204,8 @@ class Workspace:
                 for name, digest in manifest["files"].items()
                 if file_digest(final / name) != digest
             ]
+            if manifest["digest"] != _manifest_digest(manifest):
+                damaged.append(MANIFEST)
         except (OSError, ValueError, KeyError) as error:
             manifest, damaged = {}, [f"{MANIFEST} ({error})"]
         if not damaged:
@@ -192,29 +218,6 @@ class Workspace:
             final.rename(moved)
         return None
 
-    def _write_manifest(
-        self,
-        folder: Path,
-        stage: str,
-        key: str,
-        inputs: list[str],
-        settings: Mapping[str, Any],
-        counts: dict[str, Any],
-        seconds: float,
-    ) -> None:
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        manifest = {
-            "stage": stage,
-            "fingerprint": key,
-            "version": __version__,
-            "inputs": inputs,
-            "settings": dict(settings),
-            "counts": counts,
-            "seconds": round(seconds, 3),
-            "files": {str(p.relative_to(folder)): file_digest(p) for p in files},
-        }
-        write_json(folder / MANIFEST, manifest)
-
     def _publish(self, aside: Path, final: Path) -> None:
         try:
             aside.rename(final)
@@ -222,6 +225,19 @@ class Workspace:
             if not (final / MANIFEST).exists():
                 raise
             log.info("%s was finished by another run; its output is used", final)
+
+
+def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    digests = {str(p.relative_to(folder)): file_digest(p) for p in files}
+    manifest = facts | {"version": __version__, "files": digests}
+    write_json(folder / MANIFEST, manifest | {"digest": _manifest_digest(manifest)})
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of all of a manifest but the digest itself, as JSON keeps it."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return fingerprint(json.loads(json.dumps(content, default=str)))
 
 
 def copy_file(source: Path, place: Path) -> None:
@@ -237,11 +253,14 @@ def copy_file(source: Path, place: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write beside the place, flush to disk and rename into place."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,7 +13,7 @@ from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
-from flows import console, lifecycle, measuring, storing
+from flows import console, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.running import copy_ingested, run_flow, run_stages
@@ -173,6 +173,7 @@ def recommend(
 
 for lifecycle_verb in (lifecycle.models, lifecycle.promote, lifecycle.rollback):
     app.command(rich_help_panel="From a registered model")(lifecycle_verb)
+app.command(rich_help_panel="From a registered model")(syncing.sync)
 
 
 @app.command(rich_help_panel="From a registered model")

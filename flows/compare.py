@@ -11,7 +11,7 @@ from bigel.compare import MODELS, choose
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.workspace import Workspace
-from flows.tasks import TASKS
+from flows.tasks import steps
 
 
 @flow(name="bigel-compare", flow_run_name="compare {source} on {split}", persist_result=False)
@@ -42,7 +42,7 @@ def compare_flow(
     contestants = choose(config, MODELS if models is None else models, variants or ())
     place = Workspace(workspace)
     with place.in_use():
-        summary = run_comparison(config, place, contestants, seeds or [0], split, TASKS.__getitem__)
+        summary = run_comparison(config, place, contestants, seeds or [0], split, steps(config))
     create_markdown_artifact(
         key="bigel-comparison",
         markdown=Path(summary["paths"]["table"]).read_text("utf-8"),

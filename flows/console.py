@@ -63,11 +63,9 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     if "recommendations" in summary["paths"]:
         _print_one_user(console, Path(summary["paths"]["recommendations"]))
     if "model" in summary:
-        model = summary["model"]
-        console.print(
-            f"model     {escape(model['name'])} version {model['version']} is "
-            f"[bold]{model['alias']}[/]: {escape(model['why'])}"
-        )
+        _print_model(console, summary)
+    for line in waiting_lines(summary, workspace):
+        console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name in ("report", "data_docs", "recommendations", "quarantine", "latest"):
         if name in summary["paths"]:
             console.print(f"{name:<15} {escape(summary['paths'][name])}", soft_wrap=True)
@@ -82,6 +80,47 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
         )
+
+
+def _print_model(console: Console, summary: dict[str, Any]) -> None:
+    model = summary["model"]
+    if "waiting" not in model:
+        console.print(
+            f"model     {escape(model['name'])} version {model['version']} is "
+            f"[bold]{model['alias']}[/]: {escape(model['why'])}"
+        )
+        return
+    console.print(
+        f"model     [bold]not registered, not judged[/]: {escape(model['why'])}", soft_wrap=True
+    )
+    if summary.get("lists_from"):
+        number = summary["lists_from"]["version"]
+        rule = "the model just trained" if number is None else f"the last champion, {number}"
+        console.print(f"lists     from {rule}")
+
+
+def waiting_lines(summary: dict[str, Any], workspace: Workspace) -> list[str]:
+    """Return what to say about runs that the tracking store has not got, if there are any."""
+    names = summary.get("waiting", ())
+    if not names:
+        return []
+    runs = "1 run waits" if len(names) == 1 else f"{len(names)} runs wait"
+    return [
+        f"{runs} in {workspace.outbox} for the tracking store; when it answers again: "
+        f"bigel sync --workspace {workspace.root}"
+    ]
+
+
+def print_sync(done: dict[str, Any]) -> None:
+    """Print what was delivered and what still waits."""
+    console = Console(highlight=False, emoji=False)
+    if not done["delivered"] and not done["waiting"]:
+        console.print("nothing waits for the tracking store")
+    for one in done["delivered"]:
+        text = f"{one['name']} version {one['version']} is {one['alias']}: {one['why']}"
+        console.print(f"delivered {escape(one['entry'])}: {escape(text)}", soft_wrap=True)
+    for one in done["waiting"]:
+        console.print(f"waits     {escape(one['entry'])}: {escape(one['why'])}", soft_wrap=True)
 
 
 def print_comparison(summary: dict[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """What the verbs of the command line do: run flow or stages, keep the summary, print it."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bigel.config import Config, load_config
+from bigel.disk import full_disk_explained
+from bigel.retry import delays, retrying
 from bigel.workspace import Workspace, copy_file, write_json
 from flows import console
 
@@ -18,7 +21,8 @@ def run_flow(
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        with prefect_api(place.artifacts / "prefect"):
+        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
             from flows.train import train_flow
 
             summary = train_flow(source, list(settings or []), str(place.root), until)
@@ -42,7 +46,8 @@ def run_comparison(
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        with prefect_api(place.artifacts / "prefect"):
+        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
             from flows.compare import compare_flow
 
             summary: dict[str, Any] = compare_flow(source, settings, str(place.root), **chosen)
@@ -73,7 +78,12 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
     place = Workspace(workspace)
     from bigel.pipeline import run_and_summarize
 
-    summary = _with_json(lambda: run_and_summarize(config, place, until), json)
+    def again(function: Callable[..., Any]) -> Callable[..., Any]:
+        return retrying(function, delays(config.run.retries, config.run.retry_seconds, jitter))
+
+    jitter = random.Random()
+
+    summary = _with_json(lambda: run_and_summarize(config, place, until, again), json)
     console.print_summary(summary, place)
     return summary
 
@@ -88,9 +98,13 @@ def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[st
         summary = work()
     except BaseException as error:
         failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
-        write_json(json, (getattr(error, "summary", None) or {}) | failure)
+        try:
+            write_json(json, (getattr(error, "summary", None) or {}) | failure)
+        except OSError:  # a full disk, say: better no summary than one that says running
+            json.unlink(missing_ok=True)
         raise
-    write_json(json, summary)
+    with full_disk_explained(json.parent, f"{json} cannot be written"):
+        write_json(json, summary)
     return summary
 
 

@@ -1,52 +1,47 @@
-"""Each stage as a Prefect task: a name, a time limit, and retries where a retry can help.
+"""Each stage as a Prefect task: a name, a time limit, and retries of what may pass by itself.
 
 Reuse is the stage store's business, by content; Prefect's own cache is off. What passes between
 tasks are records of a few hundred bytes, never frames or models.
 """
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import exponential_backoff
+from prefect.task_engine import TaskRunTimeoutError
 
 from bigel.compare import compare, contest
+from bigel.config import Config
 from bigel.contracts import validate
-from bigel.errors import BigelError
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.recommend import recommend
+from bigel.retry import delays, is_transient
 from bigel.split import split
-from bigel.tracking import log_family, register
+from bigel.tracking import keep_for_sync, log_family, register
 from bigel.train import train
 
 MINUTE = 60
 HOUR = 60 * MINUTE
 
 
-def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Tell whether the failure may pass: an error of ours says so itself; a wrong program never."""
+def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Tell Prefect whether to retry a failure; a stage that ran out of time is not run again."""
     try:
         state.result(raise_on_failure=True)
-    except BigelError as error:
-        return error.transient
-    except (AssertionError, TypeError):
+    except TaskRunTimeoutError:
         return False
-    except Exception:
-        return True
+    except Exception as error:
+        return is_transient(error)
     return False
 
 
 def _stage(
-    function: Callable[..., Any],
-    *,
-    tag: str,
-    timeout: int,
-    retries: int = 0,
-    run_name: str | None = None,
+    function: Callable[..., Any], *, tag: str, timeout: int, run_name: str | None = None
 ) -> Any:
     name = function.__name__
     wrap: Any = task(
@@ -54,10 +49,7 @@ def _stage(
         task_run_name=run_name or name,
         tags={"bigel", tag},
         timeout_seconds=timeout,
-        retries=retries,
-        retry_delay_seconds=exponential_backoff(2) if retries else None,
-        retry_jitter_factor=0.5 if retries else None,
-        retry_condition_fn=is_transient if retries else None,
+        retry_condition_fn=may_pass,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
@@ -71,9 +63,26 @@ TASKS: dict[Callable[..., Any], Any] = {
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
-    register: _stage(register, tag="tracking", timeout=HOUR, retries=3),
-    recommend: _stage(recommend, tag="serving", timeout=4 * HOUR, retries=3),
+    register: _stage(register, tag="tracking", timeout=HOUR),
+    keep_for_sync: _stage(keep_for_sync, tag="tracking", timeout=HOUR),
+    recommend: _stage(recommend, tag="serving", timeout=4 * HOUR),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
     compare: _stage(compare, tag="model", timeout=HOUR),
-    log_family: _stage(log_family, tag="tracking", timeout=HOUR, retries=3),
+    log_family: _stage(log_family, tag="tracking", timeout=HOUR),
 }
+
+
+def steps(config: Config, generator: random.Random | None = None) -> Callable[..., Any]:
+    """Return what turns a stage function into its task, with the retries of the configuration.
+
+    Args:
+        config: ``run.retries`` and ``run.retry_seconds``.
+        generator: gives the jitter; None: one of this call's own.
+    """
+    jitter = generator or random.Random()
+
+    def step(function: Callable[..., Any]) -> Any:
+        pauses = delays(config.run.retries, config.run.retry_seconds, jitter)
+        return TASKS[function].with_options(retries=len(pauses), retry_delay_seconds=pauses)
+
+    return step

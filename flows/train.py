@@ -11,7 +11,8 @@ from bigel.errors import BigelError
 from bigel.pipeline import STAGES, run_and_summarize
 from bigel.summary import metric_rows
 from bigel.workspace import Workspace
-from flows.tasks import TASKS
+from flows.console import waiting_lines
+from flows.tasks import steps
 
 
 @flow(name="bigel-train", flow_run_name="train {source}", persist_result=False)
@@ -34,15 +35,15 @@ def train_flow(
     """
     config = load_config(source, overrides or [])
     try:
-        summary = run_and_summarize(config, Workspace(workspace), until, TASKS.__getitem__)
+        summary = run_and_summarize(config, Workspace(workspace), until, steps(config))
     except BigelError as error:
-        _create_artifacts(error.summary or {})
+        _create_artifacts(error.summary or {}, workspace)
         raise
-    _create_artifacts(summary)
+    _create_artifacts(summary, workspace)
     return summary | {"flow_run_id": str(flow_run.id)}
 
 
-def _create_artifacts(summary: dict[str, Any]) -> None:
+def _create_artifacts(summary: dict[str, Any], workspace: str) -> None:
     rows = metric_rows(summary)
     if rows:
         create_table_artifact(table=rows, key="bigel-metrics", description="Test, published view")
@@ -53,8 +54,10 @@ def _create_artifacts(summary: dict[str, Any]) -> None:
         f"| {name} | {stage['status']} | {stage['seconds']:.1f} |"
         for name, stage in summary.get("stages", {}).items()
     )
+    place = Workspace(workspace)
+    waiting = "".join(f"\n**{line}**\n" for line in waiting_lines(summary, place))
     create_markdown_artifact(
         key="bigel-run",
-        markdown=f"{links}\n\n| stage | status | seconds |\n|---|---|---:|\n{stages}\n",
+        markdown=f"{waiting}{links}\n\n| stage | status | seconds |\n|---|---|---:|\n{stages}\n",
         description="Where the outputs of this run are",
     )

@@ -56,11 +56,22 @@ def register_one(
     contract_passed: bool = True,
 ) -> Record:
     """Make every stage before it and register."""
+    made = stages_before(workspace, ndcg, seed, user_ids, salt)
+    contracts = [{"handover": "split", "success": contract_passed, "failed": []}]
+    return register(*made, contracts, config, workspace)
+
+
+def stages_before(
+    workspace: Workspace,
+    ndcg: float | None = 0.3,
+    seed: int = 0,
+    user_ids: Any = None,
+    salt: str = "",
+) -> tuple[Record, Record, Record]:
+    """Make split, train and evaluate."""
     split = split_stage(workspace, user_ids, salt)
     trained = train_stage(workspace, split, seed)
-    evaluated = evaluate_stage(workspace, trained, ndcg)
-    contracts = [{"handover": "split", "success": contract_passed, "failed": []}]
-    return register(split, trained, evaluated, contracts, config, workspace)
+    return split, trained, evaluate_stage(workspace, trained, ndcg)
 
 
 def stage(workspace: Workspace, name: str, inputs: list[str], build: Any) -> Record:

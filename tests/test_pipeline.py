@@ -2,13 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bigel.config import Config
-from bigel.errors import ConfigError, ContractError, DataError
+from bigel.errors import (
+    ConfigError,
+    ContractError,
+    DataError,
+    DiskFullError,
+    UnreachableError,
+    WorkspaceError,
+)
 from bigel.pipeline import STAGES, Outcome, run_and_summarize, run_pipeline
 from bigel.workspace import Record, Workspace
 
@@ -46,12 +54,13 @@ class StandIns:
         self.folder, self.broken, self.error = folder, broken, error
         self.calls: list[str] = []
         self.registered: list[str] = []
+        self.kept = ""
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         name = {"build_graphs": "graph"}.get(function.__name__, function.__name__)
 
-        def stand_in(*given: Any) -> Any:
-            shown = [getattr(one, "stage", one) for one in given]
+        def stand_in(*given: Any, **named: Any) -> Any:
+            shown = [getattr(one, "stage", one) for one in (*given, *named.values())]
             known = [one for one in shown if isinstance(one, str)]
             call = f"{function.__name__}({', '.join(known)})"
             self.calls.append(call)
@@ -61,6 +70,9 @@ class StandIns:
                 raise self.error
             if name == "validate":
                 return {"handover": given[0], "docs": "docs.html", "success": True}
+            if name == "keep_for_sync":
+                self.kept = given[4]
+                return replace(self.record("register"), counts={"waiting": "entry"})
             if name == "register":
                 self.registered = [contract["handover"] for contract in given[3]]
             return self.record(name)
@@ -144,6 +156,50 @@ def test_register_gets_the_contracts_checked_before_it(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made")
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.registered == ["raw_log", "interactions", "split"]
+
+
+AWAY = UnreachableError("MLflow does not answer")
+REGISTER = "register(split, train, evaluate)"
+
+
+def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_model(
+    tmp_path: Path,
+) -> None:
+    stand_ins = StandIns(tmp_path / "made", REGISTER, AWAY)
+    outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls[8:] == [
+        REGISTER,
+        "keep_for_sync(split, train, evaluate, MLflow does not answer)",
+        "recommend(stored:print of register)",
+        "validate(recommendations, recommend)",
+    ]
+    assert stand_ins.kept == "MLflow does not answer"
+    assert outcome.records["register"].counts == {"waiting": "entry"}
+    assert set(published(Workspace(tmp_path))) == {"recommendations.parquet", "report.html"}
+
+
+def test_a_store_that_goes_away_after_registering_does_not_stop_the_lists(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made", "recommend()", AWAY)
+    run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls[8:11] == [REGISTER, "recommend()", "recommend(stored:print of register)"]
+
+
+def test_a_store_that_refuses_stops_the_run(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made", REGISTER, WorkspaceError("refused"))
+    with pytest.raises(WorkspaceError, match="refused"):
+        run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls[-1] == REGISTER
+
+
+def test_a_disk_that_fills_up_outside_a_stage_is_explained_and_the_summary_kept(
+    tmp_path: Path,
+) -> None:
+    full = OSError(28, "No space left on device")
+    stand_ins = StandIns(tmp_path / "made", "validate(split, split)", full)
+    with pytest.raises(DiskFullError, match=r"the disk is full .*MB free at .*store gc") as caught:
+        run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
+    assert caught.value.summary is not None
+    assert list(caught.value.summary["stages"]) == ["ingest", "split"]
 
 
 @pytest.mark.parametrize("result", [None, {"handover": "split", "success": False, "docs": "d"}])

@@ -30,6 +30,7 @@ def test_a_run_that_reached_nothing_is_failed_and_empty(tmp_path: Path) -> None:
         "behaviors": ["click", "purchase"],
         "stages": {},
         "contracts": [],
+        "waiting": [],
         "paths": {},
     }
 

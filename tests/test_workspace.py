@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bigel.errors import WorkspaceError
-from bigel.workspace import MANIFEST, Record, Workspace, code_digest, fingerprint
+from bigel.errors import DiskFullError, WorkspaceError
+from bigel.workspace import MANIFEST, Record, Workspace, code_digest, fingerprint, write_json
 
 
 def run(
@@ -33,19 +33,28 @@ def test_same_inputs_are_reused_and_other_inputs_are_not(tmp_path: Path) -> None
     assert calls == [1, 2, 1]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
-def test_a_damaged_output_is_set_aside_and_built_again(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "counts"])
+def test_a_damaged_output_is_set_aside_and_built_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     workspace, calls = Workspace(tmp_path), list[int]()
     record = run(workspace, calls)
     if damage == "truncate":
         record.file("value.json").write_text("")
+    elif damage == "flip":
+        record.file("value.json").write_text("2")
     elif damage == "delete":
         record.file("value.json").unlink()
+    elif damage == "counts":
+        manifest = record.file(MANIFEST)
+        manifest.write_text(manifest.read_text().replace('"value": 1', '"value": 2'))
     else:
         record.file(MANIFEST).write_text("{")
     again = run(workspace, calls)
     assert calls == [1, 1]
     assert again.file("value.json").read_text() == "1"
+    assert again.counts == {"value": 1}
+    assert "is damaged" in caplog.text and "building it again" in caplog.text
     assert len(list(Path(record.path).parent.glob(".damaged.*"))) == 1
 
 
@@ -73,11 +82,16 @@ def test_a_failing_stage_leaves_nothing_but_its_scratch(tmp_path: Path) -> None:
     assert not (workspace.artifacts / "scratch" / record.fingerprint).exists()
 
 
-def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_full_disk_and_other_faults_of_writing_are_told_apart(tmp_path: Path) -> None:
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    with pytest.raises(WorkspaceError, match=r"stage s cannot write .*No space left.*free space"):
+    error = OSError(28, "No space left on device")
+    expected = r"stage s cannot write: the disk is full .*MB free at .*bigel store gc.*--workspace"
+    with pytest.raises(DiskFullError, match=expected):
+        Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
+    error = PermissionError(13, "Permission denied")
+    with pytest.raises(WorkspaceError, match=r"stage s cannot write .*Permission.*fix the perm"):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
 
 
@@ -102,6 +116,32 @@ def test_concurrent_builders_end_with_one_output(tmp_path: Path) -> None:
     assert len({record.path for record in records}) == 1
     assert records[0].file("x").read_text() == "x"
     assert len(list(Path(records[0].path).parent.iterdir())) == 1
+
+
+def test_a_stored_output_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    record = run(workspace, [])
+    found = workspace.stored("double", record.fingerprint)
+    assert found is not None and (found.path, found.counts) == (record.path, record.counts)
+    assert workspace.stored("double", "0" * 24) is None
+    record.file("value.json").write_text("2")
+    assert workspace.stored("double", record.fingerprint) is None
+
+
+def test_text_that_cannot_be_written_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "x.json"
+    write_json(place, 1)
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(place, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert place.read_text() == "1"
 
 
 def test_publish_replaces_the_last_good_file(tmp_path: Path) -> None:

@@ -73,6 +73,12 @@ class RunConfig(Section):
     )
     threads: int = Field(0, ge=0, description="Threads of torch; 0: one per core.")
     progress: bool = Field(True, description="Show progress bars.")
+    retries: int = Field(
+        3, ge=0, le=10, description="Tries after the first where a failure may pass by itself."
+    )
+    retry_seconds: float = Field(
+        2.0, ge=0, le=300, description="Wait before the first retry; doubles each time, jittered."
+    )
 
 
 class Config(Section):

@@ -1,5 +1,7 @@
-"""What registered models were made of."""
+"""What registered models and runs that wait in the outbox were made of."""
 
+from bigel.tracking import outbox
+from bigel.tracking.champion import seen_bundles
 from bigel.tracking.store import home_of
 from bigel.tracking.tags import BUNDLE_TAG
 from bigel.workspace import Workspace
@@ -8,21 +10,25 @@ PARENT_TAGS = ("bigel.split", "bigel.train")
 
 
 def needed_fingerprints(workspace: Workspace) -> set[str]:
-    """Return the fingerprints of stage outputs that any registered version was made of.
+    """Return the fingerprints of stage outputs that must stay.
+
+    Those are what any registered version was made of, the bundles of the champions last seen,
+    and what the outbox refers to.
 
     Args:
         workspace: holds the registry, unless the environment says otherwise.
 
     Raises:
-        WorkspaceError: if the registry cannot be asked.
+        WorkspaceError: if the registry cannot be asked, or an entry of the outbox is damaged.
     """
     home = home_of(workspace)
+    kept = outbox.needed(workspace) | seen_bundles(workspace)
     if not home.exists():
-        return set()
+        return kept
     with home.explained():
         client = home.connect()
         versions = client.search_model_versions()
-        found = {version.tags.get(BUNDLE_TAG, "") for version in versions}
+        found = kept | {version.tags.get(BUNDLE_TAG, "") for version in versions}
         for run_id in {version.run_id for version in versions if version.run_id}:
             tags = client.get_run(run_id).data.tags
             found |= {tags.get(name, "") for name in PARENT_TAGS}

@@ -16,6 +16,7 @@ from typing import Any
 from bigel.config import Config
 from bigel.errors import ConfigError
 from bigel.tracking import runs
+from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision
 from bigel.tracking.lookup import run_of, version_with
 from bigel.tracking.resolve import existing_home, model_name, open_model
@@ -57,6 +58,7 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
             carry_out(client, version, Decision(CHAMPION, why), PROMOTE)
         else:
             _leave_only(client, version, CHAMPION)
+        note_champion(client, found.name, workspace)
         return _outcome(version, before, changed, why)
 
 
@@ -87,6 +89,7 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
             champion, back = (version_with(client, name, a) for a in (CHAMPION, PREVIOUS))
             if back is not None and champion and champion.version == back.version:  # was cut off
                 _leave_only(client, back, CHAMPION)
+                note_champion(client, name, workspace)
                 return _outcome(back, champion, False, why)
         if back is None:
             raise ConfigError(
@@ -103,6 +106,7 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
                 client.set_registered_model_alias(name, CHALLENGER, str(champion.version))
             client.set_registered_model_alias(name, CHAMPION, number)
             _leave_only(client, back, CHAMPION)
+            note_champion(client, name, workspace)
         return _outcome(back, champion, True, why)
 
 

@@ -4,19 +4,22 @@ The registry is the memory: a version carries the fingerprint of its bundle as a
 that was killed anywhere finds on its next start what is already there, and goes on from it.
 """
 
+import contextlib
 import json
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from bigel import schema
 from bigel.config import Config
 from bigel.tracking import runs
 from bigel.tracking.bundle import build_bundle
+from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import alias_of
 from bigel.tracking.judge import Evidence, judge
-from bigel.tracking.lookup import find_version
+from bigel.tracking.lookup import find_version, run_of
 from bigel.tracking.store import Home, home_of
 from bigel.tracking.tags import (
     BEHAVIORS_TAG,
@@ -30,6 +33,25 @@ from bigel.workspace import Record, Workspace
 
 DEFAULT_EXPERIMENT = "bigel"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """All that the tracking store is told about a run.
+
+    Args:
+        evidence: split, bundle, evaluation and contracts.
+        trained: the train stage's record.
+        config: the whole configuration.
+        experiment: name of the experiment.
+        tags: versions and git commit of the code that made the run.
+    """
+
+    evidence: Evidence
+    trained: Record
+    config: Config
+    experiment: str
+    tags: dict[str, str]
 
 
 def register(
@@ -58,39 +80,79 @@ def register(
         model_uri, tracking_uri.
 
     Raises:
-        WorkspaceError: if MLflow's store cannot be used.
+        UnreachableError: if MLflow's store does not answer.
+        WorkspaceError: if it cannot be used.
     """
     started = time.perf_counter()
-    bundle = build_bundle(split, trained, workspace)
-    home = home_of(workspace)
-    with home.locked(), home.explained():
-        client = home.connect()
-        version = find_version(client, config.tracking.model_name, bundle.fingerprint)
-        known = version is not None
-        if version is None:
-            run_id = _log_run(client, home, split, trained, bundle, contracts, config)
-            version = _create_version(client, config.tracking.model_name, run_id, bundle)
-        judged = version.tags.get(JUDGED_TAG) == evaluated.fingerprint
-        if not judged:
-            evidence = Evidence(split, bundle, evaluated, contracts)
-            judge(client, version, evidence, config, workspace)
-        counts = _facts(client, config.tracking.model_name, version.version, home)
+    submission = prepare(split, trained, evaluated, contracts, config, workspace)
+    bundle = submission.evidence.bundle
+    counts, known = submit(submission, workspace)
     log.info("%(name)s version %(version)s is %(alias)s: %(why)s", counts)
     elapsed = time.perf_counter() - started
-    reused = bundle.reused and known and judged
+    reused = bundle.reused and known
     return Record("register", bundle.fingerprint, bundle.path, reused, elapsed, counts)
 
 
-def _log_run(
-    client: Any,
-    home: Home,
+def prepare(
     split: Record,
     trained: Record,
-    bundle: Record,
+    evaluated: Record,
     contracts: list[dict[str, Any]],
     config: Config,
-) -> str:
-    experiment = home.experiment(client, _experiment(config))
+    workspace: Workspace,
+) -> Submission:
+    """Build the bundle and collect what the tracking store is to be told; arguments as above."""
+    bundle = build_bundle(split, trained, workspace)
+    evidence = Evidence(split, bundle, evaluated, contracts)
+    tags = runs.environment_tags()
+    return Submission(evidence, trained, config, _experiment(config), tags)
+
+
+def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any], bool]:
+    """Bring a run into the tracking store, as far as it is not there, and let the gate decide.
+
+    Returns:
+        the counts of ``register``, and whether everything had been there.
+
+    Raises:
+        UnreachableError: if MLflow's store does not answer.
+        WorkspaceError: if it cannot be used.
+    """
+    evidence, config = submission.evidence, submission.config
+    bundle, name = evidence.bundle, config.tracking.model_name
+    home = home_of(workspace)
+    with home.locked(), home.explained():
+        client = home.connect()
+        version = find_version(client, name, bundle.fingerprint)
+        known = version is not None
+        if version is None:
+            run_id = _log_run(client, home, submission)
+            version = _create_version(client, name, run_id, bundle)
+        judged = version.tags.get(JUDGED_TAG) == evidence.evaluated.fingerprint
+        if not judged:
+            judge(client, version, evidence, config, workspace)
+        note_champion(client, name, workspace)
+        return _facts(client, name, version.version, home), known and judged
+
+
+def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
+    """Ask the tracking store whether it has the run whole: logged, registered and judged."""
+    home = home_of(workspace)
+    evidence = submission.evidence
+    with home.explained():
+        client = home.connect()
+        name = submission.config.tracking.model_name
+        version = find_version(client, name, evidence.bundle.fingerprint)
+        if version is None or version.tags.get(JUDGED_TAG) != evidence.evaluated.fingerprint:
+            return False
+        run = run_of(client, version)
+        return run is not None and run.info.status == "FINISHED"
+
+
+def _log_run(client: Any, home: Home, submission: Submission) -> str:
+    evidence, config = submission.evidence, submission.config
+    bundle, contracts = evidence.bundle, evidence.contracts
+    experiment = home.experiment(client, submission.experiment)
     dead = client.search_runs(
         [experiment], f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and status = 'RUNNING'"
     )
@@ -101,21 +163,23 @@ def _log_run(
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
         CONTRACTS_TAG: json.dumps({c["handover"]: c["success"] for c in contracts}),
-        "bigel.split": split.fingerprint,
-        "bigel.train": trained.fingerprint,
-        **runs.environment_tags(),
+        "bigel.split": evidence.split.fingerprint,
+        "bigel.train": submission.trained.fingerprint,
+        **submission.tags,
     }
     name = f"{config.tracking.model_name}-{bundle.fingerprint[:8]}"
     run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
     try:
         runs.log_parameters(client, run_id, config)
-        history = json.loads(trained.file(schema.HISTORY_FILE).read_text("utf-8"))
+        history_file = submission.trained.file(schema.HISTORY_FILE)
+        history = json.loads(history_file.read_text("utf-8"))
         runs.log_curves(client, run_id, history, config.evaluate.select_cutoff)
-        client.log_artifact(run_id, str(trained.file(schema.HISTORY_FILE)))
+        client.log_artifact(run_id, str(history_file))
         runs.log_json(client, run_id, contracts, "contracts.json")
         runs.log_model(client, run_id, bundle)
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        with contextlib.suppress(Exception):  # where the store is away, the next try ends the run
+            client.set_terminated(run_id, "FAILED")
         raise
     return run_id
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.disk import is_full
 from bigel.errors import ConfigError
+from bigel.retry import is_transient
 from bigel.tracking.bundle import MODEL_FILE
+from bigel.tracking.champion import STORED, note, seen
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.lookup import ABSENT, aliases_of, named
 from bigel.tracking.runs import BUNDLE, MODEL_PATH
 from bigel.tracking.store import Home, home_of
-from bigel.workspace import Workspace
+from bigel.workspace import FINGERPRINT, Workspace
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
@@ -55,7 +58,8 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
     Args:
         reference: an alias or a version number of ``tracking.model_name``,
             ``models:/name@alias``, ``models:/name/3`` or ``runs:/id/model``; None: the
-            champion, or the challenger while there is no champion.
+            champion, or the challenger while there is no champion; what ``offline_model``
+            returns: found without the registry.
         config: ``tracking.model_name`` names the registered model; where it was not set and
             another is the only one registered, that one answers.
         workspace: holds MLflow's home, unless the environment says otherwise.
@@ -64,6 +68,9 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         ConfigError: if there is no such model, listing those that exist.
         WorkspaceError: if MLflow's store cannot be used.
     """
+    if reference is not None and reference.startswith(STORED):
+        yield _stored_model(reference, config, workspace)
+        return
     home = existing_home(workspace)
     client = home.connect()
     with tempfile.TemporaryDirectory() as scratch:
@@ -75,6 +82,8 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
             yield Model(uri, "", None, "", folder)
         else:
             number, alias = int(version.version), alias_of(version.aliases)
+            if alias == CHAMPION:
+                note(version.name, version, workspace)
             yield Model(uri, version.name, number, alias, folder)
 
 
@@ -97,6 +106,19 @@ def model_name(client: Any, config: Config) -> str:
     if "model_name" in config.tracking.model_fields_set or name in registered:
         return name
     return registered[0] if len(registered) == 1 else name
+
+
+def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
+    """Return a model of the stage store; the champion last seen keeps its registered name."""
+    key = reference.removeprefix(STORED)
+    record = workspace.stored("register", key) if FINGERPRINT.fullmatch(key) else None
+    if record is None:
+        raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
+    known, folder = seen(config.tracking.model_name, workspace), Path(record.path)
+    if known is None or known["bundle"] != key:
+        return Model(reference, config.tracking.model_name, None, "", folder)
+    uri = f"models:/{known['name']}/{known['version']}"
+    return Model(uri, known["name"], known["version"], CHAMPION, folder)
 
 
 def _locate(client: Any, home: Home, reference: str | None, name: str) -> tuple[str, str, Any]:
@@ -181,6 +203,8 @@ def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
         place = None if local else str(scratch)
         found = download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=home.uri)
     except (MlflowException, OSError) as error:
+        if is_transient(error) or is_full(error):
+            raise
         raise ConfigError(
             f"{uri} has lost its artifacts at {source}: {error}; train and register again"
         ) from error

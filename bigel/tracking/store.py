@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bigel.errors import ConfigError, WorkspaceError
+from bigel.disk import is_full
+from bigel.errors import BigelError, ConfigError, UnreachableError, WorkspaceError, chain
+from bigel.retry import is_transient
 from bigel.workspace import Workspace
 
 HOME_TAG = "bigel.home"
+ASIDE = ".new-"  # start of the name of a folder in which a database is made
 SQLITE = "sqlite:///"
 MANAGED = ("http", "https", "databricks", "databricks-uc", "uc")  # the server places artifacts
 PLACES = (  # table and column of each absolute artifact path in MLflow's database
@@ -31,8 +36,9 @@ PLACES = (  # table and column of each absolute artifact path in MLflow's databa
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-# MLflow gives INTERNAL_ERROR to a server that cannot be reached and to a locked database.
-TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+# What MLflow says, by the code of any failure, where a server did not do what it was asked.
+FROM_SERVER = ("API request to", "The following failures occurred while")
 DEFAULTS = {  # of MLflow's own variables, where the user set nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -66,8 +72,11 @@ class Home:
         >>> Home("https://me:secret@host/x", None, None, Path("l")).shown
         'https://host/x'
         """
-        parts = urlsplit(self.uri)
-        return self.uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1)
+        return self._without_password(self.uri)
+
+    def _without_password(self, text: str) -> str:
+        place = urlsplit(self.uri).netloc
+        return text.replace(place, place.rpartition("@")[2]) if "@" in place else text
 
     def exists(self) -> bool:
         """Whether there is something to read (a server is taken to be there)."""
@@ -79,11 +88,13 @@ class Home:
         Raises:
             WorkspaceError: if the store cannot be opened.
         """
-        if self.database is not None:
-            self.database.parent.mkdir(parents=True, exist_ok=True)
-            mend(self.database)
         import mlflow
 
+        with self.explained():
+            if self.database is not None and not self.database.exists():
+                _create(self.database)
+        if self.database is not None:
+            mend(self.database)
         with self.explained():
             return mlflow.MlflowClient(tracking_uri=self.uri)
 
@@ -125,20 +136,45 @@ class Home:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn MLflow's errors into ours."""
+        """Turn MLflow's errors into ours.
+
+        Raises:
+            UnreachableError: if the store does not answer or is locked, after MLflow's own tries.
+            WorkspaceError: if it refuses.
+        """
         hush()
         from mlflow.exceptions import MlflowException
 
         try:
             yield
-        except MlflowException as error:
-            cause = str(error).partition("\n")[0][:300]
-            failure = WorkspaceError(
+        except BigelError:
+            raise
+        except Exception as error:
+            passes = _may_pass(error)
+            if is_full(error) or not (passes or isinstance(error, MlflowException)):
+                raise
+            first = [*chain(error)][-1] if passes else error
+            cause = self._without_password(str(first).partition("\n")[0][:300])
+            if passes:
+                raise UnreachableError(
+                    f"MLflow at {self.shown} does not answer: {cause}; start the server, or set "
+                    "MLFLOW_TRACKING_URI to one that runs"
+                ) from error
+            raise WorkspaceError(
                 f"MLflow at {self.shown} refused: {cause}; check MLFLOW_TRACKING_URI and that "
                 "the server runs, then run the same command again: finished stages are kept"
-            )
-            failure.transient = error.error_code in TRANSIENT
-            raise failure from error
+            ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether MLflow may accept the same call later."""
+    if is_transient(error):
+        return True
+    if any(type(one).__name__ == "OperationalError" for one in chain(error)):
+        return False  # of our own database: the message was looked at
+    code = getattr(error, "error_code", "")
+    from_server = str(error).startswith(FROM_SERVER) or type(error).__name__ == "RestException"
+    return code in TRANSIENT or (code == "INTERNAL_ERROR" and from_server)
 
 
 def home_of(workspace: Workspace) -> Home:
@@ -165,6 +201,27 @@ def hush() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def _create(database: Path) -> None:
+    """Make MLflow's tables aside, then put the database into place.
+
+    MLflow makes them in many steps; a file that was cut off in between would never open again.
+    """
+    import mlflow
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (database.parent / ".create.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():  # another run was faster
+            return
+        for left in database.parent.glob(f"{ASIDE}*"):  # by a run that was killed here
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=database.parent) as folder:
+            made, copy = Path(folder) / "made.db", Path(folder) / "copy.db"
+            mlflow.MlflowClient(tracking_uri=f"{SQLITE}{made}")
+            shutil.copyfile(made, copy)  # MLflow keeps the other one open
+            copy.rename(database)
+
+
 def mend(database: Path) -> None:
     """Point a moved or copied SQLite home at the artifacts beside it.
 
@@ -183,6 +240,8 @@ def mend(database: Path) -> None:
                 if _is_moved(there, database):
                     _rewrite(store, there, here)
     except sqlite3.Error as error:
+        if is_transient(error):
+            raise UnreachableError(f"{database} is locked by another process: {error}") from error
         raise WorkspaceError(
             f"{database} cannot be read as MLflow's database: {error}; restore it from a copy, "
             "or move it away to start with an empty registry"

@@ -4,8 +4,12 @@ The JSON file is written last and holds the digest of the tensors and of itself,
 checkpoint is whole or is not taken. The last two are kept; no pickle.
 """
 
+import contextlib
 import json
 import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from bigel.graph import save_tensors
 from bigel.workspace import file_digest, fingerprint, write_json
 
 KEPT = 2
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +60,47 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("checkpoint %s is damaged (%s); the one before it is used", path, error)
     return None
+
+
+@contextlib.contextmanager
+def endings_deferred() -> Iterator[Callable[[], bool]]:
+    """Let a request to end (Ctrl-C, SIGTERM, SIGHUP) wait until a checkpoint can be kept.
+
+    Yields a function that tells whether one came; the block then keeps its checkpoint and leaves,
+    and the handler from before ends the program. A second request ends it at once. Where another
+    thread runs, or nobody handles a signal, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: after the block, if a request came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came: list[int] = []
+    before: dict[int, Callable[..., Any]] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
+            restore()
+            before[number](number, frame)
+
+    for number in ENDINGS:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            before[number] = handler
+            signal.signal(number, handle)
+    try:
+        yield lambda: bool(came)
+    finally:
+        restore()
+    if came:
+        before[came[0]](came[0], None)
+        raise KeyboardInterrupt(signal.Signals(came[0]).name)
 
 
 def _found(folder: Path) -> list[Path]:

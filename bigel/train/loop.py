@@ -24,7 +24,7 @@ from bigel.evaluate import evaluate_split
 from bigel.interactions import Interactions
 from bigel.schema import PUBLISHED
 from bigel.scores import Scores
-from bigel.train.checkpoint import load_checkpoint, save_checkpoint
+from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
 from bigel.train.learner import Learner
 from bigel.train.objective import Loss
 
@@ -70,6 +70,7 @@ class Trainer:
 
         Raises:
             TrainingError: if a loss is not finite.
+            KeyboardInterrupt: on a request to end, after a checkpoint.
         """
         self._resume(scratch)
         config = self.config.train
@@ -77,7 +78,7 @@ class Trainer:
             total=config.max_steps, initial=self.step, desc="train", unit="step",
             disable=None if self.config.run.progress else True,  # None: on a terminal only
         )  # fmt: skip
-        with bar:
+        with endings_deferred() as must_end, bar:
             while self.stopped() is None:
                 loss = self._take_step()
                 bar.update()
@@ -86,8 +87,12 @@ class Trainer:
                     bar.set_postfix(loss=f"{loss:.3f}", valid=f"{found['mean'] or math.nan:.4f}")
                     if on_validation is not None:
                         on_validation(found)
-                if self.step % config.checkpoint_every == 0:
+                ending = must_end()
+                if ending or self.step % config.checkpoint_every == 0:
                     save_checkpoint(scratch, self.step, *self._state())
+                if ending:
+                    log.info("training ends here; the checkpoint of step %d is kept", self.step)
+                    break
         self.history["stopped"] = self.stopped()
 
     def scores(self) -> Scores:

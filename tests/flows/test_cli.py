@@ -229,6 +229,49 @@ def test_a_killed_run_takes_its_server_along(
     wait_for(lambda: not psutil.pid_exists(server))
 
 
+def test_a_training_told_to_end_keeps_a_checkpoint_and_says_so(
+    tmp_path: Path, start_bigel: Start, tiny: Path
+) -> None:
+    endless = ("train.max_steps=100000", "train.patience=100000", "train.checkpoint_every=5")
+    settings = [part for setting in endless for part in ("--set", setting)]
+    process = start_bigel("train", tiny, *settings, cwd=tmp_path)
+    wait_for(lambda: checkpoints(tmp_path) != [], 180)
+    process.send_signal(signal.SIGTERM)
+    assert shell_code(process.wait(60)) == 130
+    said = (tmp_path / "stderr").read_text()
+    kept = int(checkpoints(tmp_path)[-1].stem.removeprefix("step-"))
+    assert f"training ends here; the checkpoint of step {kept} is kept" in said
+    assert "error: interrupted; run the same command again to go on from here" in said
+
+
+def test_a_flow_that_was_killed_in_training_ends_as_an_undisturbed_one(
+    tmp_path: Path, start_bigel: Start, bigel: Bigel, tiny: Path, finished: Path
+) -> None:
+    often = ("--set", "train.checkpoint_every=1")
+    process = start_bigel("run", tiny, *often, cwd=tmp_path)
+    wait_for(lambda: checkpoints(tmp_path) != [], 180)
+    process.kill()
+    process.wait(60)
+    done = bigel("run", tiny, *often, "--json", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    resumed, undisturbed = summary_of(tmp_path, "s"), summary_of(finished, "first")
+    for stage in ("ingest", "split", "graph"):
+        assert resumed["stages"][stage]["status"] == "reused"
+    assert resumed["metrics"] == undisturbed["metrics"]
+    names = ("train/weights.safetensors", "train/embeddings.safetensors")
+    for stage, name in (one.split("/") for one in (*names, "recommend/recommendations.parquet")):
+        places = (
+            home / "artifacts" / "stages" / stage / summary["stages"][stage]["fingerprint"] / name
+            for home, summary in ((tmp_path, resumed), (finished, undisturbed))
+        )
+        ours, theirs = (place.read_bytes() for place in places)
+        assert ours == theirs, name
+
+
+def checkpoints(home: Path) -> list[Path]:
+    return sorted((home / "artifacts" / "scratch").glob("*/member-0/step-*.json"))
+
+
 def shell_code(code: int) -> int:
     """Return what a shell calls the end of a process.
 

@@ -248,3 +248,38 @@ def test_a_printed_configuration_says_what_each_field_means_and_what_is_unset() 
     assert lines[at : at + 3] == ["[data.columns]", "# Column of the user id.", 'user = "user_id"']
     assert "# timestamp is unset" in lines[at : lines.index("", at)]
     assert "# separator is unset" in lines[:at]
+
+
+KEPT = {"name": ODD, "version": None, "alias": "", "why": f"no answer {ODD}", "waiting": "entry"}
+
+
+@pytest.mark.parametrize(
+    ("number", "rule"), [(None, "the model just trained"), (7, "the last champion, 7")]
+)
+def test_a_run_that_was_not_registered_says_so_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], number: int | None, rule: str
+) -> None:
+    lists = {"version": number}
+    text = printed(capsys, model=KEPT, lists_from=lists, waiting=["entry"])
+    assert f"model     not registered, not judged: no answer {ODD}" in text
+    assert f"lists     from {rule}" in text
+    assert "waiting   1 run waits in /w/artifacts/outbox for the tracking store" in text
+    assert "bigel sync --workspace /w" in text
+
+
+def test_a_later_run_mentions_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"name": "bigel", "version": 4, "alias": "champion", "why": "better"}
+    text = printed(capsys, model=model, waiting=["a", "b"])
+    assert "version 4 is champion" in text and "2 runs wait" in text
+    assert "waiting" not in printed(capsys, model=model, waiting=[])
+
+
+def test_sync_tells_what_it_delivered_and_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"name": ODD, "version": 4, "alias": "champion", "why": "better", "entry": "a"}
+    waiting = [{"entry": "b", "why": f"no answer {ODD}"}]
+    console.print_sync({"delivered": [model], "waiting": waiting})
+    text = capsys.readouterr().out
+    assert f"delivered a: {ODD} version 4 is champion: better" in text
+    assert f"waits     b: no answer {ODD}" in text
+    console.print_sync({"delivered": [], "waiting": []})
+    assert "nothing waits" in capsys.readouterr().out

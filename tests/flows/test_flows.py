@@ -1,6 +1,7 @@
 """The flows on Prefect's test harness."""
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,19 @@ set_defaults()
 
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.task_engine import TaskRunTimeoutError  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
-from bigel.errors import ContractError  # noqa: E402
+from bigel.config import load_config, parse_config  # noqa: E402
+from bigel.errors import ConfigError, ContractError, DataError, UnreachableError  # noqa: E402
+from bigel.retry import delays  # noqa: E402
+from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
-from bigel.workspace import Record  # noqa: E402
+from bigel.workspace import Record, Workspace  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
 from flows.recommend import recommend_flow  # noqa: E402
 from flows.server import wait_until_recorded  # noqa: E402
-from flows.tasks import TASKS  # noqa: E402
+from flows.tasks import TASKS, may_pass, steps  # noqa: E402
 from flows.train import train_flow  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -92,18 +97,38 @@ def test_each_task_has_a_name_a_tag_and_a_time_limit(stage: Any) -> None:
     assert not stage.persist_result
 
 
-def test_errors_of_ours_are_not_retried() -> None:
+def task_of(work: Any, **settings: Any) -> Any:
+    """Return a task that does this work and is retried like a stage."""
+    step = steps(parse_config({"run": settings}))(register)
+    return step.__class__(
+        work,
+        retries=step.retries,
+        retry_delay_seconds=step.retry_delay_seconds,
+        retry_condition_fn=step.retry_condition_fn,
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContractError("no"),
+        ConfigError("no"),
+        DataError("no"),
+        OSError(28, "No space left on device"),
+        KeyError("a wrong program"),
+        TaskRunTimeoutError("a stage ran out of its time"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_does_not_pass_is_not_retried(error: Exception) -> None:
     calls: list[int] = []
 
     def broken() -> Record:
         calls.append(1)
-        raise ContractError("no")
+        raise error
 
-    register = next(task for task in TASKS.values() if task.name == "register")
-    with pytest.raises(ContractError):
-        register.__class__(
-            broken, retries=3, retry_delay_seconds=0, retry_condition_fn=register.retry_condition_fn
-        )()
+    with pytest.raises(type(error)):
+        task_of(broken, retry_seconds=0)()
     assert calls == [1]
 
 
@@ -114,15 +139,41 @@ def test_a_tracking_server_that_is_away_is_tried_again(tmp_path: Path) -> None:
         calls.append(1)
         if len(calls) < 3:
             with Home("http://localhost:1", None, None, tmp_path / "lock").explained():
-                raise MlflowException("no answer", error_code=INTERNAL_ERROR)
+                raise MlflowException("API request to x failed", error_code=INTERNAL_ERROR)
         return 7
 
-    register = next(task for task in TASKS.values() if task.name == "register")
-    retried = register.__class__(
-        flaky, retries=3, retry_delay_seconds=0, retry_condition_fn=register.retry_condition_fn
-    )
-    assert retried() == 7
+    assert task_of(flaky, retry_seconds=0)() == 7
     assert len(calls) == 3
+
+
+def test_every_stage_has_the_retries_and_the_jittered_delays_of_the_configuration() -> None:
+    config = parse_config({"run": {"retries": 4, "retry_seconds": 0.5}})
+    step = steps(config, random.Random(3))
+    jitter = random.Random(3)
+    for function in TASKS:
+        task = step(function)
+        assert task.retries == 4
+        assert task.retry_delay_seconds == delays(4, 0.5, jitter)
+        assert task.retry_condition_fn is may_pass
+        assert (task.name, task.tags) == (TASKS[function].name, TASKS[function].tags)
+    none = steps(parse_config({"run": {"retries": 0}}))(register)
+    assert none.retries == 0
+
+
+def test_the_hourly_lists_come_from_the_last_champion_while_the_registry_is_away(
+    trained: tuple[Path, dict[str, Any]], tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = trained[0]
+    promote("1", "a test needs a champion", load_config(str(tiny)), Workspace(home))
+    lists = recommend_flow(str(tiny), [], str(home))["lists"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    once = ["run.retries=1", "run.retry_seconds=0"]
+    done = recommend_flow(str(tiny), once, str(home))
+    assert done["lists"]["fingerprint"] == lists["fingerprint"]
+    assert done["lists"]["counts"]["model"]["alias"] == "champion"
+    with pytest.raises(UnreachableError, match=r"does not answer: .*refused; start the server"):
+        recommend_flow(str(tiny), once, str(home), "champion")
 
 
 def test_deployments_name_flows_that_exist() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bigel.config import Config
+from bigel.config import Config, parse_config
 from bigel.errors import ConfigError, DataError
 from flows import running
 from flows.environment import set_defaults
@@ -85,17 +85,40 @@ def test_every_end_of_a_run_replaces_the_summary_before(
     assert state(file) == expected
 
 
+def test_a_disk_without_room_for_the_summary_keeps_the_error_and_no_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "s.json"
+
+    def work() -> dict[str, Any]:
+        monkeypatch.setattr(running, "write_json", failing(OSError(28, "No space left")))
+        raise DataError("line 3 is bad")
+
+    with pytest.raises(DataError, match="line 3"):
+        running._with_json(work, file)
+    assert not file.exists()
+
+
 def test_stages_run_without_prefect_up_to_the_one_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def run(config: Config, place: Any, until: str) -> dict[str, Any]:
+    def run(config: Config, place: Any, until: str, step: Any) -> dict[str, Any]:
         calls.append((config, place.root, until))
+        assert step(flaky)() == "done"
         return SUMMARY
 
+    tries: list[int] = []
+
+    def flaky() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError
+        return "done"
+
     monkeypatch.setattr("bigel.pipeline.run_and_summarize", run)
-    config = Config()
+    config = parse_config({"run": {"retries": 2, "retry_seconds": 0}})
     got = running.run_stages(config, tmp_path, tmp_path / "s.json", "split")
     assert got == state(tmp_path / "s.json") == SUMMARY
     assert calls == [(config, tmp_path.resolve(), "split")]

@@ -1,5 +1,7 @@
+import contextlib
 import shutil
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,15 @@ from tests import fabricate
 def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+
+
+@contextlib.contextmanager
+def away(login: str = "") -> Iterator[None]:
+    """Name a tracking server that does not run, and let MLflow try it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://{login}127.0.0.1:9")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        yield
 
 
 def log_bundle(client: Any, run_id: str, bundle: Record) -> None:

@@ -85,6 +85,38 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
         home_of(workspace).connect()
 
 
+def test_a_database_is_made_aside_and_one_that_was_cut_off_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = (fabricate.workspace_at(tmp_path / "other").mlruns / "mlflow.db").read_bytes()
+    home = home_of(Workspace(tmp_path))
+    assert home.database is not None
+    whole, asked = False, list[str]()
+
+    def client(tracking_uri: str) -> str:
+        made = Path(tracking_uri.removeprefix("sqlite:///"))
+        asked.append(tracking_uri)
+        if made != home.database:
+            made.write_bytes(empty if whole else empty[:5000])
+            if not whole:
+                raise KeyboardInterrupt
+        return tracking_uri
+
+    monkeypatch.setattr("mlflow.MlflowClient", client)
+    with pytest.raises(KeyboardInterrupt):
+        home.connect()
+    assert not home.exists()
+    left = tmp_path / "mlruns" / ".new-killed"
+    left.mkdir()
+    whole = True
+    assert home.connect() == home.uri
+    assert home.database.read_bytes() == empty
+    names = {path.name for path in (tmp_path / "mlruns").iterdir()}
+    assert names == {"mlflow.db", ".create.lock"}
+    home.connect()
+    assert asked[-1] == home.uri and len(asked) == 4
+
+
 def test_an_unusable_store_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 import logging
+import signal
+import threading
 
 import pytest
 import torch
 
-from bigel.train.checkpoint import load_checkpoint, save_checkpoint
+from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
 
 TENSORS = {
     "a": torch.randn(3, 2),
@@ -80,3 +82,65 @@ def test_all_damaged_is_as_none(tmp_path):
     save_checkpoint(tmp_path, 5, TENSORS, FACTS)
     flip(tmp_path / "step-000000005.safetensors")
     assert load_checkpoint(tmp_path) is None
+
+
+@pytest.fixture
+def handled():
+    """Handle SIGTERM by an exception that names it, as the command line does."""
+
+    def end(number, frame):
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    yield end
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_request_to_end_waits_for_the_block(handled):
+    done = []
+    with pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))):
+        with endings_deferred() as must_end:
+            assert not must_end()
+            signal.raise_signal(signal.SIGTERM)
+            done.append(must_end())
+        done.append("after")
+    assert done == [True]
+    assert signal.getsignal(signal.SIGTERM) is handled
+
+
+def test_a_second_request_ends_at_once(handled):
+    done = []
+    with pytest.raises(KeyboardInterrupt), endings_deferred():
+        signal.raise_signal(signal.SIGTERM)
+        done.append("first")
+        signal.raise_signal(signal.SIGTERM)
+        done.append("second")
+    assert done == ["first"]
+    assert signal.getsignal(signal.SIGTERM) is handled
+
+
+def test_a_block_without_a_request_and_one_that_fails_leave_things_as_they_were(handled):
+    with endings_deferred() as must_end:
+        assert not must_end()
+    with pytest.raises(ZeroDivisionError), endings_deferred():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGTERM) is handled
+
+
+def test_what_nobody_handles_and_other_threads_are_left_alone(handled):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    found = []
+
+    def elsewhere():
+        with endings_deferred():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    try:
+        with endings_deferred():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert found == [handled]

@@ -1,4 +1,5 @@
 import logging
+import signal
 import sys
 from dataclasses import replace
 
@@ -138,6 +139,33 @@ def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step):
     resumed.learner = replace(resumed.learner, loss=watched)
     resumed.fit(tmp_path / "killed")
     assert started[0] == step // 3 * 3  # the newest checkpoint, not the start
+    assert_same(resumed, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_a_request_to_end_waits_for_a_checkpoint_of_the_step(tmp_path, caplog, number):
+    undisturbed = trainer_of()
+    undisturbed.fit(tmp_path / "undisturbed")
+    trainer = trainer_of()
+    original = trainer.learner.loss
+
+    def ask_to_end(*args):
+        if trainer.step == 7:
+            signal.raise_signal(number)
+        return original(*args)
+
+    trainer.learner = replace(trainer.learner, loss=ask_to_end)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+            trainer.fit(tmp_path / "ended")
+    finally:
+        assert signal.signal(number, before) is signal.default_int_handler
+    assert "the checkpoint of step 8 is kept" in caplog.text  # 3 and 6 are the regular ones
+    resumed = trainer_of()
+    with caplog.at_level(logging.INFO):
+        resumed.fit(tmp_path / "ended")
+    assert "goes on from the checkpoint of step 8" in caplog.text
     assert_same(resumed, undisturbed)
 
 

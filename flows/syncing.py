@@ -1,0 +1,66 @@
+"""The verb of the outbox: sync."""
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigel.errors import BigelError, UnreachableError
+from bigel.retry import delays, retrying
+from bigel.workspace import Workspace, write_json
+from flows import console
+from flows.options import Json, Place
+
+if TYPE_CHECKING:
+    from bigel.tracking.outbox import Entry
+
+
+def sync(workspace: Place = Path(), json: Json = None) -> None:
+    """Deliver runs that the tracking store has not got, the oldest first; the gate decides then.
+
+    A run that ends while MLflow does not answer is kept in the workspace. Delivering twice makes
+    one run and one version. What cannot be delivered stays, and the exit code is 1.
+
+    Example: bigel sync --workspace /data/bigel
+    """
+    place = Workspace(workspace)
+    with place.in_use():
+        done = deliver_all(place)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json, done)
+    console.print_sync(done)
+    if done["waiting"]:
+        raise BigelError(f"{len(done['waiting'])} of the runs still wait; nothing of them is lost")
+
+
+def deliver_all(place: Workspace) -> dict[str, Any]:
+    """Deliver one entry after the other; where the store does not answer, the rest waits.
+
+    Returns:
+        "delivered" (counts of ``register`` and "entry") and "waiting" ("entry" and "why").
+    """
+    from bigel.tracking import outbox
+
+    delivered: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    away = ""
+    for name in outbox.names_waiting(place):
+        try:
+            if not away:
+                delivered.append(_deliver(outbox.entry(place, name), place) | {"entry": name})
+                continue
+        except UnreachableError as error:
+            away = str(error)
+        except BigelError as error:
+            waiting.append({"entry": name, "why": str(error)})
+            continue
+        waiting.append({"entry": name, "why": away})
+    return {"delivered": delivered, "waiting": waiting}
+
+
+def _deliver(entry: "Entry", place: Workspace) -> dict[str, Any]:
+    from bigel.tracking import outbox
+
+    settings = entry.config.run
+    pauses = delays(settings.retries, settings.retry_seconds, random.Random())
+    return retrying(outbox.deliver, pauses)(entry, place)
