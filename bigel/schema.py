@@ -22,6 +22,7 @@ SOURCE_FILE = "source_file"
 ROW_NUMBER = "row_number"  # 1-based data row of its file, the header not counted
 REASON = "reason"
 RAW = "raw"  # the refused row as JSON text
+REFUSED_COLUMNS = (SOURCE_FILE, ROW_NUMBER, REASON, RAW)  # of the quarantine
 
 RANK = "rank"  # from 1
 SCORE = "score"
