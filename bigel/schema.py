@@ -38,6 +38,7 @@ USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 GRAPHS_FILE = "graphs.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
+LEARNED_FILE = "learned.parquet"  # held-out pairs that an earlier model was trained on
 EMBEDDINGS_FILE = "embeddings.safetensors"
 HISTORY_FILE = "history.json"
 METRICS_FILE = "metrics.json"
