@@ -17,7 +17,7 @@ from torch import Tensor
 from bigel.config import load_config
 from bigel.graph import build_all
 from bigel.ingest import ingest
-from bigel.interactions import Interactions
+from bigel.interactions import Interactions, with_learned
 from bigel.split import split
 from bigel.train import start as starting
 from bigel.train.learner import bigel_learner
@@ -74,7 +74,8 @@ def run(folder: Path, seed: int, settings: list[str]) -> None:
     )["item"]
     earlier = train(records["first"], config, None, folder / "a")
     report("first day", earlier, None)
-    cold = train(records["second"], config, None, folder / "b")
+    learned = learned_pairs(records)
+    cold = train(records["second"], config, None, folder / "b", learned)
     target = max(found["mean"] for found in cold.history["validations"])
     report("cold", cold, target, new_items)
     places = {
@@ -86,7 +87,10 @@ def run(folder: Path, seed: int, settings: list[str]) -> None:
     start = starting.Start(earlier.best, places)
     for name, rule in RULES.items():
         starting.fill_new = rule
-        report(name, train(records["second"], config, start, folder / name), target, new_items)
+        report(
+            name, train(records["second"], config, start, folder / name, learned),
+            target, new_items,
+        )  # fmt: skip
 
 
 def first_day(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -112,7 +116,25 @@ def ids_of(record: Record, inner: str) -> pl.DataFrame:
     return pl.read_parquet(record.file(f"{inner}s.parquet"))
 
 
-def train(record: Record, config: Any, start: Any, scratch: Path) -> Trainer:
+def learned_pairs(records: dict[str, Record]) -> pl.DataFrame:
+    """Return the held-out pairs of the second day that the first model was trained on."""
+    rows = {
+        name: pl.read_parquet(record.file(f"{split}.parquet"))
+        .join(ids_of(record, "user"), on="user")
+        .join(ids_of(record, "item"), on="item")
+        for name, split, record in (
+            ("valid", "valid", records["second"]), ("train", "train", records["first"]),
+        )
+    }  # fmt: skip
+    keys = ["user_id", "item_id", "behavior_index"]
+    found = rows["valid"].join(rows["train"], on=keys, how="semi")
+    print(f"{len(found)} of {len(rows['valid'])} validation pairs are masked: learned before")
+    return found
+
+
+def train(
+    record: Record, config: Any, start: Any, scratch: Path, learned: pl.DataFrame | None = None
+) -> Trainer:
     known, valid = (Interactions.load(record, name) for name in ("train", "valid"))
     frame = pl.read_parquet(record.file("train.parquet"))
     graphs = build_all(frame, known.behaviors, known.n_users, known.n_items)
@@ -120,6 +142,10 @@ def train(record: Record, config: Any, start: Any, scratch: Path) -> Trainer:
         learner = bigel_learner(known, graphs, config, torch.device("cpu"), config.train.seed)
         if start is not None:
             start.begin(learner.model, "")
+        if learned is not None:
+            learned.write_parquet(scratch.parent / "learned.parquet")
+            masked = Record("start", "", str(scratch.parent), False, 0.0)
+            known = with_learned(known, masked)
         trainer = Trainer(learner, known, valid, config, torch.device("cpu"))
         trainer.fit(scratch)
     return trainer

@@ -1,6 +1,6 @@
 """Interactions in inner ids: the frozen record that graphs, training and evaluation share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,7 +8,15 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.errors import DataError
-from bigel.schema import BEHAVIOR_INDEX, ITEM, ITEMS_FILE, USER, USERS_FILE, split_file
+from bigel.schema import (
+    BEHAVIOR_INDEX,
+    ITEM,
+    ITEMS_FILE,
+    LEARNED_FILE,
+    USER,
+    USERS_FILE,
+    split_file,
+)
 from bigel.workspace import Record
 
 IntArray = npt.NDArray[np.int64]
@@ -92,6 +100,28 @@ class Interactions:
 
     def _keys(self) -> IntArray:
         return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
+
+
+def with_learned(train: Interactions, record: Record | None) -> Interactions:
+    """Return the train pairs and those held-out pairs that an earlier model was trained on.
+
+    Weights that started from it know them, so a ranking masks them like the others.
+
+    Args:
+        train: present train pairs.
+        record: of a start or train stage, which may have no ``learned.parquet``.
+    """
+    if record is None or not record.file(LEARNED_FILE).exists():
+        return train
+    place = record.file(LEARNED_FILE)
+    learned = pl.read_parquet(place).select(USER, ITEM, BEHAVIOR_INDEX)
+    users, items, behavior_index = (
+        np.concatenate([ours, learned[column].to_numpy().astype(np.int64)])
+        for ours, column in (
+            (train.users, USER), (train.items, ITEM), (train.behavior_index, BEHAVIOR_INDEX),
+        )
+    )  # fmt: skip
+    return replace(train, users=users, items=items, behavior_index=behavior_index)
 
 
 def _inner_ids(name: str, values: npt.ArrayLike, limit: int) -> IntArray:

@@ -19,7 +19,7 @@ from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
 from bigel.summary import summarize
-from bigel.tracking import register
+from bigel.tracking import choose_start, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
 
@@ -89,7 +89,11 @@ def run_pipeline(
     records["graph"] = step(build_graphs)(records["split"], config, workspace)
     if until == "graph":
         return outcome
-    records["train"] = step(train)(records["split"], records["graph"], config, workspace)
+    begun = {}
+    if config.train.warm_start:
+        start = step(choose_start)(records["split"], records["graph"], config, workspace)
+        records["start"] = begun["start"] = start
+    records["train"] = step(train)(records["split"], records["graph"], config, workspace, **begun)
     if until == "train":
         return outcome
     records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)

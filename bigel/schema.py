@@ -24,6 +24,10 @@ REASON = "reason"
 RAW = "raw"  # the refused row as JSON text
 REFUSED_COLUMNS = (SOURCE_FILE, ROW_NUMBER, REASON, RAW)  # of the quarantine
 
+EARLIER = "earlier"  # inner id in an earlier model, null for a new id
+COLD = "cold"  # count of the start stage: why training starts afresh, "" where it does not
+CONTENT = "content"  # count of the start stage: digest of what training starts from
+
 RANK = "rank"  # from 1
 SCORE = "score"
 SOURCE = "source"  # "model" or "popular"

@@ -20,7 +20,7 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
-from bigel.tracking import log_family, register
+from bigel.tracking import choose_start, log_family, register
 from bigel.train import train
 
 MINUTE = 60
@@ -69,6 +69,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
+    choose_start: _stage(choose_start, tag="tracking", timeout=HOUR, retries=3),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR, retries=3),

@@ -12,7 +12,7 @@ import torch
 from bigel.config import Config, EvaluateConfig
 from bigel.evaluate.popularity import popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
-from bigel.interactions import IntArray, Interactions
+from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
 from bigel.schema import (
     COUNT,
@@ -56,8 +56,10 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
 
         logs = {name: Interactions.load(split, name) for name in (TRAIN, VALID, TEST)}
         events_U = _train_events(split, logs[TRAIN].n_users)
-        metrics = measure(_load(trained, logs[TRAIN]), logs, events_U, config.evaluate)
-        popular = measure(popularity(logs[TRAIN]), logs, events_U, config.evaluate)
+        scores, popular_scores = _load(trained, logs[TRAIN]), popularity(logs[TRAIN])
+        logs[TRAIN] = with_learned(logs[TRAIN], trained)
+        metrics = measure(scores, logs, events_U, config.evaluate)
+        popular = measure(popular_scores, logs, events_U, config.evaluate)
         metrics = _none_for_nan(metrics | {"popularity": popular})
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))

@@ -5,7 +5,7 @@ inner id aside. Rows of known ids are taken over; the rule for the others is ``f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bigel.config import Config
-from bigel.interactions import IntArray, Interactions
+from bigel.interactions import IntArray
 from bigel.schema import (
-    BEHAVIOR_INDEX,
+    COLD,
+    EARLIER,
     ITEM,
     ITEMS_FILE,
-    LEARNED_FILE,
     USER,
     USERS_FILE,
     WEIGHTS_FILE,
 )
 from bigel.workspace import Record
 
-COLD = "cold"  # count of a start stage: why training starts afresh, "" where it does not
-CONTENT = "content"  # count of a start stage: digest of what training starts from
-EARLIER = "earlier"  # column: inner id of the earlier model, null for a new id
 ID_AXES = {"items": (ITEM, 0), "users": (USER, 0), "item_bias": (ITEM, 1)}  # of BiGEL's weights
 
 Begin = Callable[[nn.Module, str], None]
@@ -95,24 +92,3 @@ def architecture(config: Config) -> dict[str, Any]:
     """Return what two models must have in common so that weights can be taken over."""
     model = config.model.model_dump(mode="json", exclude={"memory", "memory_penalty"})
     return {"behaviors": list(config.data.behaviors), **model, "members": config.train.members}
-
-
-def with_learned(train: Interactions, record: Record) -> Interactions:
-    """Return the train pairs and those held-out pairs that an earlier model was trained on.
-
-    Weights that started from it know them, so a ranking masks them like the others.
-
-    Args:
-        train: present train pairs.
-        record: of a start or train stage, whose ``learned.parquet`` may not be there.
-    """
-    place = record.file(LEARNED_FILE)
-    if not place.exists():
-        return train
-    learned = pl.read_parquet(place).select(USER, ITEM, BEHAVIOR_INDEX)
-    columns = {"users": USER, "items": ITEM, "behavior_index": BEHAVIOR_INDEX}
-    joined = {
-        name: np.concatenate([getattr(train, name), learned[column].to_numpy().astype(np.int64)])
-        for name, column in columns.items()
-    }
-    return replace(train, **joined)
