@@ -6,22 +6,23 @@ rule. Example: python benchmarks/warm_start.py work --seeds 0,1,2 --set train.ma
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigel.config import load_config
 from bigel.graph import build_all
 from bigel.ingest import ingest
 from bigel.interactions import Interactions, with_learned
 from bigel.split import split
-from bigel.train import start as starting
 from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, use_threads, validate
+from bigel.train.start import Start
 from bigel.workspace import Record, Workspace
 
 HIDDEN = 0.1  # share of users and of items that the first day lacks
@@ -84,13 +85,22 @@ def run(folder: Path, seed: int, settings: list[str]) -> None:
         .sort(inner)[f"{inner}_was"].cast(pl.Int64).fill_null(-1).to_numpy()
         for inner in ("user", "item")
     }  # fmt: skip
-    start = starting.Start(earlier.best, places)
+    start = Start(earlier.best, places)
     for name, rule in RULES.items():
-        starting.fill_new = rule
-        report(
-            name, train(records["second"], config, start, folder / name, learned),
-            target, new_items,
-        )  # fmt: skip
+        begin = partial(begin_by, start, rule)
+        warm = train(records["second"], config, begin, folder / name, learned)
+        report(name, warm, target, new_items)
+
+
+@torch.no_grad()
+def begin_by(start: Start, rule: Any, model: nn.Module) -> None:
+    """Take the earlier weights over; new items follow the rule."""
+    start.begin(model, "")
+    places = torch.from_numpy(start.places["item"].astype(np.int64))
+    new, known = torch.nonzero(places < 0)[:, 0], torch.nonzero(places >= 0)[:, 0]
+    for weight, axis in ((model.items, 0), (model.item_bias, 1)):
+        parts = (weight.index_select(axis, part) for part in (new, known))
+        weight.index_copy_(axis, new, rule(*parts, axis).contiguous())
 
 
 def first_day(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -133,15 +143,15 @@ def learned_pairs(records: dict[str, Record]) -> pl.DataFrame:
 
 
 def train(
-    record: Record, config: Any, start: Any, scratch: Path, learned: pl.DataFrame | None = None
+    record: Record, config: Any, begin: Any, scratch: Path, learned: pl.DataFrame | None = None
 ) -> Trainer:
     known, valid = (Interactions.load(record, name) for name in ("train", "valid"))
     frame = pl.read_parquet(record.file("train.parquet"))
     graphs = build_all(frame, known.behaviors, known.n_users, known.n_items)
     with use_threads(config.run.threads):
         learner = bigel_learner(known, graphs, config, torch.device("cpu"), config.train.seed)
-        if start is not None:
-            start.begin(learner.model, "")
+        if begin is not None:
+            begin(learner.model)
         if learned is not None:
             learned.write_parquet(scratch.parent / "learned.parquet")
             masked = Record("start", "", str(scratch.parent), False, 0.0)

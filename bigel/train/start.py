@@ -1,7 +1,8 @@
 """Where training starts: afresh, or from the weights of an earlier model.
 
 What an earlier model knows goes by external id, so that new users and items may have pushed every
-inner id aside. Rows of known ids are taken over; the rule for the others is ``fill_new``.
+inner id aside. Rows of known ids are taken over. New ones keep the draw of a cold start (a bias of
+0): measured beside the mean of the known rows and a draw of their spread (docs/decisions.md).
 """
 
 from collections.abc import Callable
@@ -71,21 +72,8 @@ class Start:
                 continue
             inner, axis = ID_AXES[name]
             places = torch.from_numpy(self.places[inner].astype(np.int64)).to(weight.device)
-            new, known = torch.nonzero(places < 0)[:, 0], torch.nonzero(places >= 0)[:, 0]
-            taken = earlier.index_select(axis, places[known])
-            weight.index_copy_(axis, known, taken)
-            weight.index_copy_(axis, new, fill_new(weight.index_select(axis, new), taken, axis))
-
-
-def fill_new(drawn: Tensor, known: Tensor, axis: int) -> Tensor:
-    """Return the weights of new ids.
-
-    Args:
-        drawn: their initial draw.
-        known: weights of known ids, the same shape but along ``axis``.
-        axis: of the ids.
-    """
-    return drawn
+            known = torch.nonzero(places >= 0)[:, 0]
+            weight.index_copy_(axis, known, earlier.index_select(axis, places[known]))
 
 
 def architecture(config: Config) -> dict[str, Any]:
