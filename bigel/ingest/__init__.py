@@ -41,7 +41,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         parts = [unit.clean(workspace) for unit in units]
         new = sum(not part.reused for part in parts)
-        log.info("ingest: read %d of %d files, the others were known", new, len(parts))
+        log.info("ingest: %d of %d files were new", new, len(parts))
         return join_parts(parts, config.data, out, scratch)
 
     return workspace.run_stage(
