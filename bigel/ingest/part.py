@@ -5,6 +5,7 @@ and wherever the file moves. What takes all files together is in ``whole``.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Unit:
         settings |= {key: getattr(self.source, key) for key in ("format", "split", "behavior")}
         return {"inputs": [self.signed.digest], "settings": settings, "code": CODE}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Fingerprint of the part."""
         return stage_key(STAGE, **self.identity)
