@@ -1,6 +1,6 @@
 """Interactions in inner ids: the frozen record that graphs, training and evaluation share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from bigel.schema import (
     DRAWN,
     ITEM,
     ITEMS_FILE,
+    LEARNED_FILE,
     TRAIN,
     USER,
     USERS_FILE,
@@ -65,7 +66,7 @@ class Interactions:
                 "interactions need one user, item and behavior each, got "
                 f"{len(self.users)}, {len(self.items)} and {len(self.behavior_index)}"
             )
-        keys = self._keys()
+        keys = self.keys
         if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
             raise DataError(
                 f"{len(keys) - len(np.unique(keys))} interactions are given twice; "
@@ -104,14 +105,13 @@ class Interactions:
             return train
         valid = cls.load(record, VALID)
         given_back = np.isin(valid.behavior_index, drawn)
-        return cls(
-            np.concatenate([train.users, valid.users[given_back]]),
-            np.concatenate([train.items, valid.items[given_back]]),
-            np.concatenate([train.behavior_index, valid.behavior_index[given_back]]),
-            train.n_users,
-            train.n_items,
-            train.behaviors,
+        known_again = replace(
+            valid,
+            users=valid.users[given_back],
+            items=valid.items[given_back],
+            behavior_index=valid.behavior_index[given_back],
         )
+        return joined(train, known_again)
 
     def __len__(self) -> int:
         """Return the number of triples."""
@@ -126,8 +126,38 @@ class Interactions:
     def _rows_by_behavior(self) -> list[IntArray]:
         return [np.flatnonzero(self.behavior_index == k) for k in range(len(self.behaviors))]
 
-    def _keys(self) -> IntArray:
+    @property
+    def keys(self) -> IntArray:
+        """One number per triple, different for different triples."""
         return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
+
+
+def with_learned(train: Interactions, record: Record | None) -> Interactions:
+    """Return the train pairs and those held-out pairs that an earlier model was trained on.
+
+    Weights that started from it know them, so a ranking masks them like the others.
+
+    Args:
+        train: present train pairs.
+        record: of a start or train stage, which may have no ``learned.parquet``.
+    """
+    if record is None or not record.file(LEARNED_FILE).exists():
+        return train
+    frame = pl.read_parquet(record.file(LEARNED_FILE))
+    columns = (frame[name].to_numpy().astype(np.int64) for name in (USER, ITEM, BEHAVIOR_INDEX))
+    learned = replace(train, **dict(zip(("users", "items", "behavior_index"), columns, strict=True)))
+    return joined(train, learned)
+
+
+def joined(one: Interactions, other: Interactions) -> Interactions:
+    """Return the triples that stand in one or the other, of the same users, items and behaviors."""
+    new = ~np.isin(other.keys, one.keys)
+    return replace(
+        one,
+        users=np.concatenate([one.users, other.users[new]]),
+        items=np.concatenate([one.items, other.items[new]]),
+        behavior_index=np.concatenate([one.behavior_index, other.behavior_index[new]]),
+    )
 
 
 def _inner_ids(name: str, values: npt.ArrayLike, limit: int) -> IntArray:

@@ -20,7 +20,7 @@ from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.split import split
 from bigel.summary import summarize
-from bigel.tracking import keep_for_sync, offline_model, register
+from bigel.tracking import choose_start, keep_for_sync, offline_model, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
 
@@ -91,7 +91,8 @@ def run_pipeline(
     records["graph"] = step(build_graphs)(records["split"], config, workspace)
     if until == "graph":
         return outcome
-    records["train"] = step(train)(records["split"], records["graph"], config, workspace)
+    begun = _start(outcome, config, workspace, step)
+    records["train"] = step(train)(records["split"], records["graph"], config, workspace, **begun)
     if until == "train":
         return outcome
     records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)
@@ -104,6 +105,22 @@ def run_pipeline(
     check("recommendations", records["recommend"])
     publish(outcome, workspace)
     return outcome
+
+
+def _start(
+    outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]
+) -> dict[str, Record]:
+    """Choose what a warm start starts from; nothing where tracking does not answer."""
+    if not config.train.warm_start:
+        return {}
+    records = outcome.records
+    try:
+        start = step(choose_start)(records["split"], records["graph"], config, workspace)
+    except UnreachableError as error:
+        log.warning("training starts cold: %s", error)
+        return {}
+    records["start"] = start
+    return {"start": start}
 
 
 def _register(outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]) -> Record:

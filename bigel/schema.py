@@ -22,6 +22,11 @@ SOURCE_FILE = "source_file"
 ROW_NUMBER = "row_number"  # 1-based data row of its file, the header not counted
 REASON = "reason"
 RAW = "raw"  # the refused row as JSON text
+REFUSED_COLUMNS = (SOURCE_FILE, ROW_NUMBER, REASON, RAW)  # of the quarantine
+
+EARLIER = "earlier"  # inner id in an earlier model, null for a new id
+COLD = "cold"  # count of the start stage: why training starts afresh, "" where it does not
+CONTENT = "content"  # count of the start stage: digest of what training starts from
 
 RANK = "rank"  # from 1
 SCORE = "score"
@@ -38,6 +43,7 @@ USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 GRAPHS_FILE = "graphs.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
+LEARNED_FILE = "learned.parquet"  # held-out pairs that an earlier model was trained on
 EMBEDDINGS_FILE = "embeddings.safetensors"
 HISTORY_FILE = "history.json"
 METRICS_FILE = "metrics.json"

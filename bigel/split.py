@@ -33,7 +33,7 @@ from bigel.schema import (
     VALID,
     split_file,
 )
-from bigel.workspace import Record, Workspace
+from bigel.workspace import Record, Workspace, file_digest
 
 DRAW = "draw"  # seeded uniform number of each interaction
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
@@ -84,7 +84,8 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
 
     return workspace.run_stage(
         "split",
-        inputs=[ingested.fingerprint],
+        inputs=[file_digest(ingested.file(INTERACTIONS_FILE))],  # same interactions, same split
+        parents=[ingested.fingerprint],
         settings={"split": config.split.model_dump(), "behaviors": config.data.behaviors},
         code=["split.py"],
         build=build,

@@ -70,7 +70,7 @@ def find(workspace: Workspace, start: str) -> Output:
 
 def parents(output: Output, outputs: Iterable[Output]) -> list[Output]:
     """Return the stored outputs that an output was made from."""
-    inputs = set(output.manifest.get("inputs", ()))
+    inputs = {*output.manifest.get("inputs", ()), *output.manifest.get("parents", ())}
     return [other for other in outputs if other.fingerprint in inputs]
 
 

@@ -91,6 +91,8 @@ class Workspace:
         settings: Mapping[str, Any],
         code: Iterable[str],
         build: Callable[[Path, Path], dict[str, Any]],
+        parents: Iterable[str] = (),
+        quiet: bool = False,
     ) -> Record:
         """Return the stored stage, or build it.
 
@@ -101,20 +103,25 @@ class Workspace:
             code: files or folders inside the package whose text is part of the fingerprint.
             build: called with (output folder, scratch folder); writes files into the first,
                 may keep checkpoints in the second across runs, returns the counts.
+            parents: fingerprints of outputs that it was made from and that ``inputs`` does not
+                name; a clean-up keeps them, but they are no part of the fingerprint.
+            quiet: whether the log leaves it out.
 
         Raises:
             DiskFullError: if there is no room for the output.
             WorkspaceError: if the output cannot be written.
         """
         started = time.perf_counter()
-        key = fingerprint(stage, sorted(code), list(inputs), settings, code_digest(code))
+        tell = log.debug if quiet else log.info
+        inputs, parents = list(inputs), list(parents)
+        key = stage_key(stage, inputs, settings, code)
         final = self.artifacts / "stages" / stage / key
         manifest = self._read_checked(final)
         if manifest is not None:
             elapsed = time.perf_counter() - started
-            log.info("%s: reused %s (nothing changed)", stage, key[:8])
+            tell("%s: reused %s (nothing changed)", stage, key[:8])
             return Record(stage, key, str(final), True, elapsed, manifest["counts"])
-        log.info("%s: started", stage)
+        tell("%s: started", stage)
         scratch = self.artifacts / "scratch" / key
         aside = final.with_name(f".{key}.{uuid.uuid4().hex[:8]}")
         try:
@@ -136,7 +143,7 @@ class Workspace:
             shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
         elapsed = time.perf_counter() - started
-        log.info("%s: done in %.1f s", stage, elapsed)
+        tell("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(final), False, elapsed, counts)
 
     def stored(self, stage: str, key: str) -> Record | None:
@@ -276,6 +283,13 @@ def fingerprint(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def stage_key(
+    stage: str, inputs: Iterable[str], settings: Mapping[str, Any], code: Iterable[str]
+) -> str:
+    """Return the fingerprint of a stage's output; arguments as of ``Workspace.run_stage``."""
+    return fingerprint(stage, sorted(code), list(inputs), settings, code_digest(code))
 
 
 def file_digest(path: Path) -> str:

@@ -22,7 +22,7 @@ from bigel.ingest import ingest
 from bigel.recommend import recommend
 from bigel.retry import delays, is_transient
 from bigel.split import split
-from bigel.tracking import keep_for_sync, log_family, register
+from bigel.tracking import choose_start, keep_for_sync, log_family, register
 from bigel.train import train
 
 MINUTE = 60
@@ -61,6 +61,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
+    choose_start: _stage(choose_start, tag="tracking", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR),

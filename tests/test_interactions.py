@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from bigel.errors import DataError
-from bigel.interactions import Interactions
+from bigel.interactions import Interactions, with_learned
 from bigel.workspace import Record
 
 BEHAVIORS = ("click", "buy")
@@ -73,3 +73,14 @@ def test_load_reads_a_split_stage(tmp_path):
     log = Interactions.load(Record("split", "f", str(tmp_path), False, 0.0, counts), "valid")
     assert (log.n_users, log.n_items, log.behaviors) == (2, 3, BEHAVIORS)
     assert [array.tolist() for array in log.of(1)] == [[1], [0]]
+
+
+def test_what_was_learned_before_joins_the_train_pairs(tmp_path):
+    log, record = make([0, 2], [3, 0], [0, 1]), Record("start", "f", str(tmp_path), False, 0.0)
+    assert with_learned(log, record) is log and with_learned(log, None) is log
+    learned = pl.DataFrame({"user": [1], "item": [2], "behavior_index": [1]})
+    learned.write_parquet(tmp_path / "learned.parquet")
+    both = with_learned(log, record)
+    assert both.of(0) == log.of(0)
+    assert [ids.tolist() for ids in both.of(1)] == [[2, 1], [0, 2]]
+    assert (both.n_users, both.n_items, both.behaviors) == (3, 4, BEHAVIORS)

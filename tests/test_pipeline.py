@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bigel.config import Config
+from bigel.config import Config, parse_config
 from bigel.errors import (
     ConfigError,
     ContractError,
@@ -57,7 +57,8 @@ class StandIns:
         self.kept = ""
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        name = {"build_graphs": "graph"}.get(function.__name__, function.__name__)
+        names = {"build_graphs": "graph", "choose_start": "start"}
+        name = names.get(function.__name__, function.__name__)
 
         def stand_in(*given: Any, **named: Any) -> Any:
             shown = [getattr(one, "stage", one) for one in (*given, *named.values())]
@@ -106,6 +107,14 @@ def test_a_whole_run_calls_every_stage_once_with_what_it_reads(tmp_path: Path) -
         "split",
         "recommendations",
     ]
+
+
+def test_a_warm_training_gets_what_it_starts_from(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path / "made")
+    config = parse_config({"train": {"warm_start": True}})
+    outcome = run_pipeline(config, Workspace(tmp_path), "train", stand_ins)
+    assert stand_ins.calls[-2:] == ["choose_start(split, graph)", "train(split, graph, start)"]
+    assert list(outcome.records) == ["ingest", "split", "graph", "start", "train"]
 
 
 @pytest.mark.parametrize("until", STAGES)

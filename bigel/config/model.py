@@ -120,6 +120,13 @@ class TrainConfig(Section):
         5, ge=1, description="Validations without a better mean NDCG before stopping."
     )
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
+    warm_start: bool = Field(
+        False,
+        description=(
+            "Start from the champion's weights where it has the same architecture; off: from a "
+            "new draw. `bigel compare` and `bigel tune` always train from a new draw."
+        ),
+    )
     members: int = Field(
         1, ge=1, description="Models trained from different seeds, whose scores are averaged."
     )

@@ -13,7 +13,7 @@ import torch
 from bigel.config import Config, EvaluateConfig
 from bigel.evaluate.popularity import popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
-from bigel.interactions import IntArray, Interactions
+from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
 from bigel.schema import (
     COUNT,
@@ -60,6 +60,7 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
         known = {name: Interactions.known(split, name) for name in held_out}
         model = {name: _load(trained, known[name]) for name in held_out}
         popular = dict.fromkeys(held_out, popularity(known[VALID]))
+        known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
             measure(scores, known, held_out, events_U, config.evaluate)
             for scores in (model, popular)

@@ -1,29 +1,26 @@
-"""The first stage: behavior logs as users have them become one table of unique interactions."""
+"""The first stage: behavior logs as users have them become one table of unique interactions.
 
+Each file is cleaned by itself into a part that the store keeps (``part``); all parts together make
+the table (``whole``). So a night reads what is new, and ends with what a rebuild would give.
+"""
+
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from bigel.config import Columns, Config, DataConfig
-from bigel.ingest.gather import gather
-from bigel.ingest.merge import cast_ids, merge, part_leaks
-from bigel.ingest.report import count_rows, summarize
-from bigel.ingest.sources import Source, content_fingerprint, find_sources
+from bigel.ingest.digests import sign
+from bigel.ingest.part import Part, Unit, clean_file
+from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.synth import write_log
-from bigel.schema import (
-    INTERACTIONS_FILE,
-    QUARANTINE_FILE,
-    RAW_SUMMARY_FILE,
-    ROW_NUMBER,
-    SOURCE_FILE,
-)
+from bigel.ingest.whole import join_parts
 from bigel.workspace import Record, Workspace, fingerprint
 
 __all__ = ["ingest", "write_log"]
 
 SYNTHETIC_LOG = "synthetic.csv"
+log = logging.getLogger(__name__)
 
 
 def ingest(config: Config, workspace: Workspace) -> Record:
@@ -32,21 +29,47 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     The record's folder holds interactions.parquet (unique by user, item and behavior),
     quarantine.parquet (every refused row: file, row number, reason, raw text) and
     raw_summary.parquet (one row per file). Rows in = interactions + rows merged into them +
-    rows quarantined, always.
+    rows quarantined, always. A file with the content of another one counts once.
 
     Raises:
         DataError: if the log cannot be read, or none of its rows is usable.
     """
     if not config.data.path:
         return _ingest_synthetic(config, workspace)
-    sources = find_sources(config.data)
+    units = find_units(config.data, workspace)
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        parts = [unit.clean(workspace) for unit in units]
+        new = sum(not part.reused for part in parts)
+        log.info("ingest: %d of %d files were new", new, len(parts))
+        return join_parts(parts, config.data, out, scratch)
+
     return workspace.run_stage(
         "ingest",
-        inputs=[content_fingerprint(sources)],
-        settings=_settings(config.data),
+        inputs=[unit.key for unit in units],
+        settings={
+            "files": [unit.source.name for unit in units],
+            "behaviors": config.data.behaviors,
+        },
         code=["ingest", "schema.py"],
-        build=lambda out, scratch: _build(sources, config.data, out, scratch),
+        build=build,
     )
+
+
+def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
+    """Return the files of the log, sorted by name, without those that were delivered again.
+
+    Raises:
+        DataError: if the log is not there, or a file cannot be read.
+    """
+    sources = find_sources(data)
+    units: dict[str, Unit] = {}
+    for source, signed in zip(sources, sign(sources, workspace), strict=True):
+        unit = Unit(source, signed, data)
+        first = units.setdefault(unit.key, unit)
+        if first is not unit:
+            log.warning("%s: has the content of %s; it counts once", source.name, first.source.name)
+    return list(units.values())
 
 
 def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
@@ -67,33 +90,17 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
                 "time_format": None,
             }
         )
-        return _build([Source(path, path.name, "csv")], data, out, scratch)
+        source = Source(path, path.name, "csv")
+        place = scratch / "part"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        part = Part(source, place, clean_file(source, data, place, scratch))
+        return join_parts([part], data, out, scratch)
 
     return workspace.run_stage(
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
-        settings=_settings(config.data),
+        settings=config.data.model_dump(mode="json", exclude={"path"}),
         code=["ingest", "schema.py"],
         build=build,
     )
-
-
-def _settings(data: DataConfig) -> dict[str, Any]:
-    return data.model_dump(mode="json", exclude={"path"})
-
-
-def _build(sources: list[Source], data: DataConfig, out: Path, scratch: Path) -> dict[str, Any]:
-    work = scratch / "rows"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    gathered = gather(sources, data, work)
-    rows = cast_ids(pl.scan_parquet(list(gathered.usable)))
-    quarantine = gathered.scan_refused()
-    if sources[0].split is not None:
-        rows, leaks = part_leaks(rows, data)
-        quarantine = pl.concat([quarantine, leaks.lazy()]).sort(SOURCE_FILE, ROW_NUMBER)
-    merge(rows, data, out / INTERACTIONS_FILE, work)
-    quarantine.sink_parquet(out / QUARANTINE_FILE)
-    summary = summarize(gathered.rows, pl.scan_parquet(out / QUARANTINE_FILE))
-    summary.write_parquet(out / RAW_SUMMARY_FILE)
-    return count_rows(summary, out / INTERACTIONS_FILE, out / QUARANTINE_FILE, data.behaviors)

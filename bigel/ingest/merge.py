@@ -1,13 +1,13 @@
 """Usable rows into unique interactions, range by range of users so that memory is bounded."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from bigel.config import DataConfig
 from bigel.ingest.clean import LEAK, looked_up
-from bigel.ingest.gather import REFUSED_SCHEMA
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -15,36 +15,40 @@ from bigel.schema import (
     ITEM_ID,
     RAW,
     REASON,
+    REFUSED_COLUMNS,
     SPLIT,
     SPLITS,
     TIMESTAMP,
     USER_ID,
 )
 
-MERGE_ROWS = 16_000_000  # usable rows merged at a time, about; a user is never divided
+MERGE_ROWS = 16_000_000  # rows merged at a time, about; a user is never divided
+GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace in the bytes
 KEY = [USER_ID, ITEM_ID, BEHAVIOR_INDEX]
 FIRST = "first_split"
 log = logging.getLogger(__name__)
 
 
-def cast_ids(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Make an id column Int64 if every value comes back from int64 as it was, else leave text.
+def find_id_types(rows: pl.LazyFrame) -> dict[str, dict[str, bool]]:
+    """Tell of each id column (String) whether it is "whole" and whether some ids "look_float".
 
-    ``007``, ``1.0`` and numbers beyond int64 do not come back.
+    Whole: every value comes back from int64 as it was; ``007``, ``1.0`` and numbers beyond int64
+    do not.
     """
     text, number = pl.col(USER_ID, ITEM_ID), pl.col(USER_ID, ITEM_ID).cast(pl.Int64, strict=False)
     whole = rows.select((number.cast(pl.String) == text).fill_null(False).all())
     looks_float = rows.select(text.str.contains(r"^-?\d+\.0$").any().name.suffix("_float"))
     facts = pl.concat([whole, looks_float], how="horizontal").collect(engine="streaming")
-    for name in (USER_ID, ITEM_ID):
-        if facts[f"{name}_float"][0]:
-            log.warning(
-                "some %s look like floats ('12.0'), as an integer column with gaps is often "
-                "exported; they are kept as given",
-                name,
-            )
+    return {
+        name: {"whole": facts[name][0], "look_float": facts[f"{name}_float"][0]}
+        for name in (USER_ID, ITEM_ID)
+    }
+
+
+def type_ids(rows: pl.LazyFrame, whole: dict[str, bool]) -> pl.LazyFrame:
+    """Make a whole id column Int64, another one String."""
     return rows.with_columns(
-        pl.col(name).cast(pl.Int64) for name in (USER_ID, ITEM_ID) if facts[name][0]
+        pl.col(name).cast(pl.Int64 if whole[name] else pl.String) for name in (USER_ID, ITEM_ID)
     )
 
 
@@ -67,43 +71,54 @@ def part_leaks(rows: pl.LazyFrame, data: DataConfig) -> tuple[pl.LazyFrame, pl.D
         .alias(RAW),
     )
     kept = marked.filter(pl.col(SPLIT) == pl.col(FIRST)).drop(FIRST)
-    return kept, leaks.select(REFUSED_SCHEMA.names()).collect(engine="streaming")
+    return kept, leaks.select(REFUSED_COLUMNS).collect(engine="streaming")
 
 
-def merge(
-    rows: pl.LazyFrame, data: DataConfig, out: Path, scratch: Path, merge_rows: int = MERGE_ROWS
-) -> None:
-    """Write unique interactions, sorted by user, item and place in the cascade.
+def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[Path]:
+    """Write each interaction once, sorted by user, item and place in the cascade.
 
     Args:
-        rows: user_id, item_id, behavior_index, and timestamp or split where the log has them.
-        data: names the behaviors.
-        out: Parquet file to write: user_id, item_id, behavior, timestamp (the latest of the
-            merged rows), count, split.
-        scratch: folder for the ranges.
+        rows: user_id, item_id, behavior_index, count, and timestamp or split where the log has
+            them.
+        out: folder of the Parquet files.
         merge_rows: rows to merge at a time; changes no row of the result.
+
+    Returns:
+        files in order, with the columns of ``rows``: the latest timestamp, the sum of the counts.
     """
     names = rows.collect_schema().names()
-    parts: list[Path] = []
+    paths: list[Path] = []
     for number, users in enumerate(_user_ranges(rows, merge_rows)):
         part = rows if users is None else rows.filter(users)
         merged = (
             part.group_by(KEY)
             .agg(
                 *([pl.col(TIMESTAMP).max()] if TIMESTAMP in names else []),
-                pl.len().cast(pl.UInt32).alias(COUNT),
+                pl.col(COUNT).sum().cast(pl.UInt32),
                 *([pl.col(SPLIT).first()] if SPLIT in names else []),
             )
             .collect(engine="streaming")
             .sort(KEY)
-            .with_columns(_named(BEHAVIOR_INDEX, data.behaviors).alias(BEHAVIOR_INDEX))
-            .rename({BEHAVIOR_INDEX: BEHAVIOR})
         )
-        if SPLIT in names:
-            merged = merged.with_columns(_named(SPLIT, SPLITS).alias(SPLIT))
-        parts.append(scratch / f"merged-{number:06d}.parquet")
-        merged.write_parquet(parts[-1], compression="lz4")
-    pl.scan_parquet(parts).sink_parquet(out, maintain_order=True)
+        paths.append(out / f"rows-{number:06d}.parquet")
+        merged.write_parquet(paths[-1], compression="lz4")
+    return paths
+
+
+def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
+    """Write the interactions as later stages read them, behaviors and splits by name.
+
+    Args:
+        merged: what ``merge`` returned.
+        data: names the behaviors.
+        out: Parquet file: user_id, item_id, behavior, timestamp, count, split.
+    """
+    rows = pl.scan_parquet(list(merged))
+    if SPLIT in rows.collect_schema():
+        rows = rows.with_columns(_named(SPLIT, SPLITS).alias(SPLIT))
+    rows.with_columns(_named(BEHAVIOR_INDEX, data.behaviors).alias(BEHAVIOR_INDEX)).rename(
+        {BEHAVIOR_INDEX: BEHAVIOR}
+    ).sink_parquet(out, maintain_order=True, row_group_size=GROUP_ROWS)
 
 
 def _user_ranges(rows: pl.LazyFrame, merge_rows: int) -> list[pl.Expr | None]:

@@ -4,14 +4,13 @@ import fnmatch
 import glob
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.schema import SPLITS, TEST, TRAIN, VALID
-from bigel.workspace import file_digest, fingerprint
 
 ENDINGS = {
     ".csv": "csv",
@@ -64,18 +63,6 @@ def find_sources(data: DataConfig) -> list[Source]:
     if data.format == "lists":
         return _lists(data, files, behaviors)
     return _logs(data, files, behaviors)
-
-
-def content_fingerprint(sources: Sequence[Source]) -> str:
-    """Return the digest of the files' names and bytes.
-
-    Raises:
-        DataError: if a file cannot be read.
-    """
-    try:
-        return fingerprint(*((source.name, file_digest(source.path)) for source in sources))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _find_files(raw_path: str) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from bigel.tracking.outbox import keep_for_sync
 from bigel.tracking.promotion import promote, rollback
 from bigel.tracking.registry import register
 from bigel.tracking.resolve import Model, open_model
+from bigel.tracking.start import choose_start
 from bigel.tracking.store import Home, home_of
 from bigel.tracking.versions import list_versions
 
@@ -19,6 +20,7 @@ __all__ = [
     "Home",
     "Model",
     "Scores",
+    "choose_start",
     "decide",
     "home_of",
     "keep_for_sync",

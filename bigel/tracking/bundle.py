@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from bigel import __version__, schema
 from bigel.errors import WorkspaceError
-from bigel.interactions import IntArray, Interactions
+from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
 
 FORMAT = 2  # of the files; the reader in serving.py knows the same number
@@ -27,9 +27,10 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
 
     Files: ``model.json``, ``users.parquet`` (user_id, train_events), ``items.parquet``
     (item_id), ``embeddings.safetensors``, ``seen.safetensors`` (each user's items per behavior,
-    of all splits: what a person did is no news to them; and ``k.train``, whether each was in
-    train, which the gate asks), ``popularity.safetensors`` (train users per item and behavior,
-    [K, I]).
+    of all splits: what a person did is no news to them; and ``k.train``, whether the weights
+    were trained on it, by this training or one that it started from, which the gate asks),
+    ``popularity.safetensors`` (train users per item and behavior, [K, I]),
+    ``weights.safetensors`` (what a later training may start from; serving does not read it).
 
     Raises:
         WorkspaceError: if the embeddings do not fit the split or are not finite.
@@ -47,7 +48,8 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
             schema.ITEM_ID
         ).write_parquet(out / schema.ITEMS_FILE)
-        save_file(seen_pairs(logs) | _trained_pairs(logs), out / SEEN_FILE)
+        learned = with_learned(train, trained)
+        save_file(seen_pairs(logs) | _trained_pairs(logs, learned), out / SEEN_FILE)
         save_file({"popularity": _popularity(train)}, out / POPULARITY_FILE)
         facts = {
             "format": FORMAT,
@@ -59,6 +61,9 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
             "trained": trained.fingerprint,
             "bigel": __version__,
         }
+        if trained.file(schema.WEIGHTS_FILE).exists():
+            shutil.copyfile(trained.file(schema.WEIGHTS_FILE), out / schema.WEIGHTS_FILE)
+            facts["architecture"] = trained.counts["architecture"]
         write_json(out / MODEL_FILE, facts)
         return {"users": train.n_users, "items": train.n_items, "data": facts["data"]}
 
@@ -122,10 +127,12 @@ def seen_pairs(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
     return tensors
 
 
-def _trained_pairs(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
-    """Return for each entry of ``seen_pairs`` whether the first log, train, has it."""
+def _trained_pairs(
+    logs: list[Interactions], learned: Interactions
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return for each entry of ``seen_pairs`` whether the weights were trained on it."""
     return {
-        f"{k}.train": np.isin(_keys(logs, k), _keys(logs[:1], k), assume_unique=True)
+        f"{k}.train": np.isin(_keys(logs, k), _keys([learned], k), assume_unique=True)
         for k in range(len(logs[0].behaviors))
     }
 

@@ -2,7 +2,7 @@
 
 Both bundles answer as they would when served, with three things made equal: the candidates are
 the items that both know, the masked and remembered pairs are those of the present train split,
-and a validation pair that the champion was trained on is nobody's. What is left is ranked by the
+and a validation pair that one of them was trained on is nobody's. What is left is ranked by the
 published protocol (``bigel.evaluate.protocol``).
 """
 
@@ -92,7 +92,8 @@ def rank_side_by_side(
     users = np.logical_and.reduce([known.users >= 0 for known in both])
     items = np.logical_and.reduce([known.items >= 0 for known in both])
     shared, asked = _only(train, users, items), _only(valid, users, items)
-    asked = _unseen_in_training(asked, both[1])
+    for known in both:
+        asked = _unseen_in_training(asked, known)
     fitted = [_fit(known, shared, items) for known in both]
     values: dict[str, tuple[IntArray, Floats]] = {}
     for behavior, name in enumerate(train.behaviors):
@@ -115,9 +116,20 @@ def _know(folder: Path, split: Record) -> Known:
     return Known(
         recommender,
         folder,
-        recommender.user_ids.get_indexer(pd.Index(users.to_list())).astype(np.int64),
-        pd.Index(recommender.item_ids).get_indexer(pd.Index(items.to_list())).astype(np.int64),
+        _find(recommender.user_ids, users),
+        _find(pd.Index(recommender.item_ids), items),
     )
+
+
+def _find(theirs: pd.Index, ours: pl.Series) -> IntArray:
+    """Return the bundle's inner id of each present id, -1 for one that it does not know.
+
+    Ids are numbers until one comes that is none; then they are the same ids as text.
+    """
+    present = pd.Index(ours.to_list())
+    if (theirs.dtype.kind == "i") != (present.dtype.kind == "i"):
+        theirs, present = (pd.Index([str(value) for value in ids]) for ids in (theirs, present))
+    return theirs.get_indexer(present).astype(np.int64)
 
 
 def _only(log: Interactions, users: npt.NDArray[np.bool_], items: npt.NDArray[Any]) -> Interactions:
@@ -133,14 +145,16 @@ def _rows(log: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
     )
 
 
-def _unseen_in_training(asked: Interactions, champion: Known) -> Interactions:
-    """Leave out the pairs that the champion was trained on, as a new draw of the split makes them.
+def _unseen_in_training(asked: Interactions, known: Known) -> Interactions:
+    """Leave out the pairs that a model's weights were trained on.
+
+    A new draw of the split makes them, and a training that started from an earlier model.
 
     Raises:
         DataError: if the bundle does not tell; bundles of an older version do not.
     """
-    tensors = load_file(champion.folder / SEEN_FILE)
-    own = champion.translate(asked)  # every user and item is known, so rows stay in place
+    tensors = load_file(known.folder / SEEN_FILE)
+    own = known.translate(asked)  # every user and item is known, so rows stay in place
     trained = np.zeros(len(asked), dtype=bool)
     for k in range(len(own.behaviors)):
         if f"{k}.train" not in tensors:

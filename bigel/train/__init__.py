@@ -1,20 +1,31 @@
 """Training: from the graphs to final embeddings, the only thing that later stages need."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
-from bigel.interactions import Interactions
-from bigel.schema import EMBEDDINGS_FILE, GRAPHS_FILE, HISTORY_FILE, TRAIN, VALID, WEIGHTS_FILE
+from bigel.interactions import Interactions, with_learned
+from bigel.schema import (
+    CONTENT,
+    EMBEDDINGS_FILE,
+    GRAPHS_FILE,
+    HISTORY_FILE,
+    LEARNED_FILE,
+    TRAIN,
+    VALID,
+    WEIGHTS_FILE,
+)
 from bigel.scores import EmbeddingScores
 from bigel.train.calibration import calibrate
 from bigel.train.learner import bigel_learner
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
+from bigel.train.start import Start, architecture
 from bigel.workspace import Record, Workspace, write_json
 
-__all__ = ["train"]
+__all__ = ["identity", "train"]
 
 
 def train(
@@ -23,6 +34,7 @@ def train(
     config: Config,
     workspace: Workspace,
     on_validation: OnValidation | None = None,
+    start: Record | None = None,
 ) -> Record:
     """Train BiGEL, keep the weights that are best on validation, write final embeddings.
 
@@ -32,11 +44,13 @@ def train(
         config: resolved configuration.
         workspace: where results and checkpoints are stored.
         on_validation: called with {"step", "mean", "ndcg": {behavior: value}} as they come.
+        start: record of the start stage, whose weights are the first ones; None: a new draw.
 
     Raises:
         TrainingError: if a loss is not finite, or the device asked for is not there.
     """
     device = choose_device(config.run.device)
+    begun = Start.load(start)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
@@ -44,26 +58,41 @@ def train(
         with use_threads(config.run.threads):
             fitted = fit_members(
                 lambda seed: bigel_learner(train, graphs, config, device, seed),
-                train, valid, config, device, scratch, on_validation,
+                with_learned(train, start), valid, config, device, scratch, on_validation,
+                begun.begin if begun else None,
             )  # fmt: skip
-            return _write(fitted, train, valid, config, out) | {"device": device.type}
+            facts = _write(fitted, with_learned(train, start), valid, config, out)
+        if begun and start:
+            shutil.copyfile(start.file(LEARNED_FILE), out / LEARNED_FILE)
+        return facts | {
+            "device": device.type,
+            "start": start.counts["uri"] if start else "",
+            "architecture": architecture(config),
+        }
 
-    return workspace.run_stage(
-        "train",
-        inputs=[split.fingerprint, graph.fingerprint],
-        settings={
+    known = identity(split, graph, config)
+    if begun and start:
+        known["inputs"].append(start.counts[CONTENT])
+    parents = [start.fingerprint] if start else []
+    return workspace.run_stage("train", **known, parents=parents, build=build)
+
+
+def identity(split: Record, graph: Record, config: Config) -> dict[str, Any]:
+    """Return what a cold training depends on: inputs, settings and code of the stage."""
+    return {
+        "inputs": [split.fingerprint, graph.fingerprint],
+        "settings": {
             "model": config.model.model_dump(),
-            "train": config.train.model_dump(exclude={"checkpoint_every"}),
+            "train": config.train.model_dump(exclude={"checkpoint_every", "warm_start"}),
             "select_cutoff": config.evaluate.select_cutoff,
             "behaviors": config.data.behaviors,
-            "device": device.type,
+            "device": choose_device(config.run.device).type,
         },
-        code=[
+        "code": [
             *("graph", "model", "train", "interactions.py", "pairs.py", "scores.py"),
             *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
         ],
-        build=build,
-    )
+    }
 
 
 def _write(

@@ -18,6 +18,7 @@ from bigel.interactions import Interactions
 from bigel.scores import EmbeddingScores, Scores
 from bigel.train.learner import Learner
 from bigel.train.loop import OnValidation, Trainer, validate
+from bigel.train.start import Begin
 
 SEED_STEP = 1_000  # member m trains with train.seed + m · SEED_STEP
 
@@ -46,6 +47,7 @@ def fit_members(
     device: torch.device,
     scratch: Path,
     on_validation: OnValidation | None = None,
+    begin: Begin | None = None,
 ) -> Fitted:
     """Train ``train.members`` models one after the other and average their scores.
 
@@ -57,6 +59,7 @@ def fit_members(
         device: where to train.
         scratch: folder of the checkpoints, one inside for each member.
         on_validation: called with each validation of each member.
+        begin: called with each new model and the prefix of its names among the weights.
 
     Raises:
         TrainingError: if a loss is not finite.
@@ -66,10 +69,12 @@ def fit_members(
     weights: dict[str, Tensor] = {}
     for member in range(members):
         learner = make(config.train.seed + member * SEED_STEP)
+        prefix = f"{member}." if members > 1 else ""
+        if begin is not None:
+            begin(learner.model, prefix)
         trainer = Trainer(learner, train, valid, config, device)
         trainer.fit(scratch / f"member-{member}", on_validation)
         scores.append(trainer.scores())
-        prefix = f"{member}." if members > 1 else ""
         weights |= {prefix + name: tensor for name, tensor in trainer.best.items()}
         histories.append(trainer.history)
     facts = [_facts(history) for history in histories]

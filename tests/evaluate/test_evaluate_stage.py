@@ -124,3 +124,15 @@ def test_reuse_goes_by_what_changes_a_figure(tmp_path, no_drawing):
 def test_embeddings_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="not finite"):
         run(tmp_path, scale=float("nan"))
+
+
+def test_a_pair_that_the_start_was_trained_on_is_neither_wanted_nor_shown(tmp_path):
+    divided, trained = world(tmp_path)
+    learned = pl.DataFrame({"user": [0, 0], "item": [2, 1], "behavior_index": [0, 0]})
+    learned.write_parquet(tmp_path / "trained" / "learned.parquet")  # a's test and valid item
+    record = evaluate(divided, trained, parse_config(CONFIG), Workspace(tmp_path / "work"))
+    metrics = json.loads(record.file("metrics.json").read_text())
+    for ranked in (metrics, metrics["popularity"]):
+        assert ranked["test"]["published"]["click"]["users"] == 2  # b and d
+        assert ranked["valid"]["published"]["click"]["users"] == 1  # b
+    assert metrics["test"]["published"]["click"]["hr@1"] == 1.0

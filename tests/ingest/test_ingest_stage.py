@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigel.config import DataConfig, load_config, parse_config
+from bigel.config import load_config, parse_config
 from bigel.ingest import ingest
-from bigel.ingest.merge import cast_ids, merge
 from bigel.workspace import Record, Workspace
 
 HEADER = "user,item,behavior,time\n"
@@ -58,6 +57,7 @@ def test_the_stage_is_its_naive_twin(
     root = tmp_path_factory.mktemp("twin")
     (root / "log").mkdir()
     files["a.csv"].append(("1", "10", "click", "5"))
+    files["b.csv"].append(("1", "20", "click", "5"))  # no copy of the other
     for name, events in files.items():
         text = HEADER + "".join(",".join(event) + "\n" for event in events)
         (root / "log" / name).write_text(text, "utf-8")
@@ -93,35 +93,6 @@ def test_the_stage_is_its_naive_twin(
         assert row["unknown_behaviors"] == own.count("unknown behavior")
         assert row["bad_timestamps"] == sum("timestamp" in reason for reason in own)
         assert row["quarantined_share"] == (len(own) / row["rows"] if row["rows"] else 0)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    users=st.lists(st.integers(0, 9), min_size=1, max_size=60),
-    merge_rows=st.integers(1, 70),
-    text=st.booleans(),
-)
-def test_merging_by_ranges_changes_nothing(
-    users: list[int], merge_rows: int, text: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("ranges")
-    rows = cast_ids(
-        pl.LazyFrame(
-            {
-                "user_id": [f"u{u}" if text else str(u) for u in users],
-                "item_id": [str(u * 3 % 4) for u in users],
-                "behavior_index": pl.Series([u % 2 for u in range(len(users))], dtype=pl.UInt8),
-                "timestamp": list(range(len(users))),
-            }
-        )
-    )
-    data = DataConfig(behaviors=("click", "buy"))
-    merge(rows, data, folder / "whole.parquet", folder)
-    merge(rows, data, folder / "ranges.parquet", folder, merge_rows=merge_rows)
-    whole = pl.read_parquet(folder / "whole.parquet")
-    assert pl.read_parquet(folder / "ranges.parquet").rows() == whole.rows()
-    assert whole["count"].sum() == len(users)
-    assert whole.drop("timestamp", "count").is_unique().all()
 
 
 def test_a_pair_of_an_earlier_split_is_a_leak(ingest_files: Callable[..., Any]) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
-from bigel.ingest.merge import _user_ranges, cast_ids, merge, part_leaks
+from bigel.ingest.merge import (
+    _user_ranges,
+    find_id_types,
+    merge,
+    part_leaks,
+    type_ids,
+    write_interactions,
+)
 
 DATA = DataConfig(behaviors=("view", "cart", "buy"))  # not in the order of the alphabet
 EVENT = st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2), st.integers(0, 99))
@@ -37,7 +43,8 @@ def in_pieces(rows: pl.DataFrame, cuts: list[int], folder: Path) -> pl.LazyFrame
 
 
 def merged(rows: pl.LazyFrame, folder: Path, **options: int) -> pl.DataFrame:
-    merge(rows, DATA, folder / "merged.parquet", folder, **options)
+    once = rows.with_columns(pl.lit(1, pl.UInt32).alias("count"))
+    write_interactions(merge(once, folder, **options), DATA, folder / "merged.parquet")
     return pl.read_parquet(folder / "merged.parquet")
 
 
@@ -117,21 +124,27 @@ def test_ranges_hold_whole_users_in_order(merge_rows: int, expected: list[list[i
 
 def test_each_id_column_becomes_numbers_by_itself() -> None:
     rows = pl.LazyFrame({"user_id": ["3", "-4"], "item_id": ["3", "03"]})
-    got = cast_ids(rows).collect()
+    found = find_id_types(rows)
+    assert {name: of["whole"] for name, of in found.items()} == {"user_id": True, "item_id": False}
+    got = type_ids(rows, {"user_id": True, "item_id": False}).collect()
     assert got.to_dict(as_series=False) == {"user_id": [3, -4], "item_id": ["3", "03"]}
 
 
-@pytest.mark.parametrize(("items", "warned"), [(["12.0", "x"], True), (["1.5", "12.0.0"], False)])
-def test_ids_like_whole_floats_are_kept_with_a_warning(
-    items: list[str], warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = pl.LazyFrame({"user_id": ["1", "2"], "item_id": items})
-    with caplog.at_level(logging.WARNING, logger="bigel"):
-        assert cast_ids(rows).collect()["item_id"].to_list() == items
-    assert [f"some {name} look like floats" in caplog.text for name in ("item_id", "user_id")] == [
-        warned,
-        False,
-    ]
+def test_whole_ids_beside_others_become_text_again() -> None:
+    numbers = pl.LazyFrame({"user_id": [3, -4], "item_id": [1, 2]})
+    got = type_ids(numbers, {"user_id": False, "item_id": True}).collect()
+    assert got.to_dict(as_series=False) == {"user_id": ["3", "-4"], "item_id": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("items", "float_like"), [(["12.0", "x"], True), (["1.5", "2.0.0"], False)]
+)
+def test_ids_like_whole_floats_are_told(items: list[str], float_like: bool) -> None:
+    found = find_id_types(pl.LazyFrame({"user_id": ["1", "2"], "item_id": items}))
+    assert found == {
+        "user_id": {"whole": True, "look_float": False},
+        "item_id": {"whole": False, "look_float": float_like},
+    }
 
 
 @settings(max_examples=40, deadline=None)

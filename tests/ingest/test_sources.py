@@ -6,7 +6,7 @@ import pytest
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest.sources import content_fingerprint, find_sources
+from bigel.ingest.sources import find_sources
 
 
 def touch(root: Path, *names: str) -> None:
@@ -71,20 +71,6 @@ def test_the_tables_layout_needs_no_valid(tmp_path: Path) -> None:
         ("test.csv", "csv", "test", None),
         ("train.parquet", "parquet", "train", None),
     ]
-
-
-def test_the_fingerprint_follows_names_and_bytes_not_places(tmp_path: Path) -> None:
-    def print_of(root: str) -> str:
-        return content_fingerprint(find_sources(DataConfig(path=str(tmp_path / root))))
-
-    touch(tmp_path / "one", "a.csv", "b.csv")
-    touch(tmp_path / "two", "a.csv", "b.csv")
-    first = print_of("one")
-    assert print_of("two") == first
-    (tmp_path / "two" / "b.csv").write_text("b.csw")
-    assert print_of("two") != first
-    (tmp_path / "one" / "b.csv").rename(tmp_path / "one" / "c.csv")
-    assert print_of("one") != first
 
 
 def test_the_lists_layout_reads_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -122,6 +122,29 @@ def test_a_pair_that_the_champion_was_trained_on_is_left_out(workspace: Workspac
     assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
 
 
+def test_a_pair_that_the_candidate_started_from_is_left_out(workspace: Workspace) -> None:
+    champion = OLD.bundle(workspace, {"buy": [2, 1, 3]})
+    candidate = NEW.bundle(workspace, {"buy": [9, 1, 3, 2]})
+    seen = load_file(candidate / "seen.safetensors")
+    # The candidate's row of bob: bag (1, of valid) and tie (2, of train).
+    assert seen["0.col"][:2].tolist() == [1, 2] and seen["0.train"][:2].tolist() == [False, True]
+    seen["0.train"][0] = True
+    save_file(seen, candidate / "seen.safetensors")
+    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
+    assert found.behaviors["buy"].users == 1  # ann
+
+
+def test_numbers_that_became_text_are_the_same_ids(workspace: Workspace) -> None:
+    pairs: Pairs = {"buy": [(7, 70), (8, 80)]}
+    old = World([7, 8], [70, 80, 90], pairs, {"buy": [(7, 90)]})
+    now = {"buy": [(str(user), str(item)) for user, item in pairs["buy"]]}
+    new = World(["7", "8", "x"], ["70", "80", "90"], now, {"buy": [("7", "90")]})
+    candidate = new.bundle(workspace, {"buy": [1, 2, 3]})
+    champion = old.bundle(workspace, {"buy": [1, 3, 2]})
+    buy = rank_side_by_side(new.split(workspace), candidate, champion, 2, "").behaviors["buy"]
+    assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
+
+
 def test_the_order_of_the_cascade_may_differ(workspace: Workspace) -> None:
     pairs = {"view": [("ann", "tie")], "buy": [("ann", "hat"), ("bob", "tie"), ("cat", "bag")]}
     held = {"view": [("ann", "hat")], "buy": [("bob", "bag")]}

@@ -1,0 +1,141 @@
+"""One file of the log, cleaned: the unit of ingest, stored by the file's content.
+
+A part knows neither the file's name nor the other files, so it is reused whatever comes beside it
+and wherever the file moves. What takes all files together is in ``whole``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest.digests import Signed
+from bigel.ingest.gather import gather
+from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge, type_ids
+from bigel.ingest.sources import Source
+from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
+from bigel.workspace import Workspace, stage_key
+
+STAGE = "clean"
+REFUSED_FILE = "refused.parquet"
+CODE = [
+    *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
+    *(f"ingest/{name}.py" for name in ("merge", "part", "read")),
+    "schema.py",
+]
+ELSEWHERE = {"path", "format", "behavior_by_file"}  # settings that a source has decided already
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to clean.
+
+    Args:
+        source: the file.
+        signed: what it holds.
+        data: how to read it.
+    """
+
+    source: Source
+    signed: Signed
+    data: DataConfig
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes its part: inputs, settings and code of the stage."""
+        settings = self.data.model_dump(mode="json", exclude=ELSEWHERE)
+        settings |= {"behavior_by_file": bool(self.data.behavior_by_file)}
+        settings |= {key: getattr(self.source, key) for key in ("format", "split", "behavior")}
+        return {"inputs": [self.signed.digest], "settings": settings, "code": CODE}
+
+    @cached_property
+    def key(self) -> str:
+        """Fingerprint of the part."""
+        return stage_key(STAGE, **self.identity)
+
+    def clean(self, workspace: Workspace) -> "Part":
+        """Return the part from the store, or read the file.
+
+        Raises:
+            DataError: if the file cannot be read, or changes while it is read.
+        """
+
+        def build(out: Path, scratch: Path) -> dict[str, Any]:
+            counts = clean_file(self.source, self.data, out, scratch)
+            if self.signed.has_changed(self.source.path):
+                raise DataError(
+                    f"{self.source.name}: changed while it was read; run again when it is whole"
+                )
+            return counts
+
+        record = workspace.run_stage(STAGE, **self.identity, build=build, quiet=True)
+        return Part(self.source, Path(record.path), record.counts, record.reused)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A cleaned file.
+
+    Args:
+        source: the file.
+        folder: ``rows-*.parquet`` (user_id, item_id, behavior_index, timestamp where the log has
+            one; each interaction once, sorted, with count; of a pre-split log every row, with
+            row_number) and ``refused.parquet`` (row_number, reason, raw).
+        counts: "rows" read, "usable", and of each id column whether its ids are "whole" or some
+            "look_float".
+        reused: whether it was there already.
+    """
+
+    source: Source
+    folder: Path
+    counts: dict[str, Any]
+    reused: bool = False
+
+    @property
+    def files(self) -> list[Path]:
+        """The Parquet files of the usable rows, in order; empty where there are none."""
+        return sorted(self.folder.glob("rows-*.parquet"))
+
+    def scan(self) -> pl.LazyFrame:
+        """Return the usable rows; of a pre-split log with source_file, split and count."""
+        rows = pl.scan_parquet(self.files)
+        if self.source.split is None:
+            return rows
+        return rows.with_columns(
+            pl.lit(self.source.name).alias(SOURCE_FILE),
+            pl.lit(SPLITS.index(self.source.split), pl.UInt8).alias(SPLIT),
+            pl.lit(1, pl.UInt32).alias(COUNT),
+        )
+
+    def scan_refused(self) -> pl.LazyFrame:
+        """Return the refused rows with the columns of the quarantine."""
+        rows = pl.scan_parquet(self.folder / REFUSED_FILE)
+        return rows.select(pl.lit(self.source.name).alias(SOURCE_FILE), pl.all())
+
+
+def clean_file(source: Source, data: DataConfig, out: Path, scratch: Path) -> dict[str, Any]:
+    """Write the part of a file and return its counts; see ``Part``.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    gathered = gather(source, data, scratch / "rows")
+    usable = 0
+    ids = {}
+    if gathered.usable:
+        rows = pl.scan_parquet(list(gathered.usable))
+        usable = rows.select(pl.len()).collect().item()
+        ids = find_id_types(rows)
+        rows = type_ids(rows, {name: found["whole"] for name, found in ids.items()})
+        if source.split is None:
+            merge(rows.drop(ROW_NUMBER).with_columns(pl.lit(1, pl.UInt32).alias(COUNT)), out)
+        else:
+            rows.sink_parquet(out / "rows-000000.parquet", compression="lz4")
+    gathered.scan_refused().sink_parquet(
+        out / REFUSED_FILE, maintain_order=True, row_group_size=GROUP_ROWS
+    )
+    return {"rows": gathered.rows, "usable": usable, "ids": ids}

@@ -1,0 +1,109 @@
+"""All parts of a log together: one type of id, unique interactions, one quarantine, the books."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest import clean
+from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids, write_interactions
+from bigel.ingest.part import Part
+from bigel.ingest.report import count_rows, summarize
+from bigel.schema import (
+    INTERACTIONS_FILE,
+    ITEM_ID,
+    QUARANTINE_FILE,
+    RAW_SUMMARY_FILE,
+    REASON,
+    ROW_NUMBER,
+    SOURCE_FILE,
+    USER_ID,
+)
+
+ADVICE = {
+    clean.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
+    clean.TOO_FEW: "check data.separator",
+    clean.TOO_MANY: "check data.separator",
+    clean.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
+    clean.TOO_EARLY: "check data.time_unit and data.time_min",
+    clean.TOO_LATE: "check data.time_unit and data.time_max",
+    clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
+}
+log = logging.getLogger(__name__)
+
+
+def join_parts(parts: Sequence[Part], data: DataConfig, out: Path, scratch: Path) -> dict[str, Any]:
+    """Write interactions, quarantine and raw summary of a log; return the counts.
+
+    The result depends on the parts alone, not on when or in which order they were made.
+
+    Args:
+        parts: by name of the source.
+        data: names the behaviors.
+        out: folder of the three files.
+        scratch: for ranges under way.
+
+    Raises:
+        DataError: if no row of the log is usable.
+    """
+    refused = pl.concat([part.scan_refused() for part in parts])
+    usable = [part for part in parts if part.files]
+    if not usable:
+        raise _nothing_usable(parts, refused, data)
+    whole = _decide_id_types(usable)
+    work = scratch / "merged"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    if len(usable) == 1 and usable[0].source.split is None:
+        merged = usable[0].files
+    else:
+        rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
+        if usable[0].source.split is not None:
+            rows, leaks = part_leaks(rows, data)
+            refused = pl.concat([refused, leaks.lazy()]).sort(
+                SOURCE_FILE, ROW_NUMBER, maintain_order=True
+            )
+        merged = merge(rows, work)
+    write_interactions(merged, data, out / INTERACTIONS_FILE)
+    refused.sink_parquet(out / QUARANTINE_FILE, maintain_order=True, row_group_size=GROUP_ROWS)
+    read = {part.source.name: int(part.counts["rows"]) for part in parts}
+    summary = summarize(read, pl.scan_parquet(out / QUARANTINE_FILE))
+    summary.write_parquet(out / RAW_SUMMARY_FILE)
+    return count_rows(summary, out / INTERACTIONS_FILE, out / QUARANTINE_FILE, data.behaviors)
+
+
+def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:
+    """Tell whether an id column is Int64: its ids are whole in every part."""
+    facts = [part.counts["ids"] for part in parts]
+    for name in (USER_ID, ITEM_ID):
+        if any(found[name]["look_float"] for found in facts):
+            log.warning(
+                "some %s look like floats ('12.0'), as an integer column with gaps is often "
+                "exported; they are kept as given",
+                name,
+            )
+    return {name: all(found[name]["whole"] for found in facts) for name in (USER_ID, ITEM_ID)}
+
+
+def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:
+    total = sum(part.counts["rows"] for part in parts)
+    if not total:
+        return DataError(f"{data.path}: holds no rows in {len(parts)} file(s)")
+    reasons = (
+        refused.group_by(REASON)
+        .len()
+        .sort("len", REASON, descending=[True, False])
+        .collect(engine="streaming")
+    )
+    listed = ", ".join(f"{count} × {reason}" for reason, count in reasons.head(3).iter_rows())
+    file, number, reason, raw = refused.head(1).collect().row(0)
+    advice = ADVICE.get(reasons[REASON][0])
+    return DataError(
+        f"{data.path}: none of {total} rows is usable ({listed}); the first is {file} row "
+        f"{number} ({reason}): {raw[:200]!r}" + (f"; {advice}" if advice else "")
+    )

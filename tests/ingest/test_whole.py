@@ -1,0 +1,90 @@
+"""Parts together: messages about the whole log, ids that one file makes text, ranges of users."""
+
+import logging
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest import merge as merging
+from bigel.ingest.part import Part, clean_file
+from bigel.ingest.sources import Source
+from bigel.ingest.whole import join_parts
+
+HEADER = "user,item,behavior\n"
+DATA = DataConfig(
+    path="the log", behaviors=("click", "buy"), columns={"user": "user", "item": "item"}
+)
+
+
+def parts_of(folder: Path, files: dict[str, list[str]]) -> list[Part]:
+    parts = []
+    for name, lines in files.items():
+        place = folder / "parts" / name
+        place.mkdir(parents=True)
+        log = folder / name
+        log.write_text(HEADER + "".join(f"{line}\n" for line in lines))
+        source = Source(log, name, "csv")
+        parts.append(Part(source, place, clean_file(source, DATA, place, folder / "scratch")))
+    return parts
+
+
+def joined(folder: Path, files: dict[str, list[str]]) -> pl.DataFrame:
+    (folder / "out").mkdir(parents=True)
+    join_parts(parts_of(folder, files), DATA, folder / "out", folder / "scratch")
+    return pl.read_parquet(folder / "out" / "interactions.parquet")
+
+
+def test_one_id_that_is_no_number_makes_the_column_text_in_all_files(tmp_path: Path) -> None:
+    got = joined(tmp_path, {"a.csv": ["10,5,buy", "9,5,buy"], "b.csv": ["x,5,buy", "9,5,buy"]})
+    assert got.rows() == [("10", 5, "buy", 1), ("9", 5, "buy", 2), ("x", 5, "buy", 1)]
+
+
+def test_float_like_ids_of_one_file_are_warned_about_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="bigel"):
+        got = joined(tmp_path, {"a.csv": ["1,5,buy"], "b.csv": ["1,5.0,buy"]})
+    assert got["item_id"].to_list() == ["5", "5.0"]
+    assert [record.message.split(" (")[0] for record in caplog.records] == [
+        "some item_id look like floats"
+    ]
+
+
+def test_the_bytes_do_not_depend_on_how_the_rows_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{u % 23},{u * 7 % 11},{('click', 'buy')[u % 2]}" for u in range(200)]
+    joined(tmp_path / "one", {"a.csv": lines})
+    joined(tmp_path / "two", {"a.csv": lines[:50], "b.csv": lines[50:]})
+    monkeypatch.setattr(merging.merge, "__defaults__", (17,))  # rows of a range
+    joined(tmp_path / "ranges", {"a.csv": lines[::2], "b.csv": lines[1::2]})
+    assert len(list((tmp_path / "ranges" / "parts" / "a.csv").glob("rows-*"))) > 2
+    files = [tmp_path / case / "out" / "interactions.parquet" for case in ("one", "two", "ranges")]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_log_of_empty_files_says_how_many(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^the log: holds no rows in 2 file\(s\)$"):
+        joined(tmp_path, {"a.csv": [], "b.csv": []})
+
+
+def test_a_log_without_a_usable_row_names_reasons_the_first_row_and_advice(tmp_path: Path) -> None:
+    files = {"a.csv": [",1,buy"], "b.csv": ["1,1,like", "1,1", "2,2,like", "1,2,3,4", ",,"]}
+    with pytest.raises(DataError) as caught:
+        joined(tmp_path, files)
+    assert str(caught.value) == (
+        "the log: none of 6 rows is usable (2 × null user_id, 2 × unknown behavior, "
+        "1 × too few fields); the first is a.csv row 1 (null user_id): ',1,buy'"
+    )
+    with pytest.raises(DataError, match=r"; name the log's values in data\.behaviors"):
+        joined(tmp_path / "again", {"b.csv": files["b.csv"][:3]})
+
+
+def test_a_long_refused_row_is_cut_in_the_message(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        joined(tmp_path, {"a.csv": ["," + "x" * 5_000 + ",buy"]})
+    assert "," + "x" * 199 + "'" in str(caught.value)
+    assert "x" * 200 not in str(caught.value)

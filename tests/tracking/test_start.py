@@ -1,0 +1,271 @@
+"""Warm start over two nights: what is taken over, what is not, and that a repeated run is none."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bigel.config import load_config
+from bigel.graph import build_graphs
+from bigel.model import BiGEL
+from bigel.split import split
+from bigel.tracking import choose_start, home_of, promote, register
+from bigel.tracking.start import _places
+from bigel.train import learner, train
+from bigel.train.start import Start
+from bigel.workspace import Record, Workspace
+from tests import fabricate
+from tests.train.test_loop import QUICK, Killed
+
+pytestmark = pytest.mark.usefixtures("_light_model")
+SETTINGS = [
+    *QUICK, 'data.behaviors=["click", "purchase"]', "run.threads=1", "train.warm_start=true",
+    "tracking.gate_tolerance=0.9",
+]  # fmt: skip
+Rows = list[tuple[str, str, str, int]]  # user, item, behavior, time
+
+
+def first_log() -> Rows:
+    """Users m0…m11 click the items of their parity and buy some; the last events are held out."""
+    clicks = [
+        (f"m{u}", f"k{i}", "click", 100 + 7 * u + i)
+        for u in range(12)
+        for i in range(12)
+        if (u + i) % 2 == 0
+    ]
+    buys = [(user, item, "purchase", time + 1) for user, item, _, time in clicks[::2]]
+    return clicks + buys
+
+
+def second_log() -> Rows:
+    """The next day: ids that sort before all others push every inner id aside."""
+    more = [("a0", f"k{i}", "click", 300 + i) for i in range(0, 12, 2)]
+    more += [(f"m{u}", "a-new", "click", 300 + u) for u in range(0, 12, 2)]
+    return first_log() + more + [("a0", "a-new", "purchase", 310), ("m1", "k2", "purchase", 311)]
+
+
+@dataclass
+class Night:
+    split: Record
+    graph: Record
+    start: Record
+    train: Record
+    register: Record
+
+
+def prepare(rows: Rows, workspace: Workspace, *overrides: str) -> tuple[Any, Record, Record]:
+    config = load_config("", [*SETTINGS, *overrides])
+    place = workspace.root / f"log-{len(rows)}"
+    place.mkdir(exist_ok=True)
+    frame = pl.DataFrame(rows, ["user_id", "item_id", "behavior", "timestamp"], orient="row")
+    frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("count"))
+    frame.write_parquet(place / "interactions.parquet")
+    record = Record("ingest", f"log {len(rows)}", str(place), False, 0.0)
+    parted = split(record, config, workspace)
+    return config, parted, build_graphs(parted, config, workspace)
+
+
+def night(rows: Rows, workspace: Workspace, *overrides: str) -> Night:
+    config, parted, graph = prepare(rows, workspace, *overrides)
+    start = choose_start(parted, graph, config, workspace)
+    trained = train(parted, graph, config, workspace, start=start)
+    evaluated = fabricate.evaluate_stage(workspace, trained)
+    made = register(parted, trained, evaluated, [], config, workspace)
+    return Night(parted, graph, start, trained, made)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return fabricate.workspace_at(tmp_path)
+
+
+def make_champion(made: Night, workspace: Workspace) -> None:
+    promote(str(made.register.counts["version"]), "test", load_config("", SETTINGS), workspace)
+
+
+def test_the_first_night_is_cold_and_is_the_training_without_the_switch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path)
+    config, parted, graph = prepare(first_log(), workspace)
+    start = choose_start(parted, graph, config, workspace)
+    assert "training starts cold: nothing is registered yet" in caplog.text
+    trained = train(parted, graph, config, workspace, start=start)
+    assert train(parted, graph, config, workspace).fingerprint == trained.fingerprint
+
+
+def test_a_repeated_run_does_nothing_also_after_its_own_promotion(workspace: Workspace) -> None:
+    nights = {}
+    for name, rows in (("first", first_log()), ("second", second_log())):
+        nights[name] = night(rows, workspace)
+        for _ in range(2):
+            make_champion(nights[name], workspace)
+            again = night(rows, workspace)
+            assert again.start.reused and again.train.reused and again.register.reused
+            assert again.train.fingerprint == nights[name].train.fingerprint
+            assert again.register.counts["version"] == nights[name].register.counts["version"]
+    assert nights["first"].start.counts["cold"]
+    assert nights["second"].start.counts["uri"] == "models:/bigel/1"
+    assert nights["second"].train.counts["start"] == "models:/bigel/1"
+
+
+def test_another_champion_gives_another_training(workspace: Workspace) -> None:
+    make_champion(night(first_log(), workspace), workspace)
+    warm = night(second_log(), workspace)
+    cold = night(second_log(), workspace, "train.warm_start=false", "train.seed=0")
+    assert warm.start.fingerprint == cold.start.fingerprint  # one choice for one training
+    config, parted, graph = prepare(second_log(), workspace)
+    assert train(parted, graph, config, workspace).fingerprint != warm.train.fingerprint
+
+
+def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
+    workspace: Workspace,
+) -> None:
+    first = night(first_log(), workspace, "model.user_vectors=true")
+    make_champion(first, workspace)
+    config, parted, graph = prepare(second_log(), workspace, "model.user_vectors=true")
+    record = choose_start(parted, graph, config, workspace)
+    counts = record.counts
+    assert (counts["known_users"], counts["users"]) == (12, 13)
+    assert (counts["known_items"], counts["items"]) == (12, 13)
+    model = BiGEL(config.model, 13, 13, 2, torch.Generator().manual_seed(3))
+    drawn = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    start = Start.load(record)
+    assert start is not None
+    start.begin(model, "")
+    earlier = load_file(first.train.file("weights.safetensors"))
+    now = dict(model.named_parameters())
+    for inner, name, axis in (("item", "items", 0), ("user", "users", 0), ("item", "item_bias", 1)):
+        ids = [
+            pl.read_parquet(one.file(f"{inner}s.parquet")).sort(inner)[f"{inner}_id"].to_list()
+            for one in (first.split, parted)
+        ]
+        assert ids[1] == [ids[1][0], *ids[0]] and ids[1][0] in ("a0", "a-new")  # all moved
+        new = now[name].select(axis, 0)
+        assert torch.equal(new, drawn[name].select(axis, 0))
+        assert (new == 0).all() if name == "item_bias" else (new != 0).all()
+        for place, name_of in enumerate(ids[1]):
+            if name_of in ids[0]:
+                old = earlier[name].select(axis, ids[0].index(name_of))
+                assert torch.equal(now[name].select(axis, place), old)
+    other = [name for name in now if name not in ("items", "users", "item_bias")]
+    assert other and all(torch.equal(now[name], earlier[name]) for name in other)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.dim=4", r"another architecture \(dim 8, now 4\)"),
+        ("model.layers=[1]", r"another architecture \(layers \[2\], now \[1\]\)"),
+        ("train.members=2", r"another architecture \(members 1, now 2\)"),
+        (
+            'data.behaviors=["purchase", "click"]',
+            r'another architecture \(behaviors \["click", "purchase"',
+        ),
+    ],
+)
+def test_another_architecture_starts_cold_and_says_so(
+    workspace: Workspace, override: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_champion(night(first_log(), workspace), workspace)
+    config, parted, graph = prepare(second_log(), workspace, override)
+    start = choose_start(parted, graph, config, workspace)
+    assert Start.load(start) is None
+    caplog.clear()
+    choose_start(parted, graph, config, workspace)  # from the store: it says so again
+    assert len(caplog.messages) == 1
+    assert re.search(told, caplog.text)
+
+
+def test_members_start_from_their_own_member(workspace: Workspace) -> None:
+    first = night(first_log(), workspace, "train.members=2")
+    make_champion(first, workspace)
+    config, parted, graph = prepare(second_log(), workspace, "train.members=2")
+    start = Start.load(choose_start(parted, graph, config, workspace))
+    assert start is not None
+    earlier = load_file(first.train.file("weights.safetensors"))
+    for member in range(2):
+        model = BiGEL(config.model, 13, 13, 2, torch.Generator())
+        start.begin(model, f"{member}.")
+        known = torch.tensor(start.places["item"])
+        taken = model.items[known >= 0]
+        assert torch.equal(taken, earlier[f"{member}.items"][known[known >= 0]])
+
+
+def test_a_killed_warm_training_ends_with_the_same_weights(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_champion(night(first_log(), workspace), workspace)
+    whole = night(second_log(), workspace)
+    config = load_config("", SETTINGS)
+    original, taken = learner.step_loss, []
+
+    def die_at_step_8(*args: Any) -> Any:
+        taken.append(len(taken))
+        if len(taken) == 8:
+            raise Killed
+        return original(*args)
+
+    monkeypatch.setattr(learner, "step_loss", die_at_step_8)
+    killed = Workspace(tmp_path / "killed")
+    with pytest.raises(Killed):
+        train(whole.split, whole.graph, config, killed, start=whole.start)
+    resumed = train(whole.split, whole.graph, config, killed, start=whole.start)
+    assert len(taken) == 8 + 6  # went on from the checkpoint of step 6
+    assert resumed.fingerprint == whole.train.fingerprint
+    for name in ("weights.safetensors", "embeddings.safetensors", "learned.parquet"):
+        assert resumed.file(name).read_bytes() == whole.train.file(name).read_bytes()
+
+
+def test_a_pair_that_was_learned_before_is_told_and_stays_marked(workspace: Workspace) -> None:
+    first = night(first_log(), workspace)
+    make_champion(first, workspace)
+    repeated = next(row for row in first_log() if row[3] < 110 and row[2] == "click")
+    moved = [row for row in second_log() if row != repeated]
+    second = night([*moved, (*repeated[:3], 312)], workspace)  # clicked again, at the very end
+    learned = pl.read_parquet(second.start.file("learned.parquet"))
+    ids = [
+        pl.read_parquet(second.split.file(f"{inner}s.parquet")).sort(inner)[f"{inner}_id"]
+        for inner in ("user", "item")
+    ]
+    named = [(ids[0][u], ids[1][i], k) for u, i, k in learned.iter_rows()]
+    assert named == [(repeated[0], repeated[1], 0)]
+    user, item, _ = learned.row(0)
+    seen = load_file(second.register.file("seen.safetensors"))
+    low, high = seen["0.crow"][user : user + 2].tolist()
+    flags = dict(zip(seen["0.col"][low:high].tolist(), seen["0.train"][low:high].tolist()))  # noqa: B905
+    train_items = pl.read_parquet(second.split.file("train.parquet")).filter(
+        pl.col("user") == user, pl.col("behavior_index") == 0
+    )["item"]
+    assert item not in train_items.to_list()
+    assert {place for place, known in flags.items() if known} == {item, *train_items.to_list()}
+
+
+def test_a_split_that_is_drawn_anew_starts_cold(workspace: Workspace) -> None:
+    make_champion(night(first_log(), workspace, 'split.method="random"'), workspace)
+    _, parted, graph = prepare(second_log(), workspace, 'split.method="random"', "split.seed=5")
+    config = load_config("", SETTINGS)
+    start = choose_start(parted, graph, config, workspace)
+    assert "was trained on most of the validation pairs" in start.counts["cold"]
+
+
+def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> None:
+    fabricate.register_one(workspace)  # its train stage has no weights
+    config, parted, graph = prepare(first_log(), workspace)
+    start = choose_start(parted, graph, config, workspace)
+    assert start.counts["cold"] == (
+        "models:/bigel/1 was registered without its weights, by an older version"
+    )
+    assert home_of(workspace).exists()
+
+
+def test_numbers_and_the_same_numbers_as_text_are_the_same_ids(tmp_path: Path) -> None:
+    pl.DataFrame({"item": [0, 1, 2], "item_id": ["10", "9", "x"]}).write_parquet(tmp_path / "now")
+    pl.DataFrame({"item_id": [8, 9, 10]}).write_parquet(tmp_path / "then")
+    found = _places(tmp_path / "now", tmp_path / "then", "item")
+    assert found["earlier"].to_list() == [2, 1, None]
