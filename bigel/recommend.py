@@ -63,7 +63,7 @@ def recommend(
         DataError: on a users file that cannot be read.
     """
     with open_model(model, config, workspace) as found:
-        from bigel.serving import MODEL_FILE, Recommender
+        from bigel.serving import MODEL_FILE
 
         facts = json.loads((found.folder / MODEL_FILE).read_text("utf-8"))
         known = pl.read_parquet(found.folder / schema.USERS_FILE)[schema.USER_ID]
@@ -72,16 +72,8 @@ def recommend(
         request = Request(chosen, config.recommend.k, config.recommend.exclude)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
-            recommender = Recommender.load(found.folder)
-            items = pl.read_parquet(found.folder / schema.ITEMS_FILE)[schema.ITEM_ID]
-            blocks = (
-                _lists(recommender, items, ids, inner, request)
-                for ids, inner in _blocks(asked, known)
-            )
-            counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
-            _write_known(place, recommender, known, items)
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
-            return {"users": len(asked), **counts, **asdict(request), "model": answer}
+            return write_lists(place, found.folder, asked, request) | {"model": answer}
 
         record = workspace.run_stage(
             "recommend",
@@ -95,6 +87,31 @@ def recommend(
         )
     answer = record.counts["model"] | {"alias": found.alias}
     return replace(record, counts=record.counts | {"model": answer})
+
+
+def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:
+    """Write the lists of users from a bundle, and beside them what the contract asks.
+
+    Args:
+        place: folder of the files.
+        bundle: folder of the model's bundle.
+        asked: ids, each once.
+        request: what every user gets.
+
+    Returns:
+        users, rows, popular_users, and the request.
+    """
+    from bigel.serving import Recommender
+
+    recommender = Recommender.load(bundle)
+    known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
+    items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
+    blocks = (
+        _lists(recommender, items, ids, inner, request) for ids, inner in _blocks(asked, known)
+    )
+    counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
+    _write_known(place, recommender, known, items)
+    return {"users": len(asked), **counts, **asdict(request)}
 
 
 def _write_known(

@@ -18,6 +18,7 @@ from bigel.errors import BigelError
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.preview import preview
 from bigel.recommend import recommend
 from bigel.split import split
 from bigel.tracking import log_family, register
@@ -71,6 +72,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
+    preview: _stage(preview, tag="model", timeout=HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR, retries=3),
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR, retries=3),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),

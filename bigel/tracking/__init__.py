@@ -1,5 +1,6 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
+from bigel.tracking.bundle import build_bundle
 from bigel.tracking.family import log_family
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision, Scores, decide
 from bigel.tracking.needed import needed_fingerprints
@@ -17,6 +18,7 @@ __all__ = [
     "Home",
     "Model",
     "Scores",
+    "build_bundle",
     "decide",
     "home_of",
     "list_versions",

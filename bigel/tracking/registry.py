@@ -21,7 +21,6 @@ from bigel.tracking.store import Home, home_of
 from bigel.tracking.tags import (
     BEHAVIORS_TAG,
     BUNDLE_TAG,
-    CONTRACTS_TAG,
     DATA_TAG,
     JUDGED_TAG,
     WHY_TAG,
@@ -42,14 +41,15 @@ def register(
 ) -> Record:
     """Log the run, register the model and let the gate give it an alias.
 
-    The same trained model is registered once; it is judged again only when its evaluation
-    changed, so that an alias that a person set by hand stays.
+    The same trained model is registered once; it is judged again only when its evaluation, or
+    which contracts it broke, changed, so that an alias that a person set by hand stays.
 
     Args:
         split: the split stage's record.
         trained: the train stage's record.
         evaluated: the evaluate stage's record.
-        contracts: results of the data contracts, logged as they are.
+        contracts: results of the contracts, those of the new model's lists included; logged as
+            they are.
         config: the whole configuration.
         workspace: holds the bundle and, unless the environment says otherwise, MLflow's home.
 
@@ -63,17 +63,18 @@ def register(
     started = time.perf_counter()
     bundle = build_bundle(split, trained, workspace)
     home = home_of(workspace)
+    evidence = Evidence(split, bundle, evaluated, contracts)
     with home.locked(), home.explained():
         client = home.connect()
         version = find_version(client, config.tracking.model_name, bundle.fingerprint)
         known = version is not None
         if version is None:
-            run_id = _log_run(client, home, split, trained, bundle, contracts, config)
+            run_id = _log_run(client, home, split, trained, bundle, config)
             version = _create_version(client, config.tracking.model_name, run_id, bundle)
-        judged = version.tags.get(JUDGED_TAG) == evaluated.fingerprint
+    with home.explained():
+        judged = version.tags.get(JUDGED_TAG) == evidence.digest
         if not judged:
-            evidence = Evidence(split, bundle, evaluated, contracts)
-            judge(client, version, evidence, config, workspace)
+            judge(client, home, version, evidence, config, workspace)
         counts = _facts(client, config.tracking.model_name, version.version, home)
     log.info("%(name)s version %(version)s is %(alias)s: %(why)s", counts)
     elapsed = time.perf_counter() - started
@@ -87,7 +88,6 @@ def _log_run(
     split: Record,
     trained: Record,
     bundle: Record,
-    contracts: list[dict[str, Any]],
     config: Config,
 ) -> str:
     experiment = home.experiment(client, _experiment(config))
@@ -100,7 +100,6 @@ def _log_run(
         BUNDLE_TAG: bundle.fingerprint,
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
-        CONTRACTS_TAG: json.dumps({c["handover"]: c["success"] for c in contracts}),
         "bigel.split": split.fingerprint,
         "bigel.train": trained.fingerprint,
         **runs.environment_tags(),
@@ -112,7 +111,6 @@ def _log_run(
         history = json.loads(trained.file(schema.HISTORY_FILE).read_text("utf-8"))
         runs.log_curves(client, run_id, history, config.evaluate.select_cutoff)
         client.log_artifact(run_id, str(trained.file(schema.HISTORY_FILE)))
-        runs.log_json(client, run_id, contracts, "contracts.json")
         runs.log_model(client, run_id, bundle)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
@@ -135,7 +133,23 @@ def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
     tags = {BUNDLE_TAG: bundle.fingerprint, DATA_TAG: bundle.counts["data"]}
-    return client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+    version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+    return _only(client, version, bundle)
+
+
+def _only(client: Any, version: Any, bundle: Record) -> Any:
+    """Return the one version of a bundle; ours goes if another workspace was a moment faster.
+
+    Two workspaces on one server share no lock. But the server numbers versions one after the
+    other, so both see the lower number and agree that it stays.
+    """
+    first = find_version(client, version.name, bundle.fingerprint)
+    if first is None or int(first.version) == int(version.version):
+        return version
+    client.delete_model_version(version.name, str(version.version))
+    client.delete_run(version.run_id)
+    log.info("version %s was registered meanwhile from the same bundle; it is used", first.version)
+    return first
 
 
 def _facts(client: Any, name: str, number: Any, home: Home) -> dict[str, Any]:
