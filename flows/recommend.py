@@ -9,10 +9,17 @@ from bigel.config import load_config
 from bigel.contracts import validate
 from bigel.recommend import recommend
 from bigel.workspace import Workspace
+from flows.notify import notify
 from flows.tasks import TASKS
 
 
-@flow(name="bigel-recommend", flow_run_name="recommend {source}", persist_result=False)
+@flow(
+    name="bigel-recommend",
+    flow_run_name="recommend {source}",
+    persist_result=False,
+    on_failure=[notify],
+    on_crashed=[notify],
+)
 def recommend_flow(
     source: str = "demo",
     overrides: list[str] | None = None,

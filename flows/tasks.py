@@ -23,6 +23,7 @@ from bigel.recommend import recommend
 from bigel.split import split
 from bigel.tracking import log_family, register
 from bigel.train import train
+from flows.notify import name_stage
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -59,6 +60,7 @@ def _stage(
         retry_delay_seconds=exponential_backoff(2) if retries else None,
         retry_jitter_factor=0.5 if retries else None,
         retry_condition_fn=is_transient if retries else None,
+        on_failure=[name_stage],
         cache_policy=NO_CACHE,
         persist_result=False,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, hide_credentials
 from bigel.tracking.bundle import MODEL_FILE
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.lookup import ABSENT, aliases_of, named
@@ -182,8 +182,9 @@ def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
         found = download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=home.uri)
     except (MlflowException, OSError) as error:
         raise ConfigError(
-            f"{uri} has lost its artifacts at {source}: {error}; train and register again"
-        ) from error
+            f"{uri} has lost its artifacts at {hide_credentials(source)}: "
+            f"{hide_credentials(str(error))}; train and register again"
+        ) from home.showable(error)
     folder = Path(found) / "artifacts" / BUNDLE
     if not (folder / MODEL_FILE).is_file():
         raise ConfigError(f"{uri} is not a model of bigel: it has no {BUNDLE}/{MODEL_FILE}")

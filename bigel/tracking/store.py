@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bigel.errors import ConfigError, WorkspaceError
+from bigel.errors import ConfigError, WorkspaceError, hide_credentials
 from bigel.workspace import Workspace
 
 HOME_TAG = "bigel.home"
@@ -68,6 +68,13 @@ class Home:
         """
         parts = urlsplit(self.uri)
         return self.uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1)
+
+    def showable(self, error: BaseException) -> BaseException | None:
+        """Return an error as the cause of ours, but None where a traceback might print a password.
+
+        MLflow's errors name the address as it was given.
+        """
+        return error if self.shown == self.uri else None
 
     def exists(self) -> bool:
         """Whether there is something to read (a server is taken to be there)."""
@@ -132,13 +139,13 @@ class Home:
         try:
             yield
         except MlflowException as error:
-            cause = str(error).partition("\n")[0][:300]
+            cause = hide_credentials(str(error).partition("\n")[0])[:300]
             failure = WorkspaceError(
                 f"MLflow at {self.shown} refused: {cause}; check MLFLOW_TRACKING_URI and that "
                 "the server runs, then run the same command again: finished stages are kept"
             )
             failure.transient = error.error_code in TRANSIENT
-            raise failure from error
+            raise failure from self.showable(error)
 
 
 def home_of(workspace: Workspace) -> Home:

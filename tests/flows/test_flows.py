@@ -134,7 +134,7 @@ def test_deployments_name_flows_that_exist() -> None:
     }
     assert len(deployments) == 3
     for deployment in deployments:
-        path, _, name = deployment["entrypoint"].partition(":")
-        assert (ROOT / path).exists()
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        assert module == f"flows.{name.removesuffix('_flow')}"
         assert set(deployment["parameters"]) <= set(flows[name].parameters.properties)
         assert deployment["schedules"][0]["cron"]
