@@ -1,7 +1,6 @@
 """Batch recommendation: lists for given users, or all, from a registered model."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
-from bigel.tracking import open_model
+from bigel.tracking import MODEL_FILE, known_to, load_bundle, open_model
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
@@ -60,15 +59,12 @@ def recommend(
 
     Raises:
         ConfigError: on an unknown model or behavior.
-        DataError: on a users file that cannot be read.
+        DataError: on a users file or a bundle that cannot be read.
     """
     with open_model(model, config, workspace) as found:
-        from bigel.serving import MODEL_FILE
-
-        facts = json.loads((found.folder / MODEL_FILE).read_text("utf-8"))
-        known = pl.read_parquet(found.folder / schema.USERS_FILE)[schema.USER_ID]
+        of_model, known = known_to(found.folder)
         asked = known if users is None else _asked(users, known, config)
-        chosen = _choose(facts["behaviors"], behaviors)
+        chosen = _choose(of_model, behaviors)
         request = Request(chosen, config.recommend.k, config.recommend.exclude)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
@@ -100,10 +96,11 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
 
     Returns:
         users, rows, popular_users, and the request.
-    """
-    from bigel.serving import Recommender
 
-    recommender = Recommender.load(bundle)
+    Raises:
+        DataError: if the bundle cannot be read.
+    """
+    recommender = load_bundle(bundle)
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
     blocks = (

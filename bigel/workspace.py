@@ -178,7 +178,7 @@ class Workspace:
             damaged = [
                 name
                 for name, digest in manifest["files"].items()
-                if file_digest(final / name) != digest
+                if not is_own(final, name) or file_digest(final / name) != digest
             ]
         except (OSError, ValueError, KeyError) as error:
             manifest, damaged = {}, [f"{MANIFEST} ({error})"]
@@ -257,6 +257,12 @@ def fingerprint(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def is_own(folder: Path, name: str) -> bool:
+    """Tell whether a file's name stays in its folder: no absolute path, no .., no link out."""
+    home = folder.parent.resolve() / folder.name
+    return (home / name).resolve().is_relative_to(home)
 
 
 def file_digest(path: Path) -> str:

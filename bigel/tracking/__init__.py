@@ -1,6 +1,6 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
-from bigel.tracking.bundle import build_bundle
+from bigel.tracking.bundle import MODEL_FILE, build_bundle, known_to, load_bundle
 from bigel.tracking.family import log_family
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision, Scores, decide
 from bigel.tracking.needed import needed_fingerprints
@@ -13,6 +13,7 @@ from bigel.tracking.versions import list_versions
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "MODEL_FILE",
     "PREVIOUS",
     "Decision",
     "Home",
@@ -21,7 +22,9 @@ __all__ = [
     "build_bundle",
     "decide",
     "home_of",
+    "known_to",
     "list_versions",
+    "load_bundle",
     "log_family",
     "needed_fingerprints",
     "open_model",

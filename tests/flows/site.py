@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from flows.server import free_port
 from tests.flows.conftest import ROOT, command, options
 from tests.flows.postgres import Postgres
 
-WAIT_SECONDS = 120
+WAIT_SECONDS = 300
 TRAIN = "bigel-train/nightly-train"
 
 
@@ -60,6 +61,10 @@ class Site:
     def runs(self) -> list[FlowRun]:
         with self.client() as client:
             return client.read_flow_runs(limit=200)
+
+    def told_of(self, run: FlowRun) -> list[dict[str, Any]]:
+        """Return what the webhook got about a run."""
+        return [one for one in self.told if one["run_id"] == str(run.id)]
 
     def run(self, run_id: Any) -> FlowRun:
         with self.client() as client:
@@ -144,12 +149,14 @@ def site_at(home: Path, source: Path, postgres: Postgres | None) -> Iterator[Sit
 
 
 def write_deployments(home: Path, source: Path) -> None:
-    """Write the repository's deployments for this workspace; training also every 15 seconds."""
+    """Write the repository's deployments for this workspace; training also every minute from soon on."""
+    soon = datetime.now(UTC) + timedelta(seconds=30)
     tree = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
     for deployment in tree["deployments"]:
         deployment["parameters"] |= {"source": str(source), "workspace": str(home)}
         if deployment["name"] == "nightly-train":
-            deployment["schedules"].append({"interval": 15, "slug": "often"})
+            often = {"interval": 60, "anchor_date": soon.isoformat(), "slug": "often"}
+            deployment["schedules"].append(often)
     (home / "prefect.yaml").write_text(yaml.safe_dump(tree), "utf-8")
 
 
