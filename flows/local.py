@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bigel.errors import BigelError
 from bigel.workspace import Workspace
@@ -128,7 +129,7 @@ def close_dead_runs(api: str) -> None:
         WorkPoolFilter,
         WorkPoolFilterName,
     )
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.objects import State, StateType
     from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.states import Crashed
 
@@ -139,7 +140,7 @@ def close_dead_runs(api: str) -> None:
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=chosen, work_pool_filter=pool):
-            state = Crashed(message="its worker ended without a word")
+            state: State[Any] = Crashed(message="its worker ended without a word")
             client.set_flow_run_state(run.id, state, force=True)
             log.warning("run %r had no worker any more; it is marked as crashed", run.name)
 

@@ -4,6 +4,7 @@ The rows of ``docs/security.md`` name these tests.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from bigel import store
 from bigel.config import parse_config
-from bigel.errors import BigelError, DataError
+from bigel.errors import BigelError, ConfigError, DataError
 from bigel.pipeline import run_pipeline
 from bigel.recommend import recommend
 from bigel.workspace import MANIFEST, Record, Workspace, file_digest
@@ -66,6 +67,21 @@ def test_names_that_are_paths_write_nothing_outside_the_workspace(
     assert not Path("/absolute").exists()
     lists = pl.read_parquet(workspace.latest / "recommendations.parquet")
     assert set(lists["behavior"]) == {"../../../up", "/absolute/view", "C:\\buy"}
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../up", "a/b", "a\\b", "..up", ""])
+def test_a_model_name_that_is_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"tracking\.model_name"):
+        parse_config({"tracking": {"model_name": name}})
+
+
+def test_every_test_that_the_threat_table_names_is_there() -> None:
+    root = Path(__file__).parents[1]
+    table = (root / "docs/security.md").read_text("utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}(" in (root / file).read_text("utf-8"), test
 
 
 def test_no_file_of_a_finished_workspace_can_run_code_when_it_is_read(

@@ -149,7 +149,7 @@ def site_at(home: Path, source: Path, postgres: Postgres | None) -> Iterator[Sit
 
 
 def write_deployments(home: Path, source: Path) -> None:
-    """Write the repository's deployments for this workspace; training also every minute from soon on."""
+    """Write the repository's deployments for this workspace; training also each minute, soon."""
     soon = datetime.now(UTC) + timedelta(seconds=30)
     tree = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
     for deployment in tree["deployments"]:
