@@ -176,3 +176,53 @@ def test_a_bundle_that_was_tampered_with_is_an_error_of_ours(
     with pytest.raises(DataError, match=r"bundle|cannot be read") as caught:
         recommend(CONFIG, workspace)
     assert isinstance(caught.value, BigelError)
+
+
+@pytest.fixture(scope="module")
+def scoring(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The HTTP server of a registered model, without a socket."""
+    import mlflow.pyfunc
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc.scoring_server import init
+
+    workspace = workspace_at(tmp_path_factory.mktemp("served"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        register_one(workspace)
+        (place,) = workspace.mlruns.rglob("artifacts/model")
+        app = init(mlflow.pyfunc.load_model(str(place)))
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"dataframe_records": [{"user_id": %s, "behavior": "click"}]}' % (10**30),
+        '{"dataframe_records": [{"user_id": 100, "behavior": "click", "k": %s}]}' % (10**30),
+        '{"dataframe_records": [{"user_id": NaN, "behavior": "click"}]}',
+        '{"dataframe_records": [{"user_id": {"a": 1}, "behavior": "click"}]}',
+        '{"dataframe_records": [{"user_id": 100, "behavior": "click", "recent": [[[[1]]]]}]}',
+        '{"dataframe_records": 7}',
+        '{"dataframe_split": {"columns": ["user_id"], "data": [[1, 2]]}}',
+        "not json",
+        "",
+    ],
+    ids=lambda text: text[:70],
+)
+def test_a_hostile_request_gets_a_4xx_with_a_reason_and_the_server_goes_on(
+    scoring: Any, content: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = scoring.post("/invocations", content=content, headers=headers)
+    assert (refused.status_code // 100, "Traceback" in refused.text) == (4, False), refused.text
+    good = {"dataframe_records": [{"user_id": 100, "behavior": "click", "k": 1}]}
+    assert scoring.post("/invocations", json=good).status_code == 200
+
+
+def test_json_nested_thousands_deep_ends_in_the_parser_and_the_server_goes_on(scoring: Any) -> None:
+    """MLflow's parser answers it with a 500, before our code sees it."""
+    headers = {"Content-Type": "application/json"}
+    refused = scoring.post("/invocations", content="[" * 20_000, headers=headers)
+    assert (refused.status_code, refused.text) == (500, "Internal Server Error")
+    assert scoring.get("/ping").status_code == 200
