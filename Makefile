@@ -6,7 +6,7 @@ TORCH ?= cpu
 STAMP := $(VENV)/.installed-$(TORCH)
 PRESET ?= demo
 
-.PHONY: run serve-local test lint format types check install help clean
+.PHONY: run serve-local test lint format types check audit install help clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -37,6 +37,9 @@ install: $(STAMP)  ## Set up the virtual environment (TORCH=cuda for a GPU)
 $(STAMP): pyproject.toml constraints.txt scripts/install.sh
 	@TORCH=$(TORCH) scripts/install.sh $(VENV)
 	@rm -f $(VENV)/.installed-* && touch $@
+
+audit: $(STAMP)  ## Known vulnerabilities of the pinned versions, if the database can be reached
+	@scripts/audit.sh $(VENV)
 
 clean:  ## Remove the environment and artifacts/ (mlruns/ stays: it holds the models)
 	rm -rf $(VENV) artifacts build *.egg-info

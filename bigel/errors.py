@@ -15,6 +15,7 @@ A message names what is wrong, where (file, row, field) and what to do next.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,3 +87,12 @@ def nearest(wrong: str, names: Sequence[str]) -> str:
     """
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+
+
+def hide_credentials(text: str) -> str:
+    """Return a text without the user names and passwords of the addresses in it.
+
+    >>> hide_credentials("no answer from https://ann:s3cret@host/api, see http://host/help")
+    'no answer from https://host/api, see http://host/help'
+    """
+    return re.sub(r"(?<=://)[^\s/?#]*@", "", text)

@@ -144,9 +144,8 @@ def with_learned(train: Interactions, record: Record | None) -> Interactions:
     if record is None or not record.file(LEARNED_FILE).exists():
         return train
     frame = pl.read_parquet(record.file(LEARNED_FILE))
-    columns = (frame[name].to_numpy().astype(np.int64) for name in (USER, ITEM, BEHAVIOR_INDEX))
-    learned = replace(train, **dict(zip(("users", "items", "behavior_index"), columns, strict=True)))
-    return joined(train, learned)
+    users, items, index = (frame[name].to_numpy() for name in (USER, ITEM, BEHAVIOR_INDEX))
+    return joined(train, replace(train, users=users, items=items, behavior_index=index))
 
 
 def joined(one: Interactions, other: Interactions) -> Interactions:

@@ -1,7 +1,6 @@
 """Batch recommendation: lists for given users, or all, from a registered model."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
-from bigel.tracking import open_model
+from bigel.tracking import MODEL_FILE, known_to, load_bundle, open_model
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
@@ -60,28 +59,17 @@ def recommend(
 
     Raises:
         ConfigError: on an unknown model or behavior.
-        DataError: on a users file that cannot be read.
+        DataError: on a users file or a bundle that cannot be read.
     """
     with open_model(model, config, workspace) as found:
-        from bigel.serving import MODEL_FILE, Recommender
-
-        facts = json.loads((found.folder / MODEL_FILE).read_text("utf-8"))
-        known = pl.read_parquet(found.folder / schema.USERS_FILE)[schema.USER_ID]
+        of_model, known = known_to(found.folder)
         asked = known if users is None else _asked(users, known, config)
-        chosen = _choose(facts["behaviors"], behaviors)
+        chosen = _choose(of_model, behaviors)
         request = Request(chosen, config.recommend.k, config.recommend.exclude)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
-            recommender = Recommender.load(found.folder)
-            items = pl.read_parquet(found.folder / schema.ITEMS_FILE)[schema.ITEM_ID]
-            blocks = (
-                _lists(recommender, items, ids, inner, request)
-                for ids, inner in _blocks(asked, known)
-            )
-            counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
-            _write_known(place, recommender, known, items)
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
-            return {"users": len(asked), **counts, **asdict(request), "model": answer}
+            return write_lists(place, found.folder, asked, request) | {"model": answer}
 
         record = workspace.run_stage(
             "recommend",
@@ -95,6 +83,32 @@ def recommend(
         )
     answer = record.counts["model"] | {"alias": found.alias}
     return replace(record, counts=record.counts | {"model": answer})
+
+
+def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:
+    """Write the lists of users from a bundle, and beside them what the contract asks.
+
+    Args:
+        place: folder of the files.
+        bundle: folder of the model's bundle.
+        asked: ids, each once.
+        request: what every user gets.
+
+    Returns:
+        users, rows, popular_users, and the request.
+
+    Raises:
+        DataError: if the bundle cannot be read.
+    """
+    recommender = load_bundle(bundle)
+    known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
+    items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
+    blocks = (
+        _lists(recommender, items, ids, inner, request) for ids, inner in _blocks(asked, known)
+    )
+    counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
+    _write_known(place, recommender, known, items)
+    return {"users": len(asked), **counts, **asdict(request)}
 
 
 def _write_known(

@@ -133,10 +133,13 @@ def _remove(folder: Path) -> None:
     """Rename, then remove, so that no reader sees half an output."""
     aside = folder.with_name(f".removed.{folder.name}.{uuid.uuid4().hex[:8]}")
     folder.rename(aside)
-    shutil.rmtree(aside)
+    if aside.is_symlink() or aside.is_file():
+        aside.unlink()  # what a link points to is not ours
+    else:
+        shutil.rmtree(aside)
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
+    if path.is_symlink() or path.is_file():
+        return path.lstat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

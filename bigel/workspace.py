@@ -209,7 +209,7 @@ class Workspace:
             damaged = [
                 name
                 for name, digest in manifest["files"].items()
-                if file_digest(final / name) != digest
+                if not is_own(final, name) or file_digest(final / name) != digest
             ]
             if manifest["digest"] != _manifest_digest(manifest):
                 damaged.append(MANIFEST)
@@ -290,6 +290,12 @@ def stage_key(
 ) -> str:
     """Return the fingerprint of a stage's output; arguments as of ``Workspace.run_stage``."""
     return fingerprint(stage, sorted(code), list(inputs), settings, code_digest(code))
+
+
+def is_own(folder: Path, name: str) -> bool:
+    """Tell whether a file's name stays in its folder: no absolute path, no .., no link out."""
+    home = folder.parent.resolve() / folder.name
+    return (home / name).resolve().is_relative_to(home)
 
 
 def file_digest(path: Path) -> str:

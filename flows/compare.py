@@ -11,10 +11,17 @@ from bigel.compare import MODELS, choose
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.workspace import Workspace
+from flows.notify import notify
 from flows.tasks import steps
 
 
-@flow(name="bigel-compare", flow_run_name="compare {source} on {split}", persist_result=False)
+@flow(
+    name="bigel-compare",
+    flow_run_name="compare {source} on {split}",
+    persist_result=False,
+    on_failure=[notify],
+    on_crashed=[notify],
+)
 def compare_flow(
     source: str = "demo",
     overrides: list[str] | None = None,

@@ -11,9 +11,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bigel.errors import BigelError
 from bigel.workspace import Workspace
+from flows.deploying import DEFAULT_FILE, deploy_file
 
 POOL = "bigel"
 START_SECONDS = 120
@@ -76,25 +78,71 @@ def _started(
 
     address = ["--host", "127.0.0.1", "--port"]
     start("prefect server", [*prefect, "server", "start", *address, str(prefect_port)])
-    store = f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
     mlflow = [sys.executable, "-m", "mlflow", "server", *address, str(mlflow_port)]
-    mlflow += ["--backend-store-uri", store, "--workers", "1"]
-    start("mlflow server", mlflow, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    start("mlflow server", [*mlflow, "--workers", "1"], mlflow_settings(workspace))
     _wait(f"{api}/health", services)
     log.info("Prefect  http://127.0.0.1:%d", prefect_port)
     yield services
-    commands = [["work-pool", "create", POOL, "--type", "process", "--overwrite"]]
+    close_dead_runs(api)
     if deploy:
-        commands.append(["--no-prompt", "deploy", "--all"])
-    for command in commands:
-        done = subprocess.run([*prefect, *command], env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise BigelError(f"prefect {' '.join(command)} failed: {done.stderr or done.stdout}")
-    start("prefect worker", [*prefect, "worker", "start", "--pool", POOL])
-    _wait(f"http://127.0.0.1:{mlflow_port}/health", services)
+        deploy_file(DEFAULT_FILE, api)
+    tracking = f"http://127.0.0.1:{mlflow_port}"
+    worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
+    start("prefect worker", worker, tracking_of_runs(tracking))
+    _wait(f"{tracking}/health", services)
     log.info("MLflow   http://127.0.0.1:%d", mlflow_port)
     log.info("a worker waits for runs of the pool %r; end with Ctrl-C", POOL)
     yield services
+
+
+def mlflow_settings(workspace: Workspace) -> dict[str, str]:
+    """Return the environment of MLflow's server; what the user set stays.
+
+    Addresses go this way, not as arguments, which every user of the machine can read.
+    """
+    own = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{workspace.mlruns / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(workspace.mlruns / "artifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    return {name: os.environ.get(name, value) for name, value in own.items()}
+
+
+def tracking_of_runs(server: str) -> dict[str, str]:
+    """Return where runs track: in the workspace, or at the server if its database is elsewhere."""
+    elsewhere = "MLFLOW_BACKEND_STORE_URI" in os.environ
+    chosen = "MLFLOW_TRACKING_URI" in os.environ
+    return {"MLFLOW_TRACKING_URI": server} if elsewhere and not chosen else {}
+
+
+def close_dead_runs(api: str) -> None:
+    """Mark runs of our pool as crashed whose worker ended without a word, as in a power cut.
+
+    They would take the only place of their queue for ever. Called before our worker starts, so no
+    run of it is alive.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+        WorkPoolFilter,
+        WorkPoolFilterName,
+    )
+    from prefect.client.schemas.objects import State, StateType
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Crashed
+
+    active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    chosen = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active)),
+    )
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=chosen, work_pool_filter=pool):
+            state: State[Any] = Crashed(message="its worker ended without a word")
+            client.set_flow_run_state(run.id, state, force=True)
+            log.warning("run %r had no worker any more; it is marked as crashed", run.name)
 
 
 @contextlib.contextmanager

@@ -13,12 +13,19 @@ from bigel.errors import UnreachableError
 from bigel.recommend import recommend
 from bigel.tracking import offline_model
 from bigel.workspace import Record, Workspace
+from flows.notify import notify
 from flows.tasks import steps
 
 log = logging.getLogger("bigel.recommend")
 
 
-@flow(name="bigel-recommend", flow_run_name="recommend {source}", persist_result=False)
+@flow(
+    name="bigel-recommend",
+    flow_run_name="recommend {source}",
+    persist_result=False,
+    on_failure=[notify],
+    on_crashed=[notify],
+)
 def recommend_flow(
     source: str = "demo",
     overrides: list[str] | None = None,

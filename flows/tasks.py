@@ -19,11 +19,13 @@ from bigel.contracts import validate
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.preview import preview
 from bigel.recommend import recommend
 from bigel.retry import delays, is_transient
 from bigel.split import split
 from bigel.tracking import choose_start, keep_for_sync, log_family, register
 from bigel.train import train
+from flows.notify import name_stage
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -50,6 +52,7 @@ def _stage(
         tags={"bigel", tag},
         timeout_seconds=timeout,
         retry_condition_fn=may_pass,
+        on_failure=[name_stage],
         cache_policy=NO_CACHE,
         persist_result=False,
     )
@@ -64,6 +67,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     choose_start: _stage(choose_start, tag="tracking", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
+    preview: _stage(preview, tag="model", timeout=HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR),
     keep_for_sync: _stage(keep_for_sync, tag="tracking", timeout=HOUR),
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR),

@@ -12,10 +12,17 @@ from bigel.pipeline import STAGES, run_and_summarize
 from bigel.summary import metric_rows
 from bigel.workspace import Workspace
 from flows.console import waiting_lines
+from flows.notify import notify
 from flows.tasks import steps
 
 
-@flow(name="bigel-train", flow_run_name="train {source}", persist_result=False)
+@flow(
+    name="bigel-train",
+    flow_run_name="train {source}",
+    persist_result=False,
+    on_failure=[notify],
+    on_crashed=[notify],
+)
 def train_flow(
     source: str = "demo",
     overrides: list[str] | None = None,

@@ -30,6 +30,8 @@ WHOLE_RUN = [
     "build_graphs(split)",
     "train(split, graph)",
     "evaluate(split, train)",
+    "preview(split, train)",
+    "validate(recommendations, preview)",
     "register(split, train, evaluate)",
     "recommend()",
     "validate(recommendations, recommend)",
@@ -44,6 +46,7 @@ LAST_CALL = {
     "register": "register(split, train, evaluate)",
     "recommend": "validate(recommendations, recommend)",
 }
+MADE = ("ingest", "split", "graph", "train", "evaluate", "preview", "register", "recommend")
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
 
@@ -99,12 +102,13 @@ def test_a_whole_run_calls_every_stage_once_with_what_it_reads(tmp_path: Path) -
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls == WHOLE_RUN
     assert {name: record.stage for name, record in outcome.records.items()} == {
-        name: name for name in STAGES if name != "validate"
+        name: name for name in MADE
     }
     assert [contract["handover"] for contract in outcome.contracts] == [
         "raw_log",
         "interactions",
         "split",
+        "recommendations",
         "recommendations",
     ]
 
@@ -164,7 +168,20 @@ def test_lists_and_report_are_published_from_their_own_stages(tmp_path: Path) ->
 def test_register_gets_the_contracts_checked_before_it(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made")
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
-    assert stand_ins.registered == ["raw_log", "interactions", "split"]
+    assert stand_ins.registered == ["raw_log", "interactions", "split", "recommendations"]
+
+
+def test_a_broken_preview_is_left_to_the_gate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ContractError("broken")
+    error.result = {"handover": "recommendations", "success": False, "docs": "d", "page": "p.html"}
+    stand_ins = StandIns(tmp_path / "made", "validate(recommendations, preview)", error)
+    outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls == WHOLE_RUN
+    assert [contract["success"] for contract in outcome.contracts] == [*[True] * 3, False, True]
+    assert stand_ins.registered[-1] == "recommendations"
+    assert "cannot become champion: its lists are bad, see p.html" in caplog.text
 
 
 AWAY = UnreachableError("MLflow does not answer")
@@ -230,7 +247,7 @@ def test_the_result_of_a_broken_contract_is_kept(
 def test_a_good_run_is_ok_and_a_failed_one_carries_what_was_done(tmp_path: Path) -> None:
     good = run_and_summarize(Config(), Workspace(tmp_path), step=StandIns(tmp_path / "good"))
     assert good["status"] == "ok"
-    assert list(good["stages"]) == [name for name in STAGES if name != "validate"]
+    assert list(good["stages"]) == list(MADE)
     stand_ins = StandIns(tmp_path / "bad", "train(split, graph)", DataError("gone"))
     with pytest.raises(DataError) as caught:
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)

@@ -42,7 +42,9 @@ class TrackingConfig(Section):
         "", description="Experiment name; empty: MLFLOW_EXPERIMENT_NAME, or else bigel."
     )
     model_name: str = Field(
-        "bigel", pattern=r"^[^/:@]+$", description="Registered model name, without / : @."
+        "bigel",
+        pattern=r"^[^/\\:@.][^/\\:@]*$",
+        description="Registered model name, without / \\ : @, not starting with a dot.",
     )
     gate_tolerance: float = Field(
         0.01,

@@ -1,5 +1,6 @@
 """Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
 
+from bigel.tracking.bundle import MODEL_FILE, build_bundle, known_to, load_bundle
 from bigel.tracking.champion import offline_model
 from bigel.tracking.family import log_family
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision, Scores, decide
@@ -15,16 +16,20 @@ from bigel.tracking.versions import list_versions
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "MODEL_FILE",
     "PREVIOUS",
     "Decision",
     "Home",
     "Model",
     "Scores",
+    "build_bundle",
     "choose_start",
     "decide",
     "home_of",
     "keep_for_sync",
+    "known_to",
     "list_versions",
+    "load_bundle",
     "log_family",
     "needed_fingerprints",
     "offline_model",

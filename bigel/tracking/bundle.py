@@ -1,19 +1,24 @@
 """The bundle: everything that answering a request takes, in safetensors, Parquet and JSON."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bigel import __version__, schema
-from bigel.errors import WorkspaceError
+from bigel.errors import DataError, WorkspaceError
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
+
+if TYPE_CHECKING:
+    from bigel.serving import Recommender
 
 FORMAT = 2  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
@@ -74,6 +79,38 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         code=["serving.py", "tracking/bundle.py"],
         build=build,
     )
+
+
+def load_bundle(folder: Path) -> "Recommender":
+    """Read a bundle to rank with.
+
+    Raises:
+        DataError: if it is damaged, or of another format.
+    """
+    from bigel.serving import Recommender
+
+    with _readable(folder):
+        return Recommender.load(folder)
+
+
+def known_to(folder: Path) -> tuple[list[str], pl.Series]:
+    """Return the behaviors and the user ids of a bundle, without the rest.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    with _readable(folder):
+        facts = json.loads((folder / MODEL_FILE).read_text("utf-8"))
+        return list(facts["behaviors"]), pl.read_parquet(folder / schema.USERS_FILE)[schema.USER_ID]
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    wrong = (ValueError, KeyError, TypeError, OSError, SafetensorError, pl.exceptions.PolarsError)
+    try:
+        yield
+    except wrong as error:
+        raise DataError(f"the bundle at {folder} cannot be read: {error}") from error
 
 
 def data_fingerprint(split: Record) -> str:

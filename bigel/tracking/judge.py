@@ -1,6 +1,7 @@
 """The gate at work: collect the evidence about a version, decide, carry the decision out."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, decide
 from bigel.tracking.lookup import run_of, version_with
 from bigel.tracking.promotion import GATE, carry_out
 from bigel.tracking.resolve import open_model
-from bigel.tracking.tags import BEHAVIORS_TAG, DATA_TAG, JUDGED_TAG
+from bigel.tracking.store import Home
+from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, DATA_TAG, JUDGED_TAG
 from bigel.workspace import Record, Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Evidence:
         split: the split stage's record, the newest data.
         bundle: the new version's bundle.
         evaluated: the evaluate stage's record.
-        contracts: results of the data contracts.
+        contracts: results of the contracts: of the data, and of the new version's own lists.
     """
 
     split: Record
@@ -33,29 +37,60 @@ class Evidence:
     evaluated: Record
     contracts: list[dict[str, Any]]
 
+    @property
+    def broken(self) -> list[str]:
+        """The hand-overs whose contract did not pass."""
+        return [result["handover"] for result in self.contracts if not result["success"]]
+
+    @property
+    def digest(self) -> str:
+        """What a version was judged by: another digest, another judgement."""
+        return "!".join([self.evaluated.fingerprint, *self.broken])
+
 
 def judge(
-    client: Any, version: Any, evidence: Evidence, config: Config, workspace: Workspace
+    client: Any, home: Home, version: Any, evidence: Evidence, config: Config, workspace: Workspace
 ) -> None:
     """Log the evaluation, decide, set the alias, then mark the version judged.
 
-    The caller holds the store's lock.
+    Ranking takes long, so it holds no lock. The decision is carried out under the store's lock,
+    if the champion is still the one that it was made about; else it is made again.
     """
-    runs.log_evaluation(client, version.run_id, evidence.evaluated)
-    decision, beside = judgement(client, version, evidence, config, workspace)
-    details: dict[str, Any] = {"tolerance": config.tracking.gate_tolerance}
-    if beside:
-        details["side_by_side"] = asdict(beside)
-    carry_out(client, version, decision, GATE, details)
-    client.set_terminated(version.run_id, "FINISHED")
-    digest = evidence.evaluated.fingerprint
-    client.set_model_version_tag(version.name, str(version.version), JUDGED_TAG, digest)
+    name, number, run_id = version.name, str(version.version), version.run_id
+    runs.log_evaluation(client, run_id, evidence.evaluated)
+    runs.log_json(client, run_id, evidence.contracts, "contracts.json")
+    passed = {result["handover"]: result["success"] for result in evidence.contracts}
+    client.set_tag(run_id, CONTRACTS_TAG, json.dumps(passed))
+    while True:
+        present = version_with(client, name, CHAMPION)
+        decision, beside = judgement(client, version, present, evidence, config, workspace)
+        details: dict[str, Any] = {"tolerance": config.tracking.gate_tolerance}
+        if beside:
+            details["side_by_side"] = asdict(beside)
+        with home.locked():
+            if client.get_model_version(name, number).tags.get(JUDGED_TAG) == evidence.digest:
+                return
+            if _number(version_with(client, name, CHAMPION)) == _number(present):
+                carry_out(client, version, decision, GATE, details)
+                client.set_terminated(run_id, "FINISHED")
+                client.set_model_version_tag(name, number, JUDGED_TAG, evidence.digest)
+                return
+        log.info("the champion changed while version %s was ranked; it is judged again", number)
+
+
+def _number(version: Any) -> int | None:
+    return None if version is None else int(version.version)
 
 
 def judgement(
-    client: Any, version: Any, evidence: Evidence, config: Config, workspace: Workspace
+    client: Any,
+    version: Any,
+    present: Any,
+    evidence: Evidence,
+    config: Config,
+    workspace: Workspace,
 ) -> tuple[Decision, SideBySide | None]:
-    """Return the gate's decision, and the comparison with the champion if there was one."""
+    """Return the gate's decision, and the comparison with the present champion if there is one."""
     metrics = json.loads(evidence.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
     cutoff, data = config.evaluate.select_cutoff, version.tags.get(DATA_TAG, "")
 
@@ -64,7 +99,6 @@ def judgement(
         ndcg = {name: published[name].get(f"ndcg@{cutoff}") for name in config.data.behaviors}
         return Scores(label, ndcg, data)
 
-    present = version_with(client, version.name, CHAMPION)
     is_champion = present is not None and present.version == version.version
     champion = None
     if present is not None and not is_champion:
@@ -74,7 +108,7 @@ def judgement(
         measured("popularity", metrics["popularity"]),
         champion,
         config.tracking.gate_tolerance,
-        [result["handover"] for result in evidence.contracts if not result["success"]],
+        evidence.broken,
     )
     if is_champion:
         decision = Decision(CHAMPION, f"is the champion already; measured again: {decision.why}")

@@ -8,9 +8,9 @@ ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # INVALID: no s
 
 
 def find_version(client: Any, name: str, bundle: str) -> Any:
-    """Return the newest version made of this bundle, or None."""
+    """Return the oldest version made of this bundle, or None."""
     found = client.search_model_versions(f"{named(name)} and tags.`{BUNDLE_TAG}`='{bundle}'")
-    return max(found, key=lambda version: int(version.version), default=None)
+    return min(found, key=lambda version: int(version.version), default=None)
 
 
 def version_with(client: Any, name: str, alias: str) -> Any:

@@ -24,7 +24,6 @@ from bigel.tracking.store import Home, home_of
 from bigel.tracking.tags import (
     BEHAVIORS_TAG,
     BUNDLE_TAG,
-    CONTRACTS_TAG,
     DATA_TAG,
     JUDGED_TAG,
     WHY_TAG,
@@ -64,14 +63,15 @@ def register(
 ) -> Record:
     """Log the run, register the model and let the gate give it an alias.
 
-    The same trained model is registered once; it is judged again only when its evaluation
-    changed, so that an alias that a person set by hand stays.
+    The same trained model is registered once; it is judged again only when its evaluation, or
+    which contracts it broke, changed, so that an alias that a person set by hand stays.
 
     Args:
         split: the split stage's record.
         trained: the train stage's record.
         evaluated: the evaluate stage's record.
-        contracts: results of the data contracts, logged as they are.
+        contracts: results of the contracts, those of the new model's lists included; logged as
+            they are.
         config: the whole configuration.
         workspace: holds the bundle and, unless the environment says otherwise, MLflow's home.
 
@@ -128,9 +128,10 @@ def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any]
         if version is None:
             run_id = _log_run(client, home, submission)
             version = _create_version(client, name, run_id, bundle)
-        judged = version.tags.get(JUDGED_TAG) == evidence.evaluated.fingerprint
+    with home.explained():
+        judged = version.tags.get(JUDGED_TAG) == evidence.digest
         if not judged:
-            judge(client, version, evidence, config, workspace)
+            judge(client, home, version, evidence, config, workspace)
         note_champion(client, name, workspace)
         return _facts(client, name, version.version, home), known and judged
 
@@ -143,7 +144,7 @@ def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
         client = home.connect()
         name = submission.config.tracking.model_name
         version = find_version(client, name, evidence.bundle.fingerprint)
-        if version is None or version.tags.get(JUDGED_TAG) != evidence.evaluated.fingerprint:
+        if version is None or version.tags.get(JUDGED_TAG) != evidence.digest:
             return False
         run = run_of(client, version)
         return run is not None and run.info.status == "FINISHED"
@@ -151,7 +152,7 @@ def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
 
 def _log_run(client: Any, home: Home, submission: Submission) -> str:
     evidence, config = submission.evidence, submission.config
-    bundle, contracts = evidence.bundle, evidence.contracts
+    bundle = evidence.bundle
     experiment = home.experiment(client, submission.experiment)
     dead = client.search_runs(
         [experiment], f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and status = 'RUNNING'"
@@ -162,7 +163,6 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         BUNDLE_TAG: bundle.fingerprint,
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
-        CONTRACTS_TAG: json.dumps({c["handover"]: c["success"] for c in contracts}),
         "bigel.split": evidence.split.fingerprint,
         "bigel.train": submission.trained.fingerprint,
         **submission.tags,
@@ -175,7 +175,6 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         history = json.loads(history_file.read_text("utf-8"))
         runs.log_curves(client, run_id, history, config.evaluate.select_cutoff)
         client.log_artifact(run_id, str(history_file))
-        runs.log_json(client, run_id, contracts, "contracts.json")
         runs.log_model(client, run_id, bundle)
     except BaseException:
         with contextlib.suppress(Exception):  # where the store is away, the next try ends the run
@@ -199,7 +198,23 @@ def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
     tags = {BUNDLE_TAG: bundle.fingerprint, DATA_TAG: bundle.counts["data"]}
-    return client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+    version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+    return _only(client, version, bundle)
+
+
+def _only(client: Any, version: Any, bundle: Record) -> Any:
+    """Return the one version of a bundle; ours goes if another workspace was a moment faster.
+
+    Two workspaces on one server share no lock. But the server numbers versions one after the
+    other, so both see the lower number and agree that it stays.
+    """
+    first = find_version(client, version.name, bundle.fingerprint)
+    if first is None or int(first.version) == int(version.version):
+        return version
+    client.delete_model_version(version.name, str(version.version))
+    client.delete_run(version.run_id)
+    log.info("version %s was registered meanwhile from the same bundle; it is used", first.version)
+    return first
 
 
 def _facts(client: Any, name: str, number: Any, home: Home) -> dict[str, Any]:

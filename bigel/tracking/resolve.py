@@ -12,7 +12,7 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.disk import is_full
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, hide_credentials
 from bigel.retry import is_transient
 from bigel.tracking.bundle import MODEL_FILE
 from bigel.tracking.champion import STORED, note, seen
@@ -206,8 +206,9 @@ def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
         if is_transient(error) or is_full(error):
             raise
         raise ConfigError(
-            f"{uri} has lost its artifacts at {source}: {error}; train and register again"
-        ) from error
+            f"{uri} has lost its artifacts at {hide_credentials(source)}: "
+            f"{hide_credentials(str(error))}; train and register again"
+        ) from home.showable(error)
     folder = Path(found) / "artifacts" / BUNDLE
     if not (folder / MODEL_FILE).is_file():
         raise ConfigError(f"{uri} is not a model of bigel: it has no {BUNDLE}/{MODEL_FILE}")

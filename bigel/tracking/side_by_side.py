@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from bigel import schema
@@ -25,7 +24,7 @@ from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task
 from bigel.interactions import IntArray, Interactions
 from bigel.serving import Recommender
-from bigel.tracking.bundle import SEEN_FILE, seen_pairs
+from bigel.tracking.bundle import SEEN_FILE, load_bundle, seen_pairs
 from bigel.tracking.gate import Pair, SideBySide
 from bigel.workspace import Record
 
@@ -107,10 +106,7 @@ def rank_side_by_side(
 
 
 def _know(folder: Path, split: Record) -> Known:
-    try:
-        recommender = Recommender.load(folder)
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
-        raise DataError(f"the bundle at {folder} cannot be read: {error}") from error
+    recommender = load_bundle(folder)
     users = pl.read_parquet(split.file(schema.USERS_FILE)).sort(schema.USER)[schema.USER_ID]
     items = pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM)[schema.ITEM_ID]
     return Known(

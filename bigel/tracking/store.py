@@ -21,7 +21,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from bigel.disk import is_full
-from bigel.errors import BigelError, ConfigError, UnreachableError, WorkspaceError, chain
+from bigel.errors import (
+    BigelError,
+    ConfigError,
+    UnreachableError,
+    WorkspaceError,
+    chain,
+    hide_credentials,
+)
 from bigel.retry import is_transient
 from bigel.workspace import Workspace
 
@@ -72,11 +79,14 @@ class Home:
         >>> Home("https://me:secret@host/x", None, None, Path("l")).shown
         'https://host/x'
         """
-        return self._without_password(self.uri)
+        return hide_credentials(self.uri)
 
-    def _without_password(self, text: str) -> str:
-        place = urlsplit(self.uri).netloc
-        return text.replace(place, place.rpartition("@")[2]) if "@" in place else text
+    def showable(self, error: BaseException) -> BaseException | None:
+        """Return an error as the cause of ours, but None where a traceback might print a password.
+
+        MLflow's errors name the address as it was given.
+        """
+        return error if self.shown == self.uri else None
 
     def exists(self) -> bool:
         """Whether there is something to read (a server is taken to be there)."""
@@ -154,16 +164,16 @@ class Home:
             if is_full(error) or not (passes or isinstance(error, MlflowException)):
                 raise
             first = [*chain(error)][-1] if passes else error
-            cause = self._without_password(str(first).partition("\n")[0][:300])
+            cause = hide_credentials(str(first).partition("\n")[0])[:300]
             if passes:
                 raise UnreachableError(
                     f"MLflow at {self.shown} does not answer: {cause}; start the server, or set "
                     "MLFLOW_TRACKING_URI to one that runs"
-                ) from error
+                ) from self.showable(error)
             raise WorkspaceError(
                 f"MLflow at {self.shown} refused: {cause}; check MLFLOW_TRACKING_URI and that "
                 "the server runs, then run the same command again: finished stages are kept"
-            ) from error
+            ) from self.showable(error)
 
 
 def _may_pass(error: Exception) -> bool:

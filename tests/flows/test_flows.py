@@ -15,6 +15,9 @@ set_defaults()
 
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.client.schemas.actions import WorkPoolCreate  # noqa: E402
+from prefect.settings import get_current_settings  # noqa: E402
+from prefect.states import Running  # noqa: E402
 from prefect.task_engine import TaskRunTimeoutError  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
@@ -25,6 +28,8 @@ from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
 from bigel.workspace import Record, Workspace  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
+from flows.local import close_dead_runs  # noqa: E402
+from flows.notify import notify  # noqa: E402
 from flows.recommend import recommend_flow  # noqa: E402
 from flows.server import wait_until_recorded  # noqa: E402
 from flows.tasks import TASKS, may_pass, steps  # noqa: E402
@@ -185,7 +190,36 @@ def test_deployments_name_flows_that_exist() -> None:
     }
     assert len(deployments) == 3
     for deployment in deployments:
-        path, _, name = deployment["entrypoint"].partition(":")
-        assert (ROOT / path).exists()
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        assert module == f"flows.{name.removesuffix('_flow')}"
         assert set(deployment["parameters"]) <= set(flows[name].parameters.properties)
         assert deployment["schedules"][0]["cron"]
+
+
+def test_a_run_without_a_worker_gives_its_place_in_the_queue_back() -> None:
+    """Two runs that a power cut left running; the one of another pool is not ours."""
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow(recommend_flow)
+        runs = {}
+        for pool in ("bigel", "other"):
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            deployment = client.create_deployment(flow, f"in {pool}", work_pool_name=pool)
+            runs[pool] = client.create_flow_run_from_deployment(deployment).id
+            client.set_flow_run_state(runs[pool], Running(), force=True)
+        close_dead_runs(str(get_current_settings().api.url))
+        states = {pool: client.read_flow_run(run).state_name for pool, run in runs.items()}
+    assert states == {"bigel": "Crashed", "other": "Running"}
+
+
+def test_each_flow_tells_of_its_failure_and_of_its_crash() -> None:
+    for one in (train_flow, recommend_flow, compare_flow):
+        assert one.on_failure_hooks == [notify]
+        assert one.on_crashed_hooks == [notify]
+
+
+def test_a_webhook_that_is_down_leaves_the_error_of_the_run_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BIGEL_WEBHOOK_URL", "http://127.0.0.1:1/s3cret")
+    with pytest.raises(ConfigError, match="no model"):
+        recommend_flow("demo", [], str(tmp_path))

@@ -1,6 +1,7 @@
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bigel.errors import WorkspaceError
-from bigel.tracking import home_of, registry
+from bigel.tracking import home_of, registry, side_by_side
 from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
@@ -258,6 +259,116 @@ def test_two_at_once_give_two_versions_and_one_champion(workspace: Workspace) ->
     assert {worse, better} == {1, 2}
     other = "challenger" if better == 1 else "previous"  # whichever came first
     assert aliases(workspace) == {"champion": better, other: worse}
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_two_gates_rank_at_once_and_the_later_one_ranks_again_against_the_new_champion(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Item 2, all of validation: versions rank it last, first and second; 2 and 3 meet the gate."""
+    by_seed = [biased(-1), biased(2), biased(1)]
+    by_seed[2]["item_bias"][:, 3] = 2
+    monkeypatch.setattr(fabricate, "embeddings", by_seed.__getitem__)
+    register_one(workspace, seed=0)
+    both, ranked = threading.Barrier(2), list[str]()
+    rank = side_by_side.rank_side_by_side
+
+    def together(*arguments: Any) -> Any:
+        ranked.append(arguments[-1])
+        if len(ranked) <= 2:
+            both.wait(30)  # broken if a gate ranks while it holds the lock
+        return rank(*arguments)
+
+    monkeypatch.setattr(side_by_side, "rank_side_by_side", together)
+    counts: dict[int, dict[str, Any]] = {}
+
+    def work(seed: int) -> None:
+        counts[seed] = register_one(workspace, seed=seed).counts
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    best, good = counts[1]["version"], counts[2]["version"]
+    first_decided = ranked[2].removeprefix("version ")
+    assert ranked[:2] == ["version 1"] * 2 and int(first_decided) in (best, good)
+    assert aliases(workspace)["champion"] == best
+    other = {"challenger": good, "previous": 1} if int(first_decided) == best else {
+        "previous": good
+    }  # fmt: skip
+    assert aliases(workspace) == {"champion": best, **other}
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_a_version_that_another_gate_judged_meanwhile_is_left(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person took the champion back while a second gate was still ranking it."""
+    register_one(workspace)
+    judge_once, calls = registry.judge, list[int]()
+
+    def late(client: Any, home: Any, version: Any, *rest: Any) -> None:
+        judge_once(client, home, version, *rest)
+        client.set_registered_model_alias("bigel", "champion", "1")
+        calls.append(len(decisions(workspace, version.run_id)))
+        judge_once(client, home, version, *rest)
+        calls.append(len(decisions(workspace, version.run_id)))
+
+    monkeypatch.setattr(registry, "judge", late)
+    assert register_one(workspace, seed=1).counts["version"] == 2
+    assert calls == [1, 1]
+    assert aliases(workspace)["champion"] == 1
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_a_contract_that_holds_again_is_judged_again(workspace: Workspace) -> None:
+    assert register_one(workspace, contract_passed=False).counts["alias"] == "challenger"
+    again = register_one(workspace)
+    assert (again.counts["version"], again.counts["alias"]) == (1, "champion")
+    run = client_of(workspace).get_run(again.counts["run_id"])
+    assert json.loads(run.data.tags["bigel.contracts"]) == {"split": True}
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_two_workspaces_that_register_one_bundle_at_once_leave_one_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a server but no lock; both have looked before either has registered."""
+    shared = fabricate.workspace_at(tmp_path / "server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home_of(shared).uri)
+    monkeypatch.setattr(
+        registry, "home_of",
+        lambda place: replace(home_of(place), lock_file=place.artifacts / ".register.lock"),
+    )  # fmt: skip
+    both, find = threading.Barrier(2), registry.find_version
+    looked = threading.local()
+
+    def look(*arguments: Any) -> Any:
+        found = find(*arguments)
+        if not getattr(looked, "once", False):
+            looked.once = True
+            both.wait(30)
+        return found
+
+    monkeypatch.setattr(registry, "find_version", look)
+    records: list[Record] = []
+
+    def work(name: str) -> None:
+        place = Workspace(tmp_path / name)
+        place.artifacts.mkdir(parents=True)
+        records.append(register_one(place))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [record.counts["version"] for record in records] == [1, 1]
+    client = client_of(shared)
+    assert [v.version for v in client.search_model_versions("name='bigel'")] == [1]
+    assert [run.info.status for run in client.search_runs(["1"])] == ["FINISHED"]
+    assert aliases(shared) == {"champion": 1}
 
 
 @pytest.mark.usefixtures("_no_model")

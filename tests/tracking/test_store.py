@@ -3,10 +3,12 @@ import logging
 import os
 import shutil
 import sqlite3
+import traceback
 from pathlib import Path
 
 import polars as pl
 import pytest
+from mlflow.exceptions import MlflowException
 
 from bigel import recommend as recommend_module
 from bigel.errors import ConfigError, WorkspaceError
@@ -184,3 +186,23 @@ def test_mlflow_is_quiet_but_the_user_may_turn_it_up(monkeypatch: pytest.MonkeyP
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "true"
     assert logging.getLogger("mlflow.store").getEffectiveLevel() == logging.WARNING
+
+
+def test_a_password_in_the_address_stands_in_no_message_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cret@127.0.0.1:1/x")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with caplog.at_level(logging.DEBUG), pytest.raises(WorkspaceError) as caught:
+        fabricate.register_one(Workspace(tmp_path))
+    assert "MLflow at http://127.0.0.1:1/x refused" in str(caught.value)
+    assert caught.value.transient
+    printed = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "s3cret" not in printed
+
+
+def test_a_store_without_a_password_keeps_the_cause_of_an_error(tmp_path: Path) -> None:
+    home = Home("http://127.0.0.1:1", None, None, tmp_path / "lock")
+    with pytest.raises(WorkspaceError) as caught, home.explained():
+        raise MlflowException("no answer")
+    assert isinstance(caught.value.__cause__, MlflowException)

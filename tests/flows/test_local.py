@@ -1,0 +1,38 @@
+"""What `bigel serve` hands to the processes that it starts."""
+
+from pathlib import Path
+
+import pytest
+
+from bigel.workspace import Workspace
+from flows.local import mlflow_settings, tracking_of_runs
+
+SERVER = "http://127.0.0.1:5000"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKEND_STORE_URI", "ARTIFACTS_DESTINATION", "TRACKING_URI"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+
+
+def test_mlflow_serves_the_workspace_unless_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mlflow_settings(Workspace(tmp_path)) == {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlruns/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/mlruns/artifacts",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://host/mlflow")
+    settings = mlflow_settings(Workspace(tmp_path))
+    assert settings["MLFLOW_BACKEND_STORE_URI"] == "postgresql://host/mlflow"
+    assert settings["MLFLOW_ARTIFACTS_DESTINATION"] == f"{tmp_path}/mlruns/artifacts"
+
+
+def test_runs_track_where_the_database_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking_of_runs(SERVER) == {}  # in the workspace, without a server
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://host/mlflow")
+    assert tracking_of_runs(SERVER) == {"MLFLOW_TRACKING_URI": SERVER}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert tracking_of_runs(SERVER) == {}
