@@ -193,7 +193,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
 ) -> None:
     stand_ins = StandIns(tmp_path / "made", REGISTER, AWAY)
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
-    assert stand_ins.calls[8:] == [
+    assert stand_ins.calls[WHOLE_RUN.index(REGISTER) :] == [
         REGISTER,
         "keep_for_sync(split, train, evaluate, MLflow does not answer)",
         "recommend(stored:print of register)",
@@ -207,7 +207,22 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
 def test_a_store_that_goes_away_after_registering_does_not_stop_the_lists(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made", "recommend()", AWAY)
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
-    assert stand_ins.calls[8:11] == [REGISTER, "recommend()", "recommend(stored:print of register)"]
+    at = WHOLE_RUN.index(REGISTER)
+    assert stand_ins.calls[at : at + 3] == [
+        REGISTER,
+        "recommend()",
+        "recommend(stored:print of register)",
+    ]
+
+
+def test_without_the_tracking_store_a_warm_training_starts_cold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_ins = StandIns(tmp_path / "made", "choose_start(split, graph)", AWAY)
+    config = parse_config({"train": {"warm_start": True}})
+    run_pipeline(config, Workspace(tmp_path), "train", stand_ins)
+    assert stand_ins.calls[-1] == "train(split, graph)"
+    assert "training starts cold: MLflow does not answer" in caplog.text
 
 
 def test_a_store_that_refuses_stops_the_run(tmp_path: Path) -> None:

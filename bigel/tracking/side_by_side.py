@@ -211,6 +211,6 @@ def _spread(values: dict[str, tuple[IntArray, Floats]], n_users: int) -> Floats:
 
 
 def _pair(ndcg_2U: Floats) -> Pair:
-    low, high = bootstrap((ndcg_2U[0] - ndcg_2U[1])[None], SEED)[0]
+    low, high = bootstrap([(ndcg_2U[0] - ndcg_2U[1])[None]], SEED)[0]
     candidate, champion = ndcg_2U.mean(axis=1)
     return Pair(ndcg_2U.shape[1], float(candidate), float(champion), float(low), float(high))
