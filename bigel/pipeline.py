@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import validate
+from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.errors import BigelError, ConfigError, ContractError, nearest
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
@@ -80,6 +80,9 @@ def run_pipeline(
         return outcome
     check("raw_log", records["ingest"])
     check("interactions", records["ingest"])
+    records["profile"] = step(profile_log)(records["ingest"], config, workspace)
+    records["drift"] = step(measure_drift)(records["profile"], config, workspace)
+    check("drift", records["drift"])
     if until == "validate":
         return outcome
     records["split"] = step(split)(records["ingest"], config, workspace)
@@ -90,6 +93,9 @@ def run_pipeline(
     if until == "graph":
         return outcome
     records["train"] = step(train)(records["split"], records["graph"], config, workspace)
+    records["accept"] = step(accept)(
+        records["profile"], records["drift"], records["train"], list(contracts), config, workspace
+    )
     if until == "train":
         return outcome
     records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from bigel.compare import compare, contest
-from bigel.contracts import validate
+from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.errors import BigelError
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
@@ -67,6 +67,9 @@ def _stage(
 TASKS: dict[Callable[..., Any], Any] = {
     ingest: _stage(ingest, tag="data", timeout=4 * HOUR),
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
+    profile_log: _stage(profile_log, tag="contract", timeout=HOUR),
+    measure_drift: _stage(measure_drift, tag="contract", timeout=HOUR),
+    accept: _stage(accept, tag="contract", timeout=HOUR),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),

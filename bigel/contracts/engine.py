@@ -33,6 +33,7 @@ class Check:
     Args:
         table: name of the table.
         rows: its number of rows.
+        place: of the expectation in its suite, from 1.
         expectation: type of the expectation.
         column: what it looks at; "" for the table as a whole, several joined by ", ".
         severity: "critical" or "warning"; critical where it could not be evaluated.
@@ -46,6 +47,7 @@ class Check:
 
     table: str
     rows: int
+    place: int
     expectation: str
     column: str
     severity: str
@@ -168,6 +170,7 @@ def _check(suite: Suite, table: pl.DataFrame, result: Any) -> Check:
     return Check(
         table=suite.table,
         rows=table.height,
+        place=config.meta[PLACE] + 1,
         expectation=config.type,
         column=", ".join(columns),
         severity=CRITICAL if problem else expectation["severity"],

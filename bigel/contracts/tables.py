@@ -168,6 +168,14 @@ def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
     )
 
 
+def drift_tables(record: Record, config: Config, limits: Limits) -> Tables:
+    """Take the tables of the drift stage as they are; see ``bigel.contracts.drift``."""
+    frames = {
+        path.stem: pl.read_parquet(path) for path in sorted(Path(record.path).glob("*.parquet"))
+    }
+    return Tables(frames, dict(limits), dict(record.counts["skipped"]))
+
+
 def split_tables(record: Record, config: Config, limits: Limits) -> Tables:
     """Summarize train, valid and test.
 
