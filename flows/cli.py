@@ -13,7 +13,7 @@ from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
-from flows import console, lifecycle, measuring, storing
+from flows import console, contracting, lifecycle, measuring, storing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.running import copy_ingested, run_flow, run_stages
@@ -191,6 +191,7 @@ def serve(
     serve_local(Workspace(workspace), prefect_port, mlflow_port, deploy)
 
 
+app.add_typer(contracting.app, name="contracts", rich_help_panel="Settings and data")
 app.add_typer(storing.app, name="store", rich_help_panel="Settings and data")
 
 

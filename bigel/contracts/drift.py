@@ -22,16 +22,16 @@ from bigel.workspace import Record, Workspace, write_json
 
 MEASURES = {
     "behaviors": {
-        "volume_change": "volume, relative change",
+        "volume_change": "volume, change",
         "gini_change": "Gini of the items, difference",
-        "top_share_change": "part of the top 1 % of the items, difference",
+        "top_share_change": "top 1 % of items, difference",
     },
-    "hours": {"hour_change": "each hour of the day, relative change"},
-    "funnel": {"rate_change": "conversion, relative change"},
+    "hours": {"hour_change": "each hour of the day, change"},
+    "funnel": {"rate_change": "conversion, change"},
     "totals": {
         "new_user_share": "new users, share",
         "new_item_share": "new items, share",
-        "duplicate_change": "rows that repeat an interaction, difference of shares",
+        "duplicate_change": "repeated rows, difference of shares",
         "behavior_psi": "mix of behaviors, PSI",
     },
     "times": {
@@ -52,8 +52,8 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
     """Compare a profile with that of the last accepted run.
 
     The record's folder holds a Parquet file per table of ``MEASURES`` that applies, and
-    measures.json. Counts: ``reference`` (profile of the last accepted run, None where there is
-    none) and ``skipped`` (table to the reason why it is not there).
+    measures.json. Counts: ``profile`` and ``reference``, the fingerprints of the profiles (None
+    where there is no last run), and ``skipped`` (table to the reason why it is not there).
 
     Args:
         profiled: record of ``profile_log``.
@@ -72,7 +72,11 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
         for name, table in tables.items():
             table.write_parquet(out / f"{name}.parquet")
         write_json(out / MEASURES_FILE, measures_of(tables))
-        return {"reference": last.profile if last else None, "skipped": skipped}
+        return {
+            "profile": profiled.fingerprint,
+            "reference": last and last.profile,
+            "skipped": skipped,
+        }
 
     log.info("drift: %s", f"beside profile {last.profile[:8]}" if last else why or FIRST)
     return workspace.run_stage(

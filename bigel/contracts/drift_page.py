@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 PAGE = "drift.html"
 RUNS = 30  # shown at most
-COLUMNS = 2
-TICKS = 6
+TICKS = 5
 LIMIT = "#d6556f"  # color
-FEW = 8  # lines of a panel that have a legend
+FEW = 8  # lines of a panel that still have a legend
 TITLES = {
     "behaviors": "Behaviors",
     "hours": "Hours of the day",
@@ -40,8 +39,8 @@ def render(reports: Sequence[Report]) -> str:
     models: dict[str, dict[str, Report]] = {}
     for report in reports:
         runs = models.setdefault(report["drift"]["model"], {})
-        runs.pop(report["fingerprint"], None)
-        runs[report["fingerprint"]] = report
+        runs.pop(report["drift"]["profile"], None)
+        runs[report["drift"]["profile"]] = report
     sections = [
         _section(number, model, list(runs.values())[-RUNS:])
         for number, (model, runs) in enumerate(sorted(models.items()))
@@ -69,14 +68,14 @@ def _row(run: Report, measure: Mapping[str, Any]) -> dict[str, Any]:
         high is not None and measure["high"] is not None and measure["high"] > high
     )
     level = _level(run, measure) if outside else "good"
-    percent = not measure["measure"].endswith("psi")
-    ends = dict.fromkeys(_shown(measure[end], percent) for end in ("low", "high"))
+    form = _form(measure["measure"])
+    ends = dict.fromkeys(_shown(measure[end], form) for end in ("low", "high"))
     return {
         "words": MEASURES[measure["table"]][measure["measure"]],
         "about": measure["about"],
         "found": " to ".join(ends),
-        "low": _shown(low, percent),
-        "high": _shown(high, percent),
+        "low": _shown(low, form),
+        "high": _shown(high, form),
         "level": level,
     }
 
@@ -91,10 +90,12 @@ def _level(run: Report, measure: Mapping[str, Any]) -> str:
     return "critical" if "critical" in levels else "warning" if levels else "good"
 
 
-def _shown(value: float | None, percent: bool) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.1%}".replace("+", "") if percent else f"{value:.3f}"
+def _form(measure: str) -> str:
+    return ".3f" if measure.endswith("psi") else "+.1%" if measure.endswith("change") else ".1%"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}".replace("-", "−")
 
 
 def _figures(number: int, runs: list[Report]) -> list[dict[str, Any]]:
@@ -108,15 +109,18 @@ def _figures(number: int, runs: list[Report]) -> list[dict[str, Any]]:
             panels = [(name, series) for name, series in found if series]
             if not panels:
                 continue
-            columns = min(COLUMNS, len(panels))
+            columns = 3 if len(panels) == 3 else min(2, len(panels))
             rows = -(-len(panels) // columns)
-            figure = new_figure(height=2.5 * rows + 0.2)
+            figure = new_figure(height=2.5 * rows + 0.4)
             axes = figure.subplots(rows, columns, squeeze=False).flatten()
             for axis, (name, series) in zip(axes, panels, strict=False):
                 limits = [run["drift"]["limits"].get(f"{table}.{name}") for run in runs]
                 _draw(axis, measures[name], series, limits, runs)
             for spare in axes[len(panels) :]:
                 spare.set_visible(False)
+            handles, names = axes[0].get_legend_handles_labels()
+            if 1 < len(names) <= FEW:
+                figure.legend(handles, names, loc="outside lower center", ncols=len(names))
             _lay_out(figure)
             svg = Markup(to_svg(figure, f"drift-{number}-{table}"))
             drawn.append({"title": TITLES[table], "svg": svg})
@@ -175,8 +179,6 @@ def _draw(
     axis.margins(y=0.12)
     if not title.endswith("PSI"):
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    if 1 < len(series) <= FEW:
-        axis.legend(fontsize=7.5, ncols=min(3, len(series)))
 
 
 def _number(value: float | None) -> float:

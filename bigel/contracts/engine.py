@@ -88,20 +88,14 @@ class Judge:
         Raises:
             ConfigError: if Great Expectations cannot use the suite.
         """
-        expectations = [
-            {**expectation, "meta": {PLACE: place}}
-            for place, expectation in suite.applicable(table.columns)
-        ]
+        applicable = suite.applicable(table.columns)
+        wanted = build_suite(suite, applicable)
         try:
-            wanted = gx.ExpectationSuite(name=suite.name, expectations=expectations)
-            _refuse_dropped(suite, expectations, wanted)
-            frame = to_pandas(table, _needed(table, expectations))
+            frame = to_pandas(table, _needed(table, [expectation for _, expectation in applicable]))
             batch = self._table.get_batch(batch_parameters={"dataframe": frame})
             result = batch.validate(
                 wanted, result_format="BASIC", expectation_parameters=dict(parameters)
             )
-        except ConfigError:
-            raise
         except (GreatExpectationsError, ValueError, TypeError) as error:
             raise ConfigError(f"{suite.path}: Great Expectations refuses it: {error}") from error
         for one in result.results:
@@ -109,6 +103,21 @@ class Judge:
         results = sorted(result.results, key=lambda one: one.expectation_config.meta[PLACE])
         checks = [_check(suite, table, one) for one in results]
         return Judgement(suite, checks, result)
+
+
+def build_suite(suite: Suite, chosen: list[tuple[int, dict[str, Any]]]) -> Any:
+    """Return Great Expectations' own suite of the chosen expectations (place, expectation).
+
+    Raises:
+        ConfigError: if it knows no such expectation, or not with these arguments.
+    """
+    expectations = [{**expectation, "meta": {PLACE: place}} for place, expectation in chosen]
+    try:
+        built = gx.ExpectationSuite(name=suite.name, expectations=expectations)
+    except (GreatExpectationsError, ValueError, TypeError) as error:
+        raise ConfigError(f"{suite.path}: Great Expectations refuses it: {error}") from error
+    _refuse_dropped(suite, expectations, built)
+    return built
 
 
 def _needed(table: pl.DataFrame, expectations: list[dict[str, Any]]) -> list[str]:

@@ -190,11 +190,11 @@ def _drift_facts(
     record: Record, config: Config, wanted: Mapping[str, Suite], limits: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return what the drift page shows of this run."""
-    measures = record.file(MEASURES_FILE)
     return {
         "model": config.tracking.model_name,
-        "reference": record.counts.get("reference"),
-        "measures": json.loads(measures.read_text("utf-8")) if measures.exists() else [],
+        "profile": record.counts["profile"],
+        "reference": record.counts["reference"],
+        "measures": json.loads(record.file(MEASURES_FILE).read_text("utf-8")),
         "limits": suites.limits_of(wanted, limits),
     }
 
