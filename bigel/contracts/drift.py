@@ -149,7 +149,7 @@ def psi(new: Sequence[float], old: Sequence[float]) -> float:
     Half an event is added to each class, so that an empty one gives a finite figure.
 
     >>> psi([10, 30], [10, 30]), round(psi([100, 300], [300, 100]), 3)
-    (0.0, 1.092)
+    (0.0, 1.093)
     """
     p, q = (np.asarray(counts, dtype=np.float64) + 0.5 for counts in (new, old))
     p, q = p / p.sum(), q / q.sum()

@@ -82,8 +82,13 @@ def message(result: Mapping[str, Any], record: Record, folder: Path, shipped: bo
 
 def details(check: Mapping[str, Any]) -> list[str]:
     """Return up to three bad rows of a failed check, and how to go on."""
+    rows = [{name: _short(value) for name, value in sample.items()} for sample in check["samples"]]
     return [
-        *(f"    {json.dumps(row, ensure_ascii=False)}" for row in check["samples"]),
+        *(f"    {json.dumps(row, ensure_ascii=False)}" for row in rows),
         f"    what to do: {check['fix']}",
         f"    or relax:   {check['relax']}",
     ]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
