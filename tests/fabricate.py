@@ -59,7 +59,10 @@ def register_one(
     split = split_stage(workspace, user_ids, salt)
     trained = train_stage(workspace, split, seed)
     evaluated = evaluate_stage(workspace, trained, ndcg)
-    contracts = [{"handover": "split", "success": contract_passed, "failed": []}]
+    passed = {"version": "3", "digest": "d1"}
+    contracts = [
+        {"handover": "split", "contract": passed, "success": contract_passed, "failed": []}
+    ]
     return register(split, trained, evaluated, contracts, config, workspace)
 
 

@@ -102,7 +102,7 @@ def _log_run(
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
         CONTRACTS_TAG: json.dumps({c["handover"]: c["success"] for c in contracts}),
-        VERSIONS_TAG: json.dumps({c["handover"]: c.get("contract") for c in contracts}),
+        VERSIONS_TAG: json.dumps({c["handover"]: c["contract"] for c in contracts}),
         "bigel.split": split.fingerprint,
         "bigel.train": trained.fingerprint,
         **runs.environment_tags(),
