@@ -69,8 +69,14 @@ def propose(ingested: Record, config: Config, out: Path) -> list[Path]:
 
 def _fit(ingested: Record, config: Config, folder: Path, out: Path) -> list[str]:
     """Fit the copies in ``folder``, which becomes ``out``; return the names of those changed."""
-    raw = raw_log_tables(ingested, config, {}).frames["totals"]
-    frames = interactions_tables(ingested, config, {}).frames
+    tables = raw_log_tables(ingested, config, {}), interactions_tables(ingested, config, {})
+    frames = {
+        name: frame
+        for found in tables
+        for name, frame in found.frames.items()
+        if isinstance(frame, pl.DataFrame)
+    }
+    raw = frames["totals"]
     types = pl.read_parquet_schema(ingested.file(INTERACTIONS_FILE))
     thresholds = folder / suites.THRESHOLDS
     text = thresholds.read_text("utf-8")

@@ -36,12 +36,12 @@ class Tables:
     """What a hand-over's suites judge.
 
     Args:
-        frames: table name to its rows.
+        frames: table name to its rows; a table that may be long is lazy.
         parameters: values for the suites' parameters, all of them used.
         skipped: table name to the reason why it is not checked.
     """
 
-    frames: dict[str, pl.DataFrame]
+    frames: Mapping[str, pl.DataFrame | pl.LazyFrame]
     parameters: dict[str, Any]
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -93,18 +93,20 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
     Tables: ``rows``, ``behaviors`` (a row per behavior), ``funnel`` (a row per pair of behaviors),
     ``times`` (one row).
     """
-    rows = pl.read_parquet(record.file(schema.INTERACTIONS_FILE))
+    rows = pl.scan_parquet(record.file(schema.INTERACTIONS_FILE))
     volumes = behavior_volumes(rows, config.data.behaviors)
     funnel = funnel_table(volumes, config)
-    frames, skipped = {"rows": rows, "behaviors": volumes}, {}
+    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows, "behaviors": volumes}
+    skipped = {}
     if funnel.is_empty():
         skipped["funnel"] = "there is no pair of behaviors to compare"
     else:
         frames["funnel"] = funnel
-    if TIMESTAMP in rows.columns:
+    if TIMESTAMP in rows.collect_schema().names():
         first, last = pl.col(TIMESTAMP).min(), pl.col(TIMESTAMP).max()
         days = ((last - first) / DAY).alias("days")
-        frames["times"] = rows.select(first.alias("first"), last.alias("last"), days)
+        times = rows.select(first.alias("first"), last.alias("last"), days)
+        frames["times"] = times.collect(engine="streaming")
     else:
         skipped["times"] = "the log has no event times"
     parameters = {
@@ -120,7 +122,7 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
     return Tables(frames, parameters, skipped)
 
 
-def behavior_volumes(rows: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
+def behavior_volumes(rows: pl.DataFrame | pl.LazyFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
     """Count interactions, users and items per behavior; one without any has zeros.
 
     Returns:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, lists, suites, tables
@@ -17,7 +19,8 @@ from bigel.errors import ConfigError, ContractError
 from bigel.workspace import Record, Workspace
 
 if TYPE_CHECKING:
-    from bigel.contracts.engine import Check, Judgement
+    from bigel.contracts.checks import Check
+    from bigel.contracts.engine import Judgement
 
 SCHEMA = "schema"
 FILES = {
@@ -211,7 +214,9 @@ def _report(
     order = [SCHEMA, *found.frames, *found.skipped]
     table, column = MAIN.get(result["handover"], ("rows", None))
     main = found.frames.get(table)
-    size = None if main is None else int(main[column].sum()) if column else main.height
+    size = sizes.get(table)
+    if column is not None and isinstance(main, pl.DataFrame):
+        size = int(main[column].sum())
     return result | {
         "stage": record.stage,
         "fingerprint": record.fingerprint,
