@@ -4,7 +4,7 @@ python benchmarks/contracts.py [--rows N]… [--copies N] [--out FOLDER] [--thre
 
 Each size is written, ingested, and judged in processes of their own, so that the peak memory of the
 contracts is their own. "start" is what importing polars and Great Expectations takes. With --copies
-the interactions are repeated that many times under other user ids: a long log without a long ingest.
+the interactions are repeated that many times under other user ids: long without a long ingest.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
+from bigel.contracts.volumes import behavior_sizes
 from bigel.schema import (
     BEHAVIOR,
     COUNT,
@@ -57,7 +58,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         "profile",
         inputs=[ingested.fingerprint],
         settings={"behaviors": config.data.behaviors},
-        code=["contracts/profiling.py", "schema.py"],
+        code=["contracts/profiling.py", "contracts/volumes.py", "schema.py"],
         build=build,
     )
 
@@ -113,7 +114,14 @@ def _figures(
         pl.col(COUNT).sum().cast(pl.Int64).alias("events"),
         pl.len().cast(pl.Int64).alias("pairs"),
     )
-    sizes = rows.group_by(BEHAVIOR, ITEM_ID).agg(pl.len().cast(pl.Int64).alias("size"))
+    places = {name: str(place) for place, name in enumerate(behaviors)}
+    sizes = (
+        behavior_sizes(rows, ITEM_ID, places)
+        .select(places.values())
+        .unpivot(variable_name=BEHAVIOR, value_name="size")
+        .filter(pl.col("size") > 0)
+        .with_columns(pl.col(BEHAVIOR).replace_strict({at: name for name, at in places.items()}))
+    )
     found = (
         pl.DataFrame({BEHAVIOR: behaviors}, schema={BEHAVIOR: pl.String})
         .join(volumes.collect(engine="streaming"), on=BEHAVIOR, how="left")

@@ -14,6 +14,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
+from bigel.contracts.volumes import behavior_volumes
 from bigel.errors import DataError
 from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, ITEM, ITEM_ID, TIMESTAMP, USER, USER_ID
 from bigel.workspace import Record
@@ -120,35 +121,6 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
         "tomorrow": int(time.time()) + DAY,
     }
     return Tables(frames, parameters, skipped)
-
-
-def behavior_volumes(rows: pl.DataFrame | pl.LazyFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
-    """Count interactions, users and items per behavior; one without any has zeros.
-
-    Returns:
-        ``behavior, events, users, items, largest_user_share, largest_item_share``, in the order
-        of the cascade; other behaviors are left to the suite of the rows.
-    """
-    coded = rows.lazy().select(pl.col(BEHAVIOR).cast(pl.Categorical), USER_ID, ITEM_ID)
-
-    def per_behavior(column: str, distinct: str, share: str) -> pl.DataFrame:
-        sizes = coded.group_by(BEHAVIOR, column).len("size")
-        figures = sizes.group_by(pl.col(BEHAVIOR).cast(pl.String)).agg(
-            pl.col("size").sum().cast(pl.Int64).alias("events"),
-            pl.len().cast(pl.Int64).alias(distinct),
-            (pl.col("size").max() / pl.col("size").sum()).alias(share),
-        )
-        return figures.collect(engine="streaming")
-
-    users = per_behavior(USER_ID, "users", "largest_user_share")
-    items = per_behavior(ITEM_ID, "items", "largest_item_share").drop("events")
-    cascade = pl.DataFrame({BEHAVIOR: list(behaviors)}, schema={BEHAVIOR: pl.String})
-    return (
-        cascade.join(users, on=BEHAVIOR, how="left", maintain_order="left")
-        .join(items, on=BEHAVIOR, how="left", maintain_order="left")
-        .select(BEHAVIOR, "events", "users", "items", "largest_user_share", "largest_item_share")
-        .fill_null(0)
-    )
 
 
 def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
