@@ -72,6 +72,11 @@ def test_a_run_that_was_validated_again_counts_once() -> None:
     once = render([report(2, 0.1), report(3, 0.2)])
     again = render([report(2, 0.9), report(3, 0.2), report(2, 0.1), report(3, 0.2)])
     assert again == once
+    back = render([report(2, 0.1), report(3, 0.2), report(2, 0.3)])
+    assert cells(back, "volume, change")[3] == "+30.0%"  # the run that was validated last
+    assert 'href="runs/run-2/index.html"' in back
+    ticks = re.findall(r">\s*(01-\d\d)\s*<", back)
+    assert ticks[:2] == ["01-03", "01-02"]
 
 
 def test_a_first_run_has_no_figure_and_says_why() -> None:
