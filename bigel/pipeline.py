@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import validate
+from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
@@ -94,6 +94,9 @@ def run_pipeline(
         return outcome
     check("raw_log", records["ingest"])
     check("interactions", records["ingest"])
+    records["profile"] = step(profile_log)(records["ingest"], config, workspace)
+    records["drift"] = step(measure_drift)(records["profile"], config, workspace)
+    check("drift", records["drift"])
     if until == "validate":
         return outcome
     records["split"] = step(split)(records["ingest"], config, workspace)
@@ -105,6 +108,9 @@ def run_pipeline(
         return outcome
     begun = _start(outcome, config, workspace, step)
     records["train"] = step(train)(records["split"], records["graph"], config, workspace, **begun)
+    records["accept"] = step(accept)(
+        records["profile"], records["drift"], records["train"], list(contracts), config, workspace
+    )
     if until == "train":
         return outcome
     records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)

@@ -13,7 +13,7 @@ from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError
 from bigel.workspace import Workspace
-from flows import console, deploying, lifecycle, measuring, storing, syncing
+from flows import console, contracting, deploying, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.running import copy_ingested, run_flow, run_stages
@@ -193,6 +193,7 @@ def serve(
 
 
 app.command(rich_help_panel="From a registered model")(deploying.deploy)
+app.add_typer(contracting.app, name="contracts", rich_help_panel="Settings and data")
 app.add_typer(storing.app, name="store", rich_help_panel="Settings and data")
 
 

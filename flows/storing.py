@@ -67,15 +67,18 @@ def gc(
 ) -> None:
     """Remove outputs that nothing needs, and leftovers of killed runs.
 
-    Kept are the last used outputs of each stage, whatever any registered model was made of, and
-    everything that these were made from. Refused while a run uses the workspace.
+    Kept are the last used outputs of each stage, whatever any registered model was made of, the
+    run that drift is measured from, and everything that these were made from. Refused while a
+    run uses the workspace.
 
     Example: bigel store gc --keep 2 --dry-run
     """
+    from bigel.contracts import needed_profiles
     from bigel.tracking import needed_fingerprints
 
     place = Workspace(workspace)
-    found = store.collect(place, keep, needed_fingerprints(place), dry_run)
+    needed = needed_fingerprints(place) | needed_profiles(place)
+    found = store.collect(place, keep, needed, dry_run)
     for path in (*found["removed"], *found["leftovers"]):
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(f"{_bytes(found['freed'])} {'would be free' if dry_run else 'freed'}")

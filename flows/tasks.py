@@ -15,7 +15,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from bigel.compare import compare, contest
 from bigel.config import Config
-from bigel.contracts import validate
+from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
@@ -62,6 +62,9 @@ def _stage(
 TASKS: dict[Callable[..., Any], Any] = {
     ingest: _stage(ingest, tag="data", timeout=4 * HOUR),
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
+    profile_log: _stage(profile_log, tag="contract", timeout=HOUR),
+    measure_drift: _stage(measure_drift, tag="contract", timeout=HOUR),
+    accept: _stage(accept, tag="contract", timeout=HOUR),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
     choose_start: _stage(choose_start, tag="tracking", timeout=HOUR),

@@ -57,7 +57,10 @@ def register_one(
 ) -> Record:
     """Make every stage before it and register."""
     made = stages_before(workspace, ndcg, seed, user_ids, salt)
-    contracts = [{"handover": "split", "success": contract_passed, "failed": []}]
+    passed = {"version": "3", "digest": "d1"}
+    contracts = [
+        {"handover": "split", "contract": passed, "success": contract_passed, "failed": []}
+    ]
     return register(*made, contracts, config, workspace)
 
 

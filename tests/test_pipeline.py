@@ -25,10 +25,14 @@ WHOLE_RUN = [
     "ingest()",
     "validate(raw_log, ingest)",
     "validate(interactions, ingest)",
+    "profile_log(ingest)",
+    "measure_drift(profile)",
+    "validate(drift, drift)",
     "split(ingest)",
     "validate(split, split)",
     "build_graphs(split)",
     "train(split, graph)",
+    "accept(profile, drift, train)",
     "evaluate(split, train)",
     "preview(split, train)",
     "validate(recommendations, preview)",
@@ -38,15 +42,24 @@ WHOLE_RUN = [
 ]
 LAST_CALL = {
     "ingest": "ingest()",
-    "validate": "validate(interactions, ingest)",
+    "validate": "validate(drift, drift)",
     "split": "validate(split, split)",
     "graph": "build_graphs(split)",
-    "train": "train(split, graph)",
+    "train": "accept(profile, drift, train)",
     "evaluate": "evaluate(split, train)",
     "register": "register(split, train, evaluate)",
     "recommend": "validate(recommendations, recommend)",
 }
-MADE = ("ingest", "split", "graph", "train", "evaluate", "preview", "register", "recommend")
+STAGE_OF = {
+    "build_graphs": "graph",
+    "choose_start": "start",
+    "profile_log": "profile",
+    "measure_drift": "drift",
+}
+RECORDS = [
+    *("ingest", "profile", "drift", "split", "graph", "train", "accept"),
+    *("evaluate", "preview", "register", "recommend"),
+]
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
 
@@ -60,8 +73,7 @@ class StandIns:
         self.kept = ""
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        names = {"build_graphs": "graph", "choose_start": "start"}
-        name = names.get(function.__name__, function.__name__)
+        name = STAGE_OF.get(function.__name__, function.__name__)
 
         def stand_in(*given: Any, **named: Any) -> Any:
             shown = [getattr(one, "stage", one) for one in (*given, *named.values())]
@@ -102,11 +114,12 @@ def test_a_whole_run_calls_every_stage_once_with_what_it_reads(tmp_path: Path) -
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls == WHOLE_RUN
     assert {name: record.stage for name, record in outcome.records.items()} == {
-        name: name for name in MADE
+        name: name for name in RECORDS
     }
     assert [contract["handover"] for contract in outcome.contracts] == [
         "raw_log",
         "interactions",
+        "drift",
         "split",
         "recommendations",
         "recommendations",
@@ -168,7 +181,10 @@ def test_lists_and_report_are_published_from_their_own_stages(tmp_path: Path) ->
 def test_register_gets_the_contracts_checked_before_it(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made")
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
-    assert stand_ins.registered == ["raw_log", "interactions", "split", "recommendations"]
+    assert stand_ins.registered == [
+        *("raw_log", "interactions", "drift", "split"),
+        "recommendations",
+    ]
 
 
 def test_a_broken_preview_is_left_to_the_gate(
@@ -179,7 +195,7 @@ def test_a_broken_preview_is_left_to_the_gate(
     stand_ins = StandIns(tmp_path / "made", "validate(recommendations, preview)", error)
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls == WHOLE_RUN
-    assert [contract["success"] for contract in outcome.contracts] == [*[True] * 3, False, True]
+    assert [contract["success"] for contract in outcome.contracts] == [*[True] * 4, False, True]
     assert stand_ins.registered[-1] == "recommendations"
     assert "cannot become champion: its lists are bad, see p.html" in caplog.text
 
@@ -254,21 +270,21 @@ def test_the_result_of_a_broken_contract_is_kept(
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
     contracts = caught.value.summary["contracts"]
-    assert [contract["success"] for contract in contracts] == [True, True, False][
-        : 2 + bool(result)
+    assert [contract["success"] for contract in contracts] == [True, True, True, False][
+        : 3 + bool(result)
     ]
 
 
 def test_a_good_run_is_ok_and_a_failed_one_carries_what_was_done(tmp_path: Path) -> None:
     good = run_and_summarize(Config(), Workspace(tmp_path), step=StandIns(tmp_path / "good"))
     assert good["status"] == "ok"
-    assert list(good["stages"]) == list(MADE)
+    assert list(good["stages"]) == RECORDS
     stand_ins = StandIns(tmp_path / "bad", "train(split, graph)", DataError("gone"))
     with pytest.raises(DataError) as caught:
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
     assert caught.value.summary["status"] == "failed"
-    assert list(caught.value.summary["stages"]) == ["ingest", "split", "graph"]
+    assert list(caught.value.summary["stages"]) == ["ingest", "profile", "drift", "split", "graph"]
 
 
 def test_an_error_that_is_not_ours_passes_through_as_it_is(tmp_path: Path) -> None:

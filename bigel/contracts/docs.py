@@ -3,6 +3,7 @@
 ::
 
     data_docs/index.html               the last validations of every hand-over
+    data_docs/drift.html               the measures of drift over the last runs
     data_docs/runs/<time>.<hand-over>.<id>/index.html       what was checked and found
                                            result.json      the same for programs
                                            TABLE.json       the framework's own result
@@ -14,7 +15,6 @@ can validate in one workspace at once.
 
 import contextlib
 import fcntl
-import functools
 import json
 import logging
 import shutil
@@ -26,17 +26,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from bigel.contracts import drift_page
 from bigel.contracts.engine import Judgement
+from bigel.contracts.pages import template
 from bigel.contracts.rendering import render_sections
+from bigel.contracts.suites import DRIFT
 from bigel.errors import WorkspaceError
-from bigel.workspace import write_json
+from bigel.workspace import write_json, write_text
 
 RUNS = "runs"
 INDEX = "index.html"
 RESULT = "result.json"
-FORMAT = 1  # of result.json
+FORMAT = 2  # of result.json
+HANDOVERS = ("raw_log", "interactions", DRIFT, "split", "recommendations")  # as a run meets them
 NAMES = "[0-9]*Z.*.*"  # of finished runs
 ASIDE = ".aside-"
 STALE = 86_400  # seconds after which a folder aside is left from a run that was killed
@@ -70,11 +72,11 @@ def publish_run(
         for judgement in judgements:
             write_json(aside / f"{judgement.suite.table}.json", judgement.result.to_json_dict())
         write_json(aside / RESULT, report)
-        page = _template("page.html.j2").render(report=report, sections=render_sections(judgements))
+        page = template("page.html.j2").render(report=report, sections=render_sections(judgements))
         (aside / INDEX).write_text(page, "utf-8")
         aside.rename(folder / RUNS / name)
         with _lock(folder):
-            _write_index(folder, _prune(folder, keep))
+            _write_index(folder, _prune(folder, keep), redraw=report["handover"] == DRIFT)
     except OSError as error:
         raise WorkspaceError(
             f"the Data Docs cannot be written to {folder}: {error}; free space or fix the "
@@ -103,15 +105,17 @@ def _prune(folder: Path, keep: int) -> list[Path]:
     return kept
 
 
-def _write_index(folder: Path, runs: list[Path]) -> None:
+def _write_index(folder: Path, runs: list[Path], redraw: bool) -> None:
     reports = [report for run in runs if (report := _read_report(run))]
     strips: dict[str, list[dict[str, Any]]] = {}
     for report in reversed(reports):
         strips.setdefault(report["handover"], []).append(report)
-    page = _template("index.html.j2").render(reports=reports, strips=strips)
-    aside = folder / f".{INDEX}.{uuid.uuid4().hex[:6]}"
-    aside.write_text(page, "utf-8")
-    aside.replace(folder / INDEX)
+    if redraw:
+        write_text(folder / drift_page.PAGE, drift_page.render(strips[DRIFT]))
+    page = template("index.html.j2").render(
+        reports=reports, strips=strips, handovers=HANDOVERS, drift_page=drift_page.PAGE
+    )
+    write_text(folder / INDEX, page)
 
 
 def _read_report(run: Path) -> dict[str, Any] | None:
@@ -130,18 +134,3 @@ def _lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("bigel", "contracts/templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

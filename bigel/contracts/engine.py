@@ -13,48 +13,15 @@ import polars as pl
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.exceptions import GreatExpectationsError
 
-from bigel.contracts.samples import SAMPLES, bad_rows, json_row
-from bigel.contracts.suites import CRITICAL, Suite, columns_of
+from bigel.contracts.checks import PLACE, Check, Seen, check_of
+from bigel.contracts.reduction import is_reducible, reduce
+from bigel.contracts.suites import Suite, columns_of
 from bigel.errors import ConfigError
 
-PLACE = "place"  # of an expectation in its suite: results come in another order
-SMALL = 8  # rows of a table whose values are shown whole
 LARGEST_EXACT = 2**53  # of the whole numbers that a float64 holds
-LONGEST = 200  # letters of a value that is shown
 
 # This one sets its own level when it is imported.
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation and how a table met it.
-
-    Args:
-        table: name of the table.
-        rows: its number of rows.
-        expectation: type of the expectation.
-        column: what it looks at; "" for the table as a whole, several joined by ", ".
-        severity: "critical" or "warning"; critical where it could not be evaluated.
-        success: whether the table met it.
-        description: what it asks for, in words.
-        fix: what to do if it fails.
-        observed: what was found, in words.
-        count: rows that break it; 0 for a figure of the whole table, such as a mean.
-        samples: up to three bad rows.
-    """
-
-    table: str
-    rows: int
-    expectation: str
-    column: str
-    severity: str
-    success: bool
-    description: str
-    fix: str
-    observed: str
-    count: int
-    samples: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -75,44 +42,119 @@ class Judge:
         asset = context.data_sources.add_pandas("bigel").add_dataframe_asset("table")
         self._table = asset.add_batch_definition_whole_dataframe("all")
 
-    def judge(self, suite: Suite, table: pl.DataFrame, parameters: Mapping[str, Any]) -> Judgement:
+    def judge(
+        self, suite: Suite, table: pl.DataFrame | pl.LazyFrame, parameters: Mapping[str, Any]
+    ) -> Judgement:
         """Check a table against a suite.
 
         Args:
             suite: its expectations; optional ones on absent columns are left out.
-            table: the rows; only the columns that the suite names are converted.
+            table: the rows; only the columns that the suite names are converted. Of a lazy table
+                only the rows that decide are, where an expectation allows (``reduction``);
+                verdicts and counts are the same, and so are the samples of such expectations.
             parameters: values of the suite's parameters; others are ignored.
 
         Raises:
             ConfigError: if Great Expectations cannot use the suite.
         """
-        expectations = [
-            {**expectation, "meta": {PLACE: place}}
-            for place, expectation in suite.applicable(table.columns)
-        ]
+        columns = table.collect_schema().names()
+        applicable = suite.applicable(columns)
+        if isinstance(table, pl.DataFrame):
+            seen = Seen(table, table.height)
+            return self._judgement(suite, [(seen, applicable)], parameters)
+        short = [(place, one) for place, one in applicable if is_reducible(one, columns)]
         try:
-            wanted = gx.ExpectationSuite(name=suite.name, expectations=expectations)
-            _refuse_dropped(suite, expectations, wanted)
-            frame = to_pandas(table, _needed(table, expectations))
+            reduced = reduce(table, short, parameters)
+        except pl.exceptions.PolarsError:  # the framework says what it thinks of such a type
+            return self.judge(suite, table.collect(), parameters)
+        whole = [(place, one) for place, one in applicable if place not in reduced.broken]
+        needed = set(_needed(columns, [one for _, one in whole]))
+        named = [name for name in columns if name in needed]
+        parts = [(Seen(reduced.rows, reduced.height, reduced.broken), short)]
+        if whole:
+            rest = table.select(named).collect(engine="streaming")
+            parts.append((Seen(rest, reduced.height), whole))
+        return self._judgement(suite, parts, parameters)
+
+    def _judgement(
+        self,
+        suite: Suite,
+        parts: list[tuple[Seen, list[tuple[int, dict[str, Any]]]]],
+        parameters: Mapping[str, Any],
+    ) -> Judgement:
+        """Judge each part's expectations on its rows; put the results together."""
+        found = [
+            (seen, one, result)
+            for seen, chosen in parts
+            for result in [self._validate(suite, seen, chosen, parameters)]
+            for one in result.results
+        ]
+        found.sort(key=lambda item: item[1].expectation_config.meta[PLACE])
+        whole = found[0][2] if found else self._validate(suite, parts[0][0], [], parameters)
+        whole.results = [one for _, one, _ in found]
+        whole.success = all(one.success for one in whole.results)
+        whole.statistics = _statistics(whole.results)
+        return Judgement(suite, [check_of(suite, seen, one) for seen, one, _ in found], whole)
+
+    def _validate(
+        self,
+        suite: Suite,
+        seen: Seen,
+        chosen: list[tuple[int, dict[str, Any]]],
+        parameters: Mapping[str, Any],
+    ) -> Any:
+        wanted = build_suite(suite, chosen)
+        try:
+            frame = to_pandas(seen.frame, _needed(seen.frame.columns, [one for _, one in chosen]))
+            frame = frame if len(frame.columns) else frame.reindex(range(seen.height))
             batch = self._table.get_batch(batch_parameters={"dataframe": frame})
             result = batch.validate(
                 wanted, result_format="BASIC", expectation_parameters=dict(parameters)
             )
-        except ConfigError:
-            raise
         except (GreatExpectationsError, ValueError, TypeError) as error:
             raise ConfigError(f"{suite.path}: Great Expectations refuses it: {error}") from error
         for one in result.results:
             one.exception_info = _flat(one.exception_info)
-        results = sorted(result.results, key=lambda one: one.expectation_config.meta[PLACE])
-        checks = [_check(suite, table, one) for one in results]
-        return Judgement(suite, checks, result)
+            place = one.expectation_config.meta[PLACE]
+            if place in seen.broken and one.result:
+                one.result |= {
+                    "element_count": seen.height,
+                    "unexpected_count": seen.broken[place][0],
+                    "unexpected_percent": 100 * seen.broken[place][0] / max(seen.height, 1),
+                }
+        return result
 
 
-def _needed(table: pl.DataFrame, expectations: list[dict[str, Any]]) -> list[str]:
+def _statistics(results: list[Any]) -> dict[str, Any]:
+    """Count as the framework does."""
+    good = sum(bool(one.success) for one in results)
+    return {
+        "evaluated_expectations": len(results),
+        "successful_expectations": good,
+        "unsuccessful_expectations": len(results) - good,
+        "success_percent": 100 * good / len(results) if results else None,
+    }
+
+
+def build_suite(suite: Suite, chosen: list[tuple[int, dict[str, Any]]]) -> Any:
+    """Return Great Expectations' own suite of the chosen expectations (place, expectation).
+
+    Raises:
+        ConfigError: if it knows no such expectation, or not with these arguments.
+    """
+    expectations = [{**expectation, "meta": {PLACE: place}} for place, expectation in chosen]
+    try:
+        built = gx.ExpectationSuite(name=suite.name, expectations=expectations)
+    except (GreatExpectationsError, ValueError, TypeError) as error:
+        raise ConfigError(f"{suite.path}: Great Expectations refuses it: {error}") from error
+    _refuse_dropped(suite, expectations, built)
+    return built
+
+
+def _needed(columns: list[str], expectations: list[dict[str, Any]]) -> list[str]:
     """Return the columns to convert: all where a condition may name any."""
     if any("row_condition" in expectation["kwargs"] for expectation in expectations):
-        return table.columns
+        return columns
     return [name for expectation in expectations for name in columns_of(expectation)]
 
 
@@ -154,82 +196,3 @@ def _flat(info: dict[str, Any]) -> dict[str, Any]:
         "exception_message": "; ".join(dict.fromkeys(map(str, raised))) or None,
         "exception_traceback": "",  # the framework's pages need a text here
     }
-
-
-def _check(suite: Suite, table: pl.DataFrame, result: Any) -> Check:
-    config = result.expectation_config
-    expectation = suite.expectations[config.meta[PLACE]]
-    columns = columns_of(expectation)
-    problem = _problem(suite, table, columns, result.exception_info)
-    count = 0
-    samples: list[dict[str, Any]] = []
-    if not problem and not result.success:
-        count, samples = _broken(table, config, result.result)
-    return Check(
-        table=suite.table,
-        rows=table.height,
-        expectation=config.type,
-        column=", ".join(columns),
-        severity=CRITICAL if problem else expectation["severity"],
-        success=bool(result.success),
-        description=_describe(expectation, config.kwargs),
-        fix=suite.fix_of(expectation),
-        observed=problem or _observed(table, columns, result.result),
-        count=count,
-        samples=samples,
-    )
-
-
-def _problem(suite: Suite, table: pl.DataFrame, columns: list[str], info: dict[str, Any]) -> str:
-    """Say why an expectation could not be evaluated; that is critical, whatever its severity."""
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        return f"there is no column {', '.join(missing)} in {suite.name}"
-    if info["raised_exception"]:
-        return f"it could not be evaluated: {info['exception_message']}"
-    return ""
-
-
-def _describe(expectation: dict[str, Any], kwargs: dict[str, Any]) -> str:
-    """Add the limits that were in force to the words of the suite."""
-    low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    limits = [f"at least {low:.10g}"] if low is not None else []
-    limits += [f"at most {high:.10g}"] if high is not None else []
-    if "value_set" in kwargs and len(kwargs["value_set"]) <= SMALL:
-        limits.append(", ".join(map(str, kwargs["value_set"])))
-    if "mostly" in kwargs:
-        limits.append(f"in {kwargs['mostly']:.0%} of the rows")
-    words = expectation.get("description") or ""
-    return f"{words} ({', '.join(limits)})" if words and limits else words or ", ".join(limits)
-
-
-def _broken(
-    table: pl.DataFrame, config: Any, found: dict[str, Any]
-) -> tuple[int, list[dict[str, Any]]]:
-    known = bad_rows(table, config.type, config.kwargs)
-    if known is not None:
-        return known
-    listed = found.get("partial_unexpected_list") or []
-    return int(found.get("unexpected_count") or 0), [
-        json_row(value if isinstance(value, dict) else {"value": value})
-        for value in listed[:SAMPLES]
-    ]
-
-
-def _observed(table: pl.DataFrame, columns: list[str], found: dict[str, Any]) -> str:
-    """Say what was found: a figure, the values of a small table, or a number of rows."""
-    if not columns:
-        return f"{table.height:,} rows"
-    if found.get("observed_value") is not None:
-        return _short(found["observed_value"])
-    if table.height <= SMALL:
-        rows = table.select(columns).unique(maintain_order=True).rows()
-        return "; ".join(" / ".join(_short(value) for value in row) for row in rows)
-    if "unexpected_count" in found:
-        return f"{found['unexpected_count']:,} of {table.height:,} rows break it"
-    return f"{table.height:,} rows"
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"

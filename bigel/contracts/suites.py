@@ -2,16 +2,19 @@
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bigel.errors import ConfigError
+from bigel.workspace import fingerprint
 
 CRITICAL, WARNING = "critical", "warning"
 THRESHOLDS = "thresholds.toml"
+DRIFT, DRIFT_THRESHOLDS = "drift", "drift.toml"  # proposed by a program, so in a file of its own
+BETWEEN = "expect_column_values_to_be_between"
 PARAMETER = "$PARAMETER"
 
 
@@ -21,7 +24,8 @@ class Suite:
 
     Args:
         name: ``HANDOVER.TABLE``, also the name of the file.
-        meta: ``guards`` (what it protects) and ``fix`` (the advice where an expectation has none).
+        meta: ``version`` (raised by whoever changes the suite), ``guards`` (what it protects) and
+            ``fix`` (the advice where an expectation has none).
         expectations: each with ``type``, ``severity``, ``kwargs`` and, if wanted, ``description``
             and ``meta`` (``fix``, ``optional``: leave it out where the table has no such column).
         path: the file.
@@ -55,6 +59,16 @@ class Suite:
     def table(self) -> str:
         """The name after the dot."""
         return self.name.partition(".")[2]
+
+    @property
+    def version(self) -> str:
+        """The version that people gave it, "" for none."""
+        return str(self.meta.get("version", ""))
+
+    @property
+    def digest(self) -> str:
+        """What it says, as 12 hex digits; the layout of the file does not count."""
+        return fingerprint(self.name, self.meta, self.expectations)[:12]
 
     def fix_of(self, expectation: dict[str, Any]) -> str:
         """Return what to do when an expectation fails."""
@@ -97,6 +111,35 @@ def parameters_of(value: Any) -> Iterator[str]:
             yield from parameters_of(part)
 
 
+def contract_of(suites: Mapping[str, Suite], limits: Mapping[str, float]) -> dict[str, str]:
+    """Return ``version`` and ``digest`` of a contract: its suites and their thresholds."""
+    versions = sorted({suite.version or "none" for suite in suites.values()})
+    digests = sorted(suite.digest for suite in suites.values())
+    return {"version": ", ".join(versions), "digest": fingerprint(digests, dict(limits))[:12]}
+
+
+def limits_of(
+    suites: Mapping[str, Suite], parameters: Mapping[str, Any]
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return the limits in force, ``TABLE.COLUMN`` to (least, greatest); None for no limit."""
+    found = {}
+    for suite in suites.values():
+        for expectation in suite.expectations:
+            if expectation["type"] == BETWEEN:
+                kwargs = expectation["kwargs"]
+                ends = [kwargs.get(key) for key in ("min_value", "max_value")]
+                low, high = (
+                    parameters.get(end[PARAMETER]) if isinstance(end, dict) else end for end in ends
+                )
+                found[f"{suite.table}.{kwargs['column']}"] = (low, high)
+    return found
+
+
+def thresholds_file(folder: Path, handover: str) -> Path:
+    """Return the file that holds the limits of a hand-over."""
+    return folder / (DRIFT_THRESHOLDS if handover == DRIFT else THRESHOLDS)
+
+
 def suite_folder(configured: str) -> Path:
     """Return the configured folder, or the one that ships with bigel.
 
@@ -131,7 +174,7 @@ def load_thresholds(folder: Path, handover: str) -> dict[str, float]:
     Raises:
         ConfigError: if the file or the section is missing or wrong.
     """
-    path = folder / THRESHOLDS
+    path = thresholds_file(folder, handover)
     try:
         section = tomllib.loads(path.read_text("utf-8"))[handover]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:

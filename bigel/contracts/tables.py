@@ -14,6 +14,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
+from bigel.contracts.volumes import behavior_volumes
 from bigel.errors import DataError
 from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, ITEM, ITEM_ID, TIMESTAMP, USER, USER_ID
 from bigel.workspace import Record
@@ -36,12 +37,12 @@ class Tables:
     """What a hand-over's suites judge.
 
     Args:
-        frames: table name to its rows.
+        frames: table name to its rows; a table that may be long is lazy.
         parameters: values for the suites' parameters, all of them used.
         skipped: table name to the reason why it is not checked.
     """
 
-    frames: dict[str, pl.DataFrame]
+    frames: Mapping[str, pl.DataFrame | pl.LazyFrame]
     parameters: dict[str, Any]
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -93,18 +94,20 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
     Tables: ``rows``, ``behaviors`` (a row per behavior), ``funnel`` (a row per pair of behaviors),
     ``times`` (one row).
     """
-    rows = pl.read_parquet(record.file(schema.INTERACTIONS_FILE))
+    rows = pl.scan_parquet(record.file(schema.INTERACTIONS_FILE))
     volumes = behavior_volumes(rows, config.data.behaviors)
     funnel = funnel_table(volumes, config)
-    frames, skipped = {"rows": rows, "behaviors": volumes}, {}
+    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows, "behaviors": volumes}
+    skipped = {}
     if funnel.is_empty():
         skipped["funnel"] = "there is no pair of behaviors to compare"
     else:
         frames["funnel"] = funnel
-    if TIMESTAMP in rows.columns:
+    if TIMESTAMP in rows.collect_schema().names():
         first, last = pl.col(TIMESTAMP).min(), pl.col(TIMESTAMP).max()
         days = ((last - first) / DAY).alias("days")
-        frames["times"] = rows.select(first.alias("first"), last.alias("last"), days)
+        times = rows.select(first.alias("first"), last.alias("last"), days)
+        frames["times"] = times.collect(engine="streaming")
     else:
         skipped["times"] = "the log has no event times"
     parameters = {
@@ -118,35 +121,6 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
         "tomorrow": int(time.time()) + DAY,
     }
     return Tables(frames, parameters, skipped)
-
-
-def behavior_volumes(rows: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
-    """Count interactions, users and items per behavior; one without any has zeros.
-
-    Returns:
-        ``behavior, events, users, items, largest_user_share, largest_item_share``, in the order
-        of the cascade; other behaviors are left to the suite of the rows.
-    """
-    coded = rows.lazy().select(pl.col(BEHAVIOR).cast(pl.Categorical), USER_ID, ITEM_ID)
-
-    def per_behavior(column: str, distinct: str, share: str) -> pl.DataFrame:
-        sizes = coded.group_by(BEHAVIOR, column).len("size")
-        figures = sizes.group_by(pl.col(BEHAVIOR).cast(pl.String)).agg(
-            pl.col("size").sum().cast(pl.Int64).alias("events"),
-            pl.len().cast(pl.Int64).alias(distinct),
-            (pl.col("size").max() / pl.col("size").sum()).alias(share),
-        )
-        return figures.collect(engine="streaming")
-
-    users = per_behavior(USER_ID, "users", "largest_user_share")
-    items = per_behavior(ITEM_ID, "items", "largest_item_share").drop("events")
-    cascade = pl.DataFrame({BEHAVIOR: list(behaviors)}, schema={BEHAVIOR: pl.String})
-    return (
-        cascade.join(users, on=BEHAVIOR, how="left", maintain_order="left")
-        .join(items, on=BEHAVIOR, how="left", maintain_order="left")
-        .select(BEHAVIOR, "events", "users", "items", "largest_user_share", "largest_item_share")
-        .fill_null(0)
-    )
 
 
 def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -166,6 +140,14 @@ def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
         },
         orient="row",
     )
+
+
+def drift_tables(record: Record, config: Config, limits: Limits) -> Tables:
+    """Take the tables of the drift stage as they are; see ``bigel.contracts.drift``."""
+    frames = {
+        path.stem: pl.read_parquet(path) for path in sorted(Path(record.path).glob("*.parquet"))
+    }
+    return Tables(frames, dict(limits), dict(record.counts["skipped"]))
 
 
 def split_tables(record: Record, config: Config, limits: Limits) -> Tables:

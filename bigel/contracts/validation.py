@@ -7,21 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import lists, suites, tables
+from bigel.contracts import failures, lists, suites, tables
+from bigel.contracts.history import MEASURES_FILE
 from bigel.contracts.suites import CRITICAL, Suite
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
 from bigel.workspace import Record, Workspace
 
 if TYPE_CHECKING:
-    from bigel.contracts.engine import Check, Judgement
+    from bigel.contracts.checks import Check
+    from bigel.contracts.engine import Judgement
 
 SCHEMA = "schema"
 FILES = {
     "raw_log": (schema.RAW_SUMMARY_FILE, schema.QUARANTINE_FILE),
     "interactions": (schema.INTERACTIONS_FILE,),
+    "drift": (),  # its tables are there where there is something to compare
     "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
     "recommendations": (schema.RECOMMENDATIONS_FILE,),
 }
@@ -38,17 +43,18 @@ def validate(
 
     Args:
         handover: one of ``HANDOVERS``.
-        record: the stage that made the files: ingest for "raw_log" and "interactions".
+        record: the stage that made the files: ingest for "raw_log" and "interactions", else the
+            stage of the same name.
         config: ``contracts`` and ``data`` hold the limits.
         workspace: where the Data Docs are.
         facts: for "recommendations" only, what its maker was asked for and knew: any field of
             ``lists.Facts``.
 
     Returns:
-        JSON-ready: ``handover``; ``success``; ``evaluated``, the number of expectations;
-        ``failed``, the warnings (table, expectation, column, severity, description, fix,
-        observed, count, samples); ``skipped``, table to reason; ``docs``, the index page;
-        ``page``, the page of this validation.
+        JSON-ready: ``handover``; ``contract``, its version and digest; ``success``; ``evaluated``,
+        the number of expectations; ``failed``, the warnings (table, expectation, column, severity,
+        description, fix, relax, observed, count, samples); ``skipped``, table to reason; ``docs``,
+        the index page; ``page``, the page of this validation.
 
     Raises:
         ContractError: on a critical failure, after the Data Docs were written.
@@ -65,19 +71,23 @@ def validate(
     limits = suites.load_thresholds(folder, handover)
     found, judged = _judge(handover, record, config, wanted, limits, facts)
     checks = [check for judgement in judged for check in judgement.checks]
-    result = _result(handover, checks, found)
+    result = _result(handover, checks, found, wanted, limits)
+    report = _report(result, record, wanted, found, checks)
+    if handover == suites.DRIFT:
+        report[handover] = _drift_facts(record, config, wanted, limits)
     page = publish_run(
         workspace.data_docs,
-        _report(result, record, wanted, found, checks),
+        report,
         judged,
         config.contracts.history,
     )
     result |= {"docs": str(workspace.data_docs / "index.html"), "page": str(page)}
     for warning in result["failed"]:
         if warning["severity"] != CRITICAL:
-            log.warning("contract %s: %s. %s", handover, _line(warning), warning["fix"])
+            told = handover, failures.one_line(warning), warning["fix"], warning["relax"]
+            log.warning("contract %s: %s. %s Or relax %s.", *told)
     if not result["success"]:
-        error = ContractError(_message(result, record, folder))
+        error = ContractError(failures.message(result, record, folder, not config.contracts.folder))
         error.result = result
         raise error
     return result
@@ -132,6 +142,7 @@ def _contents(
     build = {
         "raw_log": tables.raw_log_tables,
         "interactions": tables.interactions_tables,
+        "drift": tables.drift_tables,
         "split": tables.split_tables,
     }[handover]
     return build(record, config, limits)
@@ -152,20 +163,42 @@ def _refuse_unknown(wanted: Mapping[str, Suite], contents: Tables) -> None:
                 )
 
 
-def _result(handover: str, checks: "list[Check]", found: Tables) -> dict[str, Any]:
-    hidden = ("rows", "success")
-    failed = [
-        {key: value for key, value in asdict(check).items() if key not in hidden}
-        for check in checks
-        if not check.success
-    ]
+def _result(
+    handover: str,
+    checks: "list[Check]",
+    found: Tables,
+    wanted: Mapping[str, Suite],
+    limits: Mapping[str, float],
+) -> dict[str, Any]:
+    hidden = ("rows", "success", "place")
+    failed = []
+    for check in checks:
+        if not check.success:
+            shown = {key: value for key, value in asdict(check).items() if key not in hidden}
+            suite = wanted[check.table]
+            shown["relax"] = failures.how_to_relax(suite, check.place, found.parameters, limits)
+            failed.append(shown)
     failed.sort(key=lambda check: check["severity"] != CRITICAL)
     return {
         "handover": handover,
+        "contract": suites.contract_of(wanted, limits),
         "success": all(check["severity"] != CRITICAL for check in failed),
         "evaluated": len(checks),
         "failed": failed,
         "skipped": found.skipped,
+    }
+
+
+def _drift_facts(
+    record: Record, config: Config, wanted: Mapping[str, Suite], limits: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what the drift page shows of this run."""
+    return {
+        "model": config.tracking.model_name,
+        "profile": record.counts["profile"],
+        "reference": record.counts["reference"],
+        "measures": json.loads(record.file(MEASURES_FILE).read_text("utf-8")),
+        "limits": suites.limits_of(wanted, limits),
     }
 
 
@@ -181,7 +214,9 @@ def _report(
     order = [SCHEMA, *found.frames, *found.skipped]
     table, column = MAIN.get(result["handover"], ("rows", None))
     main = found.frames.get(table)
-    size = None if main is None else int(main[column].sum()) if column else main.height
+    size = sizes.get(table)
+    if column is not None and isinstance(main, pl.DataFrame):
+        size = int(main[column].sum())
     return result | {
         "stage": record.stage,
         "fingerprint": record.fingerprint,
@@ -192,35 +227,11 @@ def _report(
                 "table": suite.table,
                 "guards": suite.meta.get("guards", ""),
                 "file": suite.path.name,
+                "version": suite.version,
+                "digest": suite.digest,
                 "rows": sizes.get(suite.table, 0),
                 "skipped": found.skipped.get(suite.table, ""),
             }
             for suite in sorted(wanted.values(), key=lambda one: order.index(one.table))
         ],
     }
-
-
-def _line(check: dict[str, Any]) -> str:
-    place = ".".join(part for part in (check["table"], check["column"]) if part)
-    what = check["description"] or "it must hold"
-    rows = "row" if check["count"] == 1 else "rows"
-    found = f"{check['count']:,} {rows}" if check["count"] else f"found: {check['observed']}"
-    return f"{place}: {what}: {found} [{check['expectation']}]"
-
-
-def _message(result: dict[str, Any], record: Record, folder: Path) -> str:
-    handover = result["handover"]
-    critical = [check for check in result["failed"] if check["severity"] == CRITICAL]
-    failures = "failure" if len(critical) == 1 else "failures"
-    lines = [f"contract {handover} is broken, {len(critical)} critical {failures}:"]
-    for check in critical:
-        lines.append(f"- {_line(check)}")
-        lines += [f"    {json.dumps(row, ensure_ascii=False)}" for row in check["samples"]]
-        lines.append(f"    what to do: {check['fix']}")
-    lines += [
-        "Nothing downstream ran; earlier outputs are as they were.",
-        f"files:    {record.path}",
-        f"rules:    {folder / handover}.*.json",
-        f"findings: {result['page']}",
-    ]
-    return "\n".join(lines)

@@ -180,13 +180,18 @@ def save(figure: Figure, png: Path) -> str:
     FigureCanvasAgg(figure)
     figure.savefig(png, dpi=144, facecolor="white")
     figure.set_layout_engine("none")  # laid out above; the SVG takes the same places
+    return to_svg(figure, png.stem)
+
+
+def to_svg(figure: Figure, prefix: str) -> str:
+    """Return the figure as an ``<svg>`` element whose ids start with the prefix."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     svg = text[text.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{png.stem}-', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\1{png.stem}-", svg)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", svg)
     return svg.replace(INK, "currentColor")
 
 

@@ -15,7 +15,7 @@ from bigel.tracking.lookup import run_of, version_with
 from bigel.tracking.promotion import GATE, carry_out
 from bigel.tracking.resolve import open_model
 from bigel.tracking.store import Home
-from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, DATA_TAG, JUDGED_TAG
+from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, DATA_TAG, JUDGED_TAG, VERSIONS_TAG
 from bigel.workspace import Record, Workspace
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,9 @@ def judge(
     name, number, run_id = version.name, str(version.version), version.run_id
     runs.log_evaluation(client, run_id, evidence.evaluated)
     runs.log_json(client, run_id, evidence.contracts, "contracts.json")
-    passed = {result["handover"]: result["success"] for result in evidence.contracts}
-    client.set_tag(run_id, CONTRACTS_TAG, json.dumps(passed))
+    for tag, part in ((CONTRACTS_TAG, "success"), (VERSIONS_TAG, "contract")):
+        told = {result["handover"]: result[part] for result in evidence.contracts}
+        client.set_tag(run_id, tag, json.dumps(told))
     while True:
         present = version_with(client, name, CHAMPION)
         decision, beside = judgement(client, version, present, evidence, config, workspace)

@@ -5,6 +5,7 @@ DATA_TAG = "bigel.data"  # fingerprint of the data it was measured on
 JUDGED_TAG = "bigel.judged"  # fingerprint of the evaluation that the gate judged it by
 BEHAVIORS_TAG = "bigel.behaviors"
 CONTRACTS_TAG = "bigel.contracts"  # JSON: hand-over to whether its contract passed
+VERSIONS_TAG = "bigel.contract_versions"  # JSON: hand-over to version and digest of its contract
 WHY_TAG = "bigel.why"
 DECISION_TAG = "bigel.decision"  # JSON: the last decision about a version, see promotion.py
 COMMIT_TAG = "mlflow.source.git.commit"

@@ -8,7 +8,9 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config, load_config
-from bigel.workspace import Record, Workspace
+from bigel.contracts.drift import measures_of
+from bigel.contracts.history import MEASURES_FILE
+from bigel.workspace import Record, Workspace, write_json
 
 N = 10  # users, and items
 BEHAVIORS = ("click", "favourite", "purchase")
@@ -33,6 +35,8 @@ class HandOver:
         folder.mkdir(parents=True)
         for name, frame in (self.frames | self.facts).items():
             frame.write_parquet(folder / f"{name}.parquet")
+        if self.name == "drift":
+            write_json(folder / MEASURES_FILE, measures_of(self.frames))
         return Record("made", "f" * 24, str(folder), False, 0.0, self.counts)
 
     def config(self) -> Config:
@@ -96,6 +100,25 @@ def interactions() -> HandOver:
     return HandOver("interactions", {"interactions": pl.DataFrame(rows, schema, orient="row")})
 
 
+def drift() -> HandOver:
+    """Return the comparison of two runs that are alike."""
+    changes = ("volume_change", "gini_change", "top_share_change")
+    clock = [(behavior, hour) for behavior in BEHAVIORS for hour in range(24)]
+    steps = ["click to favourite", "favourite to purchase"]
+    shares = ("new_user_share", "new_item_share", "duplicate_change", "behavior_psi")
+    frames = {
+        "behaviors": pl.DataFrame({"behavior": BEHAVIORS, **{c: [0.0] * 3 for c in changes}}),
+        "hours": pl.DataFrame(clock, ["behavior", "hour"], orient="row").with_columns(
+            hour_change=pl.lit(0.0)
+        ),
+        "funnel": pl.DataFrame({"step": steps, "rate_change": [0.0, 0.0]}),
+        "totals": pl.DataFrame({name: [0.0] for name in shares}),
+        "times": pl.DataFrame({"late_share": [0.0], "hour_psi": [0.0]}),
+    }
+    counts = {"profile": "b" * 24, "reference": "a" * 24, "skipped": {}}
+    return HandOver("drift", frames, counts)
+
+
 def split() -> HandOver:
     """Return a cut in time: user u has item u in train, u + 1 in valid and u + 2 in test."""
     schema = {
@@ -153,6 +176,7 @@ def recommendations() -> HandOver:
 GOOD: dict[str, Callable[[], HandOver]] = {
     "raw_log": raw_log,
     "interactions": interactions,
+    "drift": drift,
     "split": split,
     "recommendations": recommendations,
 }

@@ -395,6 +395,47 @@ WARNINGS: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         put("interactions", "timestamp", 4_000_000_000),
     ),
+    ("drift.behaviors", "every behavior has about the volume that it had"): (
+        1,
+        put("behaviors", "volume_change", -0.6, 2),
+    ),
+    (
+        "drift.behaviors",
+        "the items of every behavior are about as unequal as they were",
+    ): (1, put("behaviors", "gini_change", 0.11)),
+    (
+        "drift.behaviors",
+        "the most popular hundredth of the items has about the part that it had",
+    ): (1, put("behaviors", "top_share_change", 0.21)),
+    ("drift.hours", "every hour of the day has about the interactions that it had"): (
+        1,
+        put("hours", "hour_change", -1.0, 30),
+    ),
+    ("drift.funnel", "every step of the funnel converts about as it did"): (
+        1,
+        put("funnel", "rate_change", 1.1),
+    ),
+    ("drift.totals", "most users were there in the last accepted run"): (
+        1,
+        put("totals", "new_user_share", 0.6),
+    ),
+    ("drift.totals", "most items were there in the last accepted run"): (
+        1,
+        put("totals", "new_item_share", 0.6),
+    ),
+    ("drift.totals", "about as many rows repeat an interaction as before"): (
+        1,
+        put("totals", "duplicate_change", -0.21),
+    ),
+    ("drift.totals", "the mix of behaviors is as it was"): (1, put("totals", "behavior_psi", 0.21)),
+    ("drift.times", "few interactions arrive after the log of their hour was accepted"): (
+        1,
+        put("times", "late_share", 0.06),
+    ),
+    ("drift.times", "events are spread over the hours of the day as they were"): (
+        1,
+        put("times", "hour_psi", 0.21),
+    ),
     ("split.totals", "most users of valid and test are in train, too"): (
         1,
         keep("train", pl.col("user") > 1),  # 2 of 5

@@ -17,9 +17,17 @@ from tests.contracts.good import GOOD
 SHIPPED = suite_folder("")
 FILES = sorted(SHIPPED.glob("*.json"))
 # Tables whose number of rows does not come from the data, so that none can be empty.
-FIXED = {"schema", "totals", "times", "funnel", "pairs", "maps", "policy"}
-FIXED_TABLES = {"interactions.behaviors", "split.behaviors"}
+FIXED = {"schema", "hours", "totals", "times", "funnel", "pairs", "maps", "policy"}
+FIXED_TABLES = {"interactions.behaviors", "drift.behaviors", "split.behaviors"}
 MAY_BE_EMPTY = {"raw_log.quarantine"}
+
+
+def limits() -> dict[str, dict[str, float]]:
+    """Return the limits of each hand-over, from both files."""
+    found: dict[str, dict[str, float]] = {}
+    for name in ("thresholds.toml", "drift.toml"):
+        found |= tomllib.loads((SHIPPED / name).read_text("utf-8"))
+    return found
 
 
 def used(handover: str) -> set[str]:
@@ -32,9 +40,9 @@ def supplied(handover: str, folder: Path) -> set[str]:
     from bigel.contracts.suites import load_thresholds
 
     data = GOOD[handover]()
-    limits = load_thresholds(SHIPPED, handover)
+    shipped = load_thresholds(SHIPPED, handover)
     tables = validation._contents(
-        handover, data.record(folder / handover), data.config(), limits, {}
+        handover, data.record(folder / handover), data.config(), shipped, {}
     )
     return set(tables.parameters)
 
@@ -48,6 +56,7 @@ def test_file_is_a_suite_of_great_expectations_without_ids(path: Path) -> None:
     assert suite.name == path.stem
     assert '"id"' not in path.read_text("utf-8")
     assert tree["meta"]["guards"]
+    assert tree["meta"]["version"]
     for expectation in tree["expectations"]:
         assert expectation["severity"] in ("critical", "warning")
         assert expectation["description"]
@@ -75,9 +84,8 @@ def test_readme_names_every_suite_threshold_and_setting() -> None:
     readme = (SHIPPED / "README.md").read_text("utf-8")
     for path in FILES:
         assert f"`{path.stem}`" in readme
-    thresholds = tomllib.loads((SHIPPED / "thresholds.toml").read_text("utf-8"))
-    for handover, limits in thresholds.items():
-        for name in limits:
+    for handover, named in limits().items():
+        for name in named:
             assert f"`{handover}.{name}`" in readme
     for name in type(load_config("").contracts).model_fields:
         assert f"`contracts.{name}`" in readme
@@ -86,7 +94,7 @@ def test_readme_names_every_suite_threshold_and_setting() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_advice_names_settings_that_exist(path: Path) -> None:
     config = load_config("")
-    thresholds = tomllib.loads((SHIPPED / "thresholds.toml").read_text("utf-8"))
+    thresholds = limits()
     tree = json.loads(path.read_text("utf-8"))
     fixes = [one["meta"]["fix"] for one in tree["expectations"] if "fix" in one.get("meta", {})]
     for section, key in re.findall(

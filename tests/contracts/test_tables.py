@@ -8,7 +8,6 @@ import pytest
 from bigel.contracts.lists import Facts, list_table, recommendations_tables
 from bigel.contracts.tables import (
     Tables,
-    behavior_volumes,
     funnel_table,
     interactions_tables,
     raw_log_tables,
@@ -16,6 +15,7 @@ from bigel.contracts.tables import (
     split_pairs,
     split_tables,
 )
+from bigel.contracts.volumes import behavior_volumes
 from tests.contracts.good import DAY, GOOD, HandOver
 from tests.contracts.mutations import keep, put
 

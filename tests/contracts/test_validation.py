@@ -27,7 +27,8 @@ def alone(tmp_path: Path) -> Callable[[HandOver, str, str], Path]:
     def choose(data: HandOver, name: str, description: str) -> Path:
         folder = tmp_path / "suites"
         folder.mkdir()
-        shutil.copy(suite_folder("") / "thresholds.toml", folder)
+        for name_of_limits in ("thresholds.toml", "drift.toml"):
+            shutil.copy(suite_folder("") / name_of_limits, folder)
         suite = json.loads((suite_folder("") / f"{name}.json").read_text("utf-8"))
         mine = [one for one in suite["expectations"] if one["description"] == description]
         (folder / f"{name}.json").write_text(json.dumps(suite | {"expectations": mine}))
@@ -91,6 +92,7 @@ def test_critical_failure_raises_and_names_itself(
     text = str(caught.value)
     assert f"contract {handover} is broken, 1 critical failure:" in text
     assert text.count("what to do: ") == 1
+    assert text.count("or relax:   ") == 1
     assert str(folder / f"{handover}.*.json") in text
 
 

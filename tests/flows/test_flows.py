@@ -60,7 +60,7 @@ def test_training_flow_records_every_task_by_name(trained: tuple[Path, dict[str,
         names = {run.name for run in client.read_task_runs()}
     handovers = {f"validate {c['handover']}" for c in summary["contracts"]}
     assert {"ingest", "split", "train", "register"} | handovers <= names
-    assert len(handovers) == 4
+    assert len(handovers) == 5
 
 
 def test_training_flow_leaves_artifacts(trained: tuple[Path, dict[str, Any]]) -> None:

@@ -64,6 +64,8 @@ def test_the_run_shows_everything(workspace: Workspace) -> None:
     }  # fmt: skip
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     assert json.loads((place / "contracts.json").read_text())[0]["handover"] == "split"
+    versions = json.loads(run.data.tags["bigel.contract_versions"])
+    assert versions == {"split": {"version": "3", "digest": "d1"}}
     assert json.loads((place / "config.json").read_text())["recommend"]["k"] == 3
     assert len(run.data.tags["bigel.data"]) == 24
     assert run.data.tags["version.mlflow"]

@@ -1,0 +1,126 @@
+"""The verbs of the contracts: contracts init, contracts check, contracts suggest."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bigel.config import load_config
+from bigel.errors import ContractError
+from bigel.workspace import Workspace, write_json
+from flows.options import Json, Place, Settings, Source
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What must hold of a log: propose it, check it, learn its limits.",
+)
+
+
+@app.command()
+def init(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder to write; a new one.")] = Path("contracts"),
+    settings: Settings = None,
+    workspace: Place = Path(),
+) -> None:
+    """Look at a log and write contracts that fit it, for you to review.
+
+    The log is ingested into the workspace, and a later run uses that.
+
+    Example: bigel contracts init mine.toml --out contracts
+    """
+    config = load_config(source, settings or [])
+    place = Workspace(workspace)
+    from bigel.contracts.proposing import SETTINGS_FILE, propose
+    from bigel.ingest import ingest
+
+    with place.in_use():
+        fitted = propose(ingest(config, place), config, out)
+    for path in fitted:
+        print(f"fitted {path}")
+    print(f"\nthe other files of {out} are as they ship; put this into the configuration:\n")
+    print((out / SETTINGS_FILE).read_text("utf-8"))
+    print("review the limits, raise meta.version of the files you reviewed, then:")
+    print(f"bigel contracts check {source}")
+
+
+@app.command()
+def check(
+    source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
+) -> None:
+    """Check the suites, then the log against them: raw log, interactions, drift.
+
+    Nothing is trained. All three are judged, also after a critical failure (exit code 3), and shown
+    in the Data Docs.
+
+    Example: bigel contracts check mine.toml --set contracts.folder=contracts
+    """
+    config = load_config(source, settings or [])
+    place = Workspace(workspace)
+    from bigel.contracts.checking import check_log, check_suites
+    from bigel.ingest import ingest
+
+    contracts = check_suites(config)
+    with place.in_use():
+        results = check_log(ingest(config, place), config, place)
+    if json is not None:
+        write_json(json, {"contracts": contracts, "results": results})
+    for result in results:
+        _print_result(result)
+    broken = [result["handover"] for result in results if not result["success"]]
+    if broken:
+        raise ContractError(f"broken: {', '.join(broken)}; details: {results[-1]['docs']}")
+    print(f"details: {results[-1]['docs']}")
+
+
+@app.command()
+def suggest(
+    source: Source,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=3, help="Compared runs that a limit is learned from, at least."),
+    ] = None,
+    settings: Settings = None,
+    workspace: Place = Path(),
+) -> None:
+    """Learn the limits of drift from the accepted runs; write them beside the reviewed ones.
+
+    Limit: median of the runs' worst values and 5 scaled median absolute deviations, at least 0.02
+    away from the median. Review the diff, then replace drift.toml by the proposal and commit it.
+
+    Example: bigel contracts suggest mine.toml --runs 14
+    """
+    config = load_config(source, settings or [])
+    from bigel.contracts import suggesting
+
+    wanted = runs if runs is not None else suggesting.FEWEST_RUNS
+    found = suggesting.suggest(config, Workspace(workspace), wanted)
+    for name in found.kept:
+        print(f"kept as it is, for want of runs: {name}")
+    if not found.diff:
+        print(f"{found.runs} runs agree with {found.reviewed}: nothing to change")
+        return
+    print("\n".join(found.diff))
+    print(f"\nlearned from {found.runs} runs; if you agree:\nmv {found.path} {found.reviewed}")
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    """Print the verdict of a hand-over, and all of what failed."""
+    from bigel.contracts.failures import details, one_line
+
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
+    contract = result["contract"]
+    state = "passed" if result["success"] else "broken"
+    if not result["evaluated"]:
+        state = f"not checked: {next(iter(result['skipped'].values()), 'no suites')}"
+    console.print(
+        f"[bold]{result['handover']:<13}[/] {escape(state)} ({result['evaluated']} checks, "
+        f"contract version {escape(contract['version'])}, digest {contract['digest']})"
+    )
+    for failed in result["failed"]:
+        color = "red" if failed["severity"] == "critical" else "yellow"
+        console.print(f"  [{color}]{failed['severity']}[/] {escape(one_line(failed))}")
+        for line in details(failed):
+            console.print(escape(line))

@@ -1,0 +1,103 @@
+"""The drift page: from reports of validations to plain HTML."""
+
+import re
+from typing import Any
+
+from bigel.contracts.drift_page import render
+
+
+def report(night: int, value: float | None, **changes: Any) -> dict[str, Any]:
+    """Return the validation of a night whose click volume changed by so much."""
+    measures = [
+        {
+            "table": "behaviors",
+            "measure": "volume_change",
+            "about": "<click>",
+            "low": value,
+            "high": value,
+        },
+        {"table": "times", "measure": "hour_psi", "about": "", "low": 0.1, "high": 0.1},
+    ]
+    failed = []
+    if value is not None and value < -0.5:
+        failed = [{"table": "behaviors", "column": "volume_change", "severity": "warning"}]
+    facts = {
+        "model": "shop",
+        "profile": f"profile {night}",
+        "reference": f"profile {night - 1}",
+        "measures": measures,
+        "limits": {"behaviors.volume_change": [-0.5, 1.0], "times.hour_psi": [None, 0.2]},
+    }
+    return {
+        "run": f"run-{night}",
+        "time": f"2026-01-{night:02d}T02:00:00+00:00",
+        "fingerprint": f"drift {night}",
+        "contract": {"version": "1", "digest": "0"},
+        "success": True,
+        "failed": failed,
+        "skipped": {"hours": "too few"},
+        "drift": facts | changes,
+    }
+
+
+def first() -> dict[str, Any]:
+    found = report(1, None, measures=[], reference=None)
+    return found | {"skipped": {"behaviors": "this is the first one"}}
+
+
+def cells(page: str, words: str) -> list[str]:
+    """Return the texts of the row of a measure."""
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if words in row)
+    return [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.S)]
+
+
+def test_the_last_run_is_listed_with_its_limits() -> None:
+    page = render([first(), report(2, 0.1), report(3, -0.6)])
+    assert cells(page, "volume, change") == [
+        "✗", "volume, change", "&lt;click&gt;", "−60.0%", "−50.0%", "+100.0%",
+    ]  # fmt: skip
+    assert cells(page, "hours of the day, PSI")[2:] == ["the whole log", "0.100", "–", "0.200"]
+    assert 'href="runs/run-3/index.html"' in page
+    assert "Not checked, hours: too few." in page
+
+
+def test_each_table_has_a_figure_and_each_compared_run_a_tick() -> None:
+    page = render([first(), report(2, 0.1), report(3, -0.6)])
+    assert page.count("<svg") == 2
+    ticks = set(re.findall(r">\s*(01-\d\d)\s*<", page))
+    assert ticks == {"01-02", "01-03"}
+
+
+def test_a_run_that_was_validated_again_counts_once() -> None:
+    once = render([report(2, 0.1), report(3, 0.2)])
+    again = render([report(2, 0.9), report(3, 0.2), report(2, 0.1), report(3, 0.2)])
+    assert again == once
+    back = render([report(2, 0.1), report(3, 0.2), report(2, 0.3)])
+    assert cells(back, "volume, change")[3] == "+30.0%"  # the run that was validated last
+    assert 'href="runs/run-2/index.html"' in back
+    ticks = re.findall(r">\s*(01-\d\d)\s*<", back)
+    assert ticks[:2] == ["01-03", "01-02"]
+
+
+def test_a_first_run_has_no_figure_and_says_why() -> None:
+    page = render([first()])
+    assert "<svg" not in page
+    assert "nothing to compare with: this is the first one." in page
+
+
+def test_every_model_has_its_section() -> None:
+    page = render([report(2, 0.1), report(3, 0.1, model="<other>")])
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["&lt;other&gt;", "shop"]
+
+
+def test_figures_of_all_sizes_and_unknown_values_are_drawn() -> None:
+    many = render([report(2 + n, None if n % 3 else 0.1) for n in range(25)])
+    assert many.count("<svg") == 2
+
+
+def test_the_page_loads_nothing() -> None:
+    page = render([first(), report(2, 0.1)])
+    assert "<script" not in page and "default-src 'none'" in page
+    outside = re.findall(r'(?:href|src)="(?:\w+:)?//[^"]*"', page)
+    assert outside == []
+    assert "<click>" not in page

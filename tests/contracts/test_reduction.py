@@ -1,0 +1,162 @@
+"""The short way of judging a long table finds what the long way finds."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from bigel.contracts.engine import Judge, Judgement
+from bigel.contracts.reduction import MOST_TRACED, repeated
+from bigel.contracts.suites import Suite, load_suites, suite_folder
+from tests.contracts.good import GOOD, HandOver
+from tests.contracts.mutations import CRITICAL, drop, put, put_all
+
+PARAMETERS = {
+    "behaviors": ["click", "favourite", "purchase"],
+    "time_min": 0,
+    "time_max": 4_102_444_800,
+}
+SUITE = load_suites(suite_folder(""), "interactions")["rows"]
+EDITS = {
+    description: edit
+    for (suite, description), (_, edit) in CRITICAL.items()
+    if suite == "interactions.rows"
+}
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge()
+
+
+def long(data: HandOver) -> pl.DataFrame:
+    """Return the interactions 50 times, each time of other users, so that bad rows are rare."""
+    rows = data.frames["interactions"]
+    if not rows["user_id"].dtype.is_integer():
+        return rows
+    return pl.concat([rows.with_columns(pl.col("user_id") + 100 * n) for n in range(50)])
+
+
+def seen(judgement: Judgement, *hidden: str) -> list[dict[str, Any]]:
+    checks = [dataclasses.asdict(check) for check in judgement.checks]
+    return [{key: check[key] for key in check if key not in hidden} for check in checks]
+
+
+def same(
+    judge: Judge, suite: Suite, rows: pl.DataFrame, folder: Path, samples: bool = True
+) -> list[dict[str, Any]]:
+    """Judge rows both ways, from a file the short way; return the checks."""
+    path = folder / "rows.parquet"
+    rows.write_parquet(path, row_group_size=64)
+    by_row = judge.judge(suite, rows, PARAMETERS)
+    short = judge.judge(suite, pl.scan_parquet(path), PARAMETERS)
+    hidden = () if samples else ("samples",)
+    assert seen(short, *hidden) == seen(by_row, *hidden)
+    assert short.result.success == by_row.result.success
+    assert short.result.statistics == by_row.result.statistics
+    return seen(short)
+
+
+@pytest.mark.parametrize("description", EDITS)
+def test_every_way_to_break_a_row_is_found_as_row_by_row(
+    description: str, judge: Judge, tmp_path: Path
+) -> None:
+    data = GOOD["interactions"]()
+    data.frames["interactions"] = long(data)
+    EDITS[description](data)
+    checks = same(judge, SUITE, data.frames["interactions"], tmp_path)
+    failed = {check["description"].partition(" (")[0] for check in checks if not check["success"]}
+    assert description in failed
+
+
+def spread(column: str, value: Any, rows: tuple[int, ...]) -> Callable[[HandOver], None]:
+    def edit(data: HandOver) -> None:
+        for row in rows:
+            put("interactions", column, value, row)(data)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [],
+        [spread("user_id", None, (5, 900, 1_999)), spread("behavior", "steal", (900, 3))],
+        [spread("count", 0, tuple(range(1_000, 1_010))), spread("timestamp", -1, (0,))],
+        [spread("user_id", 0, (7, 8, 9)), spread("item_id", 3, (7, 8, 9))],
+        [put_all("interactions", "user_id", None), put_all("interactions", "item_id", None)],
+        [drop("interactions", "timestamp"), drop("interactions", "split")],
+        [drop("interactions", "user_id")],
+    ],
+    ids=["good", "rare nulls", "many", "repeated", "all null", "optional", "missing column"],
+)
+def test_mixtures_are_found_as_row_by_row(
+    edits: list[Callable[[HandOver], None]], judge: Judge, tmp_path: Path
+) -> None:
+    data = GOOD["interactions"]()
+    data.frames["interactions"] = long(data)
+    for edit in edits:
+        edit(data)
+    same(judge, SUITE, data.frames["interactions"], tmp_path)
+
+
+def test_expectations_on_the_whole_table_are_judged_on_the_whole_table(
+    judge: Judge, tmp_path: Path
+) -> None:
+    expectations = [
+        ("expect_column_mean_to_be_between", {"column": "count", "max_value": 1.005}),
+        ("expect_column_values_to_not_be_null", {"column": "user_id", "mostly": 0.9}),
+        ("expect_column_values_to_not_be_null", {"column": "user_id", "mostly": 0.9999}),
+        ("expect_table_row_count_to_be_between", {"min_value": 2_000, "max_value": 2_000}),
+        ("expect_table_row_count_to_be_between", {"min_value": 2_001}),
+        ("expect_column_values_to_be_between", {"column": "count", "max_value": 9}),
+    ]
+    tree = tuple(
+        {"type": kind, "severity": "critical", "kwargs": kwargs} for kind, kwargs in expectations
+    )
+    suite = Suite("x.y", {}, tree, tmp_path / "x.y.json")
+    data = GOOD["interactions"]()
+    data.frames["interactions"] = long(data)
+    for edit in (spread("user_id", None, (1_500,)), spread("count", 30, (1_700,))):
+        edit(data)
+    checks = same(judge, suite, data.frames["interactions"], tmp_path, samples=False)
+    assert [check["success"] for check in checks] == [False, True, False, True, False, False]
+
+
+def test_the_judge_sees_few_rows_of_a_long_table(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigel.contracts import engine
+
+    heights = []
+    convert = engine.to_pandas
+
+    def watch(table: pl.DataFrame, named: list[str]) -> Any:
+        heights.append(table.height * bool(table.width))
+        return convert(table, named)
+
+    monkeypatch.setattr(engine, "to_pandas", watch)
+    rows = long(GOOD["interactions"]())
+    judgement = judge.judge(SUITE, rows.lazy(), PARAMETERS)
+    assert max(heights) <= 8
+    assert {check.rows for check in judgement.checks} == {2_000}
+    framework = json.loads(json.dumps(judgement.result.to_json_dict()))
+    counts = {one["result"].get("element_count", 2_000) for one in framework["results"]}
+    assert counts == {2_000}
+
+
+def test_repeated_keys_are_counted_and_sorted_and_null_keys_left_out() -> None:
+    rows = pl.DataFrame(
+        {"a": [3, 1, 3, None, None, 1, 2], "b": ["x", "y", "x", None, None, "z", "y"]}
+    )
+    count, found = repeated(rows.lazy(), ["a", "b"])
+    assert (count, found.rows()) == (2, [(3, "x"), (3, "x")])
+    assert repeated(rows.lazy(), ["a"])[0] == 4
+    many = pl.DataFrame({"a": [*range(5_000), *range(2_000), *range(100)]})
+    count, found = repeated(many.lazy(), ["a"])
+    assert count == 2 * 1_900 + 3 * 100 and count > MOST_TRACED
+    assert found["a"].is_sorted() and found.height >= 2
