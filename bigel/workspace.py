@@ -129,10 +129,10 @@ class Workspace:
                 scratch.mkdir(parents=True, exist_ok=True)
                 aside.mkdir(parents=True)
                 counts = build(aside, scratch)
-                facts = {"inputs": list(inputs), "settings": dict(settings), "counts": counts}
+                made_of = {"inputs": inputs, "parents": parents, "settings": dict(settings)}
                 seconds = round(time.perf_counter() - started, 3)
                 named = {"stage": stage, "fingerprint": key, "seconds": seconds}
-                _write_manifest(aside, named | facts)
+                _write_manifest(aside, named | made_of | {"counts": counts})
                 self._publish(aside, final)
         except OSError as error:
             raise WorkspaceError(

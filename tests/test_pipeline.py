@@ -130,8 +130,8 @@ def test_a_warm_training_gets_what_it_starts_from(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made")
     config = parse_config({"train": {"warm_start": True}})
     outcome = run_pipeline(config, Workspace(tmp_path), "train", stand_ins)
-    assert stand_ins.calls[-2:] == ["choose_start(split, graph)", "train(split, graph, start)"]
-    assert list(outcome.records) == ["ingest", "split", "graph", "start", "train"]
+    assert stand_ins.calls[-3:-1] == ["choose_start(split, graph)", "train(split, graph, start)"]
+    assert list(outcome.records)[-4:] == ["graph", "start", "train", "accept"]
 
 
 @pytest.mark.parametrize("until", STAGES)
@@ -237,7 +237,7 @@ def test_without_the_tracking_store_a_warm_training_starts_cold(
     stand_ins = StandIns(tmp_path / "made", "choose_start(split, graph)", AWAY)
     config = parse_config({"train": {"warm_start": True}})
     run_pipeline(config, Workspace(tmp_path), "train", stand_ins)
-    assert stand_ins.calls[-1] == "train(split, graph)"
+    assert stand_ins.calls[-2] == "train(split, graph)"
     assert "training starts cold: MLflow does not answer" in caplog.text
 
 
@@ -256,7 +256,7 @@ def test_a_disk_that_fills_up_outside_a_stage_is_explained_and_the_summary_kept(
     with pytest.raises(DiskFullError, match=r"the disk is full .*MB free at .*store gc") as caught:
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
-    assert list(caught.value.summary["stages"]) == ["ingest", "split"]
+    assert list(caught.value.summary["stages"]) == ["ingest", "profile", "drift", "split"]
 
 
 @pytest.mark.parametrize("result", [None, {"handover": "split", "success": False, "docs": "d"}])

@@ -43,6 +43,15 @@ class Evidence:
         return [result["handover"] for result in self.contracts if not result["success"]]
 
     @property
+    def tags(self) -> dict[str, str]:
+        """What a run is told of its contracts: whether each passed, and in which version."""
+        parts = ((CONTRACTS_TAG, "success"), (VERSIONS_TAG, "contract"))
+        return {
+            tag: json.dumps({result["handover"]: result[part] for result in self.contracts})
+            for tag, part in parts
+        }
+
+    @property
     def digest(self) -> str:
         """What a version was judged by: another digest, another judgement."""
         return "!".join([self.evaluated.fingerprint, *self.broken])
@@ -59,9 +68,10 @@ def judge(
     name, number, run_id = version.name, str(version.version), version.run_id
     runs.log_evaluation(client, run_id, evidence.evaluated)
     runs.log_json(client, run_id, evidence.contracts, "contracts.json")
-    for tag, part in ((CONTRACTS_TAG, "success"), (VERSIONS_TAG, "contract")):
-        told = {result["handover"]: result[part] for result in evidence.contracts}
-        client.set_tag(run_id, tag, json.dumps(told))
+    logged = client.get_run(run_id).data.tags
+    for tag, told in evidence.tags.items():
+        if logged.get(tag) != told:
+            client.set_tag(run_id, tag, told)
     while True:
         present = version_with(client, name, CHAMPION)
         decision, beside = judgement(client, version, present, evidence, config, workspace)

@@ -166,6 +166,7 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         "bigel.split": evidence.split.fingerprint,
         "bigel.train": submission.trained.fingerprint,
         **submission.tags,
+        **evidence.tags,
     }
     name = f"{config.tracking.model_name}-{bundle.fingerprint[:8]}"
     run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)

@@ -30,7 +30,8 @@ from tests import fabricate
 from tests.fabricate import CONFIG
 
 pytestmark = pytest.mark.slow
-PASSED = {"success": True, "failed": [], "docs": "d.html"}
+VERSION = {"version": "3", "digest": "d1"}
+PASSED = {"contract": VERSION, "success": True, "failed": [], "docs": "d.html"}
 
 
 class Server:

@@ -13,7 +13,8 @@ from tests import fabricate
 from tests.fabricate import CONFIG
 from tests.tracking.conftest import away
 
-CONTRACTS = [{"handover": "split", "success": True, "failed": []}]
+VERSION = {"version": "3", "digest": "d1"}
+CONTRACTS = [{"handover": "split", "contract": VERSION, "success": True, "failed": []}]
 OUR_TAGS = ("bigel.", "version.", "mlflow.source")
 
 

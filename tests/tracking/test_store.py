@@ -195,7 +195,7 @@ def test_a_password_in_the_address_stands_in_no_message_and_no_traceback(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.DEBUG), pytest.raises(WorkspaceError) as caught:
         fabricate.register_one(Workspace(tmp_path))
-    assert "MLflow at http://127.0.0.1:1/x refused" in str(caught.value)
+    assert "MLflow at http://127.0.0.1:1/x does not answer" in str(caught.value)
     assert caught.value.transient
     printed = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "s3cret" not in printed
