@@ -31,15 +31,21 @@ ORDER = {
     "ingest": 1,
     "validate raw_log": 2,
     "validate interactions": 3,
-    "split": 4,
-    "validate split": 5,
-    "build_graphs": 6,
-    "train": 7,
-    "calibrate": 7,
-    "evaluate": 8,
-    "register": 9,
-    "recommend": 10,
-    "validate recommendations": 11,
+    "profile_log": 4,
+    "measure_drift": 5,
+    "validate drift": 6,
+    "split": 7,
+    "validate split": 8,
+    "build_graphs": 9,
+    "train": 10,
+    "calibrate": 10,
+    "accept": 11,
+    "evaluate": 12,
+    "preview": 13,
+    "validate preview": 14,
+    "register": 15,
+    "recommend": 16,
+    "validate recommendations": 17,
 }
 SLOW_TO_IMPORT = (
     *("bigel.contracts.engine", "bigel.contracts.rendering", "bigel.evaluate.report"),
@@ -65,7 +71,7 @@ class Disturbance:
     def within(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*given: Any, **named: Any) -> Any:
-            self.now.append(f"validate {given[0]}" if stage == "validate" else stage)
+            self.now.append(validated(*given) if stage == "validate" else stage)
             try:
                 return function(*given, **named)
             finally:
@@ -101,6 +107,11 @@ class Disturbance:
         self.full = self.full or (struck and self.how == "full")
         if self.full and event in ALLOCATES:
             raise OSError(ENOSPC, "No space left on device", path)
+
+
+def validated(handover: str, record: Any, *_: Any) -> str:
+    """Name a validation; lists are checked twice, of the preview and of all users."""
+    return f"validate {'preview' if record.stage == 'preview' else handover}"
 
 
 def run(attempt: dict[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,16 @@ from tests.flows.conftest import ROOT, options
 pytestmark = pytest.mark.slow
 SEED = 20
 CONTRACTS = ROOT / "data_contracts"
+DRIFT = CONTRACTS / "drift.totals.json"
 STAGES = (
-    *("ingest", "validate raw_log", "split", "validate split", "build_graphs", "train"),
-    *("calibrate", "evaluate", "register", "recommend", "validate recommendations"),
+    *("ingest", "validate raw_log", "profile_log", "measure_drift", "split", "validate split"),
+    *("build_graphs", "train", "calibrate", "accept", "evaluate", "preview", "validate preview"),
+    *("register", "recommend", "validate recommendations"),
 )
-WRITING = ("ingest", "validate raw_log", "split", "train", "evaluate", "register", "recommend")
+WRITING = (
+    *("ingest", "validate raw_log", "profile_log", "split", "train", "accept", "evaluate"),
+    *("preview", "register", "recommend"),
+)
 MEGABYTE = 2**20
 FINAL = (
     ("train", "weights.safetensors"),
@@ -63,7 +68,7 @@ def few_contracts(home: Path) -> Path:
     """Keep one suite per hand-over: contracts run in every attempt, and all of them take long."""
     folder = home / "contracts"
     folder.mkdir()
-    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml")):
+    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml"), DRIFT):
         shutil.copy(path, folder)
     return folder
 
