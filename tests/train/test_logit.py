@@ -1,0 +1,107 @@
+import math
+
+import pytest
+import torch
+
+from bigel.evaluate.protocol import make_task
+from bigel.model.memory import Memory
+from bigel.train.logit import fit, fit_scale, log_likelihood
+from tests.train.funnel import (
+    N_ITEMS,
+    Scaled,
+    chosen_of,
+    empty_memory,
+    flat_scores,
+    funnel_world,
+)
+
+
+def test_the_likelihood_is_that_of_a_softmax_over_all_candidates():
+    train, valid = funnel_world(0.5)
+    scores = flat_scores(seed=1)
+    choices, task = chosen_of(train, valid, scores)
+    generator = torch.Generator().manual_seed(2)
+    term = torch.randn(len(choices.row), generator=generator, dtype=torch.double)
+    found = log_likelihood(choices, term, choices.chosen, choices.chosen_row)
+    found = found - log_likelihood(choices, 0 * term, choices.chosen, choices.chosen_row)
+
+    def naive(added):
+        total = 0.0
+        for user, item in zip(*(ids.tolist() for ids in valid.of(1)), strict=True):
+            bought = {i for u, i in zip(*train.of(1), strict=True) if u == user}
+            score = {i: float(scores.item_emb[1, i, 0]) for i in range(N_ITEMS) if i not in bought}
+            for i in score:
+                score[i] += added.get((user, i), 0.0)
+            total += score[item] - math.log(sum(math.exp(s) for s in score.values()))
+        return total
+
+    places = zip(task.users[choices.row].tolist(), choices.item.tolist(), strict=True)
+    added = dict(zip(places, term.tolist(), strict=True))
+    assert float(found) == pytest.approx(naive(added) - naive({}), rel=1e-5)
+
+
+def test_the_fit_is_where_the_gradient_of_the_penalized_loss_is_zero():
+    train, valid = funnel_world(0.7)
+    choices, task = chosen_of(train, valid, flat_scores(seed=1))
+    memory = empty_memory(train)
+    everyone = torch.ones(len(task.users), dtype=torch.bool)
+    weights = fit(choices, memory, 1, everyone, penalty=1.0)
+    assert weights[0b01].any() and not weights[[0b00, 0b10, 0b11]].any()
+
+    def loss(change):
+        moved = Memory((memory.weights.double() + 0).index_copy(0, torch.tensor([1]),
+                       (weights.double() + change)[None]), memory.features.double())  # fmt: skip
+        term = moved.term(1, choices.item, choices.pattern, choices.score)
+        # One pattern: shared and own weights are equal halves of the sum.
+        spread, center = choices.score.std(), choices.score.mean()
+        inner = (weights.double() + change)[0b01].clone()
+        inner[0] += inner[-1] * center
+        inner[-1] *= spread
+        size = 2 * ((inner / 2) ** 2).sum()
+        return size - log_likelihood(choices, term, choices.chosen, choices.chosen_row)
+
+    at_fit = loss(torch.zeros(4, 6, dtype=torch.double))
+    for place in range(6):
+        for step in (-0.05, 0.05):
+            change = torch.zeros(4, 6, dtype=torch.double)
+            change[0b01, place] = step
+            assert loss(change) > at_fit - 1e-6
+
+
+def test_beta_is_where_the_likelihood_is_highest():
+    train, valid = funnel_world(0.5)
+    scores = flat_scores(seed=1)
+    task = make_task(train, valid, 1, "published")
+
+    def likelihood(beta):
+        total = 0.0
+        for user, item in zip(*(ids.tolist() for ids in valid.of(1)), strict=True):
+            bought = {i for u, i in zip(*train.of(1), strict=True) if u == user}
+            score = {i: beta * float(scores.item_emb[1, i, 0]) for i in range(N_ITEMS)}
+            rest = math.log(sum(math.exp(s) for i, s in score.items() if i not in bought))
+            total += score[item] - rest
+        return total
+
+    tried = [0.01 * 1.05**step for step in range(150)]
+    best = max(tried, key=likelihood)
+    found = fit_scale(scores, 1, task, batch_users=7)
+    assert found == pytest.approx(best, rel=0.06) or found < 0.02
+    assert fit_scale(Scaled(scores, 1000.0), 1, task, 7) == pytest.approx(found / 1000, rel=1e-2)
+
+
+def test_a_heavy_penalty_leaves_nothing():
+    train, valid = funnel_world(0.9)
+    choices, task = chosen_of(train, valid, flat_scores())
+    everyone = torch.ones(len(task.users), dtype=torch.bool)
+    weights = fit(choices, empty_memory(train), 1, everyone, penalty=1e9)
+    assert weights.abs().max() < 1e-6
+
+
+def test_only_the_users_asked_for_count():
+    train, valid = funnel_world(0.9)
+    choices, task = chosen_of(train, valid, flat_scores())
+    memory = empty_memory(train)
+    hit = torch.zeros(len(task.users), dtype=torch.bool)
+    hit[choices.chosen_row[choices.chosen >= 0]] = True
+    assert fit(choices, memory, 1, hit, 1.0)[0b01, 0] > 0
+    assert fit(choices, memory, 1, ~hit, 1.0)[0b01, 0] < 0
