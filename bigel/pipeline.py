@@ -25,8 +25,6 @@ from bigel.tracking import choose_start, keep_for_sync, offline_model, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
 
-STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register", "recommend")
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 Step = Callable[[Function], Function]
 log = logging.getLogger(__name__)
@@ -43,6 +41,139 @@ class Outcome:
 def plain(function: Function) -> Function:
     """Return the function as it is."""
     return function
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way through the stages; each method is a part of it and reads what those before made.
+
+    Args:
+        config: the resolved configuration.
+        workspace: where outputs are stored and reused.
+        step: wraps each stage function before it is called.
+        outcome: filled as stages finish.
+    """
+
+    config: Config
+    workspace: Workspace
+    step: Step[Any]
+    outcome: Outcome
+
+    def call(self, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Call a stage function through ``step``."""
+        return self.step(function)(*given, self.config, self.workspace, **named)
+
+    def make(self, name: str, function: Callable[..., Any], *inputs: str, **named: Any) -> None:
+        """Call a stage function on the records of earlier stages and keep its record."""
+        given = (self.outcome.records[key] for key in inputs)
+        self.outcome.records[name] = self.call(function, *given, **named)
+
+    def check(self, handover: str, name: str) -> None:
+        """Check a record's contract.
+
+        Raises:
+            ContractError: if a critical expectation failed.
+        """
+        contracts = self.outcome.contracts
+        try:
+            contracts.append(self.call(validate, handover, self.outcome.records[name]))
+        except ContractError as error:
+            contracts.extend([error.result] if error.result else [])
+            raise
+
+    def ingest(self) -> None:
+        """Read the log."""
+        self.make("ingest", ingest)
+
+    def validate(self) -> None:
+        """Check the log, also beside the last accepted one."""
+        self.check("raw_log", "ingest")
+        self.check("interactions", "ingest")
+        self.make("profile", profile_log, "ingest")
+        self.make("drift", measure_drift, "profile")
+        self.check("drift", "drift")
+
+    def split(self) -> None:
+        """Make train, valid and test."""
+        self.make("split", split, "ingest")
+        self.check("split", "split")
+
+    def graph(self) -> None:
+        """Build the graphs."""
+        self.make("graph", build_graphs, "split")
+
+    def train(self) -> None:
+        """Train, from the champion's weights where that is asked for, and accept the log."""
+        self.make("train", train, "split", "graph", **self._start())
+        made = (self.outcome.records[name] for name in ("profile", "drift", "train"))
+        self.outcome.records["accept"] = self.call(accept, *made, list(self.outcome.contracts))
+
+    def evaluate(self) -> None:
+        """Rank valid and test."""
+        self.make("evaluate", evaluate, "split", "train")
+
+    def register(self) -> None:
+        """Check a sample of the new model's lists, then let the gate decide."""
+        self.make("preview", preview, "split", "train")
+        self._weigh("recommendations", "preview")
+        made = [self.outcome.records[name] for name in ("split", "train", "evaluate")]
+        contracts = list(self.outcome.contracts)
+        try:
+            record = self.call(register, *made, contracts)
+        except UnreachableError as error:
+            record = self.call(keep_for_sync, *made, contracts, str(error))
+        self.outcome.records["register"] = record
+
+    def recommend(self) -> None:
+        """Write every user's lists, check and publish them."""
+        self.outcome.records["recommend"] = self._lists()
+        self.check("recommendations", "recommend")
+        publish(self.outcome, self.workspace)
+
+    def _start(self) -> dict[str, Record]:
+        """Choose what a warm start starts from; nothing where tracking does not answer."""
+        if not self.config.train.warm_start:
+            return {}
+        try:
+            self.make("start", choose_start, "split", "graph")
+        except UnreachableError as error:
+            log.warning("training starts cold: %s", error)
+            return {}
+        return {"start": self.outcome.records["start"]}
+
+    def _weigh(self, handover: str, name: str) -> None:
+        """Leave a broken contract to the gate: the model is refused, the run goes on."""
+        try:
+            self.check(handover, name)
+        except ContractError as error:
+            if error.result is None:
+                raise
+            page = error.result.get("page")
+            log.warning("the new model cannot become champion: its lists are bad, see %s", page)
+
+    def _lists(self) -> Any:
+        """Make lists from the registry's model, without it by the rule of ``offline_model``."""
+        registered = self.outcome.records["register"]
+        if "waiting" not in registered.counts:
+            try:
+                return self.call(recommend)
+            except UnreachableError as error:
+                log.warning("%s; lists come from the models of this workspace", error)
+        model = offline_model(self.config, self.workspace, registered.fingerprint)
+        return self.call(recommend, model=model)
+
+
+PARTS: dict[str, Callable[[Run], None]] = {
+    "ingest": Run.ingest,
+    "validate": Run.validate,
+    "split": Run.split,
+    "graph": Run.graph,
+    "train": Run.train,
+    "evaluate": Run.evaluate,
+    "register": Run.register,
+    "recommend": Run.recommend,
+}
+STAGES = tuple(PARTS)
 
 
 def run_pipeline(
@@ -69,103 +200,10 @@ def run_pipeline(
     """
     if until not in STAGES:
         raise ConfigError(f"no stage {until!r}{nearest(until, STAGES)}")
-    outcome = outcome or Outcome()
-    records, contracts = outcome.records, outcome.contracts
-
-    def check(handover: str, record: Record) -> None:
-        try:
-            contracts.append(step(validate)(handover, record, config, workspace))
-        except ContractError as error:
-            contracts.extend([error.result] if error.result else [])
-            raise
-
-    def weigh(handover: str, record: Record) -> None:
-        """Leave a broken contract to the gate: the model is refused, the run goes on."""
-        try:
-            check(handover, record)
-        except ContractError as error:
-            if error.result is None:
-                raise
-            page = error.result.get("page")
-            log.warning("the new model cannot become champion: its lists are bad, see %s", page)
-
-    records["ingest"] = step(ingest)(config, workspace)
-    if until == "ingest":
-        return outcome
-    check("raw_log", records["ingest"])
-    check("interactions", records["ingest"])
-    records["profile"] = step(profile_log)(records["ingest"], config, workspace)
-    records["drift"] = step(measure_drift)(records["profile"], config, workspace)
-    check("drift", records["drift"])
-    if until == "validate":
-        return outcome
-    records["split"] = step(split)(records["ingest"], config, workspace)
-    check("split", records["split"])
-    if until == "split":
-        return outcome
-    records["graph"] = step(build_graphs)(records["split"], config, workspace)
-    if until == "graph":
-        return outcome
-    begun = _start(outcome, config, workspace, step)
-    records["train"] = step(train)(records["split"], records["graph"], config, workspace, **begun)
-    records["accept"] = step(accept)(
-        records["profile"], records["drift"], records["train"], list(contracts), config, workspace
-    )
-    if until == "train":
-        return outcome
-    records["evaluate"] = step(evaluate)(records["split"], records["train"], config, workspace)
-    if until == "evaluate":
-        return outcome
-    records["preview"] = step(preview)(records["split"], records["train"], config, workspace)
-    weigh("recommendations", records["preview"])
-    records["register"] = _register(outcome, config, workspace, step)
-    if until == "register":
-        return outcome
-    records["recommend"] = _recommend(outcome, config, workspace, step)
-    check("recommendations", records["recommend"])
-    publish(outcome, workspace)
-    return outcome
-
-
-def _start(
-    outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]
-) -> dict[str, Record]:
-    """Choose what a warm start starts from; nothing where tracking does not answer."""
-    if not config.train.warm_start:
-        return {}
-    records = outcome.records
-    try:
-        start = step(choose_start)(records["split"], records["graph"], config, workspace)
-    except UnreachableError as error:
-        log.warning("training starts cold: %s", error)
-        return {}
-    records["start"] = start
-    return {"start": start}
-
-
-def _register(outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]) -> Record:
-    """Register, or keep the run for ``bigel sync`` where the tracking store does not answer."""
-    made = [outcome.records[stage] for stage in ("split", "train", "evaluate")]
-    contracts = list(outcome.contracts)
-    try:
-        record: Record = step(register)(*made, contracts, config, workspace)
-    except UnreachableError as error:
-        record = step(keep_for_sync)(*made, contracts, str(error), config, workspace)
-    return record
-
-
-def _recommend(outcome: Outcome, config: Config, workspace: Workspace, step: Step[Any]) -> Record:
-    """Make lists from the registry's model, without it by the rule of ``offline_model``."""
-    registered = outcome.records["register"]
-    if "waiting" not in registered.counts:
-        try:
-            record: Record = step(recommend)(config, workspace)
-            return record
-        except UnreachableError as error:
-            log.warning("%s; lists come from the models of this workspace", error)
-    model = offline_model(config, workspace, registered.fingerprint)
-    record = step(recommend)(config, workspace, model=model)
-    return record
+    run = Run(config, workspace, step, outcome or Outcome())
+    for part in STAGES[: STAGES.index(until) + 1]:
+        PARTS[part](run)
+    return run.outcome
 
 
 def run_and_summarize(
