@@ -131,14 +131,17 @@ class Run:
         publish(self.outcome, self.workspace)
 
     def _start(self) -> dict[str, Record]:
-        """Choose what a warm start starts from; nothing where tracking does not answer."""
+        """Choose what a warm start starts from; without the registry the champion last seen."""
         if not self.config.train.warm_start:
             return {}
         try:
             self.make("start", choose_start, "split", "graph")
         except UnreachableError as error:
-            log.warning("training starts cold: %s", error)
-            return {}
+            model = offline_model(self.config, self.workspace, None)
+            if model is None:
+                log.warning("training starts cold, no champion was seen here: %s", error)
+                return {}
+            self.make("start", choose_start, "split", "graph", model=model)
         return {"start": self.outcome.records["start"]}
 
     def _weigh(self, handover: str, name: str) -> None:

@@ -5,8 +5,9 @@ Nothing that a kept output was made from is removed, so what is kept can be expl
 
 import json
 import shutil
+import time
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from bigel.errors import WorkspaceError
 from bigel.workspace import MANIFEST, Workspace
+
+SCRATCH_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,16 @@ def removable(outputs: Collection[Output], keep: int, needed: Collection[str]) -
 
 
 def collect(
-    workspace: Workspace, keep: int, needed: Collection[str], dry_run: bool = False
+    workspace: Workspace, keep: int, needed: Callable[[], Collection[str]], dry_run: bool = False
 ) -> dict[str, Any]:
     """Remove what is not needed, and leftovers of killed runs.
+
+    Checkpoints of a killed training stay for ``SCRATCH_DAYS``, so that the same command goes on.
 
     Args:
         workspace: no run may be using it.
         keep: outputs of each stage to keep.
-        needed: fingerprints that must stay.
+        needed: gives the fingerprints that must stay, once no run can add to them.
         dry_run: only tell.
 
     Returns:
@@ -115,9 +120,10 @@ def collect(
         WorkspaceError: if a run is using the workspace.
     """
     with workspace.alone():
-        outputs = removable(inventory(workspace), keep, needed)
+        outputs = removable(inventory(workspace), keep, needed())
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
         leftovers += sorted(workspace.outbox.glob(".*"))
+        leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
         if not dry_run:
             for path in (*(output.path for output in outputs), *leftovers):
@@ -137,6 +143,12 @@ def _remove(folder: Path) -> None:
         aside.unlink()  # what a link points to is not ours
     else:
         shutil.rmtree(aside)
+
+
+def _is_old(path: Path) -> bool:
+    """Tell whether nothing inside was written for ``SCRATCH_DAYS``."""
+    newest = max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
+    return time.time() - newest > SCRATCH_DAYS * 86_400
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,8 @@
     <root>/artifacts/stages/<stage>/<fingerprint>/   files + manifest.json (checksums, parents)
     <root>/artifacts/scratch/<fingerprint>/          checkpoints of a stage that is under way
     <root>/artifacts/latest/                         the last good report and lists
+    <root>/artifacts/accepted/                       runs that drift is measured from
+    <root>/artifacts/digests.json                    digests of log files that did not change
     <root>/artifacts/outbox/                         runs that wait for the tracking store
     <root>/artifacts/champions/                      the last champion seen of each model
     <root>/artifacts/data_docs/                      history of the contracts
@@ -77,6 +79,7 @@ class Workspace:
     def __init__(self, root: str | Path = ".") -> None:
         self.root = Path(root).resolve()
         self.artifacts = self.root / "artifacts"
+        self.scratch = self.artifacts / "scratch"
         self.latest = self.artifacts / "latest"
         self.data_docs = self.artifacts / "data_docs"
         self.outbox = self.artifacts / "outbox"
@@ -122,7 +125,7 @@ class Workspace:
             tell("%s: reused %s (nothing changed)", stage, key[:8])
             return Record(stage, key, str(final), True, elapsed, manifest["counts"])
         tell("%s: started", stage)
-        scratch = self.artifacts / "scratch" / key
+        scratch = self.scratch / key
         aside = final.with_name(f".{key}.{uuid.uuid4().hex[:8]}")
         try:
             with full_disk_explained(self.artifacts, f"stage {stage} cannot write"):
@@ -213,7 +216,9 @@ class Workspace:
             ]
             if manifest["digest"] != _manifest_digest(manifest):
                 damaged.append(MANIFEST)
-        except (OSError, ValueError, KeyError) as error:
+        except KeyError as error:
+            manifest, damaged = {}, [f"{MANIFEST} has no {error}; older versions wrote none"]
+        except (OSError, ValueError) as error:
             manifest, damaged = {}, [f"{MANIFEST} ({error})"]
         if not damaged:
             with contextlib.suppress(OSError):
@@ -245,6 +250,21 @@ def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the digest of all of a manifest but the digest itself, as JSON keeps it."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
     return fingerprint(json.loads(json.dumps(content, default=str)))
+
+
+@contextlib.contextmanager
+def working_folder(out: Path, name: str) -> Iterator[Path]:
+    """Make a folder for what a stage writes on its way, inside its output, and remove it.
+
+    Scratch is one for all runs that meet the same stage, which checkpoints want; an output under
+    way belongs to one run alone.
+    """
+    place = out / name
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def copy_file(source: Path, place: Path) -> None:

@@ -65,7 +65,8 @@ def gc(
     workspace: Place = Path(),
     json: Json = None,
 ) -> None:
-    """Remove outputs that nothing needs, and leftovers of killed runs.
+    """Remove outputs that nothing needs, leftovers of killed runs, and checkpoints of trainings
+    that nobody went on with for a week.
 
     Kept are the last used outputs of each stage, whatever any registered model was made of, the
     run that drift is measured from, and everything that these were made from. Refused while a
@@ -77,7 +78,10 @@ def gc(
     from bigel.tracking import needed_fingerprints
 
     place = Workspace(workspace)
-    needed = needed_fingerprints(place) | needed_profiles(place)
+
+    def needed() -> set[str]:
+        return needed_fingerprints(place) | needed_profiles(place)
+
     found = store.collect(place, keep, needed, dry_run)
     for path in (*found["removed"], *found["leftovers"]):
         print(f"{'would remove' if dry_run else 'removed'} {path}")

@@ -231,14 +231,23 @@ def test_a_store_that_goes_away_after_registering_does_not_stop_the_lists(tmp_pa
     ]
 
 
-def test_without_the_tracking_store_a_warm_training_starts_cold(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("seen", [None, "stored:the champion last seen"])
+def test_without_the_tracking_store_a_warm_training_starts_from_the_champion_last_seen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    seen: str | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("bigel.pipeline.offline_model", lambda config, workspace, trained: seen)
     stand_ins = StandIns(tmp_path / "made", "choose_start(split, graph)", AWAY)
     config = parse_config({"train": {"warm_start": True}})
     run_pipeline(config, Workspace(tmp_path), "train", stand_ins)
-    assert stand_ins.calls[-2] == "train(split, graph)"
-    assert "training starts cold: MLflow does not answer" in caplog.text
+    if seen is None:
+        assert stand_ins.calls[-2] == "train(split, graph)"
+        assert "starts cold, no champion was seen here: MLflow does not answer" in caplog.text
+    else:
+        assert stand_ins.calls[-3:-1] == [
+            f"choose_start(split, graph, {seen})",
+            "train(split, graph, start)",
+        ]
 
 
 def test_a_store_that_refuses_stops_the_run(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_clean_up_removes_links_and_not_what_they_point_to(tmp_path: Path) -> 
     stages.mkdir(parents=True)
     (stages / ".damaged.x").symlink_to(outside)
     (stages / ".damaged.y").write_text("a file")
-    found = store.collect(workspace, 0, set())
+    found = store.collect(workspace, 0, set)
     assert len(found["leftovers"]) == 2
     assert list(stages.iterdir()) == []
     assert (outside / "one.jpg").read_text() == "dear"

@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,16 @@ def test_reuse_counts_as_use(family: Any) -> None:
 
 def test_gc_keeps_the_last_of_each_stage_and_what_they_were_made_from(family: Any) -> None:
     workspace, records = family
-    found = store.collect(workspace, keep=1, needed=set())
+    found = store.collect(workspace, keep=1, needed=set)
     assert kept(workspace, records) == {"new split", "new train"}
     assert len(found["removed"]) == 3 and found["freed"] > 0
-    again = store.collect(workspace, keep=1, needed=set())
+    again = store.collect(workspace, keep=1, needed=set)
     assert again == {"removed": [], "leftovers": [], "freed": 0}
 
 
 def test_gc_keeps_what_a_model_needs_with_its_parents(family: Any) -> None:
     workspace, records = family
-    store.collect(workspace, keep=0, needed={records["old train"].fingerprint})
+    store.collect(workspace, keep=0, needed=lambda: {records["old train"].fingerprint})
     assert kept(workspace, records) == {"old split", "old train"}
 
 
@@ -84,7 +85,7 @@ def test_keeping_two_keeps_the_parent_of_the_second(family: Any) -> None:
 
 def test_a_dry_run_removes_nothing(family: Any) -> None:
     workspace, records = family
-    found = store.collect(workspace, keep=0, needed=set(), dry_run=True)
+    found = store.collect(workspace, keep=0, needed=set, dry_run=True)
     assert len(found["removed"]) == 5
     assert kept(workspace, records) == set(records)
 
@@ -94,21 +95,47 @@ def test_leftovers_of_killed_runs_go(family: Any) -> None:
     half = workspace.artifacts / "stages" / "train" / ".abc.12345678"
     half.mkdir()
     (half / "file").write_text("half")
-    found = store.collect(workspace, keep=9, needed=set())
+    found = store.collect(workspace, keep=9, needed=set)
     assert found["leftovers"] == [str(half)] and found["freed"] == 4
     assert not half.exists() and kept(workspace, records) == set(records)
+
+
+def test_checkpoints_stay_for_a_week(family: Any) -> None:
+    workspace, _ = family
+    for name, days in (("old", 8), ("new", 6)):
+        place = workspace.scratch / name / "member-0"
+        place.mkdir(parents=True)
+        (place / "step").write_text("half")
+        then = time.time() - days * 86_400
+        for path in (place / "step", place, place.parent):
+            os.utime(path, (then, then))
+    found = store.collect(workspace, keep=9, needed=set)
+    assert found["leftovers"] == [str(workspace.scratch / "old")]
+    assert [path.name for path in workspace.scratch.iterdir()] == ["new"]
+
+
+def test_what_is_needed_is_asked_when_no_run_can_add_to_it(family: Any) -> None:
+    workspace, records = family
+
+    def needed() -> set[str]:
+        with pytest.raises(WorkspaceError, match="a clean-up of it is under way"):
+            workspace.in_use().__enter__()
+        return set()
+
+    store.collect(workspace, keep=0, needed=needed)
+    assert kept(workspace, records) == set()
 
 
 def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
     workspace, records = family
     busy = pytest.raises(WorkspaceError, match="a run is using it")
     with workspace.in_use(), workspace.in_use(), busy:
-        store.collect(workspace, keep=0, needed=set())
+        store.collect(workspace, keep=0, needed=set)
     cleaning = pytest.raises(WorkspaceError, match="a clean-up of it is under way")
     with workspace.alone(), cleaning, workspace.in_use():
         pass
     assert kept(workspace, records) == set(records)
-    store.collect(workspace, keep=0, needed=set())
+    store.collect(workspace, keep=0, needed=set)
 
 
 def test_an_output_is_found_by_the_start_of_its_fingerprint(family: Any) -> None:

@@ -17,9 +17,10 @@ import os
 from bigel.contracts.drift import measure_drift
 from bigel.contracts.history import accept, needed_profiles
 from bigel.contracts.profiling import profile_log
-from bigel.contracts.validation import HANDOVERS, validate
+from bigel.contracts.suites import HANDOVERS
+from bigel.contracts.validation import validate
 
 __all__ = ["HANDOVERS", "accept", "measure_drift", "needed_profiles", "profile_log", "validate"]
 
-os.environ["GX_ANALYTICS_ENABLED"] = "false"
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # it logs hundreds of lines

@@ -6,7 +6,8 @@ from bigel.config import Config
 from bigel.contracts import suites
 from bigel.contracts.drift import measure_drift
 from bigel.contracts.profiling import profile_log
-from bigel.contracts.validation import HANDOVERS, validate
+from bigel.contracts.suites import HANDOVERS
+from bigel.contracts.validation import validate
 from bigel.errors import ContractError
 from bigel.workspace import Record, Workspace
 

@@ -30,7 +30,7 @@ from bigel.contracts import drift_page
 from bigel.contracts.engine import Judgement
 from bigel.contracts.pages import template
 from bigel.contracts.rendering import render_sections
-from bigel.contracts.suites import DRIFT
+from bigel.contracts.suites import DRIFT, HANDOVERS
 from bigel.errors import WorkspaceError
 from bigel.workspace import write_json, write_text
 
@@ -38,7 +38,6 @@ RUNS = "runs"
 INDEX = "index.html"
 RESULT = "result.json"
 FORMAT = 2  # of result.json
-HANDOVERS = ("raw_log", "interactions", DRIFT, "split", "recommendations")  # as a run meets them
 NAMES = "[0-9]*Z.*.*"  # of finished runs
 ASIDE = ".aside-"
 STALE = 86_400  # seconds after which a folder aside is left from a run that was killed

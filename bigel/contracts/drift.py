@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from bigel.config import Config
-from bigel.contracts.history import MEASURES_FILE, Accepted, reference_of
+from bigel.contracts.history import MEASURES_FILE, reference_of
 from bigel.contracts.profiling import HOUR, HOURS_FILE, read_profile
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.workspace import Record, Workspace, write_json
@@ -67,30 +67,24 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
         tables: dict[str, pl.DataFrame] = {}
         skipped = dict.fromkeys(MEASURES, why or FIRST)
         if last is not None:
-            folder = profile_folder(workspace, last)
-            tables, skipped = compare(Path(profiled.path), folder, behaviors)
+            tables, skipped = compare(Path(profiled.path), Path(last.path), behaviors)
         for name, table in tables.items():
             table.write_parquet(out / f"{name}.parquet")
         write_json(out / MEASURES_FILE, measures_of(tables))
         return {
             "profile": profiled.fingerprint,
-            "reference": last and last.profile,
+            "reference": last and last.fingerprint,
             "skipped": skipped,
         }
 
-    log.info("drift: %s", f"beside profile {last.profile[:8]}" if last else why or FIRST)
+    log.info("drift: %s", f"beside profile {last.fingerprint[:8]}" if last else why or FIRST)
     return workspace.run_stage(
         "drift",
-        inputs=[profiled.fingerprint, *([last.profile] if last else [])],
+        inputs=[profiled.fingerprint, *([last.fingerprint] if last else [])],
         settings={"behaviors": behaviors, "why": why},
         code=["contracts/drift.py"],
         build=build,
     )
-
-
-def profile_folder(workspace: Workspace, entry: Accepted) -> Path:
-    """Return where the profile of an accepted run is stored."""
-    return workspace.artifacts / "stages" / "profile" / entry.profile
 
 
 def compare(

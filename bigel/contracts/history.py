@@ -21,10 +21,10 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import WorkspaceError
-from bigel.workspace import Record, Workspace, write_json
+from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
 MEASURES_FILE = "measures.json"
-GONE = "the profile of the last accepted run ({}) is no longer stored: this run starts anew"
+GONE = "the profile of no accepted run is stored any more: this run starts anew"
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def accept(
     """
     started = time.perf_counter()
     folder = history_folder(config, workspace)
-    manifest = json.loads((Path(profiled.path) / "manifest.json").read_text("utf-8"))
+    manifest = json.loads(profiled.file(MANIFEST).read_text("utf-8"))
     entry = Accepted(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         behaviors=config.data.behaviors,
@@ -112,17 +112,20 @@ def accepted(config: Config, workspace: Workspace) -> list[Accepted]:
 
 def reference_of(
     profile: str, config: Config, workspace: Workspace
-) -> tuple[Accepted | None, str | None]:
-    """Return the accepted run to compare a profile with; or None, and why if that is unusual."""
+) -> tuple[Record | None, str | None]:
+    """Return the stored profile to compare a profile with; or None, and why if that is unusual.
+
+    It is that of the last accepted run, or the last one before whose profile is still whole.
+    """
     entries = accepted(config, workspace)
     places = [place for place, entry in enumerate(entries) if entry.profile == profile]
     before = entries[: places[0]] if places else entries
-    if not before:
-        return None, None
-    last = before[-1]
-    if not (workspace.artifacts / "stages" / "profile" / last.profile / "manifest.json").exists():
-        return None, GONE.format(last.profile[:8])
-    return last, None
+    for entry in reversed(before):
+        record = workspace.stored("profile", entry.profile)
+        if record is not None:
+            return record, None
+        log.warning("drift: the profile %s of an accepted run is gone", entry.profile[:8])
+    return None, GONE if before else None
 
 
 def needed_profiles(workspace: Workspace) -> set[str]:

@@ -14,6 +14,7 @@ from bigel.workspace import fingerprint
 CRITICAL, WARNING = "critical", "warning"
 THRESHOLDS = "thresholds.toml"
 DRIFT, DRIFT_THRESHOLDS = "drift", "drift.toml"  # proposed by a program, so in a file of its own
+HANDOVERS = ("raw_log", "interactions", DRIFT, "split", "recommendations")  # as a run meets them
 BETWEEN = "expect_column_values_to_be_between"
 PARAMETER = "$PARAMETER"
 

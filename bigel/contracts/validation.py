@@ -13,7 +13,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, lists, suites, tables
 from bigel.contracts.history import MEASURES_FILE
-from bigel.contracts.suites import CRITICAL, Suite
+from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
 from bigel.workspace import Record, Workspace
@@ -30,7 +30,6 @@ FILES = {
     "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
     "recommendations": (schema.RECOMMENDATIONS_FILE,),
 }
-HANDOVERS = tuple(FILES)
 MAIN = {"raw_log": ("totals", "rows")}  # table and column that tell the size; else the rows' number
 
 log = logging.getLogger(__name__)

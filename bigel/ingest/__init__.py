@@ -5,7 +5,6 @@ the table (``whole``). So a night reads what is new, and ends with what a rebuil
 """
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,21 @@ from bigel.ingest.part import Part, Unit, clean_file
 from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.synth import write_log
 from bigel.ingest.whole import join_parts
-from bigel.workspace import Record, Workspace, fingerprint
+from bigel.workspace import Record, Workspace, fingerprint, working_folder
 
 __all__ = ["ingest", "write_log"]
 
 SYNTHETIC_LOG = "synthetic.csv"
+PLAIN = {  # how the synthetic log is read
+    "format": "csv",
+    "columns": Columns(timestamp="timestamp"),
+    "rename": {},
+    "behavior_by_file": {},
+    "header": True,
+    "separator": None,
+    "time_unit": "s",
+    "time_format": None,
+}
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +51,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
         parts = [unit.clean(workspace) for unit in units]
         new = sum(not part.reused for part in parts)
         log.info("ingest: %d of %d files were new", new, len(parts))
-        return join_parts(parts, config.data, out, scratch)
+        return join_parts(parts, config.data, out)
 
     return workspace.run_stage(
         "ingest",
@@ -74,28 +83,15 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
 
 def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        path = scratch / SYNTHETIC_LOG
-        plain = config.synth.model_copy(update={"layout": "plain"})
-        write_log(path, plain, config.data.behaviors)
-        data = config.data.model_copy(
-            update={
-                "path": str(path),
-                "format": "csv",
-                "columns": Columns(timestamp="timestamp"),
-                "rename": {},
-                "behavior_by_file": {},
-                "header": True,
-                "separator": None,
-                "time_unit": "s",
-                "time_format": None,
-            }
-        )
-        source = Source(path, path.name, "csv")
-        place = scratch / "part"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        part = Part(source, place, clean_file(source, data, place, scratch))
-        return join_parts([part], data, out, scratch)
+        with working_folder(out, "synthetic") as work:
+            path, place = work / SYNTHETIC_LOG, work / "part"
+            place.mkdir()
+            plain = config.synth.model_copy(update={"layout": "plain"})
+            write_log(path, plain, config.data.behaviors)
+            data = config.data.model_copy(update=PLAIN | {"path": str(path)})
+            source = Source(path, path.name, "csv")
+            part = Part(source, place, clean_file(source, data, place))
+            return join_parts([part], data, out)
 
     return workspace.run_stage(
         "ingest",

@@ -14,11 +14,11 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.digests import Signed
-from bigel.ingest.gather import gather
+from bigel.ingest.gather import Gathered, gather
 from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge, type_ids
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
-from bigel.workspace import Workspace, stage_key
+from bigel.workspace import Workspace, stage_key, working_folder
 
 STAGE = "clean"
 REFUSED_FILE = "refused.parquet"
@@ -65,7 +65,7 @@ class Unit:
         """
 
         def build(out: Path, scratch: Path) -> dict[str, Any]:
-            counts = clean_file(self.source, self.data, out, scratch)
+            counts = clean_file(self.source, self.data, out)
             if self.signed.has_changed(self.source.path):
                 raise DataError(
                     f"{self.source.name}: changed while it was read; run again when it is whole"
@@ -117,13 +117,17 @@ class Part:
         return rows.select(pl.lit(self.source.name).alias(SOURCE_FILE), pl.all())
 
 
-def clean_file(source: Source, data: DataConfig, out: Path, scratch: Path) -> dict[str, Any]:
+def clean_file(source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
     """Write the part of a file and return its counts; see ``Part``.
 
     Raises:
         DataError: if the file cannot be read.
     """
-    gathered = gather(source, data, scratch / "rows")
+    with working_folder(out, "raw") as work:
+        return _clean(gather(source, data, work), source, out)
+
+
+def _clean(gathered: Gathered, source: Source, out: Path) -> dict[str, Any]:
     usable = 0
     ids = {}
     if gathered.usable:
@@ -138,4 +142,6 @@ def clean_file(source: Source, data: DataConfig, out: Path, scratch: Path) -> di
     gathered.scan_refused().sink_parquet(
         out / REFUSED_FILE, maintain_order=True, row_group_size=GROUP_ROWS
     )
+    refused = pl.scan_parquet(out / REFUSED_FILE).select(pl.len()).collect().item()
+    assert usable + refused == gathered.rows, f"{source.name}: rows were lost"
     return {"rows": gathered.rows, "usable": usable, "ids": ids}

@@ -1,7 +1,6 @@
 """All parts of a log together: one type of id, unique interactions, one quarantine, the books."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from bigel.schema import (
     SOURCE_FILE,
     USER_ID,
 )
+from bigel.workspace import working_folder
 
 ADVICE = {
     clean.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
@@ -37,7 +37,7 @@ ADVICE = {
 log = logging.getLogger(__name__)
 
 
-def join_parts(parts: Sequence[Part], data: DataConfig, out: Path, scratch: Path) -> dict[str, Any]:
+def join_parts(parts: Sequence[Part], data: DataConfig, out: Path) -> dict[str, Any]:
     """Write interactions, quarantine and raw summary of a log; return the counts.
 
     The result depends on the parts alone, not on when or in which order they were made.
@@ -46,7 +46,6 @@ def join_parts(parts: Sequence[Part], data: DataConfig, out: Path, scratch: Path
         parts: by name of the source.
         data: names the behaviors.
         out: folder of the three files.
-        scratch: for ranges under way.
 
     Raises:
         DataError: if no row of the log is usable.
@@ -56,20 +55,18 @@ def join_parts(parts: Sequence[Part], data: DataConfig, out: Path, scratch: Path
     if not usable:
         raise _nothing_usable(parts, refused, data)
     whole = _decide_id_types(usable)
-    work = scratch / "merged"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    if len(usable) == 1 and usable[0].source.split is None:
-        merged = usable[0].files
-    else:
-        rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
-        if usable[0].source.split is not None:
-            rows, leaks = part_leaks(rows, data)
-            refused = pl.concat([refused, leaks.lazy()]).sort(
-                SOURCE_FILE, ROW_NUMBER, maintain_order=True
-            )
-        merged = merge(rows, work)
-    write_interactions(merged, data, out / INTERACTIONS_FILE)
+    with working_folder(out, "merged") as work:
+        if len(usable) == 1 and usable[0].source.split is None:
+            merged = usable[0].files
+        else:
+            rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
+            if usable[0].source.split is not None:
+                rows, leaks = part_leaks(rows, data)
+                refused = pl.concat([refused, leaks.lazy()]).sort(
+                    SOURCE_FILE, ROW_NUMBER, maintain_order=True
+                )
+            merged = merge(rows, work)
+        write_interactions(merged, data, out / INTERACTIONS_FILE)
     refused.sink_parquet(out / QUARANTINE_FILE, maintain_order=True, row_group_size=GROUP_ROWS)
     read = {part.source.name: int(part.counts["rows"]) for part in parts}
     summary = summarize(read, pl.scan_parquet(out / QUARANTINE_FILE))

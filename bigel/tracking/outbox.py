@@ -30,6 +30,7 @@ from bigel.workspace import FINGERPRINT, Record, Workspace, fingerprint, write_j
 ENTRY = "entry.json"
 FORMAT = 1
 KEY_DIGITS = 12
+VERDICT = ("handover", "success", "contract")  # of a result; the rest tells when and where
 STAGES = ("split", "train", "evaluate", "register")
 log = logging.getLogger(__name__)
 
@@ -202,7 +203,8 @@ def _read(path: Path) -> Entry:
 def _write(content: dict[str, Any], why: str, workspace: Workspace) -> Path:
     """Write an entry, or return the one that says the same."""
     content = json.loads(json.dumps(content, default=str))
-    key = fingerprint(content)[:KEY_DIGITS]
+    verdicts = [[one[part] for part in VERDICT] for one in content["contracts"]]
+    key = fingerprint({**content, "contracts": verdicts})[:KEY_DIGITS]
     there = [path for path in _folders(workspace) if path.name.endswith(f"-{key}")]
     if there:
         return there[0]

@@ -29,7 +29,9 @@ MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion m
 log = logging.getLogger(__name__)
 
 
-def choose_start(split: Record, graph: Record, config: Config, workspace: Workspace) -> Record:
+def choose_start(
+    split: Record, graph: Record, config: Config, workspace: Workspace, model: str = CHAMPION
+) -> Record:
     """Return the champion's weights for a training, or the reason to start cold.
 
     The record's folder holds ``weights.safetensors``, ``users.parquet`` and ``items.parquet``
@@ -38,8 +40,16 @@ def choose_start(split: Record, graph: Record, config: Config, workspace: Worksp
     nothing where training starts cold. Counts: cold (the reason, "" if it is not), uri, content,
     known_users, known_items.
 
+    Args:
+        split: the split stage's record.
+        graph: the graph stage's record.
+        config: the whole configuration.
+        workspace: holds the choice.
+        model: reference of the champion; other than the alias where the registry is away.
+
     Raises:
-        WorkspaceError: if MLflow's store cannot be used.
+        UnreachableError: if MLflow's store does not answer.
+        WorkspaceError: if it cannot be used.
     """
     from bigel.train import identity  # torch takes seconds to import
 
@@ -50,7 +60,7 @@ def choose_start(split: Record, graph: Record, config: Config, workspace: Worksp
         if not home_of(workspace).exists():
             return _cold("nothing is registered yet")
         try:
-            with open_model(CHAMPION, config, workspace) as champion:
+            with open_model(model, config, workspace) as champion:
                 return _take(champion, split, config, out)
         except ConfigError as error:
             return _cold(str(error))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,16 @@ def test_one_behavior_has_no_step(tmp_path: Path) -> None:
 
 
 def profiled(workspace: Workspace, name: str, **figures: Any) -> Record:
-    folder = workspace.artifacts / "stages" / "profile" / name
-    if not folder.exists():
-        write_profile(folder, **figures)
-    return Record("profile", name, str(folder), False, 0.0)
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        made = write_profile(scratch / "made", **figures)
+        shutil.copytree(
+            made, out, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True
+        )
+        return {}
+
+    return workspace.run_stage(
+        "profile", inputs=[name], settings={}, code=["schema.py"], build=build
+    )
 
 
 def accept_run(record: Record, workspace: Workspace, config: Config = CONFIG) -> Record:
@@ -168,20 +175,34 @@ def test_a_run_is_compared_with_the_last_accepted_one_not_with_a_refused_one(
     tmp_path: Path,
 ) -> None:
     workspace = Workspace(tmp_path)
-    accept_run(profiled(workspace, "one"), workspace)
+    one = profiled(workspace, "one")
+    accept_run(one, workspace)
     measure_drift(profiled(workspace, "refused", events=(9, 9)), CONFIG, workspace)
     third = measure_drift(profiled(workspace, "three", events=(2_000, 200)), CONFIG, workspace)
-    assert third.counts["reference"] == "one"
+    assert third.counts["reference"] == one.fingerprint
     table = pl.read_parquet(third.file("behaviors.parquet"))
     assert table["volume_change"].to_list() == [1.0, 1.0]
 
 
 def test_a_repeated_run_is_compared_with_what_it_was_compared_with(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    for name in ("one", "two", "three"):
-        accept_run(profiled(workspace, name), workspace)
-    again = measure_drift(profiled(workspace, "two"), CONFIG, workspace)
-    assert (again.counts["reference"], again.reused) == ("one", True)
+    one, two, three = (profiled(workspace, name) for name in ("one", "two", "three"))
+    for record in (one, two, three):
+        accept_run(record, workspace)
+    again = measure_drift(two, CONFIG, workspace)
+    assert (again.counts["reference"], again.reused) == (one.fingerprint, True)
+
+
+@pytest.mark.parametrize("file", ["profile.json", "users.parquet", "manifest.json"])
+def test_a_damaged_profile_is_passed_over_for_the_one_before(tmp_path: Path, file: str) -> None:
+    workspace = Workspace(tmp_path)
+    one, two = (profiled(workspace, name) for name in ("one", "two"))
+    for record in (one, two):
+        accept_run(record, workspace)
+    place = two.file(file)
+    place.write_bytes(place.read_bytes()[:-3])
+    third = measure_drift(profiled(workspace, "three"), CONFIG, workspace)
+    assert third.counts["reference"] == one.fingerprint
 
 
 def test_another_model_name_or_cascade_has_a_history_of_its_own(tmp_path: Path) -> None:
@@ -196,7 +217,8 @@ def test_another_model_name_or_cascade_has_a_history_of_its_own(tmp_path: Path) 
 
 def test_a_profile_that_was_removed_is_told(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    accept_run(profiled(workspace, "one"), workspace)
-    (workspace.artifacts / "stages" / "profile" / "one" / "manifest.json").unlink()
+    one = profiled(workspace, "one")
+    accept_run(one, workspace)
+    shutil.rmtree(one.path)
     drifted = measure_drift(profiled(workspace, "two"), CONFIG, workspace)
-    assert drifted.counts["skipped"]["behaviors"] == GONE.format("one")
+    assert drifted.counts["skipped"]["behaviors"] == GONE

@@ -20,8 +20,9 @@ SEED = 20
 CONTRACTS = ROOT / "data_contracts"
 DRIFT = CONTRACTS / "drift.totals.json"
 STAGES = (
-    *("ingest", "validate raw_log", "profile_log", "measure_drift", "split", "validate split"),
-    *("build_graphs", "train", "calibrate", "accept", "evaluate", "preview", "validate preview"),
+    *("ingest", "validate raw_log", "validate interactions", "profile_log", "measure_drift"),
+    *("validate drift", "split", "validate split", "build_graphs", "choose_start", "train"),
+    *("calibrate", "accept", "evaluate", "preview", "validate preview"),
     *("register", "recommend", "validate recommendations"),
 )
 WRITING = (
@@ -47,6 +48,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ask]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     settings = ["train.max_steps=12", "train.checkpoint_every=4", "run.threads=1"]
+    settings.append("train.warm_start=true")  # cold here, as nothing is registered
     settings.append(f"contracts.folder={json.dumps(str(few_contracts(home)))}")
 
     def attempt(workspace: Path, stage: str = "", at: int = 0, how: str = "") -> dict[str, Any]:

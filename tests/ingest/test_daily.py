@@ -181,7 +181,7 @@ def test_a_clean_up_keeps_the_parts_of_what_it_keeps(tmp_path: Path) -> None:
         write(log, f"{day}.csv", [(str(day), "5", "click", "100")])
     kept = run(log, tmp_path)
     before = parts_in(tmp_path)
-    store.collect(Workspace(tmp_path), keep=1, needed=())
+    store.collect(Workspace(tmp_path), keep=1, needed=tuple)
     assert len(before) == 6 and len(parts_in(tmp_path)) == 5
     assert run(log, tmp_path).fingerprint == kept.fingerprint
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import load_config, parse_config
-from bigel.ingest import ingest
+from bigel.ingest import ingest, part, whole
 from bigel.workspace import Record, Workspace
 
 HEADER = "user,item,behavior,time\n"
@@ -172,6 +172,36 @@ def test_a_failed_run_leaves_nothing_in_the_way(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="none of 1 rows is usable"):
             run(log, tmp_path)
     assert not run(log, tmp_path, behaviors=["like"]).reused
+
+
+@pytest.mark.parametrize("where", ["read", "merge"])
+def test_a_run_that_meets_the_same_new_file_does_not_disturb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Another run ingests the whole log while this one is in the middle of it."""
+    log = tmp_path / "log"
+    log.mkdir()
+    for name in ("a.csv", "b.csv"):
+        rows = "".join(f"{name}{u},{u % 7},click,{u}\n" for u in range(50))
+        (log / name).write_text(HEADER + rows + ",,click,1\n", "utf-8")
+    expected = run(log, tmp_path / "alone")
+    others: list[Record] = []
+
+    def disturbed(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            found = original(*given, **named)
+            monkeypatch.undo()
+            others.append(run(log, tmp_path / "shared"))
+            return found
+
+        return call
+
+    module, name = {"read": (part, "gather"), "merge": (whole, "merge")}[where]
+    monkeypatch.setattr(module, name, disturbed(getattr(module, name)))
+    ours = run(log, tmp_path / "shared")
+    assert others and others[0].counts == ours.counts == expected.counts
+    for name in ("interactions.parquet", "quarantine.parquet"):
+        assert ours.file(name).read_bytes() == expected.file(name).read_bytes()
 
 
 def test_without_a_path_the_log_is_synthetic(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def parts_of(folder: Path, files: dict[str, list[str]]) -> list[Part]:
         log = folder / name
         log.write_text(HEADER + "".join(f"{line}\n" for line in lines))
         source = Source(log, name, "csv")
-        parts.append(Part(source, place, clean_file(source, DATA, place, folder / "scratch")))
+        parts.append(Part(source, place, clean_file(source, DATA, place)))
     return parts
 
 
 def joined(folder: Path, files: dict[str, list[str]]) -> pl.DataFrame:
     (folder / "out").mkdir(parents=True)
-    join_parts(parts_of(folder, files), DATA, folder / "out", folder / "scratch")
+    join_parts(parts_of(folder, files), DATA, folder / "out")
     return pl.read_parquet(folder / "out" / "interactions.parquet")
 
 

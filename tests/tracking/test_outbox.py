@@ -14,7 +14,9 @@ from tests.fabricate import CONFIG
 from tests.tracking.conftest import away
 
 VERSION = {"version": "3", "digest": "d1"}
-CONTRACTS = [{"handover": "split", "contract": VERSION, "success": True, "failed": []}]
+CONTRACTS = [
+    {"handover": "split", "contract": VERSION, "success": True, "failed": [], "page": "1.html"}
+]
 OUR_TAGS = ("bigel.", "version.", "mlflow.source")
 
 
@@ -95,9 +97,10 @@ def test_delivering_twice_makes_one_run_and_one_version(
 
 
 def test_the_same_run_again_waits_once_and_a_new_evaluation_waits_beside_it(
-    workspace: Workspace,
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = keep(workspace).counts
+    monkeypatch.setitem(CONTRACTS[0], "page", "2.html")  # each validation has a page of its own
     assert keep(workspace).counts["waiting"] == first["waiting"]
     assert (first["version"], first["alias"], first["run_id"]) == (None, "", None)
     other = keep(workspace, ndcg=0.4).counts
@@ -151,7 +154,7 @@ def test_gc_keeps_what_waits_and_a_damaged_entry_stops_it(workspace: Workspace) 
     before = {output.path for output in store.inventory(workspace)}
     half = workspace.outbox / ".half.12345678"
     half.mkdir()
-    found = store.collect(workspace, 0, needed_fingerprints(workspace))
+    found = store.collect(workspace, 0, lambda: needed_fingerprints(workspace))
     assert {output.path for output in store.inventory(workspace)} == before
     assert found["removed"] == [] and found["leftovers"] == [str(half)]
     entry = workspace.outbox / outbox.names_waiting(workspace)[0] / "entry.json"
