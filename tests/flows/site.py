@@ -25,7 +25,7 @@ from flows.server import free_port
 from tests.flows.conftest import ROOT, command, options
 from tests.flows.postgres import Postgres
 
-WAIT_SECONDS = 300
+WAIT_SECONDS = 900
 TRAIN = "bigel-train/nightly-train"
 
 
