@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from bigel.config.address import check_address
 from bigel.config.section import Section
 from bigel.errors import ConfigError
 
@@ -34,9 +35,13 @@ TIME_DIRECTIVES = "YymbBdjHIMSpz%"
 class DataConfig(Section):
     """Where the log is and how to read it."""
 
-    path: str = Field(
+    path: Annotated[str, AfterValidator(check_address)] = Field(
         "",
-        description="File, glob or folder of the log. Empty: write a synthetic log by [synth].",
+        description=(
+            "File, glob or folder of the log, also of an S3-compatible store as in "
+            "s3://bucket/log/*.parquet (keys and address: AWS_… in the environment). Empty: write "
+            "a synthetic log by [synth]."
+        ),
     )
     format: Format = Field(
         "auto",

@@ -62,7 +62,7 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
-    sources = find_sources(data)
+    sources = find_sources(data, workspace.artifacts / "objects" / fingerprint(data.path))
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
         unit = Unit(source, signed, data)

@@ -1,0 +1,28 @@
+"""Addresses in the configuration: which can be read, and none that holds a secret."""
+
+import re
+
+from pydantic_core import PydanticCustomError
+
+SECRET = re.compile(r"[?&](access_key|secret_key|session_token|x-amz-|\w*signature=)", re.IGNORECASE)
+
+
+def check_address(value: str) -> str:
+    """Return ``data.path`` as it is, if it is a local path or an address without secrets.
+
+    Raises:
+        PydanticCustomError: of type "secret", if it holds credentials; they are not in the text.
+        ValueError: if it is an address that cannot be read.
+    """
+    scheme, address, rest = value.partition("://")
+    if not address:
+        return value
+    if "@" in rest.partition("/")[0] or SECRET.search(rest):
+        raise PydanticCustomError(
+            "secret",
+            "the address holds credentials; take them out (they are not shown here) and give "
+            "them by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        )
+    if scheme != "s3":
+        raise ValueError("of addresses, only s3://BUCKET/… can be read; fetch others first")
+    return value
