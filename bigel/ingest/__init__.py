@@ -62,7 +62,8 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
-    sources = find_sources(data, workspace.artifacts / "objects" / fingerprint(data.path))
+    copies = workspace.artifacts / "objects" / fingerprint(data.path.rstrip("/"))
+    sources = find_sources(data, copies)
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
         unit = Unit(source, signed, data)

@@ -31,11 +31,11 @@ ADVICE = {
         "access is denied; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys that may list "
         "and read it"
     ),
-    "HTTP status 30[17]": "the bucket is in another region; set AWS_REGION to it",
+    r".*HTTP status 30[17]": "the bucket is in another region; set AWS_REGION to it",
 }
 PASSING = re.compile(
-    "NETWORK_CONNECTION|TIMEOUT|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE"
-    "|HTTP status (408|429|5..)"
+    "NETWORK_CONNECTION|REQUEST_TIMEOUT|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE"
+    "|.*HTTP status (408|429|5..)"
 )
 
 
@@ -80,7 +80,7 @@ def list_objects(url: str) -> dict[str, StoredObject]:
     parts = path.split("/")
     magic = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, pattern = "/".join(parts[:magic]), parts[magic:]
-    if not root:
+    if not parts[0] or not root:
         raise DataError(f"{url}: names no bucket; set data.path to {SCHEME}BUCKET/…")
     found: dict[str, StoredObject] = {}
     for info in _listed(url, root):
@@ -116,8 +116,8 @@ def _listed(url: str, root: str) -> list[Any]:
     """Return what the store says about an object or all below a prefix."""
     from pyarrow import fs
 
-    store = _connect()
     with _asking(url):
+        store = _connect()
         if "/" in root:
             info = store.get_file_info(root)
             if info.is_file:
@@ -171,9 +171,9 @@ def _copy(one: StoredObject, folder: Path) -> None:
 
 def _chunks(one: StoredObject) -> Iterator[bytes]:
     """Yield an object's bytes; the chunks are separate requests, so look for changes afterwards."""
-    store = _connect()
     left = one.size
     with _asking(one.url):
+        store = _connect()
         # compression: else a name that ends in .gz would be unpacked on the way
         with store.open_input_stream(one.key, compression=None) as stream:
             before = stream.metadata()
@@ -215,12 +215,13 @@ def _asking(url: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"{url}: is gone, or was never there; set data.path anew") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         text = hide_credentials(str(error)).split(" (Request ID")[0]
-        if PASSING.search(text):
+        sign = text.rpartition("AWS Error ")[2]
+        if PASSING.match(sign):
             raise SourceUnreachableError(
                 f"{url}: the store does not answer ({text}); look at the network and "
                 "AWS_ENDPOINT_URL, then run the same command again"
             ) from None
-        advice = next((told for sign, told in ADVICE.items() if re.search(sign, text)), "")
+        advice = next((told for code, told in ADVICE.items() if re.match(code, sign)), "")
         raise DataError(f"{url}: {advice or 'cannot be read'} ({text})") from None
