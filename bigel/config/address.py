@@ -4,7 +4,9 @@ import re
 
 from pydantic_core import PydanticCustomError
 
-SECRET = re.compile(r"[?&](access_key|secret_key|session_token|x-amz-|\w*signature=)", re.IGNORECASE)
+SECRET = re.compile(
+    r"[?&](access_key|secret_key|session_token|x-amz-|\w*signature=)", re.IGNORECASE
+)
 
 
 def check_address(value: str) -> str:
@@ -25,4 +27,19 @@ def check_address(value: str) -> str:
         )
     if scheme != "s3":
         raise ValueError("of addresses, only s3://BUCKET/… can be read; fetch others first")
+    return value
+
+
+def check_variable(value: str) -> str:
+    """Return the name of an environment variable; an address in its place is not shown.
+
+    Raises:
+        PydanticCustomError: of type "secret", if it is no name.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*", value):
+        raise PydanticCustomError(
+            "secret",
+            "wants the name of an environment variable that holds the address, not the address "
+            "itself (what was given is not shown here)",
+        )
     return value

@@ -34,7 +34,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     Raises:
         DataError: if the log cannot be read, or none of its rows is usable.
     """
-    if not config.data.path:
+    if not config.data.origin:
         return _ingest_synthetic(config, workspace)
     units = find_units(config.data, workspace)
 
@@ -62,7 +62,7 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
-    copies = workspace.artifacts / "objects" / fingerprint(data.path.rstrip("/"))
+    copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
     sources = find_sources(data, copies)
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
@@ -101,7 +101,7 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
     return workspace.run_stage(
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
-        settings=config.data.model_dump(mode="json", exclude={"path"}),
+        settings=config.data.model_dump(mode="json", exclude={"path", "sql", "sql_address"}),
         code=["ingest", "schema.py"],
         build=build,
     )

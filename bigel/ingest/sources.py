@@ -11,6 +11,7 @@ from pathlib import Path
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.objects import copy_objects, is_url, list_objects
+from bigel.ingest.sql import read_sql
 from bigel.schema import SPLITS, TEST, TRAIN, VALID
 
 ENDINGS = {
@@ -52,11 +53,15 @@ def find_sources(data: DataConfig, copies: Path) -> list[Source]:
 
     Args:
         data: names the log.
-        copies: folder for local copies of an object store's files; unused for local ones.
+        copies: folder for what comes from elsewhere; unused for local files.
 
     Raises:
         DataError: if there is no such path, no file of the format, or a layout is incomplete.
     """
+    if data.sql:
+        answer = copies / "answer"
+        read_sql(data.sql, data.sql_address, answer)
+        return _logs(data.model_copy(update={"format": "parquet"}), {data.origin: answer}, {})
     if not is_url(data.path):
         return _by_layout(data, _find_files(data.path))
     objects = list_objects(data.path)

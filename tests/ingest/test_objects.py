@@ -80,7 +80,7 @@ def run(url: str, workspace: Path, **data: Any) -> Record:
 
 
 def copies(workspace: Path) -> list[Path]:
-    return [path for path in (workspace / "artifacts/objects").rglob("*") if path.is_file()]
+    return [path for path in (workspace / "artifacts/fetched").rglob("*") if path.is_file()]
 
 
 def test_a_prefix_is_read_like_a_folder_and_reports_name_urls(put: Put, tmp_path: Path) -> None:
