@@ -13,8 +13,8 @@ def check_address(value: str) -> str:
     """Return ``data.path`` as it is, if it is a local path or an address without secrets.
 
     Raises:
-        PydanticCustomError: of type "secret", if it holds credentials; they are not in the text.
-        ValueError: if it is an address that cannot be read.
+        PydanticCustomError: of type "secret", if it holds credentials, or cannot be read and so
+            may hold some in a way of its own; nothing of it is in the text.
     """
     scheme, address, rest = value.partition("://")
     if not address:
@@ -26,7 +26,11 @@ def check_address(value: str) -> str:
             "them by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
         )
     if scheme != "s3":
-        raise ValueError("of addresses, only s3://BUCKET/… can be read; fetch others first")
+        raise PydanticCustomError(
+            "secret",
+            "of addresses, only s3://BUCKET/… can be read (another was given, which is not shown "
+            "here); fetch the files first",
+        )
     return value
 
 

@@ -103,6 +103,7 @@ def test_a_long_answer_is_written_batch_by_batch(tmp_path: Path) -> None:
     [
         ("SELECT nope FROM events", 'refuses .*column "nope" does not exist'),
         ("DELETE FROM many RETURNING *", "refuses .*DELETE in a read-only transaction"),
+        ("COMMIT; DELETE FROM many", "refuses .*multiple commands"),
         ("SELECT u / (u - 1200000) AS u FROM many ORDER BY u", "refuses .*division by zero"),
         ("SELECT u, i FROM events", r"data\.sql: .*'b'"),
         ("SELECT * FROM events WHERE u > 99", r"data\.sql: holds no rows"),
