@@ -5,7 +5,8 @@
     BigelError (ValueError)        exit 1
     ├── ConfigError                exit 2   a wrong key, type, range or option
     ├── DataError                  exit 3   an input that cannot be read or used
-    │   └── ContractError          exit 3   a critical expectation failed
+    │   ├── ContractError          exit 3   a critical expectation failed
+    │   └── SourceUnreachableError exit 3   the log's store or database does not answer now
     ├── TrainingError              exit 1   a loss that is not finite, say
     └── WorkspaceError             exit 1   a stage output that is damaged or cannot be written
         ├── DiskFullError          exit 1   no room left; the message says where
@@ -48,6 +49,12 @@ class ContractError(DataError):
     """A critical expectation of a data contract failed; ``result`` is the contract's result."""
 
     result: dict[str, Any] | None = None
+
+
+class SourceUnreachableError(DataError):
+    """The object store or database that holds the log does not answer: it may do so later."""
+
+    transient = True
 
 
 class TrainingError(BigelError):

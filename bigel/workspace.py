@@ -4,6 +4,7 @@
 
     <root>/artifacts/stages/<stage>/<fingerprint>/   files + manifest.json (checksums, parents)
     <root>/artifacts/scratch/<fingerprint>/          checkpoints of a stage that is under way
+    <root>/artifacts/fetched/                        copies of a log that is elsewhere
     <root>/artifacts/latest/                         the last good report and lists
     <root>/artifacts/accepted/                       runs that drift is measured from
     <root>/artifacts/digests.json                    digests of log files that did not change

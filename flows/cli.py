@@ -103,7 +103,7 @@ def ingest(
     """
     extra = _ingest_settings(path, file_format, columns, behaviors)
     config = load_config(source, [*extra, *(settings or [])])
-    if not config.data.path and source == "":
+    if not config.data.origin and source == "":
         raise ConfigError("--path is missing: give the file, glob or folder of the log")
     summary = run_stages(config, workspace, json, "validate")
     if out is not None:

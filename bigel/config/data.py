@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from bigel.config.address import check_address, check_variable
 from bigel.config.section import Section
 from bigel.errors import ConfigError
 
@@ -34,9 +35,24 @@ TIME_DIRECTIVES = "YymbBdjHIMSpz%"
 class DataConfig(Section):
     """Where the log is and how to read it."""
 
-    path: str = Field(
+    path: Annotated[str, AfterValidator(check_address)] = Field(
         "",
-        description="File, glob or folder of the log. Empty: write a synthetic log by [synth].",
+        description=(
+            "File, glob or folder of the log, also of an S3-compatible store as in "
+            "s3://bucket/log/*.parquet (keys and address: AWS_… in the environment). Empty: write "
+            "a synthetic log by [synth]."
+        ),
+    )
+    sql: str = Field(
+        "",
+        description=(
+            "In place of a path: one SELECT for a PostgreSQL database, whose rows are the log; "
+            "give it an ORDER BY, for rows are known by their number."
+        ),
+    )
+    sql_address: Annotated[str, AfterValidator(check_variable)] = Field(
+        "BIGEL_SOURCE_URL",
+        description="Environment variable that holds the database's address, postgresql://….",
     )
     format: Format = Field(
         "auto",
@@ -142,6 +158,17 @@ class DataConfig(Section):
         if bool(form) != (bool(parts & set("Yy")) or self.time_year is not None):
             raise ValueError("time_year and a time_format without %Y and %y need each other")
         return self
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> "DataConfig":
+        if self.sql and (self.path or self.behavior_by_file or self.format != "auto"):
+            raise ValueError("sql stands alone: leave path, format and behavior_by_file out")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Where the log comes from, for messages; empty where it is made up by [synth]."""
+        return "data.sql" if self.sql else self.path
 
     @property
     def target(self) -> str:

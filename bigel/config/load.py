@@ -110,6 +110,8 @@ def _explain(problem: Any) -> str:
             f"unknown key {path}{nearest(str(problem['loc'][-1]), _names_at(problem['loc'][:-1]))}"
         )
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "secret":
+        return f"{path}: {message}"
     if problem["type"] == "literal_error":
         choices = [str(c) for c in _choices_at(problem["loc"])]
         message += nearest(str(problem["input"]), choices)

@@ -43,7 +43,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     Raises:
         DataError: if the log cannot be read, or none of its rows is usable.
     """
-    if not config.data.path:
+    if not config.data.origin:
         return _ingest_synthetic(config, workspace)
     units = find_units(config.data, workspace)
 
@@ -71,7 +71,8 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
-    sources = find_sources(data)
+    copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
+    sources = find_sources(data, copies)
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
         unit = Unit(source, signed, data)
@@ -96,7 +97,7 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
     return workspace.run_stage(
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
-        settings=config.data.model_dump(mode="json", exclude={"path"}),
+        settings=config.data.model_dump(mode="json", exclude={"path", "sql", "sql_address"}),
         code=["ingest", "schema.py"],
         build=build,
     )

@@ -27,7 +27,13 @@ CODE = [
     *(f"ingest/{name}.py" for name in ("merge", "part", "read")),
     "schema.py",
 ]
-ELSEWHERE = {"path", "format", "behavior_by_file"}  # settings that a source has decided already
+ELSEWHERE = {
+    "path",
+    "sql",
+    "sql_address",
+    "format",
+    "behavior_by_file",
+}  # settings that a source has decided already
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ import glob
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
+from bigel.ingest.objects import copy_objects, is_url, list_objects
+from bigel.ingest.sql import read_sql
 from bigel.schema import SPLITS, TEST, TRAIN, VALID
 
 ENDINGS = {
@@ -32,7 +34,8 @@ class Source:
 
     Args:
         path: where it is.
-        name: how reports call it: its path inside ``data.path``, with forward slashes.
+        name: how reports call it: its path inside ``data.path``, with forward slashes, or the
+            URL of the object that it is a copy of.
         format: csv, tsv, parquet, ndjson, pairs or lists.
         split: train, valid or test where the log came split, else None.
         behavior: raw behavior of all its rows where the file gives it, else None.
@@ -45,13 +48,30 @@ class Source:
     behavior: str | None = None
 
 
-def find_sources(data: DataConfig) -> list[Source]:
+def find_sources(data: DataConfig, copies: Path) -> list[Source]:
     """List the log's files by layout, sorted by name; skipped files are logged.
+
+    Args:
+        data: names the log.
+        copies: folder for what comes from elsewhere; unused for local files.
 
     Raises:
         DataError: if there is no such path, no file of the format, or a layout is incomplete.
     """
-    files = _find_files(data.path)
+    if data.sql:
+        answer = copies / "answer"
+        read_sql(data.sql, data.sql_address, answer)
+        return _logs(data.model_copy(update={"format": "parquet"}), {data.origin: answer}, {})
+    if not is_url(data.path):
+        return _by_layout(data, _find_files(data.path))
+    objects = list_objects(data.path)
+    files = {name: copies / one.copy_name for name, one in objects.items()}
+    sources = _by_layout(data, files)
+    copy_objects([objects[source.name] for source in sources], copies)
+    return [replace(source, name=objects[source.name].url) for source in sources]
+
+
+def _by_layout(data: DataConfig, files: dict[str, Path]) -> list[Source]:
     behaviors = _behaviors(data, files)
     if data.behavior_by_file:
         _warn_skipped(data, files, behaviors)

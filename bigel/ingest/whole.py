@@ -90,7 +90,7 @@ def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:
 def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:
     total = sum(part.counts["rows"] for part in parts)
     if not total:
-        return DataError(f"{data.path}: holds no rows in {len(parts)} file(s)")
+        return DataError(f"{data.origin}: holds no rows in {len(parts)} file(s)")
     reasons = (
         refused.group_by(REASON)
         .len()
@@ -101,6 +101,6 @@ def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConf
     file, number, reason, raw = refused.head(1).collect().row(0)
     advice = ADVICE.get(reasons[REASON][0])
     return DataError(
-        f"{data.path}: none of {total} rows is usable ({listed}); the first is {file} row "
+        f"{data.origin}: none of {total} rows is usable ({listed}); the first is {file} row "
         f"{number} ({reason}): {raw[:200]!r}" + (f"; {advice}" if advice else "")
     )

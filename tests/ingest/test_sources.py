@@ -16,7 +16,7 @@ def touch(root: Path, *names: str) -> None:
 
 
 def found(path: Path | str, **settings: Any) -> list[tuple[str, str, str | None, str | None]]:
-    sources = find_sources(DataConfig(path=str(path), **settings))
+    sources = find_sources(DataConfig(path=str(path), **settings), Path("unused"))
     return [(s.name, s.format, s.split, s.behavior) for s in sources]
 
 
