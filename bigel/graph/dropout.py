@@ -4,7 +4,7 @@
 
 A pair is kept or dropped in all graphs at once, as in a denoising autoencoder, whose input is a
 part of what it must tell: were it only dropped under one behavior, the union would still hold it.
-Dropped edges leave the CSR arrays, so a step gets faster, not slower.
+Dropped edges leave the CSR arrays, which pays for making them: a step takes about as long.
 
 Source: node dropout in NGCF (SIGIR 2019), edge dropout in SGL (SIGIR 2021).
 """

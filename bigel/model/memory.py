@@ -98,12 +98,10 @@ class Evidence:
         return key // n_items, key % n_items, pattern
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryScores:
-    """The scores of a model plus its funnel memory; itself ``Scores``."""
+class Remembering:
+    """What all scores with a funnel memory share: a base, and what users are known to have."""
 
     base: Scores
-    memory: Memory
     evidence: Evidence
 
     @property
@@ -116,14 +114,36 @@ class MemoryScores:
         """Where the scores are computed."""
         return self.base.device
 
+    def add(
+        self, memory: Memory, behavior: int, users: Tensor, places: Tensor, out_BI: Tensor
+    ) -> None:
+        """Add a memory's terms to the rows of some users.
+
+        Args:
+            memory: on ``device``.
+            behavior: k.
+            users: (b,) the users.
+            places: (b,) their rows in ``out_BI``.
+            out_BI: the base's scores.
+        """
+        rows, items, pattern = self.evidence.touched(behavior, users)
+        at = (places[rows].to(self.device), items.to(self.device))
+        out_BI[at] += memory.term(behavior, at[1], pattern.to(self.device), out_BI[at])
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryScores(Remembering):
+    """The scores of a model plus its funnel memory; itself ``Scores``."""
+
+    base: Scores
+    memory: Memory
+    evidence: Evidence
+
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
         self.base.fill(behavior, users, out_BI)
-        if not self.memory.is_on(behavior):
-            return
-        rows, items, pattern = (t.to(self.device) for t in self.evidence.touched(behavior, users))
-        term = self.memory.term(behavior, items, pattern, out_BI[rows, items])
-        out_BI[rows, items] += term
+        if self.memory.is_on(behavior):
+            self.add(self.memory, behavior, users, torch.arange(len(users)), out_BI)
 
 
 def item_features(train: Interactions) -> Tensor:

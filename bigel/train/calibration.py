@@ -15,7 +15,7 @@ from torch import Tensor
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, Memory, item_features
+from bigel.model.memory import Evidence, Memory, Remembering, item_features
 from bigel.schema import PUBLISHED
 from bigel.scores import Scores
 from bigel.train.logit import collect, fit, fit_scale
@@ -49,23 +49,13 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class CrossFitted:
+class CrossFitted(Remembering):
     """The scores of a model plus the memory of each user's fold; itself ``Scores``."""
 
     base: Scores
     folds: list[Memory]
     fold_of: Tensor
     evidence: Evidence
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.base.n_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return self.base.device
 
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
@@ -74,10 +64,7 @@ class CrossFitted:
         for fold, memory in enumerate(self.folds):
             some = torch.nonzero(fold_B == fold).flatten()
             if memory.is_on(behavior) and len(some):
-                rows, items, pattern = self.evidence.touched(behavior, users[some])
-                at = (some[rows].to(self.device), items.to(self.device))
-                term = memory.term(behavior, at[1], pattern.to(self.device), out_BI[at])
-                out_BI[at] += term
+                self.add(memory, behavior, users[some], some, out_BI)
 
 
 def calibrate(
