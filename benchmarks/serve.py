@@ -40,8 +40,10 @@ def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
         sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
+    # MLflow starts uvicorn by its name, so the environment's programs must be on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     server = subprocess.Popen(
-        command, env={**os.environ, "MLFLOW_TRACKING_URI": tracking},
+        command, env={**os.environ, "MLFLOW_TRACKING_URI": tracking, "PATH": path},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
@@ -51,6 +53,8 @@ def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
                 return server, address
         except httpx.TransportError:
             time.sleep(0.25)
+        if server.poll() is not None:
+            raise SystemExit(f"the server ended; see why: {' '.join(command)}")
     server.kill()
     raise SystemExit("the server did not answer")
 
