@@ -1,0 +1,110 @@
+"""How good models become with a part of the training pairs: the last part of the ablation.
+
+python benchmarks/quality/fraction.py PRESET FOLDER_OF_ITS_DATA [--models bigel,lightgcn]
+    [--shares 0.1,0.25,0.5,1] [--seeds 0] [--workspace .] [--set section.key=value]…
+
+A share of each behavior's train pairs is drawn; graphs, batches and the choice of the weights see
+these alone. Validation is then ranked with all train pairs masked, so that every share ranks the
+same candidates. Without funnel memory, whose evidence would shrink as well.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from bigel.compare.contestants import BIGEL, Contestant, choose, fit_rival
+from bigel.config import load_config
+from bigel.graph import build_all
+from bigel.interactions import Interactions
+from bigel.pipeline import run_pipeline
+from bigel.rivals.base import World
+from bigel.schema import BEHAVIOR_INDEX, ITEM, TRAIN, USER, VALID
+from bigel.scores import Scores
+from bigel.train.learner import bigel_learner
+from bigel.train.loop import choose_device, use_threads, validate
+from bigel.train.members import fit_members
+from bigel.workspace import Workspace
+
+
+def part_of(train: Interactions, share: float, seed: int) -> Interactions:
+    """Return a share of each behavior's pairs, drawn without replacement."""
+    draw = np.random.default_rng(seed)
+    kept = []
+    for behavior in range(len(train.behaviors)):
+        rows = np.flatnonzero(train.behavior_index == behavior)
+        kept.append(draw.permutation(rows)[: round(share * len(rows))])
+    rows = np.sort(np.concatenate(kept))
+    return replace(
+        train, users=train.users[rows], items=train.items[rows],
+        behavior_index=train.behavior_index[rows],
+    )  # fmt: skip
+
+
+def world_of(train: Interactions, contestant: Contestant) -> World:
+    """Return the pairs with their graphs."""
+    columns = {USER: train.users, ITEM: train.items, BEHAVIOR_INDEX: train.behavior_index}
+    graphs = build_all(pl.DataFrame(columns), train.behaviors, train.n_users, train.n_items)
+    config = contestant.config
+    return World(train, graphs.to(choose_device(config.run.device)), config.train.seed)
+
+
+def fit(contestant: Contestant, world: World, valid: Interactions) -> Scores:
+    """Train a contestant on a world."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if contestant.model != BIGEL:
+            return fit_rival(contestant, world, valid, Path(scratch))[0]
+        config = contestant.config
+        return fit_members(
+            lambda seed: bigel_learner(world.train, world.graphs, config, world.device, seed),
+            world.train, valid, config, world.device, Path(scratch),
+        ).scores  # fmt: skip
+
+
+def rows(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table as they are measured."""
+    overrides = [f'data.path="{args.data}"', *args.set]
+    config = load_config(args.preset, overrides)
+    split = run_pipeline(config, Workspace(args.workspace), "split").records["split"]
+    train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
+    yield f"| model | share | pairs | seed | mean | {' | '.join(train.behaviors)} | seconds |"
+    yield "|---|---:" + "|---:" * (len(train.behaviors) + 4) + "|"
+    for contestant in choose(config, args.models.split(",")):
+        for share in map(float, args.shares.split(",")):
+            for seed in map(int, args.seeds.split(",")):
+                started = time.perf_counter()
+                part = part_of(train, share, seed)
+                mine = contestant.with_seed(seed)
+                found = validate(fit(mine, world_of(part, mine), valid), train, valid, config)
+                figures = [found["mean"], *found["ndcg"].values()]
+                yield (
+                    f"| {contestant.label} | {share:g} | {len(part):,} | {seed} | "
+                    + " | ".join("–" if figure is None else f"{figure:.4f}" for figure in figures)
+                    + f" | {time.perf_counter() - started:.0f} |"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("preset")
+    parser.add_argument("data")
+    parser.add_argument("--models", default="bigel,lightgcn")
+    parser.add_argument("--shares", default="0.1,0.25,0.5,1")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--workspace", type=Path, default=Path())
+    parser.add_argument("--set", action="append", default=[])
+    args = parser.parse_args()
+    with use_threads(load_config(args.preset, args.set).run.threads):
+        for line in rows(args):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
