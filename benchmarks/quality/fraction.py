@@ -3,8 +3,8 @@
 python benchmarks/quality/fraction.py PRESET FOLDER_OF_ITS_DATA [--models bigel,lightgcn]
     [--shares 0.1,0.25,0.5,1] [--seeds 0] [--workspace .] [--set section.key=value]…
 
-A share of each behavior's train pairs is drawn; graphs, batches and the choice of the weights see
-these alone. Validation is then ranked with all train pairs masked, so that every share ranks the
+A share of each behavior's train pairs is drawn; graphs and batches see these alone. Validation is
+ranked with all train pairs masked, also while weights are chosen, so that every share ranks the
 same candidates. Without funnel memory, whose evidence would shrink as well.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bigel.compare.contestants import BIGEL, Contestant, choose, fit_rival
+from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant, choose
 from bigel.config import load_config
 from bigel.graph import build_all
 from bigel.interactions import Interactions
@@ -26,7 +26,7 @@ from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
 from bigel.schema import BEHAVIOR_INDEX, ITEM, TRAIN, USER, VALID
 from bigel.scores import Scores
-from bigel.train.learner import bigel_learner
+from bigel.train.learner import Learner, bigel_learner
 from bigel.train.loop import choose_device, use_threads, validate
 from bigel.train.members import fit_members
 from bigel.workspace import Workspace
@@ -54,16 +54,20 @@ def world_of(train: Interactions, contestant: Contestant) -> World:
     return World(train, graphs.to(choose_device(config.run.device)), config.train.seed)
 
 
-def fit(contestant: Contestant, world: World, valid: Interactions) -> Scores:
-    """Train a contestant on a world."""
+def fit(contestant: Contestant, world: World, train: Interactions, valid: Interactions) -> Scores:
+    """Train a contestant on a world, masking all train pairs where validation is ranked."""
+    config = contestant.config
+    if contestant.model in CLOSED:
+        return CLOSED[contestant.model](world, contestant.settings)
+
+    def make(seed: int) -> Learner:
+        if contestant.model == BIGEL:
+            return bigel_learner(world.train, world.graphs, config, world.device, seed)
+        make_rival = TRAINED[contestant.model]
+        return make_rival(replace(world, seed=seed), contestant.settings, config.train)
+
     with tempfile.TemporaryDirectory() as scratch:
-        if contestant.model != BIGEL:
-            return fit_rival(contestant, world, valid, Path(scratch))[0]
-        config = contestant.config
-        return fit_members(
-            lambda seed: bigel_learner(world.train, world.graphs, config, world.device, seed),
-            world.train, valid, config, world.device, Path(scratch),
-        ).scores  # fmt: skip
+        return fit_members(make, train, valid, config, world.device, Path(scratch)).scores
 
 
 def rows(args: argparse.Namespace) -> Iterator[str]:
@@ -80,7 +84,9 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
                 started = time.perf_counter()
                 part = part_of(train, share, seed)
                 mine = contestant.with_seed(seed)
-                found = validate(fit(mine, world_of(part, mine), valid), train, valid, config)
+                found = validate(
+                    fit(mine, world_of(part, mine), train, valid), train, valid, config
+                )
                 figures = [found["mean"], *found["ndcg"].values()]
                 yield (
                     f"| {contestant.label} | {share:g} | {len(part):,} | {seed} | "

@@ -24,10 +24,19 @@ class TrainedRival(Section):
         (0.1,), min_length=1, description="Divides the scores of a behavior; one value serves all."
     )
     normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
+    item_bias: bool = Field(False, description="Learn a bias per item and behavior.")
     l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per pair.")
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(300, ge=1, description="Last step; the cosine decay ends there.")
     negatives: int = Field(1_024, ge=1, description="Shared negatives of a batch.")
+    negative_power: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
+            "0: uniform."
+        ),
+    )
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
     evaluate_every: int = Field(10, ge=1, description="Steps between validations.")
     patience: int = Field(
@@ -133,8 +142,8 @@ class BvaeConfig(Section):
     kl_weight: float = Field(
         0.2, ge=0, description="Weight of the KL term at the last step; it grows from zero."
     )
-    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of Adam.")
-    max_steps: int = Field(500, ge=1, description="Last step; the cosine decay ends there.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(2_000, ge=1, description="Last step; the cosine decay ends there.")
     batch_size: int = Field(500, ge=1, description="Users per step.")
     evaluate_every: int = Field(25, ge=1, description="Steps between validations.")
     patience: int = Field(

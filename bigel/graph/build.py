@@ -46,6 +46,14 @@ class Graph:
         """(N,) number of neighbours of each node."""
         return self.crow.diff()
 
+    @cached_property
+    def turned(self) -> Tensor:
+        """(2 E,) the place of the edge w → v, for each edge v → w.
+
+        Edges are sorted by (v, w), so a stable sort by w turns them.
+        """
+        return torch.argsort(self.col, stable=True)
+
     def half(self, to: Literal["users", "items"]) -> Tensor:
         """Return the block whose product carries messages to that side, as sparse CSR."""
         return self._users_by_items if to == "users" else self._items_by_users
@@ -81,11 +89,13 @@ class Graphs:
         behaviors: names in cascade order; the last is the target.
         cascade: one graph per behavior, in that order.
         union: the graph of all pairs of any behavior, each pair once.
+        more: graphs of other parts of these pairs, which a rival adds for itself.
     """
 
     behaviors: tuple[str, ...]
     cascade: tuple[Graph, ...]
     union: Graph
+    more: tuple[Graph, ...] = ()
 
     @property
     def n_users(self) -> int:
@@ -104,8 +114,11 @@ class Graphs:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Graphs":
         """Return all graphs on a device, with weights of a given dtype."""
-        cascade = tuple(graph.to(device, dtype) for graph in self.cascade)
-        return Graphs(self.behaviors, cascade, self.union.to(device, dtype))
+        cascade, more = (
+            tuple(graph.to(device, dtype) for graph in graphs)
+            for graphs in (self.cascade, self.more)
+        )
+        return Graphs(self.behaviors, cascade, self.union.to(device, dtype), more)
 
 
 def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:

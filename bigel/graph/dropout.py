@@ -31,7 +31,7 @@ class EdgeDropout:
         keys = _pair_keys(union, n_items)
         self._places = [
             (torch.searchsorted(keys, own := _pair_keys(graph, n_items)), _other_order(own, graph))
-            for graph in (*graphs.cascade, union)
+            for graph in (*graphs.cascade, *graphs.more, union)
         ]
 
     def __call__(self, kept: Tensor | None) -> Graphs:
@@ -42,13 +42,14 @@ class EdgeDropout:
         """
         assert kept is not None
         graphs = self._graphs
-        *cascade, union = (
+        *rest, union = (
             _part_of(graph, kept[place], order, self._scale)
             for graph, (place, order) in zip(
-                (*graphs.cascade, graphs.union), self._places, strict=True
+                (*graphs.cascade, *graphs.more, graphs.union), self._places, strict=True
             )
         )
-        return Graphs(graphs.behaviors, tuple(cascade), union)
+        behaviors = len(graphs.behaviors)
+        return Graphs(graphs.behaviors, tuple(rest[:behaviors]), union, tuple(rest[behaviors:]))
 
 
 def thinning(graphs: Graphs, share: float) -> Callable[[Tensor | None], Graphs]:

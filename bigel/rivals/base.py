@@ -16,7 +16,7 @@ from bigel.schema import GRAPHS_FILE, TRAIN
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
-from bigel.train.objective import Loss, bpr, sampled_softmax
+from bigel.train.objective import Loss, ranking_loss
 from bigel.train.sampler import Batch, Sampler
 from bigel.workspace import Record
 
@@ -54,8 +54,11 @@ def pair_loss(
     batch: Batch,
     settings: TrainedRival,
     penalized: Sequence[tuple[Tensor, Tensor]],
+    bias_KI: Tensor | None = None,
 ) -> Loss:
     """Return Σ_k L_k, plus the L2 penalty of the batch's embeddings.
+
+    s_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i}, as in BiGEL; z as the settings normalize it.
 
     Args:
         embedded: what scores each behavior.
@@ -63,10 +66,10 @@ def pair_loss(
         settings: objective, temperature, normalization, L2.
         penalized: per behavior, (users, items) whose rows of the batch are penalized: the free
             embeddings before any message.
+        bias_KI: b; None: zero.
     """
     users_KUD, items_KID = embedded
     temperatures = settings.temperatures_of(len(batch.users))
-    function = sampled_softmax if settings.objective == "softmax" else bpr
     losses: list[Tensor | None] = []
     penalty = users_KUD[0].new_zeros(())
     for k, (users, items) in enumerate(zip(batch.users, batch.items, strict=True)):
@@ -78,14 +81,32 @@ def pair_loss(
         item_CD = scored(items_KID[k].index_select(0, candidates), settings)
         positive_B = (user_BD * item_CD[: len(items)]).sum(1)
         negative_BS = user_BD @ item_CD[len(items) :].T
+        if bias_KI is not None:
+            positive_B = positive_B + bias_KI[k][items]
+            negative_BS = negative_BS + bias_KI[k][batch.negatives[k]]
         same = items.unsqueeze(1) == batch.negatives[k]
-        losses.append(function(positive_B, negative_BS.masked_fill(same, -torch.inf)))
+        log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
+        losses.append(ranking_loss(settings.objective, positive_B, negative_BS, same, log_ratio_S))
         if settings.l2:
             free_users, free_items = penalized[k]
             squares = free_users[users].square().sum() + free_items[candidates].square().sum()
             penalty = penalty + settings.l2 * squares / len(users)
     total = penalty + sum(loss for loss in losses if loss is not None)
     return Loss(total, losses, None)
+
+
+class Biased(nn.Module):
+    """A rival, and a bias per behavior and item, b (K, I), at first zero.
+
+    Args:
+        rival: the model.
+        train: tells K and I.
+    """
+
+    def __init__(self, rival: nn.Module, train: Interactions) -> None:
+        super().__init__()
+        self.rival = rival
+        self.bias = nn.Parameter(torch.zeros(len(train.behaviors), train.n_items))
 
 
 def pair_learner(
@@ -109,17 +130,26 @@ def pair_learner(
         edge_dropout: share of the pairs that a step's graphs leave out.
     """
     thinned = thinning(world.graphs, edge_dropout)
+    if settings.item_bias:
+        model = Biased(model, world.train).to(world.device)
+
+    def parts(model: Any) -> tuple[Any, Tensor | None]:
+        return (model.rival, model.bias) if settings.item_bias else (model, None)
 
     def loss(model: Any, batch: Batch) -> Loss:
-        embedded = embed(model, replace(world, graphs=thinned(batch.kept)))
-        return pair_loss(embedded, batch, settings, penalized(model))
+        rival, bias_KI = parts(model)
+        embedded = embed(rival, replace(world, graphs=thinned(batch.kept)))
+        return pair_loss(embedded, batch, settings, penalized(rival), bias_KI)
 
-    return Learner(
-        model,
-        Sampler(world.train, train.batch_size, train.negatives, world.seed, dropout=edge_dropout),
-        loss,
-        lambda model: pair_scores(embed(model, world), settings),
-    )
+    def scores(model: Any) -> EmbeddingScores:
+        rival, bias_KI = parts(model)
+        return pair_scores(embed(rival, world), settings, bias_KI)
+
+    sampler = Sampler(
+        world.train, train.batch_size, train.negatives, world.seed, settings.negative_power,
+        edge_dropout,
+    )  # fmt: skip
+    return Learner(model, sampler, loss, scores)
 
 
 def sides(states: Sequence[Nodes]) -> Embedded:
@@ -133,11 +163,13 @@ def scored(rows: Tensor, settings: TrainedRival) -> Tensor:
 
 
 @torch.no_grad()
-def pair_scores(embedded: Embedded, settings: TrainedRival) -> EmbeddingScores:
+def pair_scores(
+    embedded: Embedded, settings: TrainedRival, bias_KI: Tensor | None = None
+) -> EmbeddingScores:
     """Return the scores that ``pair_loss`` trains."""
     users_KUD, items_KID = embedded
     users = torch.stack([scored(users_UD, settings) for users_UD in users_KUD])
     items = torch.stack([scored(items_ID, settings) for items_ID in items_KID])
-    bias_KI = items.new_zeros(items.shape[:2])
+    bias_KI = items.new_zeros(items.shape[:2]) if bias_KI is None else bias_KI.clone()
     temperature_K = users.new_tensor(settings.temperatures_of(len(users)))
     return EmbeddingScores(users / temperature_K[:, None, None], items, bias_KI)

@@ -19,8 +19,8 @@ Z scores the target. The paper trains Z alone; here each auxiliary behavior is a
 own H_k, and the losses of all behaviors are summed.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,28 +41,12 @@ from bigel.train.sampler import make_generator
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Fine:
-    """The pairs of an auxiliary behavior, parted by the target.
+def part_by_target(world: World) -> tuple[Graph, ...]:
+    """Return the parted pairs: (both, only) of the first auxiliary behavior, then of the next, …
 
     Args:
-        both: graph of those that the target has too.
-        only: graph of the others.
-        back: (2 E,) places in ``only`` at which the edge w → v stands, for each edge v → w.
+        world: training data; a pair of its target is "both" under another behavior.
     """
-
-    both: Graph
-    only: Graph
-    back: Tensor
-
-    @classmethod
-    def of(cls, both: Graph, only: Graph) -> "Fine":
-        """Collect the two graphs; edges are sorted by (v, w), so a stable sort by w turns them."""
-        return cls(both, only, torch.argsort(only.col, stable=True))
-
-
-def part_by_target(world: World) -> list[Fine]:
-    """Return the parted pairs of each auxiliary behavior."""
     train = world.train
     *auxiliaries, target = [
         users * train.n_items + items for users, items in map(train.of, range(len(train.behaviors)))
@@ -74,10 +58,8 @@ def part_by_target(world: World) -> list[Fine]:
         return graph.to(world.device, world.graphs.union.value.dtype)
 
     also = [np.isin(keys, target) for keys in auxiliaries]
-    return [
-        Fine.of(build(keys[both]), build(keys[~both]))
-        for keys, both in zip(auxiliaries, also, strict=True)
-    ]
+    parted = zip(auxiliaries, also, strict=True)
+    return tuple(build(keys[part]) for keys, both in parted for part in (both, ~both))
 
 
 class Mule(FreeEmbeddings):
@@ -102,17 +84,21 @@ class Mule(FreeEmbeddings):
             torch.empty(settings.dim).uniform_(-bound, bound, generator=generator)
         )
 
-    def forward(self, world: World, fine: Sequence[Fine]) -> Embedded:
-        """Return per behavior the users' (U, D) and the items' (I, D) embeddings."""
+    def forward(self, world: World) -> Embedded:
+        """Return per behavior the users' (U, D) and the items' (I, D) embeddings.
+
+        Args:
+            world: with ``graphs.more`` as of ``part_by_target``.
+        """
         whole = spread(partial(send, world.graphs.union), self.layers, self.free())
         *auxiliaries, target = [
             spread(partial(send, graph), self.layers, whole) for graph in world.graphs.cascade
         ]
         found = []
-        for own, parts in zip(auxiliaries, fine, strict=True):
-            found.append(spread(partial(send, parts.both), self.layers, own))
-            guided = partial(attend, parts, target)
-            found.append(spread(guided, self.attention_layers, own))
+        parts = world.graphs.more
+        for own, both, only in zip(auxiliaries, parts[::2], parts[1::2], strict=True):
+            found.append(spread(partial(send, both), self.layers, own))
+            found.append(spread(partial(attend, only, target), self.attention_layers, own))
         return sides([*auxiliaries, self._gather(found) if found else target])
 
     def _gather(self, found: list[Nodes]) -> Nodes:
@@ -124,20 +110,20 @@ class Mule(FreeEmbeddings):
         return torch.einsum("fn,fnd->nd", share_FN, x_FND)
 
 
-def attend(parts: Fine, target: Nodes, x: Nodes) -> Nodes:
+def attend(graph: Graph, target: Nodes, x: Nodes) -> Nodes:
     """Return for each node v the mean of its neighbours' rows by α_vw; zeros without neighbours.
 
     Only the edges' scalars are kept, never a row per edge.
 
     Args:
-        parts: ``only`` tells the neighbours; its weights do not count.
+        graph: tells the neighbours; its weights do not count.
         target: rows that ask.
         x: rows that answer.
     """
-    if parts.only.n_edges == 0:
+    if graph.n_edges == 0:
         return Nodes(torch.zeros_like(x.users), torch.zeros_like(x.items))
     apply: Callable[..., tuple[Tensor, Tensor]] = _Attend.apply
-    return Nodes(*apply(*target, *x, parts))
+    return Nodes(*apply(*target, *x, graph))
 
 
 class _Attend(torch.autograd.Function):
@@ -147,18 +133,17 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, t_users: Tensor, t_items: Tensor, users: Tensor, items: Tensor, parts: Fine
+        ctx: Any, t_users: Tensor, t_items: Tensor, users: Tensor, items: Tensor, graph: Graph
     ) -> tuple[Tensor, Tensor]:
-        graph = parts.only
         target, x = Nodes(t_users, t_items), Nodes(users, items)
         alpha = _softmax(graph, _dots(graph, target, x))
-        ctx.parts = parts
+        ctx.graph = graph
         ctx.save_for_backward(alpha, *target, *x)
         return product(_weighted(graph, alpha), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        graph, back = ctx.parts.only, ctx.parts.back
+        graph, back = ctx.graph, ctx.graph.turned
         alpha, *rows = ctx.saved_tensors
         target, x, grad = Nodes(*rows[:2]), Nodes(*rows[2:]), Nodes(*grads)
         by_alpha = _dots(graph, grad, x)
@@ -199,5 +184,6 @@ def _softmax(graph: Graph, logits: Tensor) -> Tensor:
 
 def learner(world: World, settings: MuleConfig, train: TrainConfig) -> Learner:
     """Return MuLE, ready to train."""
-    model, fine = Mule(world, settings).to(world.device), part_by_target(world)
-    return multi_task(model, lambda model, world: model(world, fine), world, settings, train)
+    parted = replace(world, graphs=replace(world.graphs, more=part_by_target(world)))
+    model = Mule(world, settings).to(world.device)
+    return multi_task(model, lambda model, world: model(world), parted, settings, train)

@@ -53,6 +53,25 @@ def bpr(positive_B: Tensor, negative_BS: Tensor) -> Tensor:
     return margins.sum() / (negative_BS > -torch.inf).sum().clamp(min=1)
 
 
+def ranking_loss(
+    objective: str, positive_B: Tensor, negative_BS: Tensor, same_BS: Tensor,
+    log_ratio_S: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Return L_k of one behavior's batch; the negatives' scores are changed in place.
+
+    Args:
+        objective: "softmax" or "bpr".
+        positive_B: scores of the positive pairs.
+        negative_BS: scores of the shared negatives.
+        same_BS: where a negative is the row's positive; it does not count.
+        log_ratio_S: correction of a softmax for negatives that are not uniform.
+    """
+    if log_ratio_S is not None and objective == "softmax":
+        negative_BS = negative_BS - log_ratio_S
+    negative_BS = negative_BS.masked_fill_(same_BS, -torch.inf)
+    return (sampled_softmax if objective == "softmax" else bpr)(positive_B, negative_BS)
+
+
 def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -> Loss:
     """Return the loss of one batch.
 
@@ -93,10 +112,8 @@ def _behavior_loss(
     positive_B = model.score_pairs(k, user_BD, item_CD[:size], positives)
     negative_BS = model.score(k, user_BD, item_CD[size:], negatives)
     same = positives.unsqueeze(1) == negatives
-    if log_ratio_KS is not None and config.objective == "softmax":
-        negative_BS = negative_BS - log_ratio_KS[k]
-    negative_BS = negative_BS.masked_fill_(same, -torch.inf)
-    return (sampled_softmax if config.objective == "softmax" else bpr)(positive_B, negative_BS)
+    log_ratio_S = None if log_ratio_KS is None else log_ratio_KS[k]
+    return ranking_loss(config.objective, positive_B, negative_BS, same, log_ratio_S)
 
 
 def _alignment(

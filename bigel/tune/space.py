@@ -55,20 +55,22 @@ Part = Between | OneOf | Each
 Space = Mapping[str, Between | OneOf]
 LAYERS = Between(1, 4)
 DROPOUT = OneOf((0.0, 0.25, 0.5, 0.7))
-# What all models trained on pairs search, BiGEL among them.
+# What all models trained on pairs search, BiGEL among them. All defaults and presets lie inside.
 SHARED: dict[str, Part] = {
-    "learning_rate": Between(1e-3, 2e-2, log=True),
-    "temperature": Each(Between(0.05, 0.4, log=True)),
+    "learning_rate": Between(1e-4, 5e-2, log=True),
+    "temperature": Each(Between(0.05, 1.0, log=True)),
     "objective": OneOf(("softmax", "bpr")),
-    "negatives": OneOf((512, 1_024, 2_048)),
-    "max_steps": OneOf((150, 300, 600)),
+    "negatives": OneOf((256, 512, 1_024, 2_048)),
+    "negative_power": OneOf((0.0, 0.25, 0.5)),
+    "item_bias": OneOf((True, False)),
+    "max_steps": Between(100, 2_000, log=True),
     "dim": OneOf((64, 128)),
 }
 
 
 def _rival(name: str, **more: Between | OneOf) -> dict[str, Part]:
     """Return what all rivals trained on pairs search, and more."""
-    penalties = OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2))
+    penalties = OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2))  # BiGEL has none
     room = {**SHARED, "normalize": OneOf((True, False)), "l2": penalties, **more}
     return {f"rivals.{name}.{key}": part for key, part in room.items()}
 
@@ -78,17 +80,16 @@ def _graph_rival(name: str, layers: Between, **more: Between) -> dict[str, Part]
 
 
 def _bigel() -> dict[str, Part]:
-    of_model = ("temperature", "dim")
+    of_model = ("temperature", "dim", "item_bias")
     shared = {
         f"{'model' if key in of_model else 'train'}.{key}": part for key, part in SHARED.items()
     }
     return {
         **shared,
-        "model.layers": LAYERS,
+        "model.layers": Each(LAYERS),
         "model.global_layers": LAYERS,
         "train.alignment_weight": Between(0.0, 1.0),
         "train.edge_dropout": DROPOUT,
-        "train.negative_power": OneOf((0.0, 0.25, 0.5)),
     }
 
 
@@ -108,7 +109,7 @@ SPACES: dict[str, Mapping[str, Part]] = {
         "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),
         "rivals.bvae.kl_weight": Between(0.05, 1.0, log=True),
-        "rivals.bvae.max_steps": OneOf((500, 1_000, 2_000)),
+        "rivals.bvae.max_steps": Between(500, 6_000, log=True),
         "rivals.bvae.dim": OneOf((64, 100, 200)),
     },
 }

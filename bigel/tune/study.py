@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bigel.train.loop import Trainer, Validation, choose_device, use_threads, va
 from bigel.tune.space import SPACES, apply, present, space_of, suggest
 from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
 
+TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
@@ -50,9 +51,11 @@ def tune(
 
     A trial's value is the best validation mean over behaviors of NDCG at
     ``evaluate.select_cutoff``, of one member, without funnel memory; test is not read. The first
-    trial is the configuration as far as the space holds it. Pruning: a trial whose best value so
-    far is below the median of the others at the same step ends. Each proposal hangs on the seed
-    and the trials before it alone, so a search that was stopped and one that was not are the same.
+    trial is the configuration as far as the space holds it. Pruning: from half of its own steps on,
+    at each tenth, a trial whose best value so far is below the median of the others at the same
+    tenth ends; so a long schedule is not judged by a short one's pace. Each proposal hangs on the
+    seed and the trials before it alone, so a search that was stopped and one that was not are the
+    same.
 
     Args:
         model: a key of ``SPACES``.
@@ -96,9 +99,17 @@ def tune(
 
 def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     """Return what a study depends on: another search never goes on with its trials."""
-    others = {"run", "tracking", "recommend", "contracts", "synth", "data"}
+    (contestant,) = choose(config, [model])
+    settings, train = contestant.settings, contestant.config.train.model_dump()
+    if model == BIGEL:
+        settings = config.model
+    else:  # what a search of BiGEL moves there and this rival does not read
+        own = type(settings).model_fields
+        moved = {key.removeprefix("train.") for key in SPACES[BIGEL]}
+        train = {key: value for key, value in train.items() if key in own or key not in moved}
     space = {key: repr(part) for key, part in SPACES[model].items()}
-    fixed = (config.model_dump(exclude=others), space, choose_device(config.run.device).type)
+    device = choose_device(config.run.device).type
+    fixed = (settings.model_dump(), train, config.evaluate.model_dump(), space, device)
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 
@@ -123,7 +134,7 @@ def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:
         study_name=model,
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=2),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=TENTHS // 2),
     )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -179,17 +190,34 @@ def _measure(
     else:
         learner = TRAINED[model](world, contestant.settings, contestant.config.train)
     trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
-    best = 0.0
 
-    def watch(found: Validation) -> None:
-        nonlocal best
-        best = max(best, found["mean"] or 0.0)
-        trial.report(best, found["step"] // config.train.evaluate_every)
+    told: set[int] = set()
+
+    def watch(_: Validation) -> None:
+        history = trainer.history["validations"]  # with those before the checkpoint gone on from
+        for tenth, value in by_tenths(history, contestant.config.train.max_steps).items():
+            if tenth not in told:
+                trial.report(value, tenth)
+                told.add(tenth)
         if trial.should_prune():
             raise optuna.TrialPruned
 
     trainer.fit(scratch, watch)
-    return best
+    return max((found["mean"] or 0.0 for found in trainer.history["validations"]), default=0.0)
+
+
+def by_tenths(validations: Sequence[Validation], max_steps: int) -> dict[int, float]:
+    """Return the best mean so far when each tenth of the way was first reached.
+
+    >>> by_tenths([{"step": 5, "mean": 0.2}, {"step": 10, "mean": 0.1}], 20)
+    {2: 0.2, 5: 0.2}
+    """
+    found: dict[int, float] = {}
+    best = 0.0
+    for one in validations:
+        best = max(best, one["mean"] or 0.0)
+        found.setdefault(TENTHS * one["step"] // max_steps, best)
+    return found
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:

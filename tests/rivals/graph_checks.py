@@ -8,6 +8,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.evaluate import evaluate_split
 from bigel.rivals.base import World
 from bigel.train.loop import Trainer, use_threads
+from bigel.train.sampler import Batch
 from tests.worlds import checkerboard, graphs_of, naive_unit_rows, random_world, relabel
 
 USERS, ITEMS, BEHAVIORS = 7, 9, 3
@@ -76,6 +77,19 @@ def check_relabelling(module, settings):
         there.model.items[new_item] = here.model.items
     new_node = np.concatenate([new_user, USERS + new_item])
     torch.testing.assert_close(embeddings_of(there)[:, new_node], embeddings_of(here))
+
+
+def check_dropped_pairs_send_nothing(module, settings):
+    """With all pairs dropped, only the rows of the batch's own users and items have a gradient."""
+    learner = make(module, settings.model_copy(update={"edge_dropout": 0.5}))
+    ones = [torch.tensor([0])] * BEHAVIORS
+    n_pairs = WORLD.graphs.union.n_edges
+    for kept, is_alone in ((torch.zeros(n_pairs), True), (torch.ones(n_pairs), False)):
+        batch = Batch(ones, ones, torch.ones(BEHAVIORS, 1, dtype=torch.int64), None, kept.bool())
+        learner.model.zero_grad()
+        learner.loss(learner.model, batch).total.backward()
+        users, items = learner.model.users.grad[1:], learner.model.items.grad[2:]
+        assert (not users.any() and not items.any()) == is_alone
 
 
 def trainer_of(module, name, world, *overrides, seed=0, steps=20):

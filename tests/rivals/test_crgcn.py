@@ -53,6 +53,10 @@ def test_gradients_reach_every_weight():
     checks.check_gradients_reach_every_weight(crgcn, SETTINGS)
 
 
+def test_dropped_pairs_send_nothing():
+    checks.check_dropped_pairs_send_nothing(crgcn, SETTINGS)
+
+
 def test_relabelling():
     checks.check_relabelling(crgcn, SETTINGS)
 

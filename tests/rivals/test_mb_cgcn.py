@@ -51,6 +51,10 @@ def test_gradients_reach_every_weight():
     checks.check_gradients_reach_every_weight(mb_cgcn, SETTINGS)
 
 
+def test_dropped_pairs_send_nothing():
+    checks.check_dropped_pairs_send_nothing(mb_cgcn, SETTINGS)
+
+
 def test_relabelling():
     checks.check_relabelling(mb_cgcn, SETTINGS)
 

@@ -13,8 +13,7 @@ SETTINGS = MuleConfig(dim=4, layers=2, attention_layers=2, temperature=1.0, norm
 
 
 def parts_of(pairs, n_users, n_items):
-    graph = build_graph(frame_of(pairs), n_users, n_items).to("cpu", torch.float64)
-    return mule.Fine.of(graph, graph)
+    return build_graph(frame_of(pairs), n_users, n_items).to("cpu", torch.float64)
 
 
 def test_attention_by_hand():
@@ -53,10 +52,9 @@ def test_pairs_are_parted_by_the_target():
     click, cart, buy = [(0, 0), (0, 1), (1, 1)], [(1, 0)], [(0, 1), (1, 0)]
     world = checks.world_of(interactions_of([click, cart, buy], 2, 2))
     parted = mule.part_by_target(world)
-    expected = [([(0, 1)], [(0, 0), (1, 1)]), ([(1, 0)], [])]
-    for parts, both_and_only in zip(parted, expected, strict=True):
-        for graph, pairs in zip((parts.both, parts.only), both_and_only, strict=True):
-            assert torch.equal(dense_of(graph), dense_of(build_graph(frame_of(pairs), 2, 2)))
+    expected = [[(0, 1)], [(0, 0), (1, 1)], [(1, 0)], []]
+    for graph, pairs in zip(parted, expected, strict=True):
+        assert torch.equal(dense_of(graph), dense_of(build_graph(frame_of(pairs), 2, 2)))
 
 
 def naive_attention(dense, target, x):
@@ -77,8 +75,8 @@ def naive_embeddings(model, world):
     whole = spread(lambda x: union @ x, 2, checks.start_of(model).detach())
     own = [spread(lambda x, g=g: dense_of(g) @ x, 2, whole) for g in world.graphs.cascade]
     found = []
-    for x, parts in zip(own[:-1], mule.part_by_target(world), strict=True):
-        both, only = dense_of(parts.both), dense_of(parts.only)
+    parts = [dense_of(graph) for graph in mule.part_by_target(world)]
+    for x, both, only in zip(own[:-1], parts[::2], parts[1::2], strict=True):
         found.append(spread(lambda x, a=both: a @ x, 2, x))
         found.append(spread(lambda x, a=only: naive_attention(a, own[-1], x), 2, x))
     final = torch.zeros_like(whole)
@@ -111,6 +109,10 @@ def test_one_behavior_is_scored_by_its_own_embeddings():
 
 def test_gradients_reach_every_weight():
     checks.check_gradients_reach_every_weight(mule, SETTINGS)
+
+
+def test_dropped_pairs_send_nothing():
+    checks.check_dropped_pairs_send_nothing(mule, SETTINGS)
 
 
 def test_relabelling():

@@ -11,10 +11,12 @@ from bigel.config import load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError
 from bigel.pipeline import run_pipeline
+from bigel.train import loop
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
 from bigel.tune.run import run_search
 from bigel.tune.space import SHARED, Between, Each, OneOf, apply, present, space_of
+from bigel.tune.study import _study_key, by_tenths
 from bigel.workspace import Workspace
 
 QUICK = (
@@ -29,6 +31,14 @@ def data(tmp_path_factory):
     workspace, config = Workspace(tmp_path_factory.mktemp("tune")), load_config("demo", QUICK)
     records = run_pipeline(config, workspace, "graph").records
     return config, records["split"], records["graph"]
+
+
+@pytest.fixture
+def small_space(monkeypatch):
+    """Let searches try what trains in a moment."""
+    for model, section in (("bigel", "train"), ("crgcn", "rivals.crgcn")):
+        monkeypatch.setitem(SPACES[model], f"{section}.max_steps", Between(4, 8))
+        monkeypatch.setitem(SPACES[model], f"{section}.negatives", OneOf((8, 16)))
 
 
 def run(data, folder, model="bigel", trials=3):
@@ -48,6 +58,7 @@ def test_the_space_of_every_model_names_settings_that_exist():
             assert not isinstance(part, Between) or part.low < part.high
 
 
+@pytest.mark.usefixtures("small_space")
 @pytest.mark.parametrize("model", ["bigel", "crgcn", "ease"])
 def test_a_search_ends_with_a_preset_of_the_best_trial(data, tmp_path, model):
     found = run(data, tmp_path, model)
@@ -59,12 +70,20 @@ def test_a_search_ends_with_a_preset_of_the_best_trial(data, tmp_path, model):
     assert config.synth.users == 150  # what is not searched stays
 
 
+@pytest.mark.usefixtures("small_space")
 def test_the_first_trial_is_the_configuration_as_it_is(data, tmp_path):
     found = run(data, tmp_path, trials=1)
     settings = found["trials"][0]["settings"]
-    config = data[0]
-    assert settings["train.learning_rate"] == config.train.learning_rate
-    assert settings["model.layers"] == config.model.layers[0]
+    assert settings == present(data[0], space_of("bigel", 3))
+    assert len(settings) == len(space_of("bigel", 3))
+    assert apply(data[0], settings).train == data[0].train
+
+
+@pytest.mark.parametrize("preset", ["jd", "taobao"])
+@pytest.mark.parametrize("model", sorted(SPACES))
+def test_defaults_and_presets_lie_inside_the_space(preset, model):
+    config = load_config(preset)
+    assert set(present(config, space_of(model, 3))) == set(space_of(model, 3))
 
 
 def test_a_setting_with_a_value_per_behavior_is_searched_for_each():
@@ -72,8 +91,8 @@ def test_a_setting_with_a_value_per_behavior_is_searched_for_each():
     space = space_of("bigel", 3)
     keys = [f"model.temperature.{k}" for k in range(3)]
     assert [present(config, space)[key] for key in keys] == [0.1, 0.2, 0.1]
-    moved = apply(config, {keys[1]: 0.3, "model.layers": 2})
-    assert moved.model.temperature == (0.1, 0.3, 0.1) and moved.model.layers == (2,)
+    moved = apply(config, {keys[1]: 0.3, "model.layers.2": 2})
+    assert moved.model.temperature == (0.1, 0.3, 0.1) and moved.model.layers == (4, 3, 2)
     spread = apply(config, {"rivals.lightgcn.temperature.2": 0.2})
     assert spread.rivals.lightgcn.temperature == (0.1, 0.1, 0.2)
 
@@ -91,6 +110,7 @@ def proposals(found):
     return [trial["settings"] for trial in found["trials"]]
 
 
+@pytest.mark.usefixtures("small_space")
 def test_a_longer_search_goes_on_as_if_it_had_not_stopped(data, tmp_path, monkeypatch):
     two = run(data, tmp_path, trials=2)
     four = run(data, tmp_path, trials=4)
@@ -101,6 +121,7 @@ def test_a_longer_search_goes_on_as_if_it_had_not_stopped(data, tmp_path, monkey
     assert run(data, tmp_path, trials=4) == four
 
 
+@pytest.mark.usefixtures("small_space")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_trial_is_run_again_from_its_checkpoint(data, tmp_path, monkeypatch, kind):
     whole = run(data, tmp_path / "whole", trials=3)
@@ -123,6 +144,55 @@ def test_an_interrupted_trial_is_run_again_from_its_checkpoint(data, tmp_path, m
     assert not list(folders[1].parent.glob("trial-*"))
 
 
+@pytest.mark.usefixtures("small_space")
+@pytest.mark.parametrize("step", [2, 4, 6])  # 6 is the last
+def test_a_trial_that_goes_on_from_a_checkpoint_ends_with_the_same_value(
+    data, tmp_path, monkeypatch, step
+):
+    """Validations fall from the first one, at step 2, which lies before every checkpoint."""
+    config, *records = data
+    data = apply(config, {"train.checkpoint_every": 1}), *records
+    validate_once, save, killed = Trainer._validate, loop.save_checkpoint, []
+
+    def fall(trainer):
+        found = validate_once(trainer)
+        found["mean"] = 1 / trainer.step
+        return found
+
+    def save_and_die(scratch, at, *state):
+        save(scratch, at, *state)
+        if at == step and not killed:
+            killed.append(at)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_validate", fall)
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path, trials=1)
+    assert run(data, tmp_path, trials=1)["best"]["value"] == 1 / 2
+
+
+def test_a_trial_is_judged_at_tenths_of_its_own_way():
+    steps = [
+        {"step": step, "mean": mean} for step, mean in ((3, 0.1), (6, 0.3), (7, None), (30, 0.2))
+    ]
+    assert by_tenths(steps, 30) == {1: 0.1, 2: 0.3, 10: 0.3}
+
+
+def test_a_search_of_bigel_moves_no_search_of_a_rival(data, tmp_path):
+    config, *records = data
+    moved = {"train.learning_rate": 0.01, "model.dim": 128, "train.alignment_weight": 0.1}
+    other = apply(config, moved)
+    for model, is_same in (("crgcn", True), ("bvae", True), ("ease", True), ("bigel", False)):
+        before, after = (_study_key(model, *records, one) for one in (config, other))
+        assert (before == after) == is_same, model
+    for change in ({"rivals.crgcn.l2": 0.1}, {"train.ema": 0.5}, {"evaluate.select_cutoff": 10}):
+        assert _study_key("crgcn", *records, apply(config, change)) != _study_key(
+            "crgcn", *records, config
+        )
+
+
+@pytest.mark.usefixtures("small_space")
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(data, tmp_path, monkeypatch):
     fit, calls = Trainer.fit, []
 
@@ -137,6 +207,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(data, tmp_path, monke
     assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete"]
 
 
+@pytest.mark.usefixtures("small_space")
 def test_a_search_in_which_all_fails_gives_up(data, tmp_path, monkeypatch):
     def fail(*_):
         raise TrainingError("the loss is not finite")
@@ -146,6 +217,7 @@ def test_a_search_in_which_all_fails_gives_up(data, tmp_path, monkeypatch):
         run(data, tmp_path, trials=9)
 
 
+@pytest.mark.usefixtures("small_space")
 def test_two_processes_do_not_work_on_one_search(data, tmp_path, monkeypatch):
     fit = Trainer.fit
 
