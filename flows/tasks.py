@@ -16,6 +16,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
+from bigel.engine import make_elsewhere
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
@@ -25,6 +26,8 @@ from bigel.retry import delays, is_transient
 from bigel.split import split
 from bigel.tracking import choose_start, keep_for_sync, log_family, register
 from bigel.train import train
+from bigel.workspace import Record, Workspace
+from flows.cluster import check_engine, dask_engine
 from flows.notify import name_stage
 
 MINUTE = 60
@@ -80,17 +83,43 @@ TASKS: dict[Callable[..., Any], Any] = {
 }
 
 
+UNIT: Any = task(
+    name="unit",
+    task_run_name="{unit.label}",
+    tags={"unit"},
+    timeout_seconds=4 * HOUR,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)(make_elsewhere)
+
+
 def steps(config: Config, generator: random.Random | None = None) -> Callable[..., Any]:
     """Return what turns a stage function into its task, with the retries of the configuration.
 
     Args:
         config: ``run.retries`` and ``run.retry_seconds``.
         generator: gives the jitter; None: one of this call's own.
+
+    Raises:
+        ConfigError: if the engine of ``run.engine`` cannot work.
     """
+    if config.run.engine == "dask":
+        check_engine(config.run)
     jitter = generator or random.Random()
 
-    def step(function: Callable[..., Any]) -> Any:
+    def retried(stage: Any) -> Any:
         pauses = delays(config.run.retries, config.run.retry_seconds, jitter)
-        return TASKS[function].with_options(retries=len(pauses), retry_delay_seconds=pauses)
+        return stage.with_options(retries=len(pauses), retry_delay_seconds=pauses)
+
+    def ingest_on_dask(config: Config, workspace: Workspace) -> Record:
+        with dask_engine(config.run, retried(UNIT)) as engine:
+            record: Record = retried(TASKS[ingest])(config, workspace, engine=engine)
+            return record
+
+    def step(function: Callable[..., Any]) -> Any:
+        if function is ingest and config.run.engine == "dask":
+            return ingest_on_dask
+        return retried(TASKS[function])
 
     return step

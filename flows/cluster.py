@@ -1,0 +1,144 @@
+"""Units of work on Dask, through Prefect's task runner: processes of this machine, or a cluster.
+
+Dask ships code and arguments by pickle among its own processes. So what we start listens on
+localhost, takes only peers with the certificate made for the run, and serves no pages.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from bigel.config import RunConfig
+from bigel.engine import Engine, WorkUnit
+from bigel.errors import BigelError, ClusterUnreachableError, ConfigError
+from bigel.workspace import Record, Workspace
+
+HERE = "127.0.0.1"
+LOCAL = ("", HERE, "localhost", "::1")
+START_SECONDS = 120
+NO_PAGES: dict[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+log = logging.getLogger("bigel.cluster")
+
+
+def check_engine(run: RunConfig) -> None:
+    """Refuse an engine that cannot work, before anything is done.
+
+    Raises:
+        ConfigError: if prefect-dask is not installed, or workers could not reach Prefect's API.
+    """
+    try:
+        import prefect_dask  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "run.engine = 'dask' needs prefect-dask: pip install 'bigel[dask]'"
+        ) from None
+    from prefect.settings import get_current_settings
+
+    api = urlsplit(str(get_current_settings().api.url or "")).hostname or ""
+    if api in LOCAL and (urlsplit(run.scheduler).hostname or "") not in LOCAL:
+        raise ConfigError(
+            f"run.scheduler: the workers of {run.scheduler} cannot reach Prefect's server on "
+            "localhost; set PREFECT_API_URL to one that all machines reach"
+        )
+
+
+@contextlib.contextmanager
+def dask_engine(run: RunConfig, task: Any) -> Iterator[Engine]:
+    """Yield an engine; workers start with its first unit and end with the block.
+
+    Args:
+        run: how many workers here, or where a scheduler is.
+        task: Prefect's task around ``bigel.engine.make_elsewhere``.
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def runner() -> Any:
+            return stack.enter_context(_started(run))
+
+        def make(units: Sequence[WorkUnit], workspace: Workspace) -> list[Record]:
+            root = str(workspace.root)
+            futures = [
+                runner().submit(task, {"unit": unit, "root": root, "key": unit.key})
+                for unit in units
+            ]
+            return [_result(future, unit) for future, unit in zip(futures, units, strict=True)]
+
+        yield make
+
+
+@contextlib.contextmanager
+def _started(run: RunConfig) -> Iterator[Any]:
+    """Yield a task runner whose workers have answered.
+
+    Raises:
+        ClusterUnreachableError: if there is no scheduler at the address, or it has no worker.
+    """
+    import dask
+    from prefect_dask import DaskTaskRunner
+
+    for name in ("distributed", "prefect.task_runner.dask"):  # its pages are off, it tells of them
+        logging.getLogger(name).setLevel(logging.WARNING)
+    chosen = {"address": run.scheduler} if run.scheduler else {"cluster_kwargs": _local(run)}
+    with dask.config.set(NO_PAGES), DaskTaskRunner(**chosen) as runner:
+        try:
+            runner.client.wait_for_workers(1, timeout=START_SECONDS)
+        except OSError as error:  # a timeout is one
+            where = run.scheduler or "this machine"
+            raise ClusterUnreachableError(
+                f"no Dask worker answers at {where} ({error}); start scheduler and workers, or "
+                "correct run.scheduler"
+            ) from error
+        log.info("units go to %s", run.scheduler or f"{_count(run)} workers of this machine")
+        yield runner
+
+
+def _local(run: RunConfig) -> dict[str, Any]:
+    threads = max(1, _cores() // _count(run))
+    return {
+        "n_workers": _count(run),
+        "threads_per_worker": 1,
+        "host": HERE,
+        "dashboard_address": f"{HERE}:0",
+        "security": True,
+        "env": {"POLARS_MAX_THREADS": str(threads)},
+    }
+
+
+def _count(run: RunConfig) -> int:
+    return run.workers or _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _result(future: Any, unit: WorkUnit) -> Record:
+    """Wait for a unit.
+
+    Raises:
+        ClusterUnreachableError: if the scheduler is lost.
+        BigelError: whatever the unit raised, or that its workers died one after the other.
+    """
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        record: Record = future.result()
+    except KilledWorker as error:
+        raise BigelError(
+            f"{unit.label}: {error.allowed_failures + 1} workers died over it, one after another; "
+            "most often for want of memory: deliver smaller files, or give a worker more"
+        ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise ClusterUnreachableError(
+            f"{unit.label}: the Dask scheduler was lost ({error}); finished units are kept"
+        ) from error
+    return record
