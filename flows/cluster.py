@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bigel.config import RunConfig
-from bigel.engine import Engine, WorkUnit
+from bigel.engine import WorkUnit
 from bigel.errors import BigelError, ClusterUnreachableError, ConfigError
 from bigel.workspace import Record, Workspace
 
@@ -49,29 +49,45 @@ def check_engine(run: RunConfig) -> None:
         )
 
 
-@contextlib.contextmanager
-def dask_engine(run: RunConfig, task: Any) -> Iterator[Engine]:
-    """Yield an engine; workers start with its first unit and end with the block.
+class DaskEngine:
+    """An engine for the length of a block; its workers start with the first unit.
 
     Args:
         run: how many workers here, or where a scheduler is.
         task: Prefect's task around ``bigel.engine.make_elsewhere``.
     """
-    with contextlib.ExitStack() as stack:
 
-        @functools.cache
-        def runner() -> Any:
-            return stack.enter_context(_started(run))
+    def __init__(self, run: RunConfig, task: Any) -> None:
+        self.run = run
+        self.task = task
+        self._stack = contextlib.ExitStack()
 
-        def make(units: Sequence[WorkUnit], workspace: Workspace) -> list[Record]:
-            root = str(workspace.root)
-            futures = [
-                runner().submit(task, {"unit": unit, "root": root, "key": unit.key})
-                for unit in units
-            ]
-            return [_result(future, unit) for future, unit in zip(futures, units, strict=True)]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as settings: Prefect sends a task's arguments along with what it calls."""
+        return DaskEngine, (self.run, self.task)
 
-        yield make
+    def __enter__(self) -> "DaskEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @functools.cached_property
+    def _runner(self) -> Any:
+        return self._stack.enter_context(_started(self.run))
+
+    def __call__(self, units: Sequence[WorkUnit], workspace: Workspace) -> list[Record]:
+        """Make units on the workers; return their records in the same order.
+
+        Raises:
+            BigelError: the error of the first unit that failed, or what befell the cluster.
+        """
+        root = str(workspace.root)
+        futures = [
+            self._runner.submit(self.task, {"unit": unit, "root": root, "key": unit.key})
+            for unit in units
+        ]
+        return [_result(future, unit) for future, unit in zip(futures, units, strict=True)]
 
 
 @contextlib.contextmanager

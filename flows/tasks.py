@@ -27,7 +27,7 @@ from bigel.split import split
 from bigel.tracking import choose_start, keep_for_sync, log_family, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
-from flows.cluster import check_engine, dask_engine
+from flows.cluster import DaskEngine, check_engine
 from flows.notify import name_stage
 
 MINUTE = 60
@@ -113,7 +113,7 @@ def steps(config: Config, generator: random.Random | None = None) -> Callable[..
         return stage.with_options(retries=len(pauses), retry_delay_seconds=pauses)
 
     def ingest_on_dask(config: Config, workspace: Workspace) -> Record:
-        with dask_engine(config.run, retried(UNIT)) as engine:
+        with DaskEngine(config.run, retried(UNIT)) as engine:
             record: Record = retried(TASKS[ingest])(config, workspace, engine=engine)
             return record
 
