@@ -67,9 +67,11 @@ class DaskEngine:
         return DaskEngine, (self.run, self.task)
 
     def __enter__(self) -> "DaskEngine":
+        """Begin the block; nothing is started yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the workers, or leave the cluster that was there before."""
         self._stack.close()
 
     @functools.cached_property
@@ -95,6 +97,7 @@ def _started(run: RunConfig) -> Iterator[Any]:
     """Yield a task runner whose workers have answered.
 
     Raises:
+        ConfigError: if the scheduler wants a certificate and Dask was told of none.
         ClusterUnreachableError: if there is no scheduler at the address, or it has no worker.
     """
     import dask
@@ -106,6 +109,11 @@ def _started(run: RunConfig) -> Iterator[Any]:
     with dask.config.set(NO_PAGES), DaskTaskRunner(**chosen) as runner:
         try:
             runner.client.wait_for_workers(1, timeout=START_SECONDS)
+        except TypeError as error:
+            raise ConfigError(
+                f"run.scheduler: {run.scheduler} wants a certificate ({error}); name its files in "
+                "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and …__CLIENT__CERT, …__CLIENT__KEY"
+            ) from error
         except OSError as error:  # a timeout is one
             where = run.scheduler or "this machine"
             raise ClusterUnreachableError(

@@ -8,41 +8,28 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.task_engine import TaskRunTimeoutError
 
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
-from bigel.engine import make_elsewhere
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.preview import preview
 from bigel.recommend import recommend
-from bigel.retry import delays, is_transient
+from bigel.retry import delays
 from bigel.split import split
 from bigel.tracking import choose_start, keep_for_sync, log_family, register
 from bigel.train import train
 from bigel.workspace import Record, Workspace
 from flows.cluster import DaskEngine, check_engine
 from flows.notify import name_stage
+from flows.units import UNIT, may_pass
 
 MINUTE = 60
 HOUR = 60 * MINUTE
-
-
-def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect whether to retry a failure; a stage that ran out of time is not run again."""
-    try:
-        state.result(raise_on_failure=True)
-    except TaskRunTimeoutError:
-        return False
-    except Exception as error:
-        return is_transient(error)
-    return False
 
 
 def _stage(
@@ -81,17 +68,6 @@ TASKS: dict[Callable[..., Any], Any] = {
     compare: _stage(compare, tag="model", timeout=HOUR),
     log_family: _stage(log_family, tag="tracking", timeout=HOUR),
 }
-
-
-UNIT: Any = task(
-    name="unit",
-    task_run_name="{unit.label}",
-    tags={"unit"},
-    timeout_seconds=4 * HOUR,
-    retry_condition_fn=may_pass,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)(make_elsewhere)
 
 
 def steps(config: Config, generator: random.Random | None = None) -> Callable[..., Any]:
