@@ -5,6 +5,7 @@ python benchmarks/partition.py FILE.toml --workspace NEW_FOLDER
 
 import argparse
 import os
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def main() -> None:
         chosen = [row for row in rows if row[0] == stage]
         seconds, written = sum(row[2] for row in chosen), sum(row[3] for row in chosen)
         print(f"| {stage} | {len(chosen)} | {seconds:.1f} | {written / 1e6:.0f} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"\npeak memory of the process {peak * 1024 / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
