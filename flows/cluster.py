@@ -72,7 +72,7 @@ class DaskEngine:
 
     def __exit__(self, *_: object) -> None:
         """End the workers, or leave the cluster that was there before."""
-        self._stack.close()
+        self._stop()
 
     @functools.cached_property
     def _runner(self) -> Any:
@@ -85,11 +85,19 @@ class DaskEngine:
             BigelError: the error of the first unit that failed, or what befell the cluster.
         """
         root = str(workspace.root)
-        futures = [
-            self._runner.submit(self.task, {"unit": unit, "root": root, "key": unit.key})
-            for unit in units
-        ]
-        return [_result(future, unit) for future, unit in zip(futures, units, strict=True)]
+        try:
+            futures = [
+                self._runner.submit(self.task, {"unit": unit, "root": root, "key": unit.key})
+                for unit in units
+            ]
+            return [_result(future, unit) for future, unit in zip(futures, units, strict=True)]
+        except ClusterUnreachableError:
+            self._stop()  # the next try connects anew
+            raise
+
+    def _stop(self) -> None:
+        self.__dict__.pop("_runner", None)
+        self._stack.close()
 
 
 @contextlib.contextmanager

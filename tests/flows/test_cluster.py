@@ -1,5 +1,6 @@
 """Ingest on Dask: two workers, a killed one, and what is said when there is no cluster."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -73,7 +74,7 @@ class Waiting(WorkUnit):
 '''
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def harness() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=120):
         yield
@@ -139,6 +140,7 @@ def on_dask(log: Path, scheduler: str, workspace: Path, engine: Any = None) -> R
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("harness")
 def test_two_workers_give_the_bytes_of_one_process(
     log: Path, here: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_two_workers_give_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("harness")
 def test_a_worker_killed_in_the_middle_of_a_file_changes_nothing(
     log: Path, here: Record, scheduler: str, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_worker_killed_in_the_middle_of_a_file_changes_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("harness")
 def test_a_file_that_cannot_be_read_is_the_error_of_one_process(
     log: Path, scheduler: str, tmp_path: Path
 ) -> None:
@@ -225,6 +229,35 @@ def test_our_cluster_listens_here_for_its_own_peers_only() -> None:
             with pytest.raises(OSError, match=r"Timed out|closed"):
                 Client(place, security=security, timeout="2s", set_as_default=False)
     assert not [one for one in me.children(recursive=True) if "spawn_main" in str(one.cmdline())]
+
+
+def test_the_try_after_a_lost_scheduler_connects_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [CancelledError("key"), "a record", "another record"]
+    seen: list[str] = []
+
+    def result() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @contextlib.contextmanager
+    def started(run: RunConfig) -> Iterator[Any]:
+        seen.append("started")
+        yield SimpleNamespace(submit=lambda *_: SimpleNamespace(result=result))
+        seen.append("ended")
+
+    monkeypatch.setattr(cluster, "_started", started)
+    unit: Any = SimpleNamespace(label="clean a.csv", key="0")
+    with DaskEngine(RunConfig(engine="dask"), UNIT) as engine:
+        assert seen == []
+        with pytest.raises(ClusterUnreachableError):
+            engine([unit], Workspace(tmp_path))
+        assert engine([unit], Workspace(tmp_path)) == ["a record"]
+        assert engine([unit], Workspace(tmp_path)) == ["another record"]
+    assert seen == ["started", "ended", "started", "ended"]
 
 
 def test_without_the_extra_the_run_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
