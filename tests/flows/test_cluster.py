@@ -182,10 +182,10 @@ def test_a_worker_killed_in_the_middle_of_a_file_changes_nothing(
         first = units[0].stage == "clean"
         return [Waiting(units[0], tmp_path) if first else units[0], *units[1:]]
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     spread = on_dask(log, scheduler, tmp_path / "home", waiting)
-    killer.join()
+    killer.join(60)
     pids = {int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")}
     assert killed[0] != os.getpid()
     assert len(pids) == 2  # the unit was begun again, by another process
