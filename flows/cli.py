@@ -16,7 +16,7 @@ from bigel.workspace import Workspace
 from flows import console, contracting, deploying, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
-from flows.running import copy_ingested, run_flow, run_stages
+from flows.running import copy_ingested, run_flow, run_until
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
@@ -66,7 +66,7 @@ def _stage_verb(stage: str, text: str) -> None:
     def verb(
         source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
     ) -> None:
-        run_stages(load_config(source, settings or []), workspace, json, stage)
+        run_until(source, settings, workspace, json, stage)
 
     verb.__doc__ = text
     app.command(name=stage, rich_help_panel="One stage, and what it needs")(verb)
@@ -102,10 +102,11 @@ def ingest(
     Example: bigel ingest --path log.csv.gz --columns user=uid,item=sku,behavior=event --out clean
     """
     extra = _ingest_settings(path, file_format, columns, behaviors)
-    config = load_config(source, [*extra, *(settings or [])])
+    chosen = [*extra, *(settings or [])]
+    config = load_config(source, chosen)
     if not config.data.origin and source == "":
         raise ConfigError("--path is missing: give the file, glob or folder of the log")
-    summary = run_stages(config, workspace, json, "validate")
+    summary = run_until(source, chosen, workspace, json, "validate")
     if out is not None:
         console.print_copied(copy_ingested(summary, out))
 

@@ -12,10 +12,20 @@ from bigel.workspace import Workspace, copy_file, write_json
 from flows import console
 
 
+def run_until(
+    source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
+) -> dict[str, Any]:
+    """Run the stages up to ``until``: in this process, or as a flow if an engine is to help."""
+    config = load_config(source, settings or [])
+    if config.run.engine == "local":
+        return run_stages(config, workspace, json, until)
+    return run_flow(source, settings, workspace, json, until)
+
+
 def run_flow(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
-) -> None:
-    """Run the training flow, on a local server where none is configured."""
+) -> dict[str, Any]:
+    """Run the training flow, on a local server where none is configured; return the summary."""
     load_config(source, settings or [])
     place = Workspace(workspace)
     from flows.server import prefect_api, wait_until_recorded
@@ -32,6 +42,7 @@ def run_flow(
 
     summary = _with_json(work, json)
     console.print_summary(summary, place)
+    return summary
 
 
 def run_comparison(

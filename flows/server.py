@@ -119,20 +119,26 @@ def prefect_api(home: Path) -> Iterator[str]:
 
 
 def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> int:
-    """Block until the API knows that many final task runs of a flow run; return how many.
+    """Block until the API knows that many final stages of a flow run; return how many.
 
     Task runs reach the server as events, some of them after the flow has returned.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        TaskRunFilter,
+        TaskRunFilterTags,
+    )
 
     _flush()
     deadline = time.monotonic() + SETTLE_SECONDS
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    stages = TaskRunFilter(tags=TaskRunFilterTags(all_=["bigel"]))  # units of work have another
     recorded = 0
     with get_client(sync_client=True) as client:
         while recorded < task_runs and time.monotonic() < deadline:
-            runs = client.read_task_runs(flow_run_filter=chosen, limit=200)
+            runs = client.read_task_runs(flow_run_filter=chosen, task_run_filter=stages, limit=200)
             recorded = sum(run.state is not None and run.state.is_final() for run in runs)
             if recorded < task_runs:
                 time.sleep(0.2)

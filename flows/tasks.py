@@ -8,10 +8,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.task_engine import TaskRunTimeoutError
 
 from bigel.compare import compare, contest
 from bigel.config import Config
@@ -21,25 +19,17 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.preview import preview
 from bigel.recommend import recommend
-from bigel.retry import delays, is_transient
+from bigel.retry import delays
 from bigel.split import split
 from bigel.tracking import choose_start, keep_family, keep_for_sync, log_family, register
 from bigel.train import train
+from bigel.workspace import Record, Workspace
+from flows.cluster import DaskEngine, check_engine
 from flows.notify import name_stage
+from flows.units import UNIT, may_pass
 
 MINUTE = 60
 HOUR = 60 * MINUTE
-
-
-def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect whether to retry a failure; a stage that ran out of time is not run again."""
-    try:
-        state.result(raise_on_failure=True)
-    except TaskRunTimeoutError:
-        return False
-    except Exception as error:
-        return is_transient(error)
-    return False
 
 
 def _stage(
@@ -87,11 +77,26 @@ def steps(config: Config, generator: random.Random | None = None) -> Callable[..
     Args:
         config: ``run.retries`` and ``run.retry_seconds``.
         generator: gives the jitter; None: one of this call's own.
+
+    Raises:
+        ConfigError: if the engine of ``run.engine`` cannot work.
     """
+    if config.run.engine == "dask":
+        check_engine(config.run)
     jitter = generator or random.Random()
 
-    def step(function: Callable[..., Any]) -> Any:
+    def retried(stage: Any) -> Any:
         pauses = delays(config.run.retries, config.run.retry_seconds, jitter)
-        return TASKS[function].with_options(retries=len(pauses), retry_delay_seconds=pauses)
+        return stage.with_options(retries=len(pauses), retry_delay_seconds=pauses)
+
+    def ingest_on_dask(config: Config, workspace: Workspace) -> Record:
+        with DaskEngine(config.run, retried(UNIT)) as engine:
+            record: Record = retried(TASKS[ingest])(config, workspace, engine=engine)
+            return record
+
+    def step(function: Callable[..., Any]) -> Any:
+        if function is ingest and config.run.engine == "dask":
+            return ingest_on_dask
+        return retried(TASKS[function])
 
     return step

@@ -15,6 +15,8 @@ ONLY = {
     "torch_scatter": ("bigel/graph/propagate", "bigel/graph/build"),
     "mlflow": ("bigel/tracking", "bigel/serving"),
     "prefect": ("flows/",),
+    "prefect_dask": ("flows/cluster",),
+    "distributed": ("flows/cluster",),
     "adbc_driver_postgresql": ("bigel/ingest/sql",),
 }
 CORE = ("bigel/schema.py", "bigel/errors.py")

@@ -21,7 +21,7 @@ from bigel.config.rivals import (
     RivalsConfig,
     TrainedRival,
 )
-from bigel.config.tree import Config, EvaluateConfig
+from bigel.config.tree import Config, EvaluateConfig, RunConfig
 
 __all__ = [
     "PRESETS",
@@ -41,6 +41,7 @@ __all__ = [
     "ModelConfig",
     "MuleConfig",
     "RivalsConfig",
+    "RunConfig",
     "SplitConfig",
     "SynthConfig",
     "TrainConfig",

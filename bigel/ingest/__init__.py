@@ -5,12 +5,15 @@ the table (``whole``). So a night reads what is new, and ends with what a rebuil
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bigel.config import Columns, Config, DataConfig
+from bigel.engine import Engine, in_turn
 from bigel.ingest.digests import sign
 from bigel.ingest.part import Part, Unit, clean_file
+from bigel.ingest.ranges import merge_ranges
 from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.synth import write_log
 from bigel.ingest.whole import join_parts
@@ -32,13 +35,19 @@ PLAIN = {  # how the synthetic log is read
 log = logging.getLogger(__name__)
 
 
-def ingest(config: Config, workspace: Workspace) -> Record:
+def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -> Record:
     """Read the log of ``config.data``, or a synthetic one where it names none.
 
     The record's folder holds interactions.parquet (unique by user, item and behavior),
     quarantine.parquet (every refused row: file, row number, reason, raw text) and
     raw_summary.parquet (one row per file). Rows in = interactions + rows merged into them +
     rows quarantined, always. A file with the content of another one counts once.
+
+    Args:
+        config: the resolved configuration.
+        workspace: where outputs are stored and reused.
+        engine: cleans the files and merges their parts as units of work, with the same result;
+            None: all of it here.
 
     Raises:
         DataError: if the log cannot be read, or none of its rows is usable.
@@ -48,10 +57,12 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     units = find_units(config.data, workspace)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        parts = [unit.clean(workspace) for unit in units]
+        records = (engine or in_turn)(units, workspace)
+        parts = [unit.part(record) for unit, record in zip(units, records, strict=True)]
         new = sum(not part.reused for part in parts)
         log.info("ingest: %d of %d files were new", new, len(parts))
-        return join_parts(parts, config.data, out)
+        spread = partial(merge_ranges, engine=engine, workspace=workspace) if engine else None
+        return join_parts(parts, config.data, out, spread)
 
     return workspace.run_stage(
         "ingest",

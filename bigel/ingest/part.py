@@ -5,22 +5,21 @@ and wherever the file moves. What takes all files together is in ``whole``.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.engine import WorkUnit
 from bigel.errors import DataError
 from bigel.ingest.digests import Signed
 from bigel.ingest.gather import Gathered, gather
 from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge, type_ids
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
-from bigel.workspace import Workspace, stage_key, working_folder
+from bigel.workspace import Record, working_folder
 
-STAGE = "clean"
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
@@ -37,7 +36,7 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(WorkUnit):
     """A file to clean.
 
     Args:
@@ -46,9 +45,15 @@ class Unit:
         data: how to read it.
     """
 
+    stage: ClassVar[str] = "clean"
     source: Source
     signed: Signed
     data: DataConfig
+
+    @property
+    def label(self) -> str:
+        """Which file it is."""
+        return f"clean {self.source.name}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,27 +63,21 @@ class Unit:
         settings |= {key: getattr(self.source, key) for key in ("format", "split", "behavior")}
         return {"inputs": [self.signed.digest], "settings": settings, "code": CODE}
 
-    @cached_property
-    def key(self) -> str:
-        """Fingerprint of the part."""
-        return stage_key(STAGE, **self.identity)
-
-    def clean(self, workspace: Workspace) -> "Part":
-        """Return the part from the store, or read the file.
+    def build(self, out: Path, scratch: Path) -> dict[str, Any]:
+        """Write the part and return its counts.
 
         Raises:
             DataError: if the file cannot be read, or changes while it is read.
         """
+        counts = clean_file(self.source, self.data, out)
+        if self.signed.has_changed(self.source.path):
+            raise DataError(
+                f"{self.source.name}: changed while it was read; run again when it is whole"
+            )
+        return counts
 
-        def build(out: Path, scratch: Path) -> dict[str, Any]:
-            counts = clean_file(self.source, self.data, out)
-            if self.signed.has_changed(self.source.path):
-                raise DataError(
-                    f"{self.source.name}: changed while it was read; run again when it is whole"
-                )
-            return counts
-
-        record = workspace.run_stage(STAGE, **self.identity, build=build, quiet=True)
+    def part(self, record: Record) -> "Part":
+        """Return the part that a record of this unit tells of."""
         return Part(self.source, Path(record.path), record.counts, record.reused)
 
 

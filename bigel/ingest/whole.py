@@ -1,7 +1,7 @@
 """All parts of a log together: one type of id, unique interactions, one quarantine, the books."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,13 @@ ADVICE = {
     clean.TOO_LATE: "check data.time_unit and data.time_max",
     clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
+SpreadMerge = Callable[[Sequence[Part], dict[str, bool]], list[Path]]
 log = logging.getLogger(__name__)
 
 
-def join_parts(parts: Sequence[Part], data: DataConfig, out: Path) -> dict[str, Any]:
+def join_parts(
+    parts: Sequence[Part], data: DataConfig, out: Path, spread: SpreadMerge | None = None
+) -> dict[str, Any]:
     """Write interactions, quarantine and raw summary of a log; return the counts.
 
     The result depends on the parts alone, not on when or in which order they were made.
@@ -46,6 +49,7 @@ def join_parts(parts: Sequence[Part], data: DataConfig, out: Path) -> dict[str, 
         parts: by name of the source.
         data: names the behaviors.
         out: folder of the three files.
+        spread: merges parts elsewhere; a pre-split log is merged here all the same.
 
     Raises:
         DataError: if no row of the log is usable.
@@ -58,6 +62,8 @@ def join_parts(parts: Sequence[Part], data: DataConfig, out: Path) -> dict[str, 
     with working_folder(out, "merged") as work:
         if len(usable) == 1 and usable[0].source.split is None:
             merged = usable[0].files
+        elif spread is not None and usable[0].source.split is None:
+            merged = spread(usable, whole)
         else:
             rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
             if usable[0].source.split is not None:

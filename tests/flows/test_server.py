@@ -234,6 +234,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
 
         def read_task_runs(self, **chosen: Any) -> list[Any]:
             assert chosen["flow_run_filter"].id.any_ == [UUID(int=7)]
+            assert chosen["task_run_filter"].tags.all_ == ["bigel"]  # no units of work
             return lists.pop(0) if len(lists) > 1 else lists[0]
 
     monkeypatch.setattr("prefect.client.orchestration.get_client", lambda **_: Client())
