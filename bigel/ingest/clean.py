@@ -124,9 +124,10 @@ def to_seconds(values: pl.Series, data: DataConfig) -> pl.Series:
         return _scaled(_whole(values), data.time_unit)
     if data.time_unit == "iso":
         return _iso_seconds(values)
-    text = values.str.strip_chars()
-    numbers = text.cast(pl.Int64, strict=False)
+    text, numbers = values, values.cast(pl.Int64, strict=False)
     if numbers.null_count() > values.null_count():
+        text = values.str.strip_chars()
+        numbers = text.cast(pl.Int64, strict=False)
         numbers = numbers.zip_with(
             numbers.is_not_null(), _whole(text.cast(pl.Float64, strict=False))
         )
