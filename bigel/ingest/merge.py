@@ -95,7 +95,11 @@ def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[P
     ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, names)
     paths: list[Path] = []
     for number, (low, high) in enumerate(_user_ranges(rows, merge_rows)):
-        part = rows if low is None else rows.filter(pl.col(USER_ID).is_between(low, high))
+        part = (
+            rows
+            if low is None
+            else rows.filter(pl.col(USER_ID).is_between(pl.lit(low), pl.lit(high)))
+        )
         packing = None
         if ranges is not None:
             within = {} if low is None else {USER_ID: (low, high)}

@@ -15,6 +15,7 @@ import polars as pl
 from bigel.schema import BEHAVIOR_INDEX, COUNT, ITEM_ID, TIMESTAMP, USER_ID
 
 BITS = 64
+COLUMN_BITS = 62  # of one column, so that no distance leaves int64
 KEY = (USER_ID, ITEM_ID, BEHAVIOR_INDEX)
 TYPES = {BEHAVIOR_INDEX: np.uint8, COUNT: np.uint32}
 Numbers = npt.NDArray[np.uint64]
@@ -41,7 +42,7 @@ class Packing:
         {'user_id': 2, 'item_id': 0, 'count': 1}
         """
         bits = {name: (high - low).bit_length() for name, (low, high) in ranges.items()}
-        if sum(bits.values()) > BITS:
+        if sum(bits.values()) > BITS or max(bits.values()) > COLUMN_BITS:
             return None
         return cls({name: low for name, (low, _) in ranges.items()}, bits)
 
@@ -50,7 +51,7 @@ class Packing:
         number = pl.lit(0, pl.UInt64)
         for name, bits in self.bits.items():
             distance = (pl.col(name).cast(pl.Int64) - self.lows[name]).cast(pl.UInt64)
-            number = distance if bits == BITS else number * (1 << bits) + distance
+            number = number * (1 << bits) + distance
         return number
 
     def unpack(self, numbers: Numbers, name: str) -> npt.NDArray[np.generic]:

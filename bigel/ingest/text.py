@@ -9,8 +9,11 @@ through them as a whole.
 """
 
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +43,11 @@ from bigel.schema import (
     USER_ID,
 )
 
-PIECE_BYTES = 1 << 25
+PIECE_BYTES = 1 << 24
 DOUBTFUL_SHARE = 8  # one row in so many may be doubtful, else the whole piece is
 SURE = "_sure"
+T, U = TypeVar("T"), TypeVar("U")
+IDS = (USER_ID, ITEM_ID)
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,19 @@ class Reader:
             UnicodeDecodeError: if a piece is not UTF-8.
         """
         first = 1
-        for piece in read_pieces(self.source, self.layout):
-            if not piece.isascii():
-                piece.decode()
-            frames = self._quickly(piece, first)
-            if frames is None:
-                frames = [self._exactly(_number(_lines(piece), first))]
-            yield from (frame for frame in frames if frame.height)
+        for frames in _side_by_side(self._piece, read_pieces(self.source, self.layout)):
+            for frame in frames:
+                if frame.height:
+                    yield frame.with_columns(pl.col(ROW_NUMBER) + first)
             first += sum(frame.height for frame in frames)
 
-    def _quickly(self, piece: bytes, first: int) -> list[pl.DataFrame] | None:
+    def _piece(self, piece: bytes) -> list[pl.DataFrame]:
+        """Return the rows of a piece, numbered from 0."""
+        if not piece.isascii():
+            piece.decode()
+        return self._quickly(piece) or [self._exactly(_number(_lines(piece)))]
+
+    def _quickly(self, piece: bytes) -> list[pl.DataFrame] | None:
         """Return the certain rows and the others, None where it cannot vouch for the piece."""
         table = self._parse(piece)
         if table is None:
@@ -93,7 +101,7 @@ class Reader:
         if piece.count(self._separator) != separators:
             return None
         blank = np.array([not line.strip(BLANK.encode()) for line in lines], dtype=bool)
-        numbers = first + np.arange(table.height)
+        numbers = np.arange(table.height)
         if blank.any():
             is_blank = np.zeros(table.height, dtype=np.int64)
             is_blank[doubtful[blank]] = 1
@@ -144,30 +152,27 @@ class Reader:
         self, table: pl.DataFrame, places: dict[str, str], ends: list[str], codes: dict[str, int]
     ) -> pl.DataFrame:
         """Type the columns; a value that is not certain to be usable makes its row doubtful."""
-        user, item = (pl.col(places[n]).cast(pl.Int64, strict=False) for n in (USER_ID, ITEM_ID))
-        columns = [user.alias(USER_ID), item.alias(ITEM_ID)]
+        columns = [pl.col(places[n]).cast(pl.Int64, strict=False).alias(n) for n in IDS]
+        if BEHAVIOR in places:
+            behavior = looked_up(places[BEHAVIOR], codes, pl.UInt8())
+        else:
+            behavior = pl.lit(next(iter(codes.values())), pl.UInt8)
+        table = table.with_columns(*columns, behavior.alias(BEHAVIOR_INDEX))
         sure = [
-            user.cast(pl.String) == pl.col(places[USER_ID]),
-            item.cast(pl.String) == pl.col(places[ITEM_ID]),
+            *(_is_plain(pl.col(places[name])) & pl.col(name).is_not_null() for name in IDS),
+            pl.col(BEHAVIOR_INDEX).is_not_null(),
             pl.col(ends[0]).is_not_null(),
             pl.col(ends[1]).is_null(),
         ]
-        if BEHAVIOR in places:
-            behavior = looked_up(places[BEHAVIOR], codes, pl.UInt8())
-            sure.append(behavior.is_not_null())
-        else:
-            behavior = pl.lit(next(iter(codes.values())), pl.UInt8)
-        columns.append(behavior.alias(BEHAVIOR_INDEX))
+        typed = [*IDS, BEHAVIOR_INDEX]
         if TIMESTAMP in places:
             seconds = to_seconds(table[places[TIMESTAMP]], self.data)
             table = table.with_columns(seconds.alias(TIMESTAMP))
-            columns.append(pl.col(TIMESTAMP))
+            typed.append(TIMESTAMP)
             sure.append(pl.col(TIMESTAMP).is_between(self.data.time_min, self.data.time_max))
         if nulls := [text for text in self.data.null_values if any(map(str.isdigit, text))]:
             sure += [~pl.col(name).str.strip_chars().is_in(nulls) for name in places.values()]
-        return table.select(
-            *columns, pl.all_horizontal(sure).fill_null(False).alias(SURE)
-        )
+        return table.select(*typed, pl.all_horizontal(sure).fill_null(False).alias(SURE))
 
     def _codes(self) -> dict[str, int]:
         """Return the raw behaviors that are certain to be usable, with their place."""
@@ -190,6 +195,31 @@ class Reader:
     @property
     def _separator(self) -> bytes:
         return self.layout.separator.encode()
+
+
+def _is_plain(text: pl.Expr) -> pl.Expr:
+    """Tell which whole numbers are written as they are printed: no sign, no zeros in front.
+
+    By the order of characters; numbers below zero are left to the exact rules.
+    """
+    return (text >= "1") | (text == "0")
+
+
+def _side_by_side(work: Callable[[T], U], given: Iterable[T]) -> Iterator[U]:
+    """Yield the results in order, with as many threads as polars has and little more in memory."""
+    threads = pl.thread_pool_size()
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[U]] = deque()
+        try:
+            for one in given:
+                under_way.append(pool.submit(work, one))
+                if len(under_way) > threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
 
 
 def read_pieces(source: Source, layout: Layout) -> Iterator[bytes]:
@@ -264,10 +294,10 @@ def _lines(piece: bytes) -> pl.LazyFrame:
     return pl.scan_lines(io.BytesIO(piece), name=RAW)
 
 
-def _number(lines: pl.LazyFrame, first: int) -> pl.LazyFrame:
+def _number(lines: pl.LazyFrame) -> pl.LazyFrame:
     return (
         lines.filter(pl.col(RAW).str.strip_chars(BLANK) != "")
-        .with_row_index(ROW_NUMBER, offset=first)
+        .with_row_index(ROW_NUMBER)
         .with_columns(pl.col(ROW_NUMBER).cast(pl.Int64))
     )
 
