@@ -2,22 +2,24 @@
 
 python benchmarks/ingest.py [--rows N]… [--out FOLDER] [--only NAME]… [--threads 2]
 
-Each size is written once (``bigel synth``, the layout of the public UserBehavior log: a million users
-and 4.16 million items per 100 million rows, eleven kinds of refused rows), then every contestant reads
-it in a process of its own, whose time and peak memory are measured by the system. The clean-up:
+Each size is written once (``bigel synth``, the layout of the public UserBehavior log: a million
+users and 4.16 million items per 100 million rows, eleven kinds of refused rows), then every
+contestant reads it in a process of its own, whose time and peak memory are measured by the system.
+The parts of bigel share a workspace: each row is a part with the check of what it reuses. The
+clean-up:
 
 - ids become 64-bit integers, behaviors their place in the cascade, times Unix seconds;
-- a row with too few or too many fields, without an id, a behavior or a time, with a control character
-  in an id, an unknown behavior, or a time that is no number or outside the nine days of the log goes
-  to a quarantine file with its text and the first reason that holds;
-- rows of one user, item and behavior become one, with the latest time and the number of rows, sorted
-  by user, item and place in the cascade, into one Parquet file (zstd, behaviors by name).
+- a row with too few or too many fields, without an id, a behavior or a time, with a control
+  character in an id, an unknown behavior, or a time that is no number or outside the nine days of
+  the log goes to a quarantine file with its text and the first reason that holds;
+- rows of one user, item and behavior become one, with the latest time and the number of rows,
+  sorted by user, item and place in the cascade, in one Parquet file (zstd, behaviors by name).
 
 bigel also digests the log, numbers the refused rows, finds out by itself that ids are whole, proves
-that no row is lost, stores the part of the file apart, and writes checksums. Dense ids are numbered by
-its split. The DuckDB and polars scripts know the log, and know that no field is quoted. Afterwards all
-interactions must be equal, row by row, and the quarantines, too (polars alone cannot tell a
-missing field from an empty time).
+that no row is lost, stores the part of the file apart, and writes checksums. Dense ids are numbered
+by its split. The DuckDB and polars scripts know the log and its ids. Afterwards all interactions
+must be equal, row by row, and the quarantines, too (polars alone cannot tell a missing field from
+an empty time).
 """
 
 import argparse

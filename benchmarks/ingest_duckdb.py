@@ -1,4 +1,6 @@
-"""The clean-up of ``benchmarks/ingest.py`` written directly in DuckDB: python ingest_duckdb.py LOG OUT.
+"""The clean-up of ``benchmarks/ingest.py`` written directly in DuckDB.
+
+python benchmarks/ingest_duckdb.py LOG OUT
 
 The log is read once into a table of DuckDB's own, compressed on disk; usable rows and refused ones
 come from that. Reading it twice instead took half as long again.

@@ -1,4 +1,6 @@
-"""The clean-up of ``benchmarks/ingest.py`` written directly in polars: python ingest_polars.py LOG OUT.
+"""The clean-up of ``benchmarks/ingest.py`` written directly in polars.
+
+python benchmarks/ingest_polars.py LOG OUT
 
 Its CSV reader fills up short rows, so a missing field and an empty time are one reason here.
 """

@@ -185,7 +185,11 @@ def _spelled(name: str, codes: Any, names: Sequence[str]) -> tuple[str, Any]:
 
 
 def _user_ranges(rows: pl.LazyFrame, merge_rows: int) -> list[tuple[Any, Any]]:
-    """Cut the users, in order, into ranges (first, last) of about so many rows; (None, None): all."""
+    """Cut the users, in order, into ranges of about so many rows.
+
+    Returns:
+        first and last user of each range; (None, None) alone where all fit one.
+    """
     total = rows.select(pl.len()).collect(engine="streaming").item()
     if total <= merge_rows:
         return [(None, None)]

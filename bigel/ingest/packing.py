@@ -1,8 +1,8 @@
 """Interactions as single 64-bit numbers: sorting numbers is far quicker than grouping rows.
 
-A row's columns stand side by side in the bits of one number, each as its distance from the smallest
-value: user, item, behavior, then time and count. So the order of the numbers is that of the rows, the
-rows of one interaction are neighbours, and the last of them has the latest time.
+A row's columns stand side by side in the bits of one number, each as its distance from the
+smallest value: user, item, behavior, then time and count. So the order of the numbers is that of
+the rows, the rows of one interaction are neighbours, and the last of them has the latest time.
 """
 
 from collections.abc import Mapping, Sequence

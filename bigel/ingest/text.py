@@ -280,7 +280,7 @@ def _quote_rules(layout: Layout) -> tuple[list[pl.Expr], pl.Expr]:
 
 
 def _without_header(piece: bytes) -> tuple[bytes, bool]:
-    """Return what stands behind the first line that is not blank, and whether it is still to come."""
+    """Drop the first line that is not blank; tell whether it is still to come."""
     start = 0
     while start < len(piece):
         end = piece.find(b"\n", start) + 1 or len(piece)

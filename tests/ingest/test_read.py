@@ -254,7 +254,7 @@ def judged(frames: list[pl.DataFrame]) -> list[Any]:
     lines=st.lists(GOOD | LINE, max_size=8) | st.lists(GOOD | ROW, max_size=12),
     good=st.integers(0, 60),
     piece=st.sampled_from([1, 30, 300, 1 << 24]),
-    settings=st.sampled_from(
+    options=st.sampled_from(
         [
             {},
             {"null_values": ["1", "x"]},
@@ -265,15 +265,15 @@ def judged(frames: list[pl.DataFrame]) -> list[Any]:
     ),
 )
 def test_the_two_readers_agree(
-    lines: list[str], good: int, piece: int, settings: dict[str, Any], tmp_path_factory: Any
+    lines: list[str], good: int, piece: int, options: dict[str, Any], tmp_path_factory: Any
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "agree.csv"
     lines = ["3,4,click,6"] * good + lines  # few rows in doubt, or many
-    header = [] if settings.get("header") is False else ["user,item,behavior,time"]
+    header = [] if options.get("header") is False else ["user,item,behavior,time"]
     path.write_bytes("\n".join([*header, *lines]).encode())
     source = Source(path, path.name, "csv")
     names = NUMBERED if not header else {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9, **settings)
+    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9, **options)
     if not header and (not lines or lines[0] != "3,4,click,6"):
         return
     slow = list(read_carefully(source, data))
