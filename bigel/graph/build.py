@@ -128,13 +128,11 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
             f"a graph of {len(user)} pairs and {n_nodes} nodes does not fit 32-bit indices; "
             "drop rare users and items with split.k_core"
         )
-    degree_N = np.concatenate(
-        [np.bincount(user, minlength=n_users), np.bincount(item, minlength=n_items)]
-    )
+    degrees = [np.bincount(user, minlength=n_users), np.bincount(item, minlength=n_items)]
+    degree_N = torch.from_numpy(np.concatenate(degrees))
     back = np.sort(item * n_users + user) % max(n_users, 1)
     col = torch.from_numpy(np.concatenate([item + n_users, back]).astype(np.int32))
     del user, item, back
-    degree_N = torch.from_numpy(degree_N)
     crow = torch.zeros(n_nodes + 1, dtype=torch.int32)
     crow[1:] = degree_N.cumsum(0)
     row = torch.repeat_interleave(degree_N)
@@ -145,7 +143,8 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
 def _unique(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the keys once each, ascending; sorts them in place."""
     keys.sort()
-    return keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+    unique: npt.NDArray[np.int64] = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+    return unique
 
 
 def build_all(

@@ -46,7 +46,8 @@ from bigel.schema import (
 PIECE_BYTES = 1 << 24
 DOUBTFUL_SHARE = 8  # one row in so many may be doubtful, else the whole piece is
 SURE = "_sure"
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 IDS = (USER_ID, ITEM_ID)
 
 
