@@ -57,10 +57,12 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
     """
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        raw = pl.read_parquet(ingested.file(INTERACTIONS_FILE))
-        kept = keep_core(raw, config.split.k_core)
+        raw = pl.scan_parquet(ingested.file(INTERACTIONS_FILE))
+        rows = raw.select(pl.len()).collect().item()
+        k = config.split.k_core
+        kept = keep_core(raw.collect(), k).lazy() if k > 1 else raw
         users, items = number_ids(kept, USER_ID, USER), number_ids(kept, ITEM_ID, ITEM)
-        method = resolve_method(config.split.method, kept.columns)
+        method = resolve_method(config.split.method, kept.collect_schema().names())
         numbered = _to_inner_ids(kept, users, items, config.data.behaviors)
         behaviors, settings = config.data.behaviors, config.split
         places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
@@ -79,7 +81,7 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
             "method": method,
             DRAWN: [behaviors[k] for k in drawn],
         }
-        dropped = {"dropped_by_k_core": len(raw) - len(kept)}
+        dropped = {"dropped_by_k_core": rows - len(frame)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 
     return workspace.run_stage(
@@ -109,9 +111,11 @@ def keep_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
     return interactions.join(pairs, on=[USER_ID, ITEM_ID], how="semi")
 
 
-def number_ids(interactions: pl.DataFrame, id_column: str, inner: str) -> pl.DataFrame:
+def number_ids(
+    interactions: pl.DataFrame | pl.LazyFrame, id_column: str, inner: str
+) -> pl.DataFrame:
     """Return (inner, external id) for each distinct id, numbered from 0 in the ids' order."""
-    ids = interactions.select(id_column).unique().sort(id_column)
+    ids = interactions.lazy().select(id_column).unique().collect(engine="streaming").sort(id_column)
     return ids.with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
 
 
@@ -256,14 +260,19 @@ def _draw_shares(frame: pl.DataFrame, valid_share: float, test_share: float) -> 
 
 
 def _to_inner_ids(
-    interactions: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
+    interactions: pl.LazyFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
 ) -> pl.DataFrame:
-    index = {name: k for k, name in enumerate(behaviors)}
-    frame = interactions.join(users, on=USER_ID).join(items, on=ITEM_ID)
-    columns = [USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP, COUNT, SPLIT]
-    return frame.with_columns(
-        pl.col(BEHAVIOR).replace_strict(index, return_dtype=pl.UInt8).alias(BEHAVIOR_INDEX)
-    ).select([column for column in columns if column in frame.columns or column == BEHAVIOR_INDEX])
+    """Return the interactions in inner ids, in any order, with the columns that a split needs."""
+    names = [TIMESTAMP, COUNT, SPLIT]
+    kept = [name for name in interactions.collect_schema().names() if name in names]
+    place = pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.UInt8)
+    return (
+        interactions.select(USER_ID, ITEM_ID, place.alias(BEHAVIOR_INDEX), *kept)
+        .join(users.lazy(), on=USER_ID)
+        .join(items.lazy(), on=ITEM_ID)
+        .select(USER, ITEM, BEHAVIOR_INDEX, *(name for name in names if name in kept))
+        .collect(engine="streaming")
+    )
 
 
 def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
@@ -273,7 +282,7 @@ def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
         "time": "too many events have the same timestamp; use 'leave_one_out' or 'random'",
         "random": "raise split.valid_share, or give more data",
     }[method]
-    sizes = {name: frame.filter(pl.col(SPLIT) == name).height for name in SPLITS}
+    sizes = {name: int((frame[SPLIT] == name).sum()) for name in SPLITS}
     for name in (TRAIN, VALID):
         if sizes[name] == 0:
             raise DataError(
@@ -291,5 +300,5 @@ def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:
         name: {behavior: sizes.get((name, k), 0) for k, behavior in enumerate(behaviors)}
         for name in SPLITS
     }
-    trained = frame.filter(pl.col(SPLIT) == TRAIN)[USER].n_unique()
+    trained = frame.select(pl.col(USER).filter(pl.col(SPLIT) == TRAIN).n_unique()).item()
     return per_split | {"users_without_train": frame[USER].n_unique() - trained}

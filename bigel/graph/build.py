@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
-from torch_scatter import scatter_add
 
 from bigel.errors import DataError
 from bigel.graph.normalize import symmetric_weights
@@ -133,23 +134,30 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
         DataError: if the edges do not fit 32-bit indices.
     """
     n_nodes = n_users + n_items
-    forth = pairs.select(
-        row=pl.col(USER).cast(pl.Int64), col=pl.col(ITEM).cast(pl.Int64) + n_users
-    ).unique()
-    if max(2 * forth.height, n_nodes) > _LARGEST:
+    user, item = (pairs[name].to_numpy().astype(np.int64) for name in (USER, ITEM))
+    user, item = np.divmod(_unique(user * n_items + item), max(n_items, 1))
+    if max(2 * len(user), n_nodes) > _LARGEST:
         raise DataError(
-            f"a graph of {forth.height} pairs and {n_nodes} nodes does not fit 32-bit indices; "
+            f"a graph of {len(user)} pairs and {n_nodes} nodes does not fit 32-bit indices; "
             "drop rare users and items with split.k_core"
         )
-    back = forth.select(row="col", col="row")
-    edges = pl.concat([forth, back]).sort("row", "col")
-    row = torch.tensor(edges["row"].to_numpy())
-    col = torch.tensor(edges["col"].to_numpy())
-    degree_N = scatter_add(torch.ones_like(row), row, dim_size=n_nodes)
+    degrees = [np.bincount(user, minlength=n_users), np.bincount(item, minlength=n_items)]
+    degree_N = torch.from_numpy(np.concatenate(degrees))
+    back = np.sort(item * n_users + user) % max(n_users, 1)
+    col = torch.from_numpy(np.concatenate([item + n_users, back]).astype(np.int32))
+    del user, item, back
     crow = torch.zeros(n_nodes + 1, dtype=torch.int32)
     crow[1:] = degree_N.cumsum(0)
-    value = symmetric_weights(row, col, degree_N.double()).float()
-    return Graph(n_users, n_items, crow, col.int(), value)
+    row = torch.repeat_interleave(degree_N)
+    value = symmetric_weights(row, col.long(), degree_N.double()).float()
+    return Graph(n_users, n_items, crow, col, value)
+
+
+def _unique(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the keys once each, ascending; sorts them in place."""
+    keys.sort()
+    unique: npt.NDArray[np.int64] = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+    return unique
 
 
 def build_all(

@@ -124,16 +124,21 @@ def to_seconds(values: pl.Series, data: DataConfig) -> pl.Series:
         return _scaled(_whole(values), data.time_unit)
     if data.time_unit == "iso":
         return _iso_seconds(values)
-    text = values.str.strip_chars()
-    numbers = text.cast(pl.Int64, strict=False)
+    numbers = values.cast(pl.Int64, strict=False)
     if numbers.null_count() > values.null_count():
-        numbers = numbers.zip_with(
-            numbers.is_not_null(), _whole(text.cast(pl.Float64, strict=False))
-        )
+        rest = (numbers.is_null() & values.is_not_null()).arg_true()
+        numbers = numbers.scatter(rest, _loose_numbers(values.gather(rest)))
     seconds = _scaled(numbers, data.time_unit)
     if data.time_unit == "auto" and seconds.null_count() > values.null_count():
-        seconds = seconds.zip_with(seconds.is_not_null(), _iso_seconds(text))
+        seconds = seconds.zip_with(seconds.is_not_null(), _iso_seconds(values))
     return seconds
+
+
+def _loose_numbers(values: pl.Series) -> pl.Series:
+    """Read numbers with white space around them or with a fraction, which goes."""
+    text = values.str.strip_chars()
+    numbers = text.cast(pl.Int64, strict=False)
+    return numbers.zip_with(numbers.is_not_null(), _whole(text.cast(pl.Float64, strict=False)))
 
 
 def _cleaned(name: str, data: DataConfig) -> pl.Expr:
@@ -181,7 +186,7 @@ def _scaled(numbers: pl.Series, unit: str) -> pl.Series:
     if unit == "iso":
         return pl.Series(numbers.name, [None] * len(numbers), dtype=pl.Int64)
     if unit != "auto":
-        return numbers // UNITS[unit]
+        return numbers if UNITS[unit] == 1 else numbers // UNITS[unit]
     size = pl.col("n").abs()
     scaled = pl.col("n") // UNITS["ns"]
     for name, limit in reversed(AUTO_LIMITS.items()):

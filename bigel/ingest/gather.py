@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.ingest.merge import type_ids
 from bigel.ingest.read import NeedsCareError, read_carefully, read_quickly
 from bigel.ingest.sources import Source
-from bigel.schema import RAW, REASON, ROW_NUMBER
+from bigel.schema import ITEM_ID, RAW, REASON, ROW_NUMBER, USER_ID
 
 REFUSED_SCHEMA = pl.Schema({ROW_NUMBER: pl.Int64, REASON: pl.String, RAW: pl.String})
 log = logging.getLogger(__name__)
@@ -22,15 +23,33 @@ class Gathered:
     """Where the classified rows of a file are.
 
     Args:
-        usable: Parquet files with row_number, user_id, item_id (String), behavior_index and
-            timestamp (where the log has one).
+        whole: Arrow files with row_number, user_id, item_id (Int64: as text they are the same),
+            behavior_index and timestamp (where the log has one).
+        usable: the same with ids that may be anything (String).
         refused: Parquet files with row_number, reason and raw.
         rows: number of data rows, counted as read, before any was judged.
     """
 
+    whole: tuple[Path, ...]
     usable: tuple[Path, ...]
     refused: tuple[Path, ...]
     rows: int
+
+    def scan_text(self) -> pl.LazyFrame:
+        """Return the ids (String) of the usable rows that may be no whole numbers."""
+        ids = [pl.LazyFrame(schema={USER_ID: pl.String, ITEM_ID: pl.String})]
+        if self.usable:
+            ids.append(pl.scan_ipc(list(self.usable)).select(USER_ID, ITEM_ID))
+        return pl.concat(ids)
+
+    def scan(self, whole: dict[str, bool]) -> pl.LazyFrame:
+        """Return the usable rows.
+
+        Args:
+            whole: whether an id column is to be Int64, not String.
+        """
+        kinds = (list(paths) for paths in (self.whole, self.usable) if paths)
+        return pl.concat([type_ids(pl.scan_ipc(paths), whole) for paths in kinds])
 
     def scan_refused(self) -> pl.LazyFrame:
         """Return the refused rows in the order of the file."""
@@ -57,7 +76,8 @@ def gather(source: Source, data: DataConfig, scratch: Path) -> Gathered:
         log.info("%s: read again, row by row (%s)", source.name, why)
         rows = _store(read_carefully(source, data), source, scratch)
     return Gathered(
-        usable=tuple(sorted(scratch.glob("usable-*.parquet"))),
+        whole=tuple(sorted(scratch.glob("whole-*.arrow"))),
+        usable=tuple(sorted(scratch.glob("usable-*.arrow"))),
         refused=tuple(sorted(scratch.glob("refused-*.parquet"))),
         rows=rows,
     )
@@ -67,19 +87,19 @@ def _store(batches: Iterator[pl.DataFrame], source: Source, folder: Path) -> int
     """Write a file's batches; return its number of rows."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows = 0
+    rows = last = 0
     for part, batch in enumerate(batches):
         rows += batch.height
-        last = batch[ROW_NUMBER][-1]
-        assert last == rows or (source.format == "lists" and last < rows), "rows are counted"
-        fine = pl.col(REASON).is_null()
-        usable, refused = batch.filter(fine), batch.filter(~fine)
+        last = max(last, batch[ROW_NUMBER][-1])
+        fine = batch[REASON].is_null()
+        usable = batch.filter(fine)
         if usable.height:
-            usable.drop(REASON, RAW).write_parquet(
-                folder / f"usable-{part:06d}.parquet", compression="lz4", statistics=False
-            )
-        if refused.height:
-            _refused_columns(refused).write_parquet(folder / f"refused-{part:06d}.parquet")
+            name = "whole" if usable.schema[USER_ID] == pl.Int64 else "usable"
+            usable.drop(REASON, RAW).write_ipc(folder / f"{name}-{part:06d}.arrow")
+        if usable.height < batch.height:
+            refused = _refused_columns(batch.filter(~fine))
+            refused.write_parquet(folder / f"refused-{part:06d}.parquet")
+    assert last == rows or (source.format == "lists" and last < rows), "rows are counted"
     return rows
 
 

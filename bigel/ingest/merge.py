@@ -1,13 +1,18 @@
 """Usable rows into unique interactions, range by range of users so that memory is bounded."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.clean import LEAK, looked_up
+from bigel.ingest.packing import Packing, columns_of, find_ranges
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -22,7 +27,7 @@ from bigel.schema import (
     USER_ID,
 )
 
-MERGE_ROWS = 16_000_000  # rows merged at a time, about; a user is never divided
+MERGE_ROWS = 32_000_000  # rows merged at a time, about; a user is never divided
 GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace in the bytes
 KEY = [USER_ID, ITEM_ID, BEHAVIOR_INDEX]
 FIRST = "first_split"
@@ -86,23 +91,47 @@ def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[P
     Returns:
         files in order, with the columns of ``rows``: the latest timestamp, the sum of the counts.
     """
-    names = rows.collect_schema().names()
+    names = columns_of(rows)
+    ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, names)
     paths: list[Path] = []
-    for number, users in enumerate(_user_ranges(rows, merge_rows)):
-        part = rows if users is None else rows.filter(users)
-        merged = (
-            part.group_by(KEY)
-            .agg(
-                *([pl.col(TIMESTAMP).max()] if TIMESTAMP in names else []),
-                pl.col(COUNT).sum().cast(pl.UInt32),
-                *([pl.col(SPLIT).first()] if SPLIT in names else []),
-            )
-            .collect(engine="streaming")
-            .sort(KEY)
+    for number, (low, high) in enumerate(_user_ranges(rows, merge_rows)):
+        part = (
+            rows
+            if low is None
+            else rows.filter(pl.col(USER_ID).is_between(pl.lit(low), pl.lit(high)))
         )
+        packing = None
+        if ranges is not None:
+            within = {} if low is None else {USER_ID: (low, high)}
+            packing = Packing.of(ranges | within)
+        merged = _group(part) if packing is None else _sort(part, packing)
         paths.append(out / f"rows-{number:06d}.parquet")
         merged.write_parquet(paths[-1], compression="lz4")
     return paths
+
+
+def _sort(rows: pl.LazyFrame, packing: Packing) -> pl.DataFrame:
+    """Merge rows whose columns fit one number each."""
+    numbers = rows.select(packing.pack().alias("number")).collect(engine="streaming")
+    last, counts = packing.merge(numbers["number"].to_numpy(writable=True))
+    del numbers
+    columns = {name: packing.unpack(last, name) for name in packing.bits}
+    return pl.DataFrame(columns | {COUNT: counts})
+
+
+def _group(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Merge rows of any columns."""
+    names = rows.collect_schema().names()
+    return (
+        rows.group_by(KEY)
+        .agg(
+            *([pl.col(TIMESTAMP).max()] if TIMESTAMP in names else []),
+            pl.col(COUNT).sum().cast(pl.UInt32),
+            *([pl.col(SPLIT).first()] if SPLIT in names else []),
+        )
+        .collect(engine="streaming")
+        .sort(KEY)
+    )
 
 
 def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
@@ -114,27 +143,62 @@ def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> N
         out: Parquet file: user_id, item_id, behavior, timestamp, count, split.
     """
     rows = pl.scan_parquet(list(merged))
-    if SPLIT in rows.collect_schema():
-        rows = rows.with_columns(_named(SPLIT, SPLITS).alias(SPLIT))
-    rows.with_columns(_named(BEHAVIOR_INDEX, data.behaviors).alias(BEHAVIOR_INDEX)).rename(
-        {BEHAVIOR_INDEX: BEHAVIOR}
-    ).sink_parquet(out, maintain_order=True, row_group_size=GROUP_ROWS)
+    kinds = rows.collect_schema()
+    numbers = [name for name, kind in kinds.items() if kind == pl.Int64]
+    codes = {BEHAVIOR_INDEX: data.behaviors, SPLIT: SPLITS}
+    writer = None
+    with contextlib.ExitStack() as stack:
+        for frame in _in_groups(rows.collect_batches(maintain_order=True, engine="streaming")):
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            for name in codes.keys() & kinds.keys():
+                place = kinds.names().index(name)
+                table = table.set_column(place, *_spelled(name, table[name], codes[name]))
+            if writer is None:
+                writer = pq.ParquetWriter(
+                    out,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=[name for name in table.column_names if name not in numbers],
+                    column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+                    store_schema=False,  # a dictionary is read back as the text that it stands for
+                )
+                stack.enter_context(writer)
+            writer.write_table(table, row_group_size=GROUP_ROWS)
 
 
-def _user_ranges(rows: pl.LazyFrame, merge_rows: int) -> list[pl.Expr | None]:
-    """Return filters that cut the users, in order, into ranges of about so many rows."""
+def _in_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Cut and join frames to ``GROUP_ROWS`` rows each; the last may have fewer."""
+    waiting = None
+    for frame in frames:
+        waiting = frame if waiting is None else pl.concat([waiting, frame])
+        while waiting.height > GROUP_ROWS:
+            yield waiting[:GROUP_ROWS]
+            waiting = waiting[GROUP_ROWS:]
+    if waiting is not None:
+        yield waiting
+
+
+def _spelled(name: str, codes: Any, names: Sequence[str]) -> tuple[str, Any]:
+    """Return a column of places by name, as a dictionary that needs no search."""
+    chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(names)) for chunk in codes.chunks]
+    return BEHAVIOR if name == BEHAVIOR_INDEX else name, pa.chunked_array(chunks)
+
+
+def _user_ranges(rows: pl.LazyFrame, merge_rows: int) -> list[tuple[Any, Any]]:
+    """Cut the users, in order, into ranges of about so many rows.
+
+    Returns:
+        first and last user of each range; (None, None) alone where all fit one.
+    """
     total = rows.select(pl.len()).collect(engine="streaming").item()
     if total <= merge_rows:
-        return [None]
+        return [(None, None)]
     sizes = rows.group_by(USER_ID).len().collect(engine="streaming").sort(USER_ID)
     place = (pl.col("len").cum_sum() - 1) // merge_rows
     ranges = sizes.group_by(place.alias("range"), maintain_order=True).agg(
         pl.col(USER_ID).first().alias("low"), pl.col(USER_ID).last().alias("high")
     )
-    return [
-        pl.col(USER_ID).is_between(pl.lit(low), pl.lit(high))
-        for low, high in ranges.select("low", "high").iter_rows()
-    ]
+    return list(ranges.select("low", "high").iter_rows())
 
 
 def _named(column: str, names: tuple[str, ...]) -> pl.Expr:

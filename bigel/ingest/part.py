@@ -15,7 +15,7 @@ from bigel.engine import WorkUnit
 from bigel.errors import DataError
 from bigel.ingest.digests import Signed
 from bigel.ingest.gather import Gathered, gather
-from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge, type_ids
+from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
 from bigel.workspace import Record, working_folder
@@ -23,7 +23,7 @@ from bigel.workspace import Record, working_folder
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "part", "read")),
+    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "read", "text")),
     "schema.py",
 ]
 ELSEWHERE = {
@@ -135,11 +135,10 @@ def clean_file(source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
 def _clean(gathered: Gathered, source: Source, out: Path) -> dict[str, Any]:
     usable = 0
     ids = {}
-    if gathered.usable:
-        rows = pl.scan_parquet(list(gathered.usable))
+    if gathered.whole or gathered.usable:
+        ids = find_id_types(gathered.scan_text())
+        rows = gathered.scan({name: found["whole"] for name, found in ids.items()})
         usable = rows.select(pl.len()).collect().item()
-        ids = find_id_types(rows)
-        rows = type_ids(rows, {name: found["whole"] for name, found in ids.items()})
         if source.split is None:
             merge(rows.drop(ROW_NUMBER).with_columns(pl.lit(1, pl.UInt32).alias(COUNT)), out)
         else:

@@ -1,10 +1,8 @@
 """Batches of classified rows from one file: vectorized where it can be, careful where it must.
 
-Text tables are read line by line through polars' lazy engine and split at the separator, so
-that the number of fields of each row is known (a CSV reader would fill up short rows and drop
-the tail of long ones). Quotes around whole fields are taken off; a file with anything more
-(embedded separators, line breaks or quotes) or with bytes that are not UTF-8 is read again,
-row by row, by ``careful``.
+Text tables are read piece by piece (``text``). Quotes around whole fields are taken off; a file
+with anything more (embedded separators, line breaks or quotes) or with bytes that are not UTF-8
+is read again, row by row, by ``careful``.
 """
 
 import glob
@@ -15,18 +13,8 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import careful
-from bigel.ingest.clean import (
-    BAD_QUOTES,
-    NESTED,
-    NOT_WHOLE,
-    PROBLEM,
-    TOO_FEW,
-    TOO_MANY,
-    classify,
-)
+from bigel.ingest.clean import BAD_QUOTES, NESTED, NOT_WHOLE, PROBLEM, classify
 from bigel.ingest.head import (
-    BLANK,
-    Layout,
     check_objects,
     missing_column,
     text_layout,
@@ -35,6 +23,7 @@ from bigel.ingest.head import (
 )
 from bigel.ingest.lists import read_lists
 from bigel.ingest.sources import Source
+from bigel.ingest.text import Reader
 from bigel.schema import BEHAVIOR, ITEM_ID, RAW, REASON, ROW_NUMBER, TIMESTAMP, USER_ID
 
 BATCH_ROWS = 200_000
@@ -47,7 +36,9 @@ class NeedsCareError(Exception):
 
 
 def read_quickly(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
-    """Yield batches of classified rows in file order; see ``clean.classify`` for the columns.
+    """Yield batches of classified rows; see ``clean.classify`` for the columns.
+
+    Batches are in the order of the file, but for text, see ``text.Reader``.
 
     Raises:
         DataError: if the file cannot be read at all.
@@ -56,30 +47,27 @@ def read_quickly(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
     if source.format == "lists":
         yield from read_carefully(source, data)
         return
-    if source.format == "parquet":
-        rows, header = _scan_parquet(source, data), False
-    elif source.format == "ndjson":
-        rows, header = _scan_objects(source, data), False
-    else:
-        layout = text_layout(source, data)
-        if not layout.width:
-            return
-        rows, header = _scan_text(source, layout), layout.header
-    classified = classify(_with_behavior(rows, source), data, header)
-    batches = classified.collect_batches(
-        chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
-    )
     try:
-        for batch in batches:
+        for batch in _batches(source, data):
             if (batch[REASON] == BAD_QUOTES).any():
                 raise NeedsCareError("quotes")
             yield batch
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         if source.format == "parquet":
             raise unreadable(source, error) from error
         raise NeedsCareError(str(error).splitlines()[0]) from error
     except OSError as error:
         raise unreadable(source, error) from error
+
+
+def _batches(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
+    if source.format not in ("parquet", "ndjson"):
+        layout = text_layout(source, data)
+        return Reader(source, layout, data).read() if layout.width else iter(())
+    scan = _scan_parquet if source.format == "parquet" else _scan_objects
+    return classify(_with_behavior(scan(source, data), source), data).collect_batches(
+        chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
+    )
 
 
 def read_carefully(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
@@ -109,48 +97,6 @@ def _with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
     if source.behavior is None:
         return rows
     return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
-
-
-def _scan_text(source: Source, layout: Layout) -> pl.LazyFrame:
-    line = pl.col(RAW)
-    lines = pl.scan_lines(source.path, name=RAW, glob=False)
-    if layout.bom:
-        lines = lines.with_columns(line.str.strip_prefix("\ufeff"))
-    rows = (
-        lines.filter(line.str.strip_chars(BLANK) != "")
-        .with_row_index(ROW_NUMBER, offset=0 if layout.header else 1)
-        .with_columns(pl.col(ROW_NUMBER).cast(pl.Int64))
-        .filter(pl.col(ROW_NUMBER) > 0)
-    )
-    problems, text = _quote_rules(layout)
-    fields, number = pl.col("_fields"), pl.col("_fields").list.len()
-    problems += [
-        pl.when(number < layout.width).then(pl.lit(TOO_FEW)),
-        pl.when(number > layout.width).then(pl.lit(TOO_MANY)),
-    ]
-    return rows.with_columns(text.str.split(layout.separator).alias("_fields")).select(
-        ROW_NUMBER,
-        *(fields.list.get(i, null_on_oob=True).alias(name) for name, i in layout.columns.items()),
-        pl.coalesce(problems).alias(PROBLEM),
-        RAW,
-    )
-
-
-def _quote_rules(layout: Layout) -> tuple[list[pl.Expr], pl.Expr]:
-    """Return the rule that asks for care, and the line with its simple quotes taken off."""
-    line = pl.col(RAW)
-    quoted = line.str.contains('"', literal=True)
-    if not layout.quoting:
-        return [], line
-    if not layout.quotes_seen:
-        return [pl.when(quoted).then(pl.lit(BAD_QUOTES))], line
-    mark = f"\\x{{{ord(layout.separator):x}}}"
-    field = f'(?:"[^"{mark}]*"|[^"{mark}]*)'
-    simple = line.str.contains(f"^{field}(?:{mark}{field})*$")
-    return (
-        [pl.when(quoted & ~simple).then(pl.lit(BAD_QUOTES))],
-        line.str.replace_all('"', "", literal=True),
-    )
 
 
 def _scan_objects(source: Source, data: DataConfig) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
-from bigel.ingest import careful
+from bigel.ingest import careful, text
 from bigel.ingest.read import NeedsCareError, read_carefully, read_quickly
 from bigel.ingest.sources import Source
 
@@ -219,27 +219,68 @@ def test_files_of_a_folder_may_differ_in_id_type_and_one_may_be_empty(
     assert got.summary["rows"].to_list() == [3, 3, 0]
 
 
+NUMBERED = {
+    "user": "column_1",
+    "item": "column_2",
+    "behavior": "column_3",
+    "timestamp": "column_4",
+}
 FIELD = st.text('ab", \t7é', max_size=4)
 LINE = st.lists(FIELD, min_size=1, max_size=5).map(",".join)
 
 
+# Whole rows that a quick parse might take for others than the exact rules do.
+VALUE = st.sampled_from(
+    ["1", "0", "42", "007", "+8", "-5", "-0", " 7", "7 ", "1_0", "1e3", "9" * 20, "", "null", "é"]
+)
+KIND = st.sampled_from(["click", "buy", " click", "click ", "Click", "off", "9", "", "null"])
+TIME = st.sampled_from(["5", "5.9", " 5", "-5", "1e3", "9000000000000", "soon", "", "null", "nan"])
+END = st.sampled_from(["", "", "", "", ",", ",1", ",,", "\r", " ", ",\x07"])
+ROW = st.tuples(VALUE, VALUE, KIND, TIME, END).map(lambda r: ",".join(r[:4]) + r[4])
+GOOD = st.just("1,2,click,5")
+
+
 def judged(frames: list[pl.DataFrame]) -> list[Any]:
-    """Row number, reason and raw of each row, and the fields of the usable ones."""
-    frame = pl.concat(frames)
-    facts = frame.select("row_number", "reason", "raw").rows()
-    return facts + frame.filter(pl.col("reason").is_null()).rows()
+    """Row number, reason and raw of each refused row, and the fields of the usable ones."""
+    text = [frame.with_columns(pl.col("user_id", "item_id").cast(str)) for frame in frames]
+    frame = pl.concat(text).sort("row_number")
+    refused = frame.filter(pl.col("reason").is_not_null())
+    usable = frame.filter(pl.col("reason").is_null())
+    return refused.select("row_number", "reason", "raw").rows() + usable.drop("raw").rows()
 
 
-@settings(max_examples=120, deadline=None)
-@given(lines=st.lists(LINE | st.just("1,2,click,5"), max_size=8))
-def test_the_two_readers_agree(lines: list[str], tmp_path_factory: Any) -> None:
+@settings(max_examples=300, deadline=None)
+@given(
+    lines=st.lists(GOOD | LINE, max_size=8) | st.lists(GOOD | ROW, max_size=12),
+    good=st.integers(0, 60),
+    piece=st.sampled_from([1, 30, 300, 1 << 24]),
+    options=st.sampled_from(
+        [
+            {},
+            {"null_values": ["1", "x"]},
+            {"ignore": ["buy"]},
+            {"time_unit": "s"},
+            {"header": False},
+        ]
+    ),
+)
+def test_the_two_readers_agree(
+    lines: list[str], good: int, piece: int, options: dict[str, Any], tmp_path_factory: Any
+) -> None:
     path = tmp_path_factory.getbasetemp() / "agree.csv"
-    path.write_text("user,item,behavior,time\n" + "\n".join(lines), "utf-8")
+    lines = ["3,4,click,6"] * good + lines  # few rows in doubt, or many
+    header = [] if options.get("header") is False else ["user,item,behavior,time"]
+    path.write_bytes("\n".join([*header, *lines]).encode())
     source = Source(path, path.name, "csv")
-    data = DataConfig(columns={"user": "user", "item": "item", "timestamp": "time"})
+    names = NUMBERED if not header else {"user": "user", "item": "item", "timestamp": "time"}
+    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9, **options)
+    if not header and (not lines or lines[0] != "3,4,click,6"):
+        return
     slow = list(read_carefully(source, data))
     try:
-        quick = list(read_quickly(source, data))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(text, "PIECE_BYTES", piece)
+            quick = list(read_quickly(source, data))
     except NeedsCareError:
         assert any('"' in line for line in lines)
         return

@@ -1,0 +1,198 @@
+"""What ingest costs on one machine, beside the same clean-up in DuckDB and in plain polars.
+
+python benchmarks/ingest.py [--rows N]… [--out FOLDER] [--only NAME]… [--threads 2]
+
+Each size is written once (``bigel synth``, the layout of the public UserBehavior log: a million
+users and 4.16 million items per 100 million rows, eleven kinds of refused rows), then every
+contestant reads it in a process of its own, whose time and peak memory are measured by the system.
+The parts of bigel share a workspace: each row is a part with the check of what it reuses. The
+clean-up:
+
+- ids become 64-bit integers, behaviors their place in the cascade, times Unix seconds;
+- a row with too few or too many fields, without an id, a behavior or a time, with a control
+  character in an id, an unknown behavior, or a time that is no number or outside the nine days of
+  the log goes to a quarantine file with its text and the first reason that holds;
+- rows of one user, item and behavior become one, with the latest time and the number of rows,
+  sorted by user, item and place in the cascade, in one Parquet file (zstd, behaviors by name).
+
+bigel also digests the log, numbers the refused rows, finds out by itself that ids are whole, proves
+that no row is lost, stores the part of the file apart, and writes checksums. Dense ids are numbered
+by its split. The DuckDB and polars scripts know the log and its ids. Afterwards all interactions
+must be equal, row by row, and the quarantines, too (polars alone cannot tell a missing field from
+an empty time).
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZES = (1_000_000, 10_000_000)
+HERE = Path(__file__).parent
+CONTESTANTS = ("duckdb", "polars", "ingest", "validate", "split", "graph")
+DIRT = (
+    "null_user", "null_item", "null_behavior", "null_timestamp", "unknown_behavior",
+    "unreadable_timestamp", "early_timestamp", "late_timestamp", "too_few_fields",
+    "too_many_fields", "control_character",
+)  # fmt: skip
+ROWS_PER_EVENT = 1.3323  # of the first behavior
+
+
+def write_log(path: Path, rows: int) -> None:
+    """Write a log of about so many rows."""
+    from bigel.config import load_config
+    from bigel.ingest import write_log
+
+    kinds = ", ".join(f'"{kind}"' for kind in DIRT)
+    settings = {
+        "layout": "userbehavior",
+        "events": round(rows / ROWS_PER_EVENT),
+        "users": max(rows // 100, 1),
+        "items": max(rows * 416 // 10_000, 1),
+        "start": 1_511_539_200,
+        "days": 9,
+        "dirt_kinds": f"[{kinds}]",
+    }
+    config = load_config(
+        "userbehavior", [f"synth.{name}={value}" for name, value in settings.items()]
+    )
+    write_log(path, config.synth, config.data.behaviors)
+
+
+def run_part(log: str, folder: str, part: str) -> None:
+    """Run one part of the pipeline; those before it are reused."""
+    from bigel.config import load_config
+    from bigel.ingest import ingest
+    from bigel.workspace import Workspace
+
+    config, workspace = load_config("userbehavior", [f"data.path={log}"]), Workspace(folder)
+    record = ingest(config, workspace)
+    if part == "validate":
+        from bigel.contracts import measure_drift, profile_log, validate
+
+        for handover in ("raw_log", "interactions"):
+            validate(handover, record, config, workspace)
+        drifted = measure_drift(profile_log(record, config, workspace), config, workspace)
+        validate("drift", drifted, config, workspace)
+    elif part in ("split", "graph"):
+        from bigel.split import split
+
+        record = split(record, config, workspace)
+        if part == "graph":
+            from bigel.graph import build_graphs
+
+            build_graphs(record, config, workspace)
+
+
+def start(name: str, log: Path, folder: Path, threads: int) -> list[str]:
+    """Run a contestant to its end; return its row of the table."""
+    rival = HERE / f"ingest_{name}.py"
+    target = folder / (name if rival.exists() else "bigel")
+    target.mkdir(exist_ok=True)
+    command = [str(rival), str(log), str(target)]
+    if not rival.exists():
+        command = [__file__, "--part", name, "--log", str(log), "--out", str(target)]
+    began = time.perf_counter()
+    environment = os.environ | {
+        "POLARS_MAX_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+    }
+    process = subprocess.Popen([sys.executable, *command], env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        return [name, "failed", f"exit {process.returncode}", "", ""]
+    return [
+        name,
+        f"{seconds:.1f}",
+        f"{usage.ru_utime + usage.ru_stime:.1f}",
+        f"{usage.ru_maxrss / 2**20:.2f}",
+        f"{count_lines(log) / seconds:,.0f}",
+    ]
+
+
+def count_lines(log: Path) -> int:
+    with log.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 24), b""))
+
+
+def compare(folder: Path) -> list[str]:
+    """Say of each rival whether its files hold what bigel's hold."""
+    import polars as pl
+
+    (made,) = (folder / "bigel/artifacts/stages/ingest").glob("*/interactions.parquet")
+    refused = _refused(made.with_name("quarantine.parquet"))
+    said = []
+    for name in ("duckdb", "polars"):
+        place = folder / name
+        if not (place / "interactions.parquet").exists():
+            continue
+        pair = [pl.scan_parquet(p) for p in (made, place / "interactions.parquet")]
+        names = pair[0].collect_schema().names()
+        same = pl.concat(
+            [pair[0], pair[1].rename({n: f"{n}_right" for n in names})], how="horizontal"
+        ).select(pl.all_horizontal(pl.col(n).eq_missing(pl.col(f"{n}_right")) for n in names).all())
+        theirs = _refused(place / "quarantine.parquet")
+        ours = refused if name == "duckdb" else _without_gaps(refused)
+        equal = same.collect(engine="streaming").item()
+        quarantined = ours.equals(theirs if name == "duckdb" else _without_gaps(theirs))
+        said.append(f"{name}: interactions equal: {equal}, quarantine equal: {quarantined}")
+    return said
+
+
+def _refused(path: Path):  # type: ignore[no-untyped-def]
+    import polars as pl
+
+    return pl.read_parquet(path, columns=["reason", "raw"]).sort("reason", "raw")
+
+
+def _without_gaps(refused):  # type: ignore[no-untyped-def]
+    """Forget what a reader that fills up short rows cannot tell."""
+    import polars as pl
+
+    return refused.select(
+        pl.col("reason").replace("too few fields", "null timestamp"),
+        pl.col("raw").str.strip_chars_end(","),
+    ).sort("reason", "raw")
+
+
+def measure(rows: int, folder: Path, names: list[str], threads: int) -> None:
+    log = folder / "log.csv"
+    write_log(log, rows)
+    count, size = count_lines(log), log.stat().st_size / 1e6
+    print(f"\n{count:,} rows, {size:,.0f} MB, {threads} threads\n")
+    print("| | seconds | CPU s | peak GiB | rows a second |\n|---|---:|---:|---:|---:|")
+    for name in names:
+        print("| " + " | ".join(start(name, log, folder, threads)) + " |", flush=True)
+    print("\n" + "\n".join(compare(folder)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, action="append")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=CONTESTANTS, action="append")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--log", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part:
+        run_part(args.log, str(args.out), args.part)
+        return
+    for rows in args.rows or SIZES:
+        folder = Path(tempfile.mkdtemp(dir=args.out))
+        try:
+            measure(rows, folder, args.only or list(CONTESTANTS), args.threads)
+        finally:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
