@@ -9,8 +9,8 @@ import polars as pl
 
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
 from bigel.compare.contestants import MODELS, Contestant, choose
-from bigel.compare.statistics import Row, summarize
-from bigel.compare.table import markdown, memory_table
+from bigel.compare.statistics import Entry, Row, summarize
+from bigel.compare.table import markdown
 from bigel.config import Config
 from bigel.errors import ConfigError
 from bigel.schema import MEMORY
@@ -27,7 +27,7 @@ def compare(
     config: Config,
     workspace: Workspace,
 ) -> Record:
-    """Summarize finished units: write the table and the plot.
+    """Summarize finished units, each without and with a funnel memory: write table and plot.
 
     Args:
         units: contestant, seed and record of ``contest``; a contestant's units stand together.
@@ -43,32 +43,23 @@ def compare(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         from bigel.compare.plot import draw  # matplotlib takes a second to import
 
-        figures: dict[str, list[pl.DataFrame]] = {}
-        for contestant, _, record in units:
-            frame = pl.read_parquet(record.file(FIGURES_FILE))
-            figures.setdefault(contestant.label, []).append(frame)
-        remembers = {contestant.label: contestant.remembers for contestant, _, _ in units}
-        as_set = {
-            label: [frame.filter(pl.col(MEMORY) == remembers[label]) for frame in frames]
-            for label, frames in figures.items()
-        }
         metrics = [f"{metric}@{k}" for metric in COMPARED for k in config.evaluate.cutoffs]
-        rows = summarize(as_set, metrics)
+        rows = summarize(_entries(units), metrics)
         if not rows:
             raise ConfigError(f"no behavior has {on} users to rank; compare on another split")
         pl.DataFrame([asdict(row) for row in rows]).write_parquet(out / ROWS_FILE)
         k = config.evaluate.select_cutoff
         seeds = len({seed for one, seed, _ in units if one.is_random}) or 1
-        text = markdown(rows, k, on, seeds) + memory_table(figures, k)
-        (out / TABLE_FILE).write_text(text, "utf-8")
+        (out / TABLE_FILE).write_text(markdown(rows, k, on, seeds), "utf-8")
         draw(rows, k, on, out / PLOT_FILE)
-        return {"contestants": list(figures), "seeds": seeds, "on": on}
+        labels = list(dict.fromkeys(row.contestant for row in rows))
+        return {"contestants": labels, "seeds": seeds, "on": on}
 
     return workspace.run_stage(
         "compare",
         inputs=[record.fingerprint for _, _, record in units],
         settings={
-            "units": [(one.label, seed, one.remembers) for one, seed, _ in units],
+            "units": [(one.label, one.model, seed, len(one.labels)) for one, seed, _ in units],
             "on": on,
             "cutoffs": config.evaluate.cutoffs,
             "select_cutoff": config.evaluate.select_cutoff,
@@ -76,6 +67,18 @@ def compare(
         code=["compare", "evaluate/plots.py"],
         build=build,
     )
+
+
+def _entries(units: Sequence[tuple[Contestant, int, Record]]) -> list[Entry]:
+    """Return an entry per contestant and memory, with the figures of its seeds."""
+    frames: dict[tuple[str, bool, str], list[pl.DataFrame]] = {}
+    for one, _, record in units:
+        figures = pl.read_parquet(record.file(FIGURES_FILE))
+        for memory, label in one.labels.items():
+            part = figures.filter(pl.col(MEMORY) == memory)
+            if len(part) or not memory:  # a log of too many behaviors has none with memory
+                frames.setdefault((one.model, memory, label), []).append(part)
+    return [Entry(label, model, memory, seeds) for (model, memory, label), seeds in frames.items()]
 
 
 def read_rows(record: Record) -> list[Row]:

@@ -1,13 +1,14 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, Contestant, fit_rival
+from bigel.compare.contestants import BIGEL, CLOSED, Contestant, fit_rival
 from bigel.config import Config
 from bigel.config.tree import MAX_PATTERNED
 from bigel.evaluate.metrics import METRICS
@@ -40,6 +41,11 @@ def contest(
     the model brings and what the memory brings. On valid, which the memory is fitted on, each
     user has the memory that was fitted without the user.
 
+    Rules and closed forms need no validation for their weights. On test they are fitted again on
+    what users are then known to have: train and the validation pairs that were drawn from it.
+    Trained models cannot be, for those pairs stop their training. All models' memories are fitted
+    on validation, by scores that have not seen it.
+
     Args:
         contestant: model and settings.
         split: record of the split stage.
@@ -62,13 +68,17 @@ def contest(
         with use_threads(config.run.threads):
             scores: Scores
             history: dict[str, Any] = {}
+            known = Interactions.known(split, on)
+            refitted: Scores | None = None
             if trained is not None:
                 scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
             else:
-                world = World.load(split, graph, config)
-                scores, history = fit_rival(contestant, world, logs[schema.VALID], scratch)
-            known = Interactions.known(split, on)
-            figures, kept = with_and_without(scores, logs, known, on, config)
+                world, valid = World.load(split, graph, config), logs[schema.VALID]
+                scores, history = fit_rival(contestant, world, valid, scratch)
+                if contestant.model in CLOSED and len(known) > len(world.train):
+                    world = replace(world, train=known)  # closed forms read no graphs
+                    refitted = fit_rival(contestant, world, valid, scratch)[0]
+            figures, kept = with_and_without(scores, logs, known, on, config, refitted)
         figures.write_parquet(out / FIGURES_FILE)
         write_json(out / schema.HISTORY_FILE, history)
         counts = _counts(history) if trained is None else dict(trained.counts)
@@ -96,22 +106,29 @@ def contest(
 
 
 def with_and_without(
-    scores: Scores, logs: Mapping[str, Interactions], known: Interactions, on: str, config: Config
+    scores: Scores,
+    logs: Mapping[str, Interactions],
+    known: Interactions,
+    on: str,
+    config: Config,
+    refitted: Scores | None = None,
 ) -> tuple[pl.DataFrame, list[str]]:
     """Rank a split without and with a funnel memory; see ``contest``.
 
     Args:
-        scores: of the model, without memory.
+        scores: of the model, without memory; its memory is fitted by these.
         logs: train, valid and the split that is ranked.
         known: what users are known to have when it is ranked.
         on: the split that is ranked.
         config: cutoffs and the memory's penalty.
+        refitted: scores that rank in place of these, fitted on all that is known.
 
     Returns:
         figures, and the behaviors that keep their memory; with more behaviors than a memory
         takes, nothing with memory.
     """
-    frames = [per_user(scores, known, logs[on], config)]
+    ranking = scores if refitted is None else refitted
+    frames = [per_user(ranking, known, logs[on], config)]
     if len(known.behaviors) > MAX_PATTERNED:
         return frames[0].select(pl.lit(False).alias(schema.MEMORY), pl.all()), []
     found = calibrate(
@@ -119,7 +136,7 @@ def with_and_without(
         config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
     )  # fmt: skip
     evidence = Evidence.of(known)
-    remembering: Scores = MemoryScores(scores, found.memory.to(scores.device), evidence)
+    remembering: Scores = MemoryScores(ranking, found.memory.to(scores.device), evidence)
     if on == schema.VALID:
         remembering = found.cross_fitted(scores, evidence)
     frames.append(per_user(remembering, known, logs[on], config))

@@ -74,9 +74,15 @@ class Contestant:
         return self.model not in CLOSED
 
     @property
-    def remembers(self) -> bool:
-        """Whether a funnel memory is part of the model: BiGEL's own, unless switched off."""
-        return self.model == BIGEL and self.config.model.memory
+    def labels(self) -> dict[bool, str]:
+        """Its label in tables without (False) and with (True) a funnel memory.
+
+        Every model is shown both ways; only a BiGEL whose memory is switched off has one label.
+        """
+        labels = {False: self.label, True: f"{self.label} + memory"}
+        if self.model == BIGEL and not self.config.model.memory:
+            del labels[True]
+        return labels
 
     def with_seed(self, seed: int) -> "Contestant":
         """Return the same with another seed of training."""
@@ -108,7 +114,7 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
             _refuse_shadowed(model, override, config)
             apply_override(tree, override)
         found.append(_contestant(label.strip(), model, parse_config(tree, f"variant {label!r}")))
-    labels = [one.label for one in found]
+    labels = [label for one in found for label in one.labels.values()]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"a contestant is named twice: {', '.join(labels)}")
     if not found:

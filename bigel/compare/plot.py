@@ -1,4 +1,4 @@
-"""The comparison as a plot: a dot and an interval per contestant, a panel per behavior."""
+"""The comparison as a plot: a dot and an interval per line of the table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def draw(rows: Sequence[Row], k: int, on: str, png: Path) -> str:
 
 def _draw_panel(axis: Axes, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
-        color = MODEL if row.contestant == BIGEL else POPULAR
+        color = MODEL if row.model == BIGEL else POPULAR
         axis.plot([row.low, row.high], [place, place], color=color, linewidth=2)
         axis.plot([row.mean], [place], "o", color=color, markersize=5)
         axis.annotate(

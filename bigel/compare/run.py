@@ -58,8 +58,10 @@ def run_comparison(
         for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
     }
     members = {
-        one.label: {"settings": _settings(one), "metrics": metrics[one.label]}
+        label: {"settings": _settings(one) | {"with_memory": memory}, "metrics": metrics[label]}
         for one in contestants
+        for memory, label in one.labels.items()
+        if label in metrics
     }
     run_id = None
     try:

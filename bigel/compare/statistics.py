@@ -1,13 +1,15 @@
-"""From figures per user to a table: means, spread over seeds, intervals, paired tests.
+"""From figures per user to a table: means, spread over seeds, intervals, paired differences.
 
-Intervals are percentile bootstraps over seeds and users: a resample draws as many seeds as there
-are, then users. Two contestants are compared on the same users, by figures averaged over seeds:
-the p-value is that of a sign-flip permutation test of the mean difference, two-sided.
+Intervals are percentile bootstraps on two levels: a resample draws as many seeds as there are for
+each contestant, then users, the same for all. So the interval of a difference to a rival is paired
+over users and holds what other seeds of either would have changed. A resample of S seeds spreads
+by (S - 1) / S too little (its variance is that about the seeds' own mean), so deviations of the
+seeds from their mean are first stretched by the root of S / (S - 1). One seed has no such spread.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +19,37 @@ from bigel.schema import BEHAVIOR, USER
 
 RESAMPLES = 2_000
 AT_A_TIME = 200  # resamples; bounds memory at AT_A_TIME x users
-TIED = 0.05  # a difference with a p-value above may be chance
+ENDS = [2.5, 97.5]  # of the intervals, percent
 
 Floats = npt.NDArray[np.float64]
+Verdict = Literal["first", "tied", "behind"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table, before it is summarized.
+
+    Args:
+        label: what tables and plots call it.
+        model: its model; entries of one model are no rivals of each other.
+        memory: whether it ranked with a funnel memory.
+        frames: figures per user, one frame per seed, as ``contest`` writes them.
+    """
+
+    label: str
+    model: str
+    memory: bool
+    frames: Sequence[pl.DataFrame]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant on one behavior under one view, by one figure.
+    """One entry on one behavior under one view, by one figure.
 
     Args:
-        contestant: its label.
+        contestant: the entry's label.
+        model: its model.
+        memory: whether it ranked with a funnel memory.
         view: "published" or "discovery".
         behavior: its name.
         metric: for example "ndcg@5".
@@ -36,12 +58,15 @@ class Row:
         seed_std: deviation of the seeds' means; None with one seed.
         low: lower end of the 95 % interval over seeds and users.
         high: upper end.
-        rival: best other contestant there; None where there is none.
+        rival: best entry of another model there; see ``rival_of``.
         difference: mean minus the rival's.
-        p_value: of the difference; None where there is no rival.
+        difference_low: lower end of the difference's 95 % interval over seeds and users.
+        difference_high: upper end.
     """
 
     contestant: str
+    model: str
+    memory: bool
     view: str
     behavior: str
     metric: str
@@ -52,37 +77,50 @@ class Row:
     high: float
     rival: str | None = None
     difference: float | None = None
-    p_value: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
 
     @property
-    def tied(self) -> bool:
-        """Whether the difference to the best rival may be chance."""
-        return self.p_value is not None and self.p_value > TIED
+    def verdict(self) -> Verdict | None:
+        """Where it stands beside its rival, by the difference's interval: tied if that holds 0."""
+        if self.difference_low is None or self.difference_high is None:
+            return None
+        if self.difference_low > 0:
+            return "first"
+        return "behind" if self.difference_high < 0 else "tied"
 
 
-def summarize(
-    figures: Mapping[str, Sequence[pl.DataFrame]], metrics: Sequence[str], seed: int = 0
-) -> list[Row]:
-    """Return a row per contestant, view, behavior and metric.
+def summarize(entries: Sequence[Entry], metrics: Sequence[str], seed: int = 0) -> list[Row]:
+    """Return a row per entry, view, behavior and metric.
 
     Args:
-        figures: by label, one frame per seed, as ``contest`` writes it.
-        metrics: columns of the frames.
+        entries: all of the same users.
+        metrics: columns of their frames.
         seed: of the resampling.
     """
-    tables = {label: _by_task(frames, metrics) for label, frames in figures.items()}
-    tasks = next(iter(tables.values()))
+    tables = [_by_task(entry.frames, metrics) for entry in entries]
     rows = []
-    for view, behavior in tasks:
-        values = {
-            (label, metric): table[view, behavior][:, :, at]
-            for label, table in tables.items()
-            for at, metric in enumerate(metrics)
-        }
-        intervals = dict(zip(values, bootstrap(list(values.values()), seed), strict=True))
-        for metric in metrics:
-            rows += _rows(values, intervals, view, behavior, metric, seed)
+    for view, behavior in tables[0]:
+        values = [table[view, behavior][:, :, at] for at in range(len(metrics)) for table in tables]
+        drawn = resample(values, seed)
+        for at, metric in enumerate(metrics):
+            mine = slice(at * len(entries), (at + 1) * len(entries))
+            rows += _rows(entries, values[mine], drawn[mine], (view, behavior, metric))
     return rows
+
+
+def rival_of(entry: Entry, entries: Sequence[Entry], means: Sequence[float]) -> int | None:
+    """Return the place of an entry's rival: the best of the other models, with memory or without.
+
+    Where all are of one model (an ablation) it is the first entry with the same memory.
+    """
+    others = [at for at, other in enumerate(entries) if other.model != entry.model]
+    if others:
+        return max(others, key=means.__getitem__)
+    if any(other.model != entries[0].model for other in entries):
+        return None
+    alike = [at for at, other in enumerate(entries) if other.memory == entry.memory]
+    return None if entries[alike[0]] is entry else alike[0]
 
 
 def _by_task(
@@ -100,61 +138,56 @@ def _by_task(
 
 
 def _rows(
-    values: Mapping[tuple[str, str], Floats], intervals: Mapping[tuple[str, str], Floats],
-    view: str, behavior: str, metric: str, seed: int,
-) -> list[Row]:  # fmt: skip
-    users = {label: seeds.mean(axis=0) for (label, of), seeds in values.items() if of == metric}
-    means = {label: float(per_user.mean()) for label, per_user in users.items()}
+    entries: Sequence[Entry], values: Sequence[Floats], drawn: Floats, names: tuple[str, str, str]
+) -> list[Row]:
+    """Return the rows of one figure; values are (seeds, users) per entry, drawn is (M, R)."""
+    means = [float(values_SU.mean()) for values_SU in values]
     rows = []
-    for label, per_user in users.items():
-        seeds = values[label, metric].mean(axis=1)
-        low, high = intervals[label, metric]
-        others = [other for other in users if other != label]
-        rival = max(others, key=means.__getitem__, default=None)
-        rows.append(
-            Row(
-                label, view, behavior, metric, len(per_user), means[label],
-                float(seeds.std(ddof=1)) if len(seeds) > 1 else None, float(low), float(high),
-                rival,
-                None if rival is None else means[label] - means[rival],
-                None if rival is None else sign_flip(per_user - users[rival], seed),
-            )
+    for at, entry in enumerate(entries):
+        seeds = values[at].mean(axis=1)
+        spread = float(seeds.std(ddof=1)) if len(seeds) > 1 else None
+        low, high = np.percentile(drawn[at], ENDS).tolist()
+        row = Row(
+            entry.label, entry.model, entry.memory, *names,
+            values[at].shape[1], means[at], spread, low, high,
         )  # fmt: skip
+        rival = rival_of(entry, entries, means)
+        if rival is not None:
+            low, high = np.percentile(drawn[at] - drawn[rival], ENDS).tolist()
+            row = replace(
+                row, rival=entries[rival].label, difference=means[at] - means[rival],
+                difference_low=low, difference_high=high,
+            )  # fmt: skip
+        rows.append(row)
     return rows
 
 
-def bootstrap(values: Sequence[Floats], seed: int) -> Floats:
-    """Return the 95 % percentile interval of each mean over resampled seeds and users, (M, 2).
+def resample(values: Sequence[Floats], seed: int) -> Floats:
+    """Return the mean of each under ``RESAMPLES`` draws of seeds and users, (M, RESAMPLES).
 
     Args:
         values: M arrays (seeds, users), all of the same users in the same order.
-        seed: of the resampling; the same users are drawn for all.
+        seed: of the resampling; the same users are drawn for all, seeds for each on their own.
     """
     users, seeds = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     n_users = values[0].shape[1]
+    stretched = [_stretched(values_SU) for values_SU in values]
     means: list[list[Floats]] = [[] for _ in values]
     for _ in range(0, RESAMPLES, AT_A_TIME):
         of_user = users.multinomial(n_users, np.full(n_users, 1 / n_users), size=AT_A_TIME)
         of_user = of_user.astype(np.float64)
-        for values_SU, found in zip(values, means, strict=True):
+        for values_SU, found in zip(stretched, means, strict=True):
             n = len(values_SU)
             of_seed = seeds.multinomial(n, np.full(n, 1 / n), size=AT_A_TIME)
             found.append(((of_user @ values_SU.T) * of_seed).sum(1) / (n_users * n))
-    interval: Floats = np.percentile([np.concatenate(m) for m in means], [2.5, 97.5], axis=1).T
-    return interval
+    return np.stack([np.concatenate(found) for found in means])
 
 
-def sign_flip(differences_U: Floats, seed: int) -> float:
-    """Return the two-sided p-value of a mean difference, by flipping users' signs at random.
-
-    Users without a difference change nothing and are left out. The observed assignment counts
-    as one of the flips, so p is never 0.
-    """
-    generator = np.random.default_rng(seed)
-    different = differences_U[differences_U != 0]
-    observed = abs(different.sum()) * (1 - 1e-12)
-    extreme = 1
-    for _ in range(0, RESAMPLES, AT_A_TIME):
-        signs = 2.0 * generator.integers(0, 2, size=(AT_A_TIME, len(different))) - 1
-        extreme += int((abs(signs @ different) >= observed).sum())
-    return extreme / (RESAMPLES + 1)
+def _stretched(values_SU: Floats) -> Floats:
+    """Return the figures with each user's deviations between S seeds times the root of S/(S-1)."""
+    n = len(values_SU)
+    if n == 1:
+        return values_SU
+    mean_U = values_SU.mean(axis=0)
+    stretched: Floats = mean_U + (values_SU - mean_U) * np.sqrt(n / (n - 1))
+    return stretched

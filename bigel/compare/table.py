@@ -1,20 +1,31 @@
-"""The comparison as a table: a line per contestant, best first."""
+"""The comparison as a table: a line per contestant and memory, best first."""
 
-from collections.abc import Mapping, Sequence
-
-import polars as pl
+from collections.abc import Callable, Sequence
 
 from bigel.compare.statistics import Row
-from bigel.schema import BEHAVIOR, MEMORY, PUBLISHED, VIEWS
+from bigel.schema import PUBLISHED, VALID, VIEWS
 
 TITLES = {
     PUBLISHED: "Published protocol: train items of the same behavior are masked",
     "discovery": "Discovery: every item the user has in train is masked",
 }
 
+LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands without and with a \
+funnel memory, fitted on validation for all alike{fitted}. ± is the deviation of the seeds' means, \
+brackets hold the 95 % bootstrap interval over seeds and users. **Bold**: best.
+
+Differences are to the rival: the best line of another model, with memory or without (where all \
+are of one model: the first one, with memory or without like the line itself). Their intervals \
+are paired over users and hold the spread over the seeds of both. *First*: the interval lies \
+above 0; *behind*: below 0; *tied*: it holds 0. It is not corrected for the choice of the rival \
+by the same figures. The spread over S seeds is an estimate from S draws (without bias: stretched \
+by S / (S - 1)); one seed shows none.
+"""
+CROSS_FITTED = ", here for each user without that user's part of validation"
+
 
 def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:
-    """Return the NDCG@k and HR@k of both views as Markdown.
+    """Return the NDCG@k and HR@k of both views, and the differences to rivals, as Markdown.
 
     Args:
         rows: of ``summarize``.
@@ -22,51 +33,16 @@ def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:
         on: the split that was ranked.
         seeds: number of seeds of trained contestants.
     """
-    lines = [
-        f"Mean over users, {on} split; seeds: {seeds}. ± is the deviation of the seeds' means, "
-        "brackets hold the 95 % bootstrap interval over seeds and users. **Bold**: best. °: the "
-        "difference to the best may be chance (p > 0.05, paired sign flips over users of the "
-        "figures averaged over seeds; not corrected for the number of contestants).",
-    ]
+    fitted = CROSS_FITTED if on == VALID else ""
+    lines = [LEGEND.format(on=on, seeds=seeds, fitted=fitted).rstrip()]
     for view in VIEWS:
         shown = [row for row in rows if row.view == view]
         behaviors = list(dict.fromkeys(row.behavior for row in shown))
-        if behaviors:
-            lines += ["", f"### {TITLES[view]}", "", *_table(shown, behaviors, k)]
-    return "\n".join(lines) + "\n"
-
-
-def memory_table(figures: Mapping[str, Sequence[pl.DataFrame]], k: int) -> str:
-    """Return the NDCG@k of each contestant without and with a funnel memory, as Markdown.
-
-    Args:
-        figures: by label, one frame per seed, as ``contest`` writes it.
-        k: the cutoff shown.
-    """
-    frames = [
-        frame.filter(pl.col("view") == PUBLISHED).select(
-            pl.lit(label).alias("label"), BEHAVIOR, MEMORY, pl.col(f"ndcg@{k}").alias("ndcg")
-        )
-        for label, seeds in figures.items()
-        for frame in seeds
-    ]
-    means = pl.concat(frames).group_by("label", BEHAVIOR, MEMORY, maintain_order=True).mean()
-    cells = {(label, behavior, memory): mean for label, behavior, memory, mean in means.rows()}
-    behaviors = list(dict.fromkeys(behavior for _, behavior, _ in cells))
-    if not any(memory for _, _, memory in cells):
-        return ""
-    lines = [
-        "", "### What a funnel memory adds to each, published protocol", "",
-        f"NDCG@{k} without → with. On valid, each user's memory was fitted without the user.", "",
-        "| contestant | " + " | ".join(behaviors) + " |",
-        "|---|" + "---:|" * len(behaviors),
-    ]  # fmt: skip
-    for label in figures:
-        both = (
-            f"{cells[label, name, False]:.4f} → {cells[label, name, True]:.4f}"
-            for name in behaviors
-        )
-        lines.append("| " + " | ".join([label.replace("|", "\\|"), *both]) + " |")
+        if not behaviors:
+            continue
+        lines += ["", f"### {TITLES[view]}", "", *_table(shown, behaviors, k)]
+        if any(row.rival is not None for row in shown):
+            lines += ["", "Difference to the rival:", "", *_differences(shown, behaviors, k)]
     return "\n".join(lines) + "\n"
 
 
@@ -80,28 +56,46 @@ def ranking(rows: Sequence[Row], metric: str) -> list[str]:
 
 
 def _table(rows: Sequence[Row], behaviors: Sequence[str], k: int) -> list[str]:
-    cells = {(row.contestant, row.behavior, row.metric): row for row in rows}
+    best: dict[tuple[str, str], float] = {}
+    for row in rows:
+        key = row.behavior, row.metric
+        best[key] = max(best.get(key, row.mean), row.mean)
     users = {row.behavior: row.users for row in rows}
     head = [f"{name} NDCG@{k} ({users[name]:,} users)" for name in behaviors]
     head += [f"{name} HR@{k}" for name in behaviors]
-    lines = [
-        "| contestant | " + " | ".join(head) + " |",
-        "|---|" + "---:|" * len(head),
-    ]
+    return _lines(rows, behaviors, k, head, lambda row: _cell(row, best[row.behavior, row.metric]))
+
+
+def _differences(rows: Sequence[Row], behaviors: Sequence[str], k: int) -> list[str]:
+    head = [f"{name} {metric}@{k}" for metric in ("NDCG", "HR") for name in behaviors]
+    return _lines(rows, behaviors, k, head, _difference)
+
+
+def _lines(
+    rows: Sequence[Row], behaviors: Sequence[str], k: int,
+    head: Sequence[str], cell: Callable[[Row], str],
+) -> list[str]:  # fmt: skip
+    cells = {(row.contestant, row.behavior, row.metric): cell(row) for row in rows}
+    lines = ["| contestant | " + " | ".join(head) + " |", "|---|" + "---:|" * len(head)]
     for label in ranking(rows, f"ndcg@{k}"):
-        ndcg = [_cell(cells[label, name, f"ndcg@{k}"], interval=True) for name in behaviors]
-        hit = [_cell(cells[label, name, f"hr@{k}"], interval=False) for name in behaviors]
-        lines.append("| " + " | ".join([label.replace("|", "\\|"), *ndcg, *hit]) + " |")
+        found = [cells[label, name, f"{m}@{k}"] for m in ("ndcg", "hr") for name in behaviors]
+        lines.append("| " + " | ".join([_escaped(label), *found]) + " |")
     return lines
 
 
-def _cell(row: Row, interval: bool) -> str:
-    text = f"{row.mean:.4f}"
-    is_best = row.difference is None or row.difference >= 0
-    if is_best:
-        text = f"**{text}**"
+def _cell(row: Row, best: float) -> str:
+    text = f"**{row.mean:.4f}**" if row.mean == best else f"{row.mean:.4f}"
     if row.seed_std is not None:
         text += f" ± {row.seed_std:.4f}"
-    if row.tied and not is_best:
-        text += "°"
-    return f"{text} [{row.low:.4f}, {row.high:.4f}]" if interval else text
+    return f"{text} [{row.low:.4f}, {row.high:.4f}]"
+
+
+def _difference(row: Row) -> str:
+    if row.rival is None:
+        return "–"
+    interval = f"[{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
+    return f"{row.difference:+.4f} {interval} to {_escaped(row.rival)}: {row.verdict}"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("|", "\\|")

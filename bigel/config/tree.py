@@ -68,7 +68,7 @@ class RecommendConfig(Section):
 
 
 class RunConfig(Section):
-    """Run context: nothing here changes a result on CPU."""
+    """Run context: no setting of the model; device and threads change the last bits of a result."""
 
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is."

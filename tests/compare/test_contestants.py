@@ -47,6 +47,7 @@ def test_a_seed_changes_training_only():
         (["lihgtgcn"], [], "no model 'lihgtgcn'; did you mean 'lightgcn'"),
         (["bigel", "bigel"], [], "named twice"),
         (["bigel"], ["bigel=lightgcn"], "named twice"),
+        (["mule"], ["mule + memory=lightgcn"], "named twice"),
         ([], ["no CGF"], 'write "LABEL=MODEL'),
         ([], ["x=bigel model.fedback=false"], "variant 'x': unknown key model.fedback"),
         ([], ["x=lightgcn train.max_steps=3"], "write rivals.lightgcn.max_steps"),
@@ -62,3 +63,11 @@ def test_a_seed_is_checked_like_any_setting():
     (one,) = choose(load_config("jd"), ["mule"])
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         one.with_seed(-1)
+
+
+def test_every_contestant_is_shown_without_and_with_memory_unless_it_is_switched_off():
+    models, variant = ["bigel", "mule"], "no memory=bigel model.memory=false"
+    bigel, mule, without = choose(load_config("jd"), models, [variant])
+    assert bigel.labels == {False: "bigel", True: "bigel + memory"}
+    assert mule.labels == {False: "mule", True: "mule + memory"}
+    assert without.labels == {False: "no memory"}

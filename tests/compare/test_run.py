@@ -42,7 +42,8 @@ def test_every_contestant_has_every_figure(first):
     _, summary = first
     assert summary["status"] == "ok"
     assert summary["units"] == {"ran": 6, "reused": 0}  # two closed forms, two models twice
-    assert set(summary["metrics"]) == {"popularity", "funnel_rule", "bigel", "lightgcn"}
+    models = ("popularity", "funnel_rule", "bigel", "lightgcn")
+    assert set(summary["metrics"]) == {*models, *(f"{model} + memory" for model in models)}
     for views in summary["metrics"].values():
         assert set(views) == {"published", "discovery"}
         assert set(views["published"]) == {"click", "cart", "purchase"}
@@ -51,20 +52,28 @@ def test_every_contestant_has_every_figure(first):
             assert 0 <= figures["ndcg@5"] <= figures["hr@5"] <= 1
 
 
-def test_rows_say_seeds_users_and_rivals(first):
+def test_rows_say_seeds_users_and_rivals_like_beside_like(first):
     _, summary = first
     rows = pl.read_parquet(summary["paths"]["rows"])
-    assert len(rows) == 4 * 2 * 3 * 6
+    assert len(rows) == 4 * 2 * 2 * 3 * 6
     assert rows.filter(contestant="popularity")["seed_std"].null_count() == 36
-    assert rows.filter(contestant="lightgcn")["seed_std"].min() >= 0
-    best = rows.filter(pl.col("difference") > 0)
-    assert (best["p_value"] <= 1).all()
+    assert rows.filter(contestant="lightgcn + memory")["seed_std"].min() >= 0
+    assert (rows["difference_low"] <= rows["difference"]).all()
+    assert (rows["difference"] <= rows["difference_high"]).all()
+    for (view, behavior, metric), part in rows.group_by("view", "behavior", "metric"):
+        best = part.filter(pl.col("model") != "bigel")["mean"].max()
+        ours = part.filter(model="bigel")
+        assert set(ours["memory"]) == {False, True}, (view, behavior, metric)
+        assert ours["difference"].to_list() == pytest.approx((ours["mean"] - best).to_list())
+    assert not any(name.startswith("bigel") for name in rows.filter(model="bigel")["rival"])
 
 
 def test_the_table_names_the_best_and_the_plot_is_there(first):
     _, summary = first
     text = Path(summary["paths"]["table"]).read_text("utf-8")
-    assert text.count("| popularity |") == 3 and "→" in text and "**" in text and "seeds: 2" in text
+    for label in ("popularity", "popularity + memory", "bigel", "bigel + memory"):
+        assert text.count(f"\n| {label} |") == 4  # figures and differences of two views
+    assert "**" in text and "seeds: 2" in text
     assert Path(summary["paths"]["plot"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
@@ -120,6 +129,8 @@ def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
     expected = summary["metrics"]["bigel"]["published"]["click"]["ndcg@5"]
     assert found["bigel"].data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)
     assert found["lightgcn"].data.params["layers"] == "2"
+    assert found["lightgcn"].data.params["with_memory"] == "false"
+    assert found["lightgcn + memory"].data.params["with_memory"] == "true"
 
 
 def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once(first):
@@ -147,7 +158,8 @@ def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once
     assert names == {"comparison.md", "comparison.png", "comparison.parquet", "config.json"}
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = client.search_runs([parent.info.experiment_id], query)
-    assert {child.info.run_name for child in children} == set(models)
+    labels = {*models, *(f"{model} + memory" for model in models)}
+    assert {child.info.run_name for child in children} == labels
     expected = summary["metrics"]["popularity"]["published"]["click"]["ndcg@5"]
     found = next(child for child in children if child.info.run_name == "popularity")
     assert found.data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)

@@ -1,50 +1,51 @@
-import polars as pl
-
 from bigel.compare.statistics import Row
-from bigel.compare.table import markdown, memory_table, ranking
+from bigel.compare.table import markdown, ranking
 
 
-def row(contestant, behavior, metric, mean, difference, p_value, seed_std=None):
-    return Row(contestant, "published", behavior, metric, 1200, mean, seed_std, mean - 0.1,
-               mean + 0.1, "other", difference, p_value)  # fmt: skip
+def row(contestant, behavior, metric, mean, difference, seed_std=None, rival="o|ther"):
+    low, high = (None, None) if difference is None else (difference - 0.1, difference + 0.1)
+    return Row(contestant, contestant, False, "published", behavior, metric, 1200, mean, seed_std,
+               mean - 0.1, mean + 0.1, rival if difference is not None else None,
+               difference, low, high)  # fmt: skip
 
 
 ROWS = [
-    row("ours", "buy", "ndcg@5", 0.5, 0.1, 0.001, 0.0123),
-    row("ours", "buy", "hr@5", 0.6, -0.1, 0.2),
-    row("theirs", "buy", "ndcg@5", 0.4, -0.1, 0.001),
-    row("theirs", "buy", "hr@5", 0.7, 0.1, 0.2),
+    row("ours", "buy", "ndcg@5", 0.5, 0.2, 0.0123),
+    row("ours", "buy", "hr@5", 0.6, -0.05),
+    row("theirs", "buy", "ndcg@5", 0.3, -0.2),
+    row("theirs", "buy", "hr@5", 0.65, 0.05),
 ]
 
 
-def test_best_is_bold_a_tie_is_marked_and_spread_and_interval_stand_beside():
+def test_best_is_bold_and_spread_and_interval_stand_beside():
     lines = markdown(ROWS, 5, "test", 3).splitlines()
-    assert "| ours | **0.5000** ± 0.0123 [0.4000, 0.6000] | 0.6000° |" in lines
-    assert "| theirs | 0.4000 [0.3000, 0.5000] | **0.7000** |" in lines
+    first, second = "**0.5000** ± 0.0123 [0.4000, 0.6000]", "0.6000 [0.5000, 0.7000]"
+    assert f"| ours | {first} | {second} |" in lines
+    assert "| theirs | 0.3000 [0.2000, 0.4000] | **0.6500** [0.5500, 0.7500] |" in lines
     assert "| contestant | buy NDCG@5 (1,200 users) | buy HR@5 |" in lines
     assert not any("Discovery" in line for line in lines)
 
 
+def test_differences_say_their_interval_the_rival_and_a_verdict():
+    lines = markdown(ROWS, 5, "test", 3).splitlines()
+    first = "+0.2000 [+0.1000, +0.3000] to o\\|ther: first"
+    assert f"| ours | {first} | -0.0500 [-0.1500, +0.0500] to o\\|ther: tied |" in lines
+    second = "+0.0500 [-0.0500, +0.1500] to o\\|ther: tied"
+    assert f"| theirs | -0.2000 [-0.3000, -0.1000] to o\\|ther: behind | {second} |" in lines
+
+
+def test_without_rivals_there_is_no_table_of_differences():
+    alone = [row("ours", "buy", metric, 0.5, None) for metric in ("ndcg@5", "hr@5")]
+    assert "Difference to the rival" not in markdown(alone, 5, "test", 3)
+
+
+def test_the_legend_says_what_decides_and_how_memory_was_fitted():
+    assert "*tied*: it holds 0" in markdown(ROWS, 5, "test", 3)
+    assert "without that user's part" not in markdown(ROWS, 5, "test", 3)
+    assert "without that user's part" in markdown(ROWS, 5, "valid", 3)
+
+
 def test_contestants_are_ranked_by_their_mean_over_behaviors():
-    more = [row("ours", "click", "ndcg@5", 0.1, -0.3, 0.5)]
-    more += [row("theirs", "click", "ndcg@5", 0.4, 0.3, 0.5)]
+    more = [row("ours", "click", "ndcg@5", 0.1, -0.3), row("theirs", "click", "ndcg@5", 0.4, 0.3)]
     assert ranking(ROWS, "ndcg@5") == ["ours", "theirs"]
     assert ranking([*ROWS, *more], "ndcg@5") == ["theirs", "ours"]
-
-
-def memory_figures(without, with_memory):
-    cells = [(False, "published", without), (True, "published", with_memory)]
-    cells.append((True, "discovery", 9))
-    return pl.DataFrame(
-        [(memory, view, "buy", user, float(value)) for memory, view, value in cells
-         for user in (0, 1)],
-        schema=["memory", "view", "behavior", "user", "ndcg@5"], orient="row",
-    )  # fmt: skip
-
-
-def test_the_memory_table_averages_over_users_and_seeds_and_leaves_discovery_out():
-    figures = {"a|b": [memory_figures(0.1, 0.3), memory_figures(0.3, 0.5)]}
-    text = memory_table(figures, 5)
-    assert "| a\\|b | 0.2000 → 0.4000 |" in text and "| contestant | buy |" in text
-    without = {"a": [memory_figures(0.1, 0.3).filter(~pl.col("memory"))]}
-    assert memory_table(without, 5) == ""

@@ -1,0 +1,147 @@
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from bigel.compare import choose, contest
+from bigel.compare.contest import per_user
+from bigel.config import parse_config
+from bigel.config.load import apply_override
+from bigel.evaluate.popularity import popularity
+from bigel.graph import build_graphs
+from bigel.interactions import Interactions
+from bigel.model.memory import Evidence, MemoryScores
+from bigel.split import split
+from bigel.train.calibration import calibrate
+from bigel.workspace import Record, Workspace
+
+USERS, ITEMS, BOUGHT, CLICKED = 80, 30, 6, 4
+BASE = (
+    'data.behaviors=["click", "buy"]', 'split.method="official"', "split.valid_share=0.3",
+    "evaluate.cutoffs=[1, 6]", "evaluate.select_cutoff=6", "run.threads=1", "run.progress=false",
+    "train.max_steps=2", "train.members=1", "model.dim=4", "rivals.bpr_mf.max_steps=2",
+    "rivals.bpr_mf.dim=4",
+)  # fmt: skip
+
+
+def config_of(*overrides):
+    tree = {}
+    for override in (*BASE, *overrides):
+        apply_override(tree, override)
+    return parse_config(tree)
+
+
+def log():
+    """Each user buys six items, clicks four others, later clicks two of the bought ones.
+
+    Clicks come with a valid split, buys do not: three in ten train buys are drawn for it. The buys
+    of test are among the clicks of train.
+    """
+    draw, rows = np.random.default_rng(0), []
+    for user in range(USERS):
+        items = draw.permutation(ITEMS)[: BOUGHT + CLICKED].tolist()
+        bought, clicked = items[:BOUGHT], items[BOUGHT:]
+        rows += [(user, item, "buy", "train") for item in bought]
+        rows += [(user, item, "click", "train") for item in clicked]
+        rows += [(user, bought[0], "click", "valid"), (user, bought[1], "click", "test")]
+        rows += [(user, clicked[0], "buy", "test")]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "behavior", "split"], orient="row")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contest")
+    frame = log().with_columns(count=pl.lit(1, pl.UInt32))
+    frame.write_parquet(folder / "interactions.parquet")
+    return Workspace(folder / "workspace"), Record("ingest", "f", str(folder), False, 0.0, {})
+
+
+def run(place, model, *overrides, on="test"):
+    """Return (record of the unit, record of the split)."""
+    workspace, ingested = place
+    config = config_of(*overrides)
+    divided = split(ingested, config, workspace)
+    graph = build_graphs(divided, config, workspace)
+    (contestant,) = choose(config, [model])
+    return contest(contestant, divided, graph, on, workspace), divided
+
+
+def figures_of(unit, memory):
+    frame = pl.read_parquet(unit.file("figures.parquet"))
+    return frame.filter(pl.col("memory") == memory).drop("memory")
+
+
+@pytest.mark.parametrize("on", ["valid", "test"])
+def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_not(place, on):
+    unit, divided = run(place, "popularity", on=on)
+    train, valid, held_out = (Interactions.load(divided, name) for name in ("train", "valid", on))
+    assert len(train.of(1)[0]) == USERS * BOUGHT * 7 // 10 and len(valid.of(1)[0]) == 144
+    drawn = {(u, i) for u, i in zip(*valid.of(1), strict=True)} if on == "test" else set()
+    known = Interactions.known(divided, on)
+    assert set(zip(*known.of(0), strict=True)) == set(zip(*train.of(0), strict=True))
+    assert set(zip(*known.of(1), strict=True)) == {*zip(*train.of(1), strict=True), *drawn}
+
+    config, ranking = config_of(), popularity(known)
+    assert_frame_equal(figures_of(unit, False), per_user(ranking, known, held_out, config))
+    found = calibrate(popularity(train), train, valid, 6, 1.0, 0)
+    assert "click" in unit.counts["memory"]
+
+    def remembering(evidence):
+        if on == "valid":
+            return found.cross_fitted(ranking, evidence)
+        return MemoryScores(ranking, found.memory, evidence)
+
+    expected = per_user(remembering(Evidence.of(known)), known, held_out, config)
+    assert_frame_equal(figures_of(unit, True), expected)
+    if on == "test":  # the mask, the fit and the evidence each change the figures
+        for other in (
+            per_user(remembering(Evidence.of(known)), train, held_out, config),
+            per_user(remembering(Evidence.of(train)), known, held_out, config),
+        ):
+            assert not figures_of(unit, True).equals(other)
+        assert not figures_of(unit, False).equals(
+            per_user(popularity(train), known, held_out, config)
+        )
+
+
+def test_a_rule_sees_on_test_all_buys_that_lead_to_a_click(place):
+    """Six bought items come first, the next click is one of them; on train alone it may lack."""
+    for on, expected in (("test", 1.0), ("valid", 0.7)):
+        unit, _ = run(place, "funnel_rule", on=on)
+        click = figures_of(unit, False).filter(view="published", behavior="click")
+        assert len(click) == USERS
+        assert click["hr@6"].mean() == pytest.approx(expected, abs=0.1 if on == "valid" else 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("ease", "rivals.ease.penalty=77.0"),
+        ("bpr_mf", "rivals.bpr_mf.dim=5"),
+        ("bpr_mf", "train.ema=0.5"),
+        ("bpr_mf", "rivals.bpr_mf.max_steps=3"),
+        ("bigel", "model.dim=5"),
+        ("ease", "model.memory_penalty=2.0"),
+        ("bigel", "model.memory_penalty=2.0"),
+        ("ease", "evaluate.cutoffs=[1, 6, 7]"),
+        ("ease", "evaluate.select_cutoff=1"),
+        ("ease", "split.seed=9"),
+        ("ease", "split.valid_share=0.2"),
+    ],
+)
+def test_a_unit_runs_again_when_what_it_hangs_on_changes(place, model, change):
+    run(place, model)
+    assert run(place, model)[0].reused
+    assert not run(place, model, change)[0].reused
+    assert run(place, model, change)[0].reused
+
+
+def test_another_split_ranked_is_another_unit(place):
+    units = [run(place, "ease", on=on)[0].fingerprint for on in ("valid", "test")]
+    assert units[0] != units[1]
+
+
+@pytest.mark.parametrize("change", ["run.retries=5", "rivals.bpr_mf.dim=9", "recommend.k=7"])
+def test_a_unit_is_reused_when_what_changed_is_no_part_of_it(place, change):
+    run(place, "ease")
+    assert run(place, "ease", change)[0].reused
