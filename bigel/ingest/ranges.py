@@ -52,7 +52,10 @@ class UserRange(WorkUnit):
         return {
             "inputs": [Path(folder).name for folder in self.parts],
             "settings": {"whole": self.whole, "low": self.low, "high": self.high},
-            "code": ["ingest/merge.py", "ingest/ranges.py", "schema.py"],
+            "code": [
+                *(f"ingest/{name}.py" for name in ("merge", "packing", "ranges")),
+                "schema.py",
+            ],
         }
 
     def build(self, out: Path, scratch: Path) -> dict[str, Any]:
