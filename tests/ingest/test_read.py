@@ -249,7 +249,7 @@ def judged(frames: list[pl.DataFrame]) -> list[Any]:
     return refused.select("row_number", "reason", "raw").rows() + usable.drop("raw").rows()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     lines=st.lists(GOOD | LINE, max_size=8) | st.lists(GOOD | ROW, max_size=12),
     good=st.integers(0, 60),
