@@ -290,6 +290,31 @@ def test_the_two_readers_agree(
         assert judged(quick) == judged(slow)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ["007,2,click,5", "+8,2,click,5", "2,007,buy,5", " 7,2,buy,5", "1_0,2,buy,5"],  # ids
+        ["1,2,click,5,1", "1,2,click", "1,2,click,5,", "9,8,buy,7"],  # number of fields
+        ["", "1,2,off,5", "  ", "", "5,6,buy,7", "1,,buy,7"],  # numbers of rows after blank lines
+        ["1,2,click,-5", "1,2,click,9000000000000", "1,2,click,soon", "1,2,click,5.9"],  # times
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 30, 1 << 24])
+def test_the_quick_parse_leaves_odd_rows_to_the_exact_rules(
+    odd: list[str], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = ["3,4,click,6"] * 30
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user,item,behavior,time", *good, *odd, *good]))
+    names = {"user": "user", "item": "item", "timestamp": "time"}
+    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9)
+    source = Source(path, path.name, "csv")
+    monkeypatch.setattr(text, "PIECE_BYTES", piece)
+    quick = judged(list(read_quickly(source, data)))
+    assert quick == judged(list(read_carefully(source, data)))
+    assert len(quick) == 60 + sum(1 for line in odd if line.strip())
+
+
 @settings(max_examples=120, deadline=None)
 @given(
     rows=st.lists(st.lists(st.text('ab", 7é\n;', max_size=4), min_size=4, max_size=4), max_size=6)
