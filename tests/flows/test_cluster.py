@@ -212,11 +212,13 @@ def test_a_file_that_cannot_be_read_is_the_error_of_one_process(
 
 @pytest.mark.slow
 def test_our_cluster_listens_here_for_its_own_peers_only() -> None:
+    me = psutil.Process()
+    before = me.children(recursive=True)
     with cluster._started(RunConfig(engine="dask", workers=1)) as runner:
-        me = psutil.Process()
+        started = [one for one in me.children(recursive=True) if one not in before]
         listening = [
             one.laddr
-            for process in (me, *me.children(recursive=True))
+            for process in (me, *started)
             for one in process.net_connections()
             if one.status == psutil.CONN_LISTEN
         ]
@@ -234,7 +236,8 @@ def test_our_cluster_listens_here_for_its_own_peers_only() -> None:
             anybody.wrap_socket(plain) as connection,
         ):
             connection.recv(1)
-    assert not [one for one in me.children(recursive=True) if "spawn_main" in str(one.cmdline())]
+    workers = [one for one in started if one.is_running() and "spawn_main" in str(one.cmdline())]
+    assert started and not psutil.wait_procs(workers, timeout=60)[1]
 
 
 def test_the_try_after_a_lost_scheduler_connects_anew(
