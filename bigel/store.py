@@ -122,7 +122,7 @@ def collect(
     with workspace.alone():
         outputs = removable(inventory(workspace), keep, needed())
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
-        leftovers += sorted(workspace.outbox.glob(".*"))
+        leftovers += sorted(workspace.outbox.glob(".*")) + sorted(workspace.locks.glob("*"))
         leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
         if not dry_run:
