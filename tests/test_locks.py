@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -118,3 +119,15 @@ def test_a_full_disk_does_not_keep_anybody_from_the_lock(
     monkeypatch.setattr("socket.gethostname", full)
     with take_lock(place, "busy", 0), pytest.raises(WorkspaceError, match=r"^busy; try again"):
         take_lock(place, "busy", 0)
+
+
+def test_every_lock_of_the_package_is_taken_here() -> None:
+    """So that none waits without a limit and without a word."""
+    root = Path(__file__).parents[1]
+    users = [
+        path.relative_to(root).as_posix()
+        for folder in ("bigel", "flows")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"\b(fcntl|lockf)\b", path.read_text("utf-8"))
+    ]
+    assert users == ["bigel/locks.py"]
