@@ -26,7 +26,7 @@ STARTUP = 5  # trials before any is pruned, and before proposals follow the resu
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
 CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py", "interactions.py",
-        "pairs.py", "scores.py", "evaluate")  # fmt: skip
+        "pairs.py", "schema.py", "scores.py", "evaluate")  # fmt: skip
 log = logging.getLogger(__name__)
 
 
