@@ -12,10 +12,12 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
+from bigel.recommend import CODE as LISTS_CODE
 from bigel.recommend import Request, write_lists
 from bigel.tracking import build_bundle
 from bigel.workspace import Record, Workspace
 
+CODE = ("preview.py", *LISTS_CODE)
 SAMPLE = 4_096  # users, at most, spread evenly over all
 
 
@@ -44,6 +46,6 @@ def preview(split: Record, trained: Record, config: Config, workspace: Workspace
         "preview",
         inputs=[bundle.fingerprint],
         settings={"sample": SAMPLE, **asdict(request)},
-        code=["preview.py", "recommend.py", "serving.py"],
+        code=CODE,
         build=build,
     )

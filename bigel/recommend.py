@@ -15,11 +15,13 @@ from bigel.config import Config
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
 from bigel.tracking import MODEL_FILE, known_to, load_bundle, open_model
+from bigel.tracking.bundle import CODE as BUNDLE_CODE
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
     from bigel.serving import Recommender
 
+CODE = ("recommend.py", *BUNDLE_CODE)
 USERS_AT_A_TIME = 4_096  # users of one row group
 
 
@@ -78,7 +80,7 @@ def recommend(
                 "all" if users is None else fingerprint(str(asked.dtype), asked.to_list()),
             ],
             settings={"model": found.uri, **asdict(request)},
-            code=["recommend.py", "serving.py"],
+            code=CODE,
             build=build,
         )
     answer = record.counts["model"] | {"alias": found.alias}

@@ -35,6 +35,7 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, file_digest
 
+CODE = ("schema.py", "split.py")
 DRAW = "draw"  # seeded uniform number of each interaction
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
 
@@ -89,7 +90,7 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         inputs=[file_digest(ingested.file(INTERACTIONS_FILE))],  # same interactions, same split
         parents=[ingested.fingerprint],
         settings={"split": config.split.model_dump(), "behaviors": config.data.behaviors},
-        code=["split.py"],
+        code=CODE,
         build=build,
     )
 

@@ -3,7 +3,6 @@
 Nothing that a kept output was made from is removed, so what is kept can be explained and resumed.
 """
 
-import json
 import shutil
 import time
 import uuid
@@ -15,7 +14,8 @@ from typing import Any
 
 from bigel.errors import WorkspaceError
 from bigel.ingest.objects import retired
-from bigel.workspace import MANIFEST, Workspace
+from bigel.manifest import MANIFEST, read_manifest
+from bigel.workspace import Workspace
 
 SCRATCH_DAYS = 7
 
@@ -46,7 +46,7 @@ def inventory(workspace: Workspace) -> list[Output]:
     found = []
     for path in (workspace.artifacts / "stages").glob("*/[!.]*"):
         try:
-            manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+            manifest = read_manifest(path)
             used = (path / MANIFEST).stat().st_mtime
         except (OSError, ValueError):
             continue
@@ -74,7 +74,7 @@ def find(workspace: Workspace, start: str) -> Output:
 
 def parents(output: Output, outputs: Iterable[Output]) -> list[Output]:
     """Return the stored outputs that an output was made from."""
-    inputs = {*output.manifest.get("inputs", ()), *output.manifest.get("parents", ())}
+    inputs = {*output.manifest["inputs"], *output.manifest["parents"]}
     return [other for other in outputs if other.fingerprint in inputs]
 
 
@@ -123,7 +123,7 @@ def collect(
     with workspace.alone():
         outputs = removable(inventory(workspace), keep, needed())
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
-        leftovers += sorted(workspace.outbox.glob(".*"))
+        leftovers += sorted(workspace.outbox.glob(".*")) + sorted(workspace.locks.glob("*"))
         leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
         for folder in sorted((workspace.artifacts / "fetched").glob("*/")):
             leftovers += retired(folder)

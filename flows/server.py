@@ -7,7 +7,6 @@ task run has been recorded.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -21,6 +20,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bigel.errors import BigelError
+from bigel.locks import take_lock
 
 START_SECONDS = 120
 SETTLE_SECONDS = 20
@@ -35,11 +35,13 @@ class LocalServer:
 
         Args:
             home: Prefect's home; its database keeps the history across runs.
+
+        Raises:
+            BigelError: if another run's server has not started within ``bigel.locks.LIMIT``.
         """
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
-        self._lock = (home / "start.lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = take_lock(home / "start.lock", f"another run starts its server in {home}")
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/api"
         self._log_path = home / "server.log"

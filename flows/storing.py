@@ -1,7 +1,7 @@
 """The verbs of the stage store: store list, store show, store gc."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,7 +30,7 @@ def list_outputs(workspace: Place = Path(), json: Json = None) -> None:
         table.add_column(name, justify="right" if name in ("size", "made in") else "left")
     for output in outputs:
         used = f"{output.used:%Y-%m-%d %H:%M}"
-        seconds = f"{output.manifest.get('seconds', 0):.1f} s"
+        seconds = f"{output.manifest['seconds']:.1f} s"
         table.add_row(output.stage, output.fingerprint[:8], _bytes(output.size), used, seconds)
     Console(highlight=False).print(table)
     if json is not None:
@@ -42,7 +42,8 @@ def show(
     fingerprint: Annotated[str, typer.Argument(help="The fingerprint, or its start.")],
     workspace: Place = Path(),
 ) -> None:
-    """Show one output: its files, counts, settings, and what it was made from.
+    """Show one output: its files and their columns or tensors, counts, settings, versions, and what
+    it was made from.
 
     Example: bigel store show 5c69c5
     """
@@ -53,9 +54,11 @@ def show(
     console.print(escape(str(output.path)), soft_wrap=True)
     for parent in store.parents(output, store.inventory(place)):
         console.print(f"made from  {parent.stage} {parent.fingerprint[:8]}")
-    for part in ("counts", "settings", "files"):
-        for key, value in output.manifest.get(part, {}).items():
+    for part in ("counts", "settings", "versions", "files"):
+        for key, value in output.manifest[part].items():
             console.print(escape(f"{part:<9}  {key} = {value}"), soft_wrap=True)
+    for name, schema in output.manifest["schema"].items():
+        console.print(escape(f"schema     {name}: {_held(schema)}"), soft_wrap=True)
 
 
 @app.command()
@@ -97,8 +100,17 @@ def _described(output: store.Output) -> dict[str, object]:
         "path": str(output.path),
         "bytes": output.size,
         "used": output.used.isoformat(),
-        "counts": output.manifest.get("counts", {}),
+        "counts": output.manifest["counts"],
     }
+
+
+def _held(schema: dict[str, Any]) -> str:
+    """Return what a file holds in one line."""
+    if "tensors" in schema:
+        shapes = {name: (one["dtype"], one["shape"]) for name, one in schema["tensors"].items()}
+        return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in shapes.items())
+    columns = ", ".join(f"{name} {kind}" for name, kind in schema["columns"].items())
+    return f"{schema['rows']:,} rows of {columns}"
 
 
 def _bytes(size: int) -> str:

@@ -1,11 +1,16 @@
 import json
-import threading
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
 
 from bigel.errors import DiskFullError, WorkspaceError
+from bigel.manifest import checked
 from bigel.workspace import MANIFEST, Record, Workspace, code_digest, fingerprint, write_json
 
 
@@ -95,27 +100,126 @@ def test_a_full_disk_and_other_faults_of_writing_are_told_apart(tmp_path: Path) 
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
 
 
-def test_concurrent_builders_end_with_one_output(tmp_path: Path) -> None:
-    workspace, barrier, records = Workspace(tmp_path), threading.Barrier(2), list[Record]()
+# A process of its own that builds stage "s" in 30 steps, each with a file in the scratch folder in
+# the place of the one before, and waits once for its standard input. It prints what it does.
+BUILDER = """
+import logging, sys
+from bigel.workspace import Workspace, write_text
+
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+
+def build(out, scratch):
+    done = len(list(scratch.iterdir()))
+    print(f"building, {done} there", flush=True)
+    for step in range(30):
+        write_text(scratch / f"step-{step}", "x")
+        if step > 0:
+            (scratch / f"step-{step - 1}").unlink()
+        if step == 15:
+            sys.stdin.readline()
+    (out / "x").write_text("whole")
+    return {}
+
+known = {"inputs": [], "settings": {}, "code": ["schema.py"]}
+record = Workspace(sys.argv[1]).run_stage("s", **known, build=build)
+print("reused" if record.reused else "built", record.file("x").read_text(), flush=True)
+"""
+
+
+@pytest.fixture
+def builders(tmp_path: Path) -> Iterator[Any]:
+    """Start processes that build one output; those that still run at the end are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", BUILDER, str(tmp_path)]
+        process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def read_until(process: Any, part: str) -> str:
+    for line in process.stdout:
+        if part in line:
+            return str(line)
+    raise AssertionError(f"the process ended without {part!r}")
+
+
+def test_of_two_processes_one_builds_and_the_other_waits_and_uses_it(
+    tmp_path: Path, builders: Any
+) -> None:
+    first = builders()
+    read_until(first, "building, 0 there")
+    second = builders()
+    told = read_until(second, "waiting for it")
+    assert "s: another run of workspace" in told and "6 h at most" in told
+    assert f"(process {first.pid} on " in told
+    assert "built whole" in first.communicate("go on\n")[0]
+    assert second.communicate()[0].splitlines()[-1] == "reused whole"
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(list((tmp_path / "artifacts/stages/s").iterdir())) == 1
+    for folder in ("locks", "scratch"):
+        assert list((tmp_path / "artifacts" / folder).iterdir()) == []
+
+
+def test_a_builder_that_is_killed_leaves_its_lock_and_its_scratch_to_the_next(
+    tmp_path: Path, builders: Any
+) -> None:
+    first = builders()
+    read_until(first, "building, 0 there")
+    second = builders()
+    read_until(second, "waiting for it")
+    first.kill()
+    read_until(second, "building, 1 there")
+    assert "built whole" in second.communicate("go on\n")[0]
+    assert list((tmp_path / "artifacts" / "locks").iterdir()) == []
+
+
+def test_a_builder_that_does_not_end_is_waited_for_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigel.workspace.BUILD_LIMIT", 0.05)
+    workspace = Workspace(tmp_path)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        barrier.wait(10)
-        (out / "x").write_text("x")
-        return {}
+        with pytest.raises(WorkspaceError) as caught:
+            run_again()
+        return {"message": str(caught.value)}
 
-    def work() -> None:
-        records.append(
-            workspace.run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
-        )
+    def run_again() -> Record:
+        return workspace.run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({record.path for record in records}) == 1
-    assert records[0].file("x").read_text() == "x"
-    assert len(list(Path(records[0].path).parent.iterdir())) == 1
+    message = run_again().counts["message"]
+    assert f"(process {os.getpid()} on " in message
+    assert "did not end within 0.05 s" in message and "end it, then run" in message
+
+
+def test_a_whole_output_in_the_place_of_a_damaged_one_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run sees the damage, too, and builds anew before this one has the lock."""
+    workspace, calls = Workspace(tmp_path), list[int]()
+    record = run(workspace, calls)
+    record.file("value.json").write_text("2")
+    looked: list[Path] = []
+
+    def look(folder: Path) -> Any:
+        found = checked(folder)
+        looked.append(folder)
+        if len(looked) == 1:
+            assert run(workspace, calls).reused is False
+        return found
+
+    monkeypatch.setattr("bigel.workspace.checked", look)
+    again = run(workspace, calls)
+    assert again.reused and again.file("value.json").read_text() == "1"
+    assert calls == [1, 1]
+    assert len(list(Path(record.path).parent.glob(".damaged.*"))) == 1
 
 
 def test_a_stored_output_is_found_whole_or_not_at_all(tmp_path: Path) -> None:

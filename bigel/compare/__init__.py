@@ -18,6 +18,7 @@ from bigel.workspace import Record, Workspace
 
 __all__ = ["MODELS", "Contestant", "Row", "choose", "compare", "contest", "read_rows", "units_of"]
 
+CODE = ("compare", "evaluate/plots.py", "schema.py")
 ROWS_FILE, TABLE_FILE, PLOT_FILE = "comparison.parquet", "comparison.md", "comparison.png"
 
 
@@ -64,7 +65,7 @@ def compare(
             "cutoffs": config.evaluate.cutoffs,
             "select_cutoff": config.evaluate.select_cutoff,
         },
-        code=["compare", "evaluate/plots.py"],
+        code=CODE,
         build=build,
     )
 

@@ -26,7 +26,7 @@ FIGURES_FILE = "figures.parquet"
 COMPARED = ("ndcg", "hr")
 CODE = (
     *("compare/contest.py", "compare/contestants.py", "rivals", "train", "model", "graph"),
-    *("interactions.py", "pairs.py", "scores.py"),
+    *("interactions.py", "pairs.py", "schema.py", "scores.py"),
     *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
     "evaluate/popularity.py",
 )

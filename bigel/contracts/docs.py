@@ -14,14 +14,12 @@ can validate in one workspace at once.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from bigel.contracts.pages import template
 from bigel.contracts.rendering import render_sections
 from bigel.contracts.suites import DRIFT, HANDOVERS
 from bigel.errors import WorkspaceError
+from bigel.locks import take_lock
 from bigel.workspace import write_json, write_text
 
 RUNS = "runs"
@@ -74,7 +73,7 @@ def publish_run(
         page = template("page.html.j2").render(report=report, sections=render_sections(judgements))
         (aside / INDEX).write_text(page, "utf-8")
         aside.rename(folder / RUNS / name)
-        with _lock(folder):
+        with take_lock(folder / ".lock", f"another run writes the pages of {folder}"):
             _write_index(folder, _prune(folder, keep), redraw=report["handover"] == DRIFT)
     except OSError as error:
         raise WorkspaceError(
@@ -126,10 +125,3 @@ def _read_report(run: Path) -> dict[str, Any] | None:
         return report
     log.warning("%s is damaged or of another version; the index leaves it out", run)
     return None
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -16,6 +16,7 @@ import polars as pl
 
 from bigel.config import Config
 from bigel.contracts.history import MEASURES_FILE, reference_of
+from bigel.contracts.profiling import CODE as PROFILE_CODE
 from bigel.contracts.profiling import HOUR, HOURS_FILE, read_profile
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.workspace import Record, Workspace, write_json
@@ -39,6 +40,7 @@ MEASURES = {
         "hour_psi": "hours of the day, PSI",
     },
 }  # table to its measures, in words
+CODE = ("contracts/drift.py", *PROFILE_CODE)
 FEWEST_EXPECTED = 100  # interactions of an hour; below, its change is mostly chance
 FIRST = "no run was accepted before: this is the first one, and the next is compared with it"
 NO_TIMES = "the log has no event times"
@@ -82,7 +84,7 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
         "drift",
         inputs=[profiled.fingerprint, *([last.fingerprint] if last else [])],
         settings={"behaviors": behaviors, "why": why},
-        code=["contracts/drift.py"],
+        code=CODE,
         build=build,
     )
 

@@ -9,7 +9,6 @@ one entry. What a new run is compared with is the last entry of the same behavio
 an entry already is compared with the one before it, so that a repeated run gets the same verdict.
 """
 
-import fcntl
 import json
 import logging
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import WorkspaceError
+from bigel.locks import take_lock
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
 MEASURES_FILE = "measures.json"
@@ -144,8 +144,7 @@ def history_folder(config: Config, workspace: Workspace) -> Path:
 
 def _append(folder: Path, entry: Accepted) -> bool:
     """Write the entry under the next number; tell whether its data were there already."""
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with take_lock(folder / ".lock", f"another run writes to {folder}"):
         key = (entry.profile, entry.behaviors)
         if any((other.profile, other.behaviors) == key for other in _read(folder)):
             return True

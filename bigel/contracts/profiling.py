@@ -20,6 +20,7 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, write_json
 
+CODE = ("contracts/profiling.py", "contracts/volumes.py", "schema.py")
 PROFILE_FILE = "profile.json"
 HOURS_FILE = "hours.parquet"  # behavior, hour (since 1970-01-01 UTC), pairs
 HOUR = 3_600  # seconds
@@ -58,7 +59,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         "profile",
         inputs=[ingested.fingerprint],
         settings={"behaviors": config.data.behaviors},
-        code=["contracts/profiling.py", "contracts/volumes.py", "schema.py"],
+        code=CODE,
         build=build,
     )
 

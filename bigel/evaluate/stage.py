@@ -31,6 +31,10 @@ from bigel.schema import (
 from bigel.scores import Scores
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
+CODE = (
+    *("evaluate", "evaluate/report.html.j2", "interactions.py"),
+    *("model/memory.py", "pairs.py", "schema.py", "scores.py"),
+)
 GROUPS = ("few", "medium", "many")
 
 
@@ -79,10 +83,7 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
         "evaluate",
         inputs=[split.fingerprint, trained.fingerprint],
         settings=config.evaluate.model_dump(exclude={"batch_users"}),
-        code=[
-            *("evaluate", "evaluate/report.html.j2", "interactions.py"),
-            *("model/memory.py", "pairs.py", "scores.py"),
-        ],
+        code=CODE,
         build=build,
     )
 

@@ -25,6 +25,8 @@ __all__ = [
     "save_tensors",
 ]
 
+CODE = ("graph", "schema.py")
+
 
 def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
     """Build and store the graphs of a split's training pairs.
@@ -53,6 +55,6 @@ def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
         "graph",
         inputs=[split.fingerprint],
         settings={"behaviors": config.data.behaviors},
-        code=["graph"],
+        code=CODE,
         build=build,
     )

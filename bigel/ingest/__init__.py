@@ -21,6 +21,7 @@ from bigel.workspace import Record, Workspace, fingerprint, working_folder
 
 __all__ = ["ingest", "write_log"]
 
+CODE = ("ingest", "schema.py")
 SYNTHETIC_LOG = "synthetic.csv"
 PLAIN = {  # how the synthetic log is read
     "format": "csv",
@@ -71,7 +72,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
             "files": [unit.source.name for unit in units],
             "behaviors": config.data.behaviors,
         },
-        code=["ingest", "schema.py"],
+        code=CODE,
         build=build,
     )
 
@@ -109,6 +110,6 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
         settings=config.data.model_dump(mode="json", exclude={"path", "sql", "sql_address"}),
-        code=["ingest", "schema.py"],
+        code=CODE,
         build=build,
     )

@@ -20,6 +20,7 @@ from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
 if TYPE_CHECKING:
     from bigel.serving import Recommender
 
+CODE = ("interactions.py", "schema.py", "serving.py", "tracking/bundle.py")
 FORMAT = 2  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
@@ -76,7 +77,7 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         "register",
         inputs=[split.fingerprint, trained.fingerprint],
         settings={"format": FORMAT},
-        code=["serving.py", "tracking/bundle.py"],
+        code=CODE,
         build=build,
     )
 

@@ -25,6 +25,7 @@ from bigel.tracking.resolve import Model, open_model
 from bigel.tracking.store import home_of
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
+CODE = ("tracking/start.py",)  # beside that of the training
 MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion may have learned
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def choose_start(
         "start",
         inputs=known["inputs"],
         settings=settings,
-        code=[*known["code"], "tracking/start.py"],
+        code=[*known["code"], *CODE],
         build=build,
     )
     if record.counts[COLD]:

@@ -7,7 +7,6 @@ the paths in its database.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -29,6 +28,7 @@ from bigel.errors import (
     chain,
     hide_credentials,
 )
+from bigel.locks import take_lock
 from bigel.retry import is_transient
 from bigel.workspace import Workspace
 
@@ -138,10 +138,14 @@ class Home:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let one process at a time register."""
+        """Let one process at a time register.
+
+        Raises:
+            UnreachableError: if another holds it for ``bigel.locks.LIMIT``.
+        """
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock_file.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        busy = f"another command registers or promotes at {self.shown}"
+        with take_lock(self.lock_file, busy, error=UnreachableError):
             yield
 
     @contextlib.contextmanager
@@ -219,8 +223,8 @@ def _create(database: Path) -> None:
     import mlflow
 
     database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / ".create.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    busy = f"another run makes {database}"
+    with take_lock(database.parent / ".create.lock", busy, error=UnreachableError):
         if database.exists():  # another run was faster
             return
         for left in database.parent.glob(f"{ASIDE}*"):  # by a run that was killed here

@@ -27,6 +27,11 @@ from bigel.workspace import Record, Workspace, write_json
 
 __all__ = ["identity", "train"]
 
+CODE = (
+    *("graph", "model", "train", "interactions.py", "pairs.py", "schema.py", "scores.py"),
+    *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
+)
+
 
 def train(
     split: Record,
@@ -88,10 +93,7 @@ def identity(split: Record, graph: Record, config: Config) -> dict[str, Any]:
             "behaviors": config.data.behaviors,
             "device": choose_device(config.run.device).type,
         },
-        "code": [
-            *("graph", "model", "train", "interactions.py", "pairs.py", "scores.py"),
-            *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
-        ],
+        "code": CODE,
     }
 
 

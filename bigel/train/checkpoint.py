@@ -1,7 +1,8 @@
 """Checkpoints: a safetensors file and a JSON file, both checksummed, written aside and renamed.
 
 The JSON file is written last and holds the digest of the tensors and of itself, so a
-checkpoint is whole or is not taken. The last two are kept; no pickle.
+checkpoint is whole or is not taken. The last two are kept; no pickle. A folder belongs to one
+training at a time: the stage store holds a lock while a stage is built.
 """
 
 import contextlib

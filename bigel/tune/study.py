@@ -1,10 +1,9 @@
 """The search itself: Optuna proposes, the training loop answers, hopeless trials end early."""
 
 import contextlib
-import fcntl
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
 from bigel.config import Config
 from bigel.config.write import short_toml
-from bigel.errors import ConfigError, TrainingError, WorkspaceError, nearest
+from bigel.errors import ConfigError, TrainingError, nearest
 from bigel.interactions import Interactions
+from bigel.locks import take_lock
 from bigel.rivals.base import World
 from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
@@ -28,7 +28,7 @@ STARTUP = 5  # trials before any is pruned, and before proposals follow the resu
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
 CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py", "interactions.py",
-        "pairs.py", "scores.py", "evaluate")  # fmt: skip
+        "pairs.py", "schema.py", "scores.py", "evaluate")  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -113,14 +113,9 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkspaceError(f"another process works on the search in {folder}") from None
-        yield
+def _alone(folder: Path) -> contextlib.ExitStack:
+    busy = f"another process works on the search in {folder}"
+    return take_lock(folder / ".lock", busy, 0)
 
 
 def _open_study(folder: Path, model: str, config: Config) -> optuna.Study:

@@ -12,6 +12,7 @@ import pytest
 
 from bigel.contracts import docs, validate
 from bigel.errors import ContractError, WorkspaceError
+from bigel.locks import take_lock
 from bigel.workspace import Workspace
 from tests.contracts.good import GOOD, HandOver
 from tests.contracts.mutations import put
@@ -188,7 +189,7 @@ def test_the_index_waits_for_its_turn(tmp_path: Path) -> None:
     publish(tmp_path, "first")
     before = (tmp_path / "index.html").read_bytes()
     with ThreadPoolExecutor(1) as pool:
-        with docs._lock(tmp_path):
+        with take_lock(tmp_path / ".lock", "the test holds it"):
             waiting = pool.submit(publish, tmp_path, "second")
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.3)

@@ -5,8 +5,10 @@ processes.
 """
 
 import fcntl
+import functools
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from uuid import UUID
 import pytest
 
 from bigel.errors import BigelError
+from bigel.locks import take_lock
 from flows import server
 from flows.environment import set_defaults
 
@@ -103,6 +106,16 @@ def test_a_server_is_awaited_used_and_stopped(tmp_path: Path, program: Any, star
     }
     ours.stop()
     assert ours._process.returncode == -signal.SIGTERM
+
+
+def test_a_start_of_another_run_that_does_not_end_is_named(
+    program: Any, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program("import sys; sys.stdin.read()")
+    monkeypatch.setattr(server, "take_lock", functools.partial(take_lock, limit=0.01))
+    start()
+    with pytest.raises(BigelError, match=rf"\(process {os.getpid()} on .*did not end within"):
+        start()
 
 
 def test_a_server_that_ends_early_is_an_error_that_names_its_log(

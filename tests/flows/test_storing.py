@@ -2,7 +2,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from bigel.workspace import Record, Workspace
@@ -45,6 +48,19 @@ def test_show_tells_what_an_output_holds(place: Workspace) -> None:
     text = call(place, "show", record.fingerprint[:10])
     assert record.fingerprint in text
     assert "counts     value = 2" in text and "files      value.json" in text
+    assert "versions   torch = " in text
+
+
+def test_show_tells_columns_and_tensors(place: Workspace) -> None:
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        pl.DataFrame({"user": [1, 2]}).write_parquet(out / "rows.parquet")
+        save_file({"emb": torch.zeros(2, 3)}, out / "w.safetensors")
+        return {}
+
+    record = place.run_stage("x", inputs=[], settings={}, code=["schema.py"], build=build)
+    text = call(place, "show", record.fingerprint)
+    assert "schema     rows.parquet: 2 rows of user int64" in text
+    assert "schema     w.safetensors: emb F32 [2, 3]" in text
 
 
 def test_gc_tells_first_and_removes_then(place: Workspace, tmp_path: Path) -> None:

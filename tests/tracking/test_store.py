@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -11,7 +12,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from bigel import recommend as recommend_module
-from bigel.errors import ConfigError, WorkspaceError
+from bigel.errors import ConfigError, UnreachableError, WorkspaceError
+from bigel.locks import take_lock
+from bigel.tracking import store as store_module
 from bigel.tracking.store import DEFAULTS, HOME_TAG, Home, home_of, hush
 from bigel.workspace import Workspace
 from tests import fabricate
@@ -176,6 +179,17 @@ def test_one_registers_at_a_time(tmp_path: Path) -> None:
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]
+
+
+def test_a_registration_that_does_not_end_is_named_and_counts_as_a_store_that_may_answer_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "take_lock", functools.partial(take_lock, limit=0.01))
+    home = Home("https://me:secret@host", None, None, tmp_path / "lock")
+    with home.locked(), pytest.raises(UnreachableError) as caught, home.locked():
+        pass
+    expected = f"registers or promotes at https://host (process {os.getpid()} on "
+    assert expected in str(caught.value) and "did not end within" in str(caught.value)
 
 
 def test_mlflow_is_quiet_but_the_user_may_turn_it_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import polars as pl
 import pytest
@@ -111,6 +112,31 @@ def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_pa
     assert run(split, tmp_path, "train.checkpoint_every=1").reused
     assert run(split, tmp_path, "evaluate.cutoffs=[1, 5]").reused
     assert not run(split, tmp_path, "train.seed=1").reused
+
+
+def test_of_two_trainings_at_once_one_trains_and_the_other_uses_it(split, tmp_path, monkeypatch):
+    build_graphs(split, load_config("", OVERRIDES), Workspace(tmp_path))
+    original, trainers, records = learner.step_loss, [], []
+    begun = threading.Event()
+
+    def noted(*args):
+        begun.set()
+        trainers.append(threading.current_thread().name)
+        return original(*args)
+
+    monkeypatch.setattr(learner, "step_loss", noted)
+    threads = [
+        threading.Thread(target=lambda: records.append(run(split, tmp_path, "train.members=1")))
+        for _ in range(2)
+    ]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert trainers == [threads[0].name] * 12
+    assert sorted(record.reused for record in records) == [False, True]
+    assert records[0].path == records[1].path
 
 
 def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, monkeypatch):
