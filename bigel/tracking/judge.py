@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.tracking import runs
-from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, decide
-from bigel.tracking.lookup import run_of, version_with
+from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, Unranked, decide
+from bigel.tracking.lookup import version_with
 from bigel.tracking.promotion import GATE, carry_out
 from bigel.tracking.resolve import open_model
 from bigel.tracking.store import Home
-from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, DATA_TAG, JUDGED_TAG, VERSIONS_TAG
+from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, JUDGED_TAG, VERSIONS_TAG
 from bigel.workspace import Record, Workspace
 
 log = logging.getLogger(__name__)
@@ -103,17 +103,17 @@ def judgement(
 ) -> tuple[Decision, SideBySide | None]:
     """Return the gate's decision, and the comparison with the present champion if there is one."""
     metrics = json.loads(evidence.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    cutoff, data = config.evaluate.select_cutoff, version.tags.get(DATA_TAG, "")
+    cutoff = config.evaluate.select_cutoff
 
     def measured(label: str, tree: dict[str, Any]) -> Scores:
         published = tree[schema.VALID][schema.PUBLISHED]
         ndcg = {name: published[name].get(f"ndcg@{cutoff}") for name in config.data.behaviors}
-        return Scores(label, ndcg, data)
+        return Scores(label, ndcg)
 
     is_champion = present is not None and present.version == version.version
     champion = None
     if present is not None and not is_champion:
-        champion = _champion(client, present, evidence, config, workspace)
+        champion = _champion(present, evidence, config, workspace)
     decision = decide(
         measured(f"version {version.version}", metrics),
         measured("popularity", metrics["popularity"]),
@@ -127,9 +127,9 @@ def judgement(
 
 
 def _champion(
-    client: Any, champion: Any, evidence: Evidence, config: Config, workspace: Workspace
-) -> SideBySide | Scores:
-    """Rank the champion beside the new version, or else read what its run logged."""
+    champion: Any, evidence: Evidence, config: Config, workspace: Workspace
+) -> SideBySide | Unranked:
+    """Rank the champion beside the new version, or else say why it cannot be done."""
     from bigel.tracking.side_by_side import rank_side_by_side  # torch takes seconds to import
 
     cutoff, label = config.evaluate.select_cutoff, f"version {champion.version}"
@@ -139,15 +139,7 @@ def _champion(
             candidate = Path(evidence.bundle.path)
             return rank_side_by_side(evidence.split, candidate, found.folder, cutoff, label)
     except (ConfigError, DataError) as error:
-        return replace(_champion_scores(client, champion, label, cutoff), note=str(error))
-
-
-def _champion_scores(client: Any, champion: Any, label: str, cutoff: int) -> Scores:
-    """Read the validation figures that the champion's run logged; none if it has no run."""
-    data, run = champion.tags.get(DATA_TAG, ""), run_of(client, champion)
-    if run is None:
-        return Scores(label, {}, data)
-    return Scores(label, logged_ndcg(run, cutoff), data)
+        return Unranked(label, str(error))
 
 
 def logged_ndcg(run: Any, cutoff: int) -> dict[str, float | None]:
