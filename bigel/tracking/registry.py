@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from bigel import schema
@@ -26,6 +27,7 @@ from bigel.tracking.tags import (
     BUNDLE_TAG,
     DATA_TAG,
     JUDGED_TAG,
+    MADE_TAG,
     WHY_TAG,
 )
 from bigel.workspace import Record, Workspace
@@ -103,7 +105,7 @@ def prepare(
 ) -> Submission:
     """Build the bundle and collect what the tracking store is to be told; arguments as above."""
     bundle = build_bundle(split, trained, workspace)
-    evidence = Evidence(split, bundle, evaluated, contracts)
+    evidence = Evidence(split, bundle, evaluated, contracts, datetime.now(UTC))
     tags = runs.environment_tags()
     return Submission(evidence, trained, config, _experiment(config), tags)
 
@@ -127,7 +129,7 @@ def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any]
         known = version is not None
         if version is None:
             run_id = _log_run(client, home, submission)
-            version = _create_version(client, name, run_id, bundle)
+            version = _create_version(client, name, run_id, evidence)
     with home.explained():
         judged = version.tags.get(JUDGED_TAG) == evidence.digest
         if not judged:
@@ -169,12 +171,13 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         **evidence.tags,
     }
     name = f"{config.tracking.model_name}-{bundle.fingerprint[:8]}"
-    run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+    begun = runs.milliseconds(evidence.made)
+    run_id = str(client.create_run(experiment, begun, tags, name).info.run_id)
     try:
         runs.log_parameters(client, run_id, config)
         history_file = submission.trained.file(schema.HISTORY_FILE)
         history = json.loads(history_file.read_text("utf-8"))
-        runs.log_curves(client, run_id, history, config.evaluate.select_cutoff)
+        runs.log_curves(client, run_id, history, config.evaluate.select_cutoff, evidence.made)
         client.log_artifact(run_id, str(history_file))
         runs.log_model(client, run_id, bundle)
     except BaseException:
@@ -189,7 +192,7 @@ def _experiment(config: Config) -> str:
     return named or DEFAULT_EXPERIMENT
 
 
-def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
+def _create_version(client: Any, name: str, run_id: str, evidence: Evidence) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -198,7 +201,12 @@ def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
-    tags = {BUNDLE_TAG: bundle.fingerprint, DATA_TAG: bundle.counts["data"]}
+    bundle = evidence.bundle
+    tags = {
+        BUNDLE_TAG: bundle.fingerprint,
+        DATA_TAG: bundle.counts["data"],
+        MADE_TAG: evidence.made.isoformat(),
+    }
     version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
     return _only(client, version, bundle)
 

@@ -229,6 +229,9 @@ def test_a_registration_cut_off_anywhere_goes_on(
     statuses = [run.info.status for run in client.search_runs(["1"])]
     assert statuses.count("FINISHED") == 1
     assert "RUNNING" not in statuses
+    for name in client.get_run(record.counts["run_id"]).data.metrics:
+        history = client.get_metric_history(record.counts["run_id"], name)
+        assert len({point.step for point in history}) == len(history), name
 
 
 @pytest.mark.usefixtures("_no_model")
