@@ -26,6 +26,18 @@ def version_with(client: Any, name: str, alias: str) -> Any:
         raise
 
 
+def find_number(client: Any, name: str, number: int) -> Any:
+    """Return a version by its number, None if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def run_of(client: Any, version: Any) -> Any:
     """Return the run that made a version; None if it has none or it was deleted."""
     from mlflow.exceptions import MlflowException
