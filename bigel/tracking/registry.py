@@ -19,6 +19,7 @@ from bigel.tracking import runs
 from bigel.tracking.bundle import build_bundle
 from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import alias_of
+from bigel.tracking.homes import note_home
 from bigel.tracking.judge import Evidence, judge
 from bigel.tracking.lookup import find_version, run_of
 from bigel.tracking.store import Home, home_of
@@ -29,6 +30,7 @@ from bigel.tracking.tags import (
     JUDGED_TAG,
     MADE_TAG,
     WHY_TAG,
+    WORKSPACE_TAG,
 )
 from bigel.workspace import Record, Workspace
 
@@ -125,10 +127,11 @@ def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any]
     home = home_of(workspace)
     with home.locked(), home.explained():
         client = home.connect()
+        ours = note_home(home, workspace)
         version = find_version(client, name, bundle.fingerprint)
         known = version is not None
         if version is None:
-            run_id = _log_run(client, home, submission)
+            run_id = _log_run(client, home, submission, ours)
             version = _create_version(client, name, run_id, evidence)
     with home.explained():
         judged = version.tags.get(JUDGED_TAG) == evidence.digest
@@ -152,17 +155,17 @@ def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
         return run is not None and run.info.status == "FINISHED"
 
 
-def _log_run(client: Any, home: Home, submission: Submission) -> str:
+def _log_run(client: Any, home: Home, submission: Submission, ours: str) -> str:
+    """Log the run; those that this workspace, called ``ours``, was killed in are marked so."""
     evidence, config = submission.evidence, submission.config
     bundle = evidence.bundle
     experiment = home.experiment(client, submission.experiment)
-    dead = client.search_runs(
-        [experiment], f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and status = 'RUNNING'"
-    )
-    for run in dead:
+    same = f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and tags.`{WORKSPACE_TAG}` = '{ours}'"
+    for run in client.search_runs([experiment], f"{same} and status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, "KILLED")
     tags = {
         BUNDLE_TAG: bundle.fingerprint,
+        WORKSPACE_TAG: ours,
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
         "bigel.split": evidence.split.fingerprint,

@@ -386,6 +386,34 @@ def test_two_workspaces_that_register_one_bundle_at_once_leave_one_version(
 
 
 @pytest.mark.usefixtures("_no_model")
+def test_a_run_that_another_workspace_is_in_is_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both make the same bundle; the first one is in the middle of its registration."""
+    shared = fabricate.workspace_at(tmp_path / "server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home_of(shared).uri)
+
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def killed(name: str) -> Workspace:
+        place = Workspace(tmp_path / name)
+        with monkeypatch.context() as patch:
+            patch.setattr("bigel.tracking.registry._create_version", cut)
+            with pytest.raises(KeyboardInterrupt):
+                register_one(place)
+        return place
+
+    client, ours = client_of(shared), killed("ours")
+    (first,) = client.search_runs(["1"])
+    killed("theirs")
+    theirs = {run.info.run_id for run in client.search_runs(["1"])} - {first.info.run_id}
+    register_one(ours)
+    assert client.get_run(first.info.run_id).info.status == "KILLED"
+    assert {client.get_run(run_id).info.status for run_id in theirs} == {"RUNNING"}
+
+
+@pytest.mark.usefixtures("_no_model")
 def test_names_of_the_experiment(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from environment")
     run_id = register_one(workspace).counts["run_id"]
