@@ -15,14 +15,10 @@ class Scores:
     Args:
         label: what the sentence calls it, for example "version 3".
         ndcg: behavior to its value; None or NaN where nothing could be measured.
-        data: fingerprint of the data it was measured on, "" if not known.
-        note: why it was not ranked side by side, "" if that was not asked for.
     """
 
     label: str
     ndcg: Mapping[str, float | None]
-    data: str = ""
-    note: str = ""
 
     def at(self, behavior: str) -> float | None:
         """Return a behavior's value, None where it was not measured.
@@ -32,14 +28,6 @@ class Scores:
         """
         value = self.ndcg.get(behavior)
         return None if value is None or math.isnan(value) else value
-
-    @property
-    def mean(self) -> float | None:
-        """The mean over behaviors; None unless every behavior was measured."""
-        values = [self.at(behavior) for behavior in self.ndcg]
-        measured = [value for value in values if value is not None]
-        complete = values and len(measured) == len(values)
-        return math.fsum(measured) / len(measured) if complete else None
 
 
 @dataclass(frozen=True)
@@ -84,12 +72,27 @@ class SideBySide:
     Args:
         label: what the sentence calls the champion.
         behaviors: behavior to its pair; every behavior has users.
-        mean: of the means over behaviors.
+        mean: of the means over these behaviors.
+        left_out: behaviors without a validation user to compare on.
     """
 
     label: str
     behaviors: Mapping[str, Pair]
     mean: Pair
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unranked:
+    """A champion that the candidate was not ranked beside.
+
+    Args:
+        label: what the sentence calls the champion.
+        why: the reason.
+    """
+
+    label: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Decision:
 def decide(
     candidate: Scores,
     popularity: Scores,
-    champion: SideBySide | Scores | None,
+    champion: SideBySide | Unranked | None,
     tolerance: float = 0.0,
     broken: Sequence[str] = (),
 ) -> Decision:
@@ -111,15 +114,14 @@ def decide(
 
     Its data must have passed their contracts, and it must beat popularity on every behavior
     (strictly). Ranked side by side with the present champion it must be better on the mean over
-    behaviors, and on no behavior worse by more than the tolerance; where they could not be
-    ranked so, its mean must be no worse than the champion's as logged. What was not measured
-    counts as not shown.
+    behaviors, and on no behavior worse by more than the tolerance. What was not measured counts
+    as not shown: without the ranking side by side the champion stays, whatever was logged.
 
     Args:
         candidate: the new version.
         popularity: the most-popular ranking on the same validation data.
-        champion: the present champion side by side with the candidate, or as it was measured
-            by itself, None if there is none.
+        champion: the present champion side by side with the candidate, or why it could not be
+            ranked so; None if there is none.
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
@@ -134,13 +136,12 @@ def decide(
     ]
     if not candidate.ndcg:
         lost.append("no behavior was measured on validation")
-    against, passed = (
-        _beside_champion(champion, tolerance)
-        if isinstance(champion, SideBySide)
-        else _against_champion(candidate, champion)
-    )
+    against, passed = _against(champion, tolerance)
     if lost:
         return Decision(CHALLENGER, "; ".join([*lost, against] if not passed else lost))
+    if isinstance(champion, Unranked):
+        by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
+        return Decision(CHALLENGER, f"{against}; {by_hand}")
     if not passed:
         return Decision(CHALLENGER, against)
     return Decision(CHAMPION, f"beats popularity on every behavior; {against}")
@@ -164,6 +165,15 @@ def _lost_to_popularity(behavior: str, candidate: Scores, popularity: Scores) ->
     return f"does not beat popularity on {behavior} ({ours:.4f} against {baseline:.4f})"
 
 
+def _against(champion: SideBySide | Unranked | None, tolerance: float) -> tuple[str, bool]:
+    """Return the sentence about the present champion, and whether the candidate holds."""
+    if champion is None:
+        return "there was no champion", True
+    if isinstance(champion, Unranked):
+        return f"not ranked side by side with the champion, {champion.label}: {champion.why}", False
+    return _beside_champion(champion, tolerance)
+
+
 def _beside_champion(found: SideBySide, tolerance: float) -> tuple[str, bool]:
     """Return the sentence about the champion beside it, and whether the candidate holds."""
     allowed = f"{100 * tolerance:g} %"
@@ -175,37 +185,10 @@ def _beside_champion(found: SideBySide, tolerance: float) -> tuple[str, bool]:
     better = found.mean.difference > 0
     verdict = f"is {'' if better else 'not '}better on the mean over behaviors ({found.mean})"
     kept = "" if worse else f" and on none worse by more than {allowed}"
+    names = ", ".join(found.left_out)
+    left = f"; not compared on {names}: no validation user that both know" if names else ""
     return (
         f"ranked side by side with the champion, {found.label}, it "
-        f"{'; it '.join([*worse, verdict])}{kept}",
+        f"{'; it '.join([*worse, verdict])}{kept}{left}",
         better and not worse,
-    )
-
-
-def _against_champion(candidate: Scores, champion: Scores | None) -> tuple[str, bool]:
-    """Return the sentence about the present champion, and whether the candidate holds."""
-    if champion is None:
-        return "there was no champion", True
-    ours, theirs = candidate.mean, champion.mean
-    if ours is None:
-        return f"its validation mean is not known, that of {champion.label} stays", False
-    notes = [f"not ranked side by side: {champion.note}"] if champion.note else []
-    if theirs is None:
-        return (
-            f"cannot be compared with the champion, {champion.label}: it has no validation mean "
-            f"at this cutoff{f' ({notes[0]})' if notes else ''}; to replace it by hand: "
-            "bigel promote",
-            False,
-        )
-    passed = ours >= theirs
-    verdict = "is no worse than" if passed else "is worse than"
-    if set(champion.ndcg) != set(candidate.ndcg):
-        notes.append(f"whose behaviors are {', '.join(champion.ndcg)}")
-    if champion.data != candidate.data:
-        notes.append("measured on other data, so the comparison is rough")
-    note = f" ({'; '.join(notes)})" if notes else ""
-    return (
-        f"{verdict} the champion, {champion.label}, on the validation mean "
-        f"({ours:.4f} against {theirs:.4f}){note}",
-        passed,
     )

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.tracking import runs
-from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, decide
-from bigel.tracking.lookup import run_of, version_with
+from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, Unranked, decide
+from bigel.tracking.lookup import version_with
 from bigel.tracking.promotion import GATE, carry_out
 from bigel.tracking.resolve import open_model
 from bigel.tracking.store import Home
-from bigel.tracking.tags import BEHAVIORS_TAG, CONTRACTS_TAG, DATA_TAG, JUDGED_TAG, VERSIONS_TAG
+from bigel.tracking.tags import (
+    BEHAVIORS_TAG,
+    CONTRACTS_TAG,
+    DATA_TAG,
+    JUDGED_TAG,
+    MADE_TAG,
+    VERSIONS_TAG,
+)
 from bigel.workspace import Record, Workspace
 
 log = logging.getLogger(__name__)
@@ -30,12 +38,14 @@ class Evidence:
         bundle: the new version's bundle.
         evaluated: the evaluate stage's record.
         contracts: results of the contracts: of the data, and of the new version's own lists.
+        made: when the run was ready to be told, UTC; of one that waited, not when it is delivered.
     """
 
     split: Record
     bundle: Record
     evaluated: Record
     contracts: list[dict[str, Any]]
+    made: datetime
 
     @property
     def broken(self) -> list[str]:
@@ -66,7 +76,7 @@ def judge(
     if the champion is still the one that it was made about; else it is made again.
     """
     name, number, run_id = version.name, str(version.version), version.run_id
-    runs.log_evaluation(client, run_id, evidence.evaluated)
+    runs.log_evaluation(client, run_id, evidence.evaluated, evidence.made)
     runs.log_json(client, run_id, evidence.contracts, "contracts.json")
     logged = client.get_run(run_id).data.tags
     for tag, told in evidence.tags.items():
@@ -83,7 +93,9 @@ def judge(
                 return
             if _number(version_with(client, name, CHAMPION)) == _number(present):
                 carry_out(client, version, decision, GATE, details)
-                client.set_terminated(run_id, "FINISHED")
+                client.set_terminated(run_id, "FINISHED", runs.milliseconds(evidence.made))
+                made = max(evidence.made, made_at(client.get_model_version(name, number)))
+                client.set_model_version_tag(name, number, MADE_TAG, made.isoformat())
                 client.set_model_version_tag(name, number, JUDGED_TAG, evidence.digest)
                 return
         log.info("the champion changed while version %s was ranked; it is judged again", number)
@@ -103,17 +115,17 @@ def judgement(
 ) -> tuple[Decision, SideBySide | None]:
     """Return the gate's decision, and the comparison with the present champion if there is one."""
     metrics = json.loads(evidence.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    cutoff, data = config.evaluate.select_cutoff, version.tags.get(DATA_TAG, "")
+    cutoff = config.evaluate.select_cutoff
 
     def measured(label: str, tree: dict[str, Any]) -> Scores:
         published = tree[schema.VALID][schema.PUBLISHED]
         ndcg = {name: published[name].get(f"ndcg@{cutoff}") for name in config.data.behaviors}
-        return Scores(label, ndcg, data)
+        return Scores(label, ndcg)
 
     is_champion = present is not None and present.version == version.version
     champion = None
     if present is not None and not is_champion:
-        champion = _champion(client, present, evidence, config, workspace)
+        champion = _champion(present, evidence, config, workspace)
     decision = decide(
         measured(f"version {version.version}", metrics),
         measured("popularity", metrics["popularity"]),
@@ -127,27 +139,29 @@ def judgement(
 
 
 def _champion(
-    client: Any, champion: Any, evidence: Evidence, config: Config, workspace: Workspace
-) -> SideBySide | Scores:
-    """Rank the champion beside the new version, or else read what its run logged."""
+    champion: Any, evidence: Evidence, config: Config, workspace: Workspace
+) -> SideBySide | Unranked:
+    """Rank the champion beside the new version, or else say why it cannot be done."""
     from bigel.tracking.side_by_side import rank_side_by_side  # torch takes seconds to import
 
     cutoff, label = config.evaluate.select_cutoff, f"version {champion.version}"
+    made = made_at(champion)
+    if champion.tags.get(DATA_TAG) != evidence.bundle.counts["data"] and evidence.made < made:
+        return Unranked(label, f"it is of newer data, of {made:%Y-%m-%d %H:%M} UTC")
     uri = f"models:/{champion.name}/{champion.version}"
     try:
         with open_model(uri, config, workspace) as found:
             candidate = Path(evidence.bundle.path)
             return rank_side_by_side(evidence.split, candidate, found.folder, cutoff, label)
     except (ConfigError, DataError) as error:
-        return replace(_champion_scores(client, champion, label, cutoff), note=str(error))
+        return Unranked(label, str(error))
 
 
-def _champion_scores(client: Any, champion: Any, label: str, cutoff: int) -> Scores:
-    """Read the validation figures that the champion's run logged; none if it has no run."""
-    data, run = champion.tags.get(DATA_TAG, ""), run_of(client, champion)
-    if run is None:
-        return Scores(label, {}, data)
-    return Scores(label, logged_ndcg(run, cutoff), data)
+def made_at(version: Any) -> datetime:
+    """Return when the run of a version ended; when it was registered, if no gate told."""
+    if MADE_TAG in version.tags:
+        return datetime.fromisoformat(version.tags[MADE_TAG])
+    return datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
 
 
 def logged_ndcg(run: Any, cutoff: int) -> dict[str, float | None]:

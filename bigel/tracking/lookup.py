@@ -26,19 +26,39 @@ def version_with(client: Any, name: str, alias: str) -> Any:
         raise
 
 
-def run_of(client: Any, version: Any) -> Any:
-    """Return the run that made a version; None if it has none or it was deleted."""
+def find_number(client: Any, name: str, number: int) -> Any:
+    """Return a version by its number, None if it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    if not version.run_id:
-        return None
     try:
-        run = client.get_run(version.run_id)
+        return client.get_model_version(name, str(number))
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    return run if run.info.lifecycle_stage == "active" else None
+
+
+def run_of(client: Any, version: Any) -> Any:
+    """Return the run that made a version; None if it has none or it was deleted."""
+    run = _run(client, version.run_id) if version.run_id else None
+    return run if run is not None and run.info.lifecycle_stage == "active" else None
+
+
+def tags_of_run(client: Any, run_id: str) -> dict[str, str]:
+    """Return a run's tags, of a deleted run too; none if it was removed for good."""
+    run = _run(client, run_id)
+    return {} if run is None else dict(run.data.tags)
+
+
+def _run(client: Any, run_id: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def aliases_of(client: Any, name: str) -> dict[str, int]:

@@ -232,7 +232,8 @@ def _outputs(entry: Entry, workspace: Workspace) -> dict[str, Record]:
 def _submission(entry: Entry, workspace: Workspace) -> Submission:
     content, found = entry.content, _outputs(entry, workspace)
     split, trained, evaluated, bundle = (found[stage] for stage in STAGES)
-    evidence = Evidence(split, bundle, evaluated, content["contracts"])
+    kept = datetime.fromisoformat(content["kept"])
+    evidence = Evidence(split, bundle, evaluated, content["contracts"], kept)
     return Submission(evidence, trained, entry.config, content["experiment"], content["tags"])
 
 
@@ -268,7 +269,7 @@ def _write(content: dict[str, Any], why: str, workspace: Workspace) -> Path:
     if there:
         return there[0]
     now = datetime.now(UTC)
-    content |= {"kept": now.isoformat(timespec="seconds"), "why": why}
+    content |= {"kept": now.isoformat(), "why": why}
     final = workspace.outbox / f"{now:%Y%m%dT%H%M%S.%fZ}-{key}"
     aside = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
     try:

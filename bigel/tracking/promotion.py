@@ -3,7 +3,8 @@
 A decision is first recorded (tags of the version and its run, a JSON artifact of the run), then
 carried out alias by alias. Each alias moves in one step, so a reader sees the old champion or
 the new one. Writers hold the store's lock from the question who is champion to the last alias.
-A decision that was cut off is finished by the same command again.
+A decision that was cut off is finished by the same command again, or by the next one: the record of
+the champion names the version that it replaced, which must be ``previous``.
 """
 
 import getpass
@@ -18,7 +19,7 @@ from bigel.errors import ConfigError
 from bigel.tracking import runs
 from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision
-from bigel.tracking.lookup import run_of, version_with
+from bigel.tracking.lookup import find_number, run_of, version_with
 from bigel.tracking.resolve import existing_home, model_name, open_model
 from bigel.tracking.tags import DECISION_TAG, WHY_TAG
 from bigel.workspace import Workspace
@@ -52,7 +53,7 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
             raise ConfigError(f"{found.uri} is a run's model; promote a registered version")
         client = home.connect()
         version = client.get_model_version(found.name, str(found.version))
-        before = version_with(client, found.name, CHAMPION)
+        before = _settled(client, found.name)
         changed = before is None or before.version != version.version
         if changed:
             carry_out(client, version, Decision(CHAMPION, why), PROMOTE)
@@ -86,7 +87,7 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
         client = home.connect()
         with home.explained():
             name = model_name(client, config)
-            champion, back = (version_with(client, name, a) for a in (CHAMPION, PREVIOUS))
+            champion, back = _settled(client, name), version_with(client, name, PREVIOUS)
             if back is not None and champion and champion.version == back.version:  # was cut off
                 _leave_only(client, back, CHAMPION)
                 note_champion(client, name, workspace)
@@ -127,15 +128,31 @@ def carry_out(
         details: figures behind the decision, for the record.
     """
     name, number = version.name, str(version.version)
-    champion = version_with(client, name, CHAMPION)
+    champion = _settled(client, name)
     record(client, version, decision, by, champion, details)
     if decision.alias == CHAMPION:
+        client.set_registered_model_alias(name, CHAMPION, number)
         if champion is not None and str(champion.version) != number:
             client.set_registered_model_alias(name, PREVIOUS, str(champion.version))
-        client.set_registered_model_alias(name, CHAMPION, number)
         _leave_only(client, version, CHAMPION)
     else:
         client.set_registered_model_alias(name, decision.alias, number)
+
+
+def _settled(client: Any, name: str) -> Any:
+    """Return the champion, None if there is none, after finishing a promotion that was cut off."""
+    champion = version_with(client, name, CHAMPION)
+    told = {} if champion is None else json.loads(champion.tags.get(DECISION_TAG, "{}"))
+    if told.get("alias") != CHAMPION or told["by"] == ROLLBACK:
+        return champion
+    replaced, previous = told["from_version"], version_with(client, name, PREVIOUS)
+    if replaced in (None, int(champion.version)):
+        return champion
+    if previous is not None and int(previous.version) == replaced:
+        return champion
+    if find_number(client, name, replaced) is not None:
+        client.set_registered_model_alias(name, PREVIOUS, str(replaced))
+    return version_with(client, name, CHAMPION)
 
 
 def record(

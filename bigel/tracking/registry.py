@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from bigel import schema
@@ -18,6 +19,7 @@ from bigel.tracking import runs
 from bigel.tracking.bundle import build_bundle
 from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import alias_of
+from bigel.tracking.homes import note_home
 from bigel.tracking.judge import Evidence, judge
 from bigel.tracking.lookup import find_version, run_of
 from bigel.tracking.store import Home, home_of
@@ -26,7 +28,9 @@ from bigel.tracking.tags import (
     BUNDLE_TAG,
     DATA_TAG,
     JUDGED_TAG,
+    MADE_TAG,
     WHY_TAG,
+    WORKSPACE_TAG,
 )
 from bigel.workspace import Record, Workspace
 
@@ -103,7 +107,7 @@ def prepare(
 ) -> Submission:
     """Build the bundle and collect what the tracking store is to be told; arguments as above."""
     bundle = build_bundle(split, trained, workspace)
-    evidence = Evidence(split, bundle, evaluated, contracts)
+    evidence = Evidence(split, bundle, evaluated, contracts, datetime.now(UTC))
     tags = runs.environment_tags()
     return Submission(evidence, trained, config, _experiment(config), tags)
 
@@ -123,11 +127,12 @@ def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any]
     home = home_of(workspace)
     with home.locked(), home.explained():
         client = home.connect()
+        ours = note_home(home, workspace)
         version = find_version(client, name, bundle.fingerprint)
         known = version is not None
         if version is None:
-            run_id = _log_run(client, home, submission)
-            version = _create_version(client, name, run_id, bundle)
+            run_id = _log_run(client, home, submission, ours)
+            version = _create_version(client, name, run_id, evidence)
     with home.explained():
         judged = version.tags.get(JUDGED_TAG) == evidence.digest
         if not judged:
@@ -150,17 +155,17 @@ def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
         return run is not None and run.info.status == "FINISHED"
 
 
-def _log_run(client: Any, home: Home, submission: Submission) -> str:
+def _log_run(client: Any, home: Home, submission: Submission, ours: str) -> str:
+    """Log the run; those that this workspace, called ``ours``, was killed in are marked so."""
     evidence, config = submission.evidence, submission.config
     bundle = evidence.bundle
     experiment = home.experiment(client, submission.experiment)
-    dead = client.search_runs(
-        [experiment], f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and status = 'RUNNING'"
-    )
-    for run in dead:
+    same = f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and tags.`{WORKSPACE_TAG}` = '{ours}'"
+    for run in client.search_runs([experiment], f"{same} and status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, "KILLED")
     tags = {
         BUNDLE_TAG: bundle.fingerprint,
+        WORKSPACE_TAG: ours,
         DATA_TAG: bundle.counts["data"],
         BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
         "bigel.split": evidence.split.fingerprint,
@@ -169,12 +174,13 @@ def _log_run(client: Any, home: Home, submission: Submission) -> str:
         **evidence.tags,
     }
     name = f"{config.tracking.model_name}-{bundle.fingerprint[:8]}"
-    run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+    begun = runs.milliseconds(evidence.made)
+    run_id = str(client.create_run(experiment, begun, tags, name).info.run_id)
     try:
         runs.log_parameters(client, run_id, config)
         history_file = submission.trained.file(schema.HISTORY_FILE)
         history = json.loads(history_file.read_text("utf-8"))
-        runs.log_curves(client, run_id, history, config.evaluate.select_cutoff)
+        runs.log_curves(client, run_id, history, config.evaluate.select_cutoff, evidence.made)
         client.log_artifact(run_id, str(history_file))
         runs.log_model(client, run_id, bundle)
     except BaseException:
@@ -189,7 +195,7 @@ def _experiment(config: Config) -> str:
     return named or DEFAULT_EXPERIMENT
 
 
-def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
+def _create_version(client: Any, name: str, run_id: str, evidence: Evidence) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -198,7 +204,12 @@ def _create_version(client: Any, name: str, run_id: str, bundle: Record) -> Any:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
-    tags = {BUNDLE_TAG: bundle.fingerprint, DATA_TAG: bundle.counts["data"]}
+    bundle = evidence.bundle
+    tags = {
+        BUNDLE_TAG: bundle.fingerprint,
+        DATA_TAG: bundle.counts["data"],
+        MADE_TAG: evidence.made.isoformat(),
+    }
     version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
     return _only(client, version, bundle)
 

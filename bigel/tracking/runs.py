@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,9 @@ def log_parameters(client: Any, run_id: str, config: Config) -> None:
     log_json(client, run_id, config.model_dump(mode="json"), "config.json")
 
 
-def log_curves(client: Any, run_id: str, history: Mapping[str, Any], cutoff: int) -> None:
+def log_curves(
+    client: Any, run_id: str, history: Mapping[str, Any], cutoff: int, when: datetime
+) -> None:
     """Log the loss of each step and each validation, under ``curve/``."""
     points: list[tuple[str, float, int]] = []
     for entry in history["steps"]:
@@ -85,24 +87,41 @@ def log_curves(client: Any, run_id: str, history: Mapping[str, Any], cutoff: int
         tree = {"mean": entry["mean"], **entry["ndcg"]}
         name = f"ndcg@{cutoff}"
         points += [(*point, entry["step"]) for point in flatten(tree, "curve", "valid", name)]
-    log_metrics(client, run_id, points)
+    log_metrics(client, run_id, points, when)
 
 
-def log_metrics(client: Any, run_id: str, points: list[tuple[str, float, int]]) -> None:
-    """Log (name, value, step) in as few requests as MLflow allows."""
+def log_metrics(
+    client: Any, run_id: str, points: list[tuple[str, float, int]], when: datetime | None = None
+) -> None:
+    """Log (name, value, step) in as few requests as MLflow allows, as of a time (None: now)."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    metrics = [Metric(name, value, now, step) for name, value, step in points]
+    time = milliseconds(when or datetime.now(UTC))
+    metrics = [Metric(name, value, time, step) for name, value, step in points]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
 
-def log_evaluation(client: Any, run_id: str, evaluated: Record) -> None:
-    """Log the final metrics (the model's and popularity's), the report and the plots."""
+def milliseconds(when: datetime) -> int:
+    """Return a time as MLflow counts it.
+
+    >>> milliseconds(datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC))
+    2000
+    """
+    return int(when.timestamp() * 1000)
+
+
+def log_evaluation(client: Any, run_id: str, evaluated: Record, when: datetime) -> None:
+    """Log the final metrics (the model's and popularity's), the report and the plots.
+
+    A metric that stands with this value is not logged again, so that a registration that was cut
+    off leaves each once.
+    """
     metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
     kept = {key: metrics[key] for key in (schema.VALID, schema.TEST, "popularity")}
-    log_metrics(client, run_id, [(name, value, 0) for name, value in flatten(kept)])
+    known = client.get_run(run_id).data.metrics
+    points = [(name, value, 0) for name, value in flatten(kept) if known.get(name) != value]
+    log_metrics(client, run_id, points, when)
     for path in sorted(Path(evaluated.path).rglob("*")):
         folder = path.parent.relative_to(evaluated.path).as_posix()
         if path.suffix in {".json", ".html", ".png", ".svg"} and path.name != MANIFEST:

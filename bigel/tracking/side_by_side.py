@@ -69,6 +69,8 @@ def rank_side_by_side(
 ) -> SideBySide:
     """Compare two bundles on the validation data of a split, by NDCG per user.
 
+    A behavior without a validation user that both know is left out.
+
     Args:
         split: the present split stage's record.
         candidate: folder of the new bundle.
@@ -78,7 +80,7 @@ def rank_side_by_side(
 
     Raises:
         DataError: if they cannot be compared: a bundle that cannot be read, other behaviors, or
-            a behavior without a validation user that both know.
+            no behavior has a validation user that both know.
     """
     train, valid = (Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID))
     both = [_know(folder, split) for folder in (candidate, champion)]
@@ -98,11 +100,15 @@ def rank_side_by_side(
     for behavior, name in enumerate(train.behaviors):
         task = make_task(shared, asked, behavior, schema.PUBLISHED)
         if len(task.users) == 0:
-            raise DataError(f"no validation user of {name} and their items are known to both")
+            continue
         ndcg_2B = np.stack([_ndcg(known, name, task, cutoff) for known in fitted])
         values[name] = task.users.numpy(), ndcg_2B
+    if not values:
+        names = ", ".join(train.behaviors)
+        raise DataError(f"no validation user of {names} and their items are new and known to both")
     pairs = {name: _pair(ndcg_2B) for name, (_, ndcg_2B) in values.items()}
-    return SideBySide(label, pairs, _pair(_spread(values, train.n_users)))
+    left_out = tuple(name for name in train.behaviors if name not in values)
+    return SideBySide(label, pairs, _pair(_spread(values, train.n_users)), left_out)
 
 
 def _know(folder: Path, split: Record) -> Known:

@@ -21,9 +21,10 @@ from bigel.interactions import IntArray, Interactions
 from bigel.schema import COLD, CONTENT, EARLIER
 from bigel.tracking.bundle import MODEL_FILE, SEEN_FILE
 from bigel.tracking.gate import CHAMPION
-from bigel.tracking.resolve import Model, open_model
+from bigel.tracking.lookup import version_with
+from bigel.tracking.resolve import Model, model_name, open_model
 from bigel.tracking.store import home_of
-from bigel.workspace import Record, Workspace, file_digest, fingerprint
+from bigel.workspace import Record, Workspace, file_digest, fingerprint, stage_key
 
 CODE = ("tracking/start.py",)  # beside that of the training
 MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion may have learned
@@ -38,8 +39,9 @@ def choose_start(
     The record's folder holds ``weights.safetensors``, ``users.parquet`` and ``items.parquet``
     (present inner id, and ``earlier``: the champion's, null for a new one) and
     ``learned.parquet`` (present validation and test pairs that the weights were trained on);
-    nothing where training starts cold. Counts: cold (the reason, "" if it is not), uri, content,
-    known_users, known_items.
+    nothing where training starts cold. A reason that may pass (the champion's artifacts cannot be
+    read) is not stored, and the record's folder is empty. Counts: cold (the reason, "" if it is
+    not), uri, content, known_users, known_items.
 
     Args:
         split: the split stage's record.
@@ -56,23 +58,22 @@ def choose_start(
 
     known = identity(split, graph, config)
     settings = known["settings"] | {"model_name": config.tracking.model_name}
+    code = [*known["code"], *CODE]
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        if not home_of(workspace).exists():
-            return _cold("nothing is registered yet")
-        try:
-            with open_model(model, config, workspace) as champion:
-                return _take(champion, split, config, out)
-        except ConfigError as error:
-            return _cold(str(error))
+        if model == CHAMPION and (reason := _no_champion(config, workspace)):
+            return _cold(reason)
+        with open_model(model, config, workspace) as champion:
+            return _take(champion, split, config, out)
 
-    record = workspace.run_stage(
-        "start",
-        inputs=known["inputs"],
-        settings=settings,
-        code=[*known["code"], *CODE],
-        build=build,
-    )
+    try:
+        record = workspace.run_stage(
+            "start", inputs=known["inputs"], settings=settings, code=code, build=build
+        )
+    except ConfigError as error:  # the champion is there, but cannot be had now: nothing is stored
+        key = stage_key("start", known["inputs"], settings, code)
+        empty = str(workspace.scratch / key)
+        record = Record("start", key, empty, False, 0.0, _cold(str(error)))
     if record.counts[COLD]:
         log.warning("training starts cold: %s", record.counts[COLD])
     else:
@@ -82,6 +83,17 @@ def choose_start(
             record.counts,
         )
     return record
+
+
+def _no_champion(config: Config, workspace: Workspace) -> str:
+    """Return that there is no champion, "" if there is one."""
+    home = home_of(workspace)
+    if not home.exists():
+        return "nothing is registered yet"
+    client = home.connect()
+    with home.explained():
+        name = model_name(client, config)
+        return "" if version_with(client, name, CHAMPION) else f"{name} has no champion yet"
 
 
 def _cold(reason: str) -> dict[str, Any]:

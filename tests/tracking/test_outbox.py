@@ -81,6 +81,47 @@ def test_a_delivered_run_is_told_and_judged_as_an_undisturbed_one(
     assert list(workspace.outbox.iterdir()) == []
 
 
+def test_a_night_that_waited_does_not_dethrone_the_champion_of_a_later_night(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its own, older data the first night would win: it gives all of validation first."""
+    first, second = fabricate.embeddings(), fabricate.embeddings()
+    for tensors, score in ((first, 1), (second, -1)):
+        for name, values in tensors.items():
+            tensors[name] = values * 0
+        tensors["item_bias"][:, 2] = score
+    monkeypatch.setattr(fabricate, "embeddings", [first, second].__getitem__)
+    keep(workspace, ndcg=0.9, seed=0)
+    fabricate.register_one(workspace, ndcg=0.3, seed=1, salt="later", user_ids=range(101, 106))
+    (counts,) = deliver_all(workspace)
+    assert counts["alias"] == "challenger"
+    assert "the champion, version 1: it is of newer data" in counts["why"]
+    client = home_of(workspace).connect()
+    assert dict(client.get_registered_model("bigel").aliases) == {"champion": 1, "challenger": 2}
+    keep(workspace, seed=0, ndcg=0.8)  # kept after the champion was made
+    assert "it is better on the mean" in deliver_all(workspace)[0]["why"]
+
+
+def test_a_night_of_the_champions_data_is_ranked_though_it_waited(workspace: Workspace) -> None:
+    keep(workspace, seed=0)
+    fabricate.register_one(workspace, seed=1)
+    assert "side by side with the champion, version 1, it is" in deliver_all(workspace)[0]["why"]
+
+
+def test_a_delivered_run_has_the_time_of_the_run(workspace: Workspace) -> None:
+    keep(workspace)
+    (entry,) = outbox.waiting(workspace)
+    content = entry.content | {"kept": "2026-01-02T03:04:05+00:00"}
+    both = {"digest": outbox.fingerprint(content), "content": content}
+    (entry.path / "entry.json").write_text(json.dumps(both))
+    (counts,) = deliver_all(workspace)
+    client, run_id = home_of(workspace).connect(), counts["run_id"]
+    info, then = client.get_run(run_id).info, 1_767_323_045_000
+    assert (info.start_time, info.end_time) == (then, then)
+    for name in ("valid/published/click/ndcg_at_5", "curve/train/loss"):
+        assert {point.timestamp for point in client.get_metric_history(run_id, name)} == {then}
+
+
 def test_delivering_twice_makes_one_run_and_one_version(
     workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ from mlflow import MlflowClient
 
 from bigel.errors import ConfigError
 from bigel.tracking import home_of, promote, rollback
+from bigel.tracking.gate import Decision
+from bigel.tracking.promotion import GATE, carry_out
 from bigel.workspace import Workspace
 from tests.fabricate import CONFIG, register_one
 
@@ -210,33 +212,75 @@ def test_two_promotions_at_once_are_one_after_the_other(workspace: Workspace) ->
     }  # fmt: skip
 
 
+def cut_off(monkeypatch: pytest.MonkeyPatch, cut: int, call: Any) -> bool:
+    """Do every write before the cut, that at the cut and all after it not; tell if it was met."""
+    left = [cut]
+
+    def cutting(original: Any) -> Any:
+        def write(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return original(*arguments, **named)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(MlflowClient, name, cutting(getattr(MlflowClient, name)))
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_rollback_after_a_promotion_that_was_cut_off_goes_back_from_the_champion(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """1 was replaced by 2, which a promotion of 3 should replace."""
+    promote("2", "won the test", CONFIG, workspace)
+    cut_off(monkeypatch, cut, lambda: promote("3", "better still", CONFIG, workspace))
+    live = aliases(workspace)["champion"]
+    assert live == (2 if cut < 3 else 3)  # two tags come before the first alias
+    outcome = rollback("complaints", CONFIG, workspace)
+    assert (outcome["from_version"], outcome["version"], outcome["changed"]) == (
+        live, live - 1, True,
+    )  # fmt: skip
+    assert aliases(workspace) == {"champion": live - 1, "challenger": live}
+
+
+@pytest.mark.parametrize("cut", (3, 4))
+def test_a_gate_that_was_cut_off_leaves_the_version_before_it_to_go_back_to(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    cut_off(monkeypatch, cut, lambda: promote("3", "better still", CONFIG, workspace))
+    client = client_of(workspace)
+    third = client.get_model_version("bigel", "3")
+    with home_of(workspace).locked():  # the same version is judged again, as by the next run
+        carry_out(client, third, Decision("champion", "is the champion already"), GATE)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+
+
+def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    client_of(workspace).delete_model_version("bigel", "1")
+    assert promote("3", "better still", CONFIG, workspace)["from_version"] == 2
+    client_of(workspace).delete_model_version("bigel", "2")
+    with pytest.raises(ConfigError, match="has no previous champion"):
+        rollback("complaints", CONFIG, workspace)
+
+
 @pytest.mark.parametrize("cut", (0, 2, 3, 4, 5, 6))
 def test_a_decision_cut_off_anywhere_is_finished_by_the_same_command(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
-    """Every write before the cut is done, that at the cut and all after it are not."""
-
     def interrupted(call: Any) -> None:
-        left = [cut]
-
-        def cutting(original: Any) -> Any:
-            def write(*arguments: Any, **named: Any) -> Any:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KeyboardInterrupt
-                return original(*arguments, **named)
-
-            return write
-
-        with monkeypatch.context() as patch:
-            for name in WRITES:
-                patch.setattr(MlflowClient, name, cutting(getattr(MlflowClient, name)))
-            try:
-                call()
-                return
-            except KeyboardInterrupt:
-                assert aliases(workspace)["champion"] in (1, 3)
-        call()
+        if cut_off(monkeypatch, cut, call):
+            assert aliases(workspace)["champion"] in (1, 3)
+            call()
 
     interrupted(lambda: promote("3", "won the test", CONFIG, workspace))
     assert aliases(workspace) == {"champion": 3, "previous": 1}

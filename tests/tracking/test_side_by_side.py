@@ -188,12 +188,28 @@ def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, see
     assert (found.mean.difference, found.mean.low, found.mean.high) == (0, 0, 0)
 
 
+def test_a_behavior_without_a_validation_user_that_both_know_is_left_out(
+    workspace: Workspace,
+) -> None:
+    pairs: Pairs = {"buy": OLD.train["buy"], "cart": [("ann", "hat")]}
+    world = World(OLD.users, OLD.items, pairs, {"buy": [("bob", "bag")], "cart": []})
+    best, worst = ({"buy": scores, "cart": [0, 0, 0]} for scores in ([1, 2, 3], [3, 2, 1]))
+    candidate, champion = (world.bundle(workspace, scores) for scores in (best, worst))
+    found = rank_side_by_side(world.split(workspace), candidate, champion, 2, "version 1")
+    assert (list(found.behaviors), found.left_out) == (["buy"], ("cart",))
+    # Bob's bag is first of the candidate's list, and second, after hat, of the champion's.
+    assert found.mean == found.behaviors["buy"]
+    assert (found.mean.candidate, found.mean.champion) == (1.0, pytest.approx(SECOND))
+
+
 def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
     candidate = NEW.bundle(workspace, {"buy": [1, 2, 3, 4]})
     split = NEW.split(workspace)
     strangers = World(["x"], OLD.items, {"buy": [("x", "hat")]}, {"buy": [("x", "tie")]})
     unknown = strangers.bundle(workspace, {"buy": [1, 2, 3]})
-    with pytest.raises(DataError, match="no validation user of buy"):
+    with pytest.raises(
+        DataError, match="no validation user of buy and their items are new and known to both"
+    ):
         rank_side_by_side(split, candidate, unknown, 2, "")
     renamed = World(OLD.users, OLD.items, {"get": OLD.train["buy"]}, {"get": []})
     other = renamed.bundle(workspace, {"get": [1, 2, 3]})

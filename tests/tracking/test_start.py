@@ -264,6 +264,38 @@ def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> Non
     assert home_of(workspace).exists()
 
 
+def test_a_reason_that_passes_is_not_stored(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk with MLflow's artifacts was not mounted that night."""
+    make_champion(night(first_log(), workspace), workspace)
+    config, parted, graph = prepare(second_log(), workspace)
+    artifacts = workspace.mlruns / "artifacts"
+    artifacts.rename(workspace.mlruns / "away")
+    artifacts.mkdir()
+    start = choose_start(parted, graph, config, workspace)
+    assert "models:/bigel/1 has lost its artifacts" in start.counts["cold"]
+    assert "training starts cold: models:/bigel/1 has lost" in caplog.text
+    cold = train(parted, graph, config, workspace, start=start)
+    assert cold.fingerprint == train(parted, graph, config, workspace).fingerprint
+    artifacts.rmdir()
+    (workspace.mlruns / "away").rename(artifacts)
+    again = choose_start(parted, graph, config, workspace)
+    assert (again.counts["cold"], again.counts["uri"]) == ("", "models:/bigel/1")
+    assert again.fingerprint == start.fingerprint
+
+
+def test_that_there_was_no_champion_is_stored(workspace: Workspace) -> None:
+    """Else a repeated run would start from what it made itself."""
+    config, parted, graph = prepare(first_log(), workspace)
+    assert choose_start(parted, graph, config, workspace).counts["cold"] == (
+        "bigel has no champion yet"
+    )
+    fabricate.register_one(workspace)
+    again = choose_start(parted, graph, config, workspace)
+    assert again.reused and again.counts["cold"] == "bigel has no champion yet"
+
+
 def test_numbers_and_the_same_numbers_as_text_are_the_same_ids(tmp_path: Path) -> None:
     pl.DataFrame({"item": [0, 1, 2], "item_id": ["10", "9", "x"]}).write_parquet(tmp_path / "now")
     pl.DataFrame({"item_id": [8, 9, 10]}).write_parquet(tmp_path / "then")
