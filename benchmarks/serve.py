@@ -9,6 +9,7 @@ the moment at which its request was due, so a stalled server cannot hide.
 
 import argparse
 import asyncio
+import gc
 import os
 import random
 import statistics
@@ -40,10 +41,15 @@ def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
         sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
-    # MLflow starts uvicorn by its name, so the environment's programs must be on the path.
+    # MLflow starts uvicorn by its name, so the environment's programs must be on the path. One
+    # BLAS thread, as docs/operations.md says: two wait for each other when the cores are busy.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     server = subprocess.Popen(
-        command, env={**os.environ, "MLFLOW_TRACKING_URI": tracking, "PATH": path},
+        command,
+        env={
+            "OPENBLAS_NUM_THREADS": "1", **os.environ,
+            "MLFLOW_TRACKING_URI": tracking, "PATH": path,
+        },
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
@@ -127,6 +133,8 @@ def main() -> None:
     behaviors = recommender.behaviors
     users, items = recommender.user_ids.tolist(), recommender.item_ids.tolist()
     print(f"{uri}: {len(users):,} users, {len(items):,} items, behaviors {', '.join(behaviors)}")
+    gc.collect()
+    gc.freeze()  # a full collection of this process takes 200 ms, and would count as latency
     server, address = start(uri, f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
     try:
         count = int(args.rate * args.seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.errors import WorkspaceError
+from bigel.ingest.objects import retired
 from bigel.workspace import MANIFEST, Workspace
 
 SCRATCH_DAYS = 7
@@ -124,6 +125,8 @@ def collect(
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
         leftovers += sorted(workspace.outbox.glob(".*"))
         leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
+        for folder in sorted((workspace.artifacts / "fetched").glob("*/")):
+            leftovers += retired(folder)
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
         if not dry_run:
             for path in (*(output.path for output in outputs), *leftovers):

@@ -117,13 +117,16 @@ def print_sync(done: dict[str, Any]) -> None:
     if not done["delivered"] and not done["waiting"]:
         console.print("nothing waits for the tracking store")
     for one in done["delivered"]:
-        text = f"{one['name']} version {one['version']} is {one['alias']}: {one['why']}"
+        if "version" in one:
+            text = f"{one['name']} version {one['version']} is {one['alias']}: {one['why']}"
+        else:
+            text = f"{one['name']}, with its runs, as run {one['run_id']}"
         console.print(f"delivered {escape(one['entry'])}: {escape(text)}", soft_wrap=True)
     for one in done["waiting"]:
         console.print(f"waits     {escape(one['entry'])}: {escape(one['why'])}", soft_wrap=True)
 
 
-def print_comparison(summary: dict[str, Any]) -> None:
+def print_comparison(summary: dict[str, Any], workspace: Workspace) -> None:
     """Print the table of a comparison and where its files are."""
     console = Console(highlight=False, emoji=False)
     units = summary["units"]
@@ -131,6 +134,8 @@ def print_comparison(summary: dict[str, Any]) -> None:
     k, metrics = summary["cutoff"], summary["metrics"]
     for view in dict.fromkeys(view for tree in metrics.values() for view in tree):
         console.print(_comparison_table(metrics, view, k, summary["on"]))
+    for line in waiting_lines(summary, workspace):
+        console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name, path in summary["paths"].items():
         console.print(f"{name:<15} {escape(path)}", soft_wrap=True)
 

@@ -54,7 +54,7 @@ def run_comparison(
             wait_until_recorded(summary["flow_run_id"], summary["tasks"])
             return summary
 
-    console.print_comparison(_with_json(work, json))
+    console.print_comparison(_with_json(work, json), place)
 
 
 def run_search(

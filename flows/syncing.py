@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def sync(workspace: Place = Path(), json: Json = None) -> None:
     """Deliver runs that the tracking store has not got, the oldest first; the gate decides then.
 
-    A run that ends while MLflow does not answer is kept in the workspace. Delivering twice makes
-    one run and one version. What cannot be delivered stays, and the exit code is 1.
+    Runs and comparisons that end while MLflow does not answer are kept in the workspace. Delivering
+    twice makes one run and one version. What cannot be delivered stays, and the exit code is 1.
 
     Example: bigel sync --workspace /data/bigel
     """
@@ -37,7 +37,7 @@ def deliver_all(place: Workspace) -> dict[str, Any]:
     """Deliver one entry after the other; where the store does not answer, the rest waits.
 
     Returns:
-        "delivered" (counts of ``register`` and "entry") and "waiting" ("entry" and "why").
+        "delivered" (counts of ``outbox.deliver`` and "entry") and "waiting" ("entry" and "why").
     """
     from bigel.tracking import outbox
 

@@ -23,7 +23,7 @@ from bigel.preview import preview
 from bigel.recommend import recommend
 from bigel.retry import delays, is_transient
 from bigel.split import split
-from bigel.tracking import choose_start, keep_for_sync, log_family, register
+from bigel.tracking import choose_start, keep_family, keep_for_sync, log_family, register
 from bigel.train import train
 from flows.notify import name_stage
 
@@ -76,6 +76,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
     compare: _stage(compare, tag="model", timeout=HOUR),
+    keep_family: _stage(keep_family, tag="tracking", timeout=HOUR),
     log_family: _stage(log_family, tag="tracking", timeout=HOUR),
 }
 

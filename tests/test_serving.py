@@ -312,6 +312,31 @@ def test_string_ids_are_matched_exactly(of_strings: serving.TopK) -> None:
     assert answer["source"].tolist() == ["model", "popular", "model"]
 
 
+def test_ids_that_no_model_knows_are_passed_over(model: Any, of_strings: serving.TopK) -> None:
+    for served, user in ((model.unwrap_python_model(), 10**18), (of_strings, "")):
+        frame = pd.DataFrame({"user_id": [user], "behavior": ["click"], "k": [2]})
+        frame["recent"] = [[{"item_id": "", "behavior": "purchase"}]]
+        answer = served.predict(None, frame)
+        assert answer["user_id"].tolist() == [user, user]
+        assert answer["item_id"].tolist() == ["item 1", "item 0"]
+        assert answer["source"].tolist() == ["popular", "popular"]
+
+
+def test_only_behaviors_that_are_asked_are_ranked(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[int] = []
+    whole = Recommender.recommend
+
+    def spy(self: Recommender, behavior: int, *more: Any) -> Any:
+        ranked.append(behavior)
+        return whole(self, behavior, *more)
+
+    monkeypatch.setattr(type(model.unwrap_python_model().recommender), "recommend", spy)
+    model.predict(pd.DataFrame({"user_id": [100, 101], "behavior": "purchase"}))
+    assert ranked == [PURCHASE]
+
+
 def test_no_rows_give_no_rows(of_strings: serving.TopK) -> None:
     answer = of_strings.predict(None, pd.DataFrame({"user_id": [], "behavior": []}, dtype=object))
     assert answer.empty

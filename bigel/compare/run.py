@@ -8,10 +8,11 @@ from bigel.compare import compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant
 from bigel.config import Config
-from bigel.errors import ConfigError, nearest
+from bigel.errors import ConfigError, UnreachableError, nearest
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.schema import TEST, VALID
-from bigel.tracking import log_family
+from bigel.tracking import keep_family, log_family
+from bigel.tracking.outbox import names_waiting
 from bigel.workspace import Record, Workspace
 
 
@@ -60,9 +61,13 @@ def run_comparison(
         one.label: {"settings": _settings(one), "metrics": metrics[one.label]}
         for one in contestants
     }
-    run_id = step(log_family)(
-        "compare", compared.fingerprint, list(paths.values()), members, config, workspace
-    )
+    run_id = None
+    try:
+        run_id = step(log_family)(
+            "compare", compared.fingerprint, list(paths.values()), members, config, workspace
+        )
+    except UnreachableError as error:
+        step(keep_family)("compare", compared, members, str(error), config, workspace)
     reused = sum(record.reused for _, _, record in units)
     return {
         "status": "ok",
@@ -71,8 +76,9 @@ def run_comparison(
         "cutoff": config.evaluate.select_cutoff,
         "units": {"ran": len(units) - reused, "reused": reused},
         "metrics": metrics,
-        "tasks": len(units) + 2,
+        "tasks": len(units) + (2 if run_id else 3),
         "mlflow_run": run_id,
+        "waiting": names_waiting(workspace),
         "paths": paths,
     }
 

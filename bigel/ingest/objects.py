@@ -24,7 +24,8 @@ from bigel.workspace import fingerprint
 SCHEME = "s3://"
 CHUNK = 1 << 23  # bytes held in memory at a time
 SETTLED = 10 * 10**9  # nanoseconds
-LEFT_OVER = 86_400.0  # seconds after which a copy under way counts as abandoned
+LEFT_OVER = 86_400.0  # seconds after which a copy under way, or unlisted, counts as abandoned
+UNLISTED = ".unlisted."  # and a copy's name: marks since when no listing names it
 ADVICE = {
     "NO_SUCH_BUCKET": "there is no such bucket; correct data.path, or AWS_ENDPOINT_URL",
     "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN_ID": (
@@ -93,7 +94,9 @@ def list_objects(url: str) -> dict[str, StoredObject]:
 
 
 def copy_objects(objects: Sequence[StoredObject], folder: Path) -> None:
-    """Make ``folder`` hold the copies of these objects, under ``copy_name``, and no other.
+    """Make ``folder`` hold the copies of these objects, under ``copy_name``.
+
+    Other copies stay for a day after the first listing without them, for another run may read them.
 
     Raises:
         DataError: if the store refuses, or an object changes while it is read.
@@ -107,7 +110,7 @@ def copy_objects(objects: Sequence[StoredObject], folder: Path) -> None:
             for one in objects:
                 if not _is_settled(folder / one.copy_name, one):
                     _copy(one, folder)
-            _remove_others(folder, {one.copy_name for one in objects})
+            _retire_others(folder, {one.copy_name for one in objects})
     except OSError as error:
         raise WorkspaceError(f"{folder}: cannot be written: {error}") from error
 
@@ -186,12 +189,33 @@ def _chunks(one: StoredObject) -> Iterator[bytes]:
         raise DataError(f"{one.url}: changed while it was read; run again when it is whole")
 
 
-def _remove_others(folder: Path, names: set[str]) -> None:
+def retired(folder: Path) -> list[Path]:
+    """Return the copies that the last listing did not name, and their marks."""
+    marks = sorted(folder.glob(f"{UNLISTED}*"))
+    copies = [folder / mark.name.removeprefix(UNLISTED) for mark in marks]
+    return [path for path in (*copies, *marks) if path.exists()]
+
+
+def _retire_others(folder: Path, names: set[str]) -> None:
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            abandoned = path.stat().st_mtime < time.time() - LEFT_OVER
-            if path.name not in names and (abandoned or not path.name.startswith(".")):
-                path.unlink()
+        mark = folder / f"{UNLISTED}{path.name}"
+        if path.name in names:
+            mark.unlink(missing_ok=True)
+        elif path.name.startswith("."):
+            if not path.name.startswith(UNLISTED) and _is_abandoned(path):
+                path.unlink(missing_ok=True)
+        elif not mark.exists():
+            mark.touch()
+        elif _is_abandoned(mark):
+            path.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - LEFT_OVER
+    except FileNotFoundError:  # another run was as fast
+        return False
 
 
 def _connect() -> Any:

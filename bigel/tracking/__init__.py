@@ -5,7 +5,7 @@ from bigel.tracking.champion import offline_model
 from bigel.tracking.family import log_family
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision, Scores, decide
 from bigel.tracking.needed import needed_fingerprints
-from bigel.tracking.outbox import keep_for_sync
+from bigel.tracking.outbox import keep_family, keep_for_sync
 from bigel.tracking.promotion import promote, rollback
 from bigel.tracking.registry import register
 from bigel.tracking.resolve import Model, open_model
@@ -26,6 +26,7 @@ __all__ = [
     "choose_start",
     "decide",
     "home_of",
+    "keep_family",
     "keep_for_sync",
     "known_to",
     "list_versions",

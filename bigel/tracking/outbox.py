@@ -5,7 +5,8 @@
     artifacts/outbox/<UTC time>-<key>/entry.json
 
 An entry holds settings, contract results, tags and the fingerprints of the stage outputs (curves,
-metrics, report, bundle), which ``bigel store gc`` keeps as long as the entry waits. It is written
+metrics, report, bundle), which ``bigel store gc`` keeps as long as the entry waits. That of a
+comparison holds its members and the fingerprint of its table. An entry is written
 aside and renamed, and never changed. It names no tracking store and holds no secret: it is
 delivered to whatever store is configured then.
 """
@@ -15,6 +16,7 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,16 +24,18 @@ from typing import Any
 
 from bigel.config import Config, parse_config
 from bigel.errors import WorkspaceError
+from bigel.tracking.family import log_family
 from bigel.tracking.judge import Evidence
 from bigel.tracking.registry import Submission, is_confirmed, prepare, submit
 from bigel.tracking.store import home_of
-from bigel.workspace import FINGERPRINT, Record, Workspace, fingerprint, write_json
+from bigel.workspace import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 
 ENTRY = "entry.json"
 FORMAT = 1
 KEY_DIGITS = 12
 VERDICT = ("handover", "success", "contract")  # of a result; the rest tells when and where
 STAGES = ("split", "train", "evaluate", "register")
+FAMILY = "family"  # marks the entry of a comparison, whose one stage is "compare"
 log = logging.getLogger(__name__)
 
 
@@ -103,6 +107,38 @@ def keep_for_sync(
     return Record("register", bundle.fingerprint, bundle.path, False, 0.0, counts)
 
 
+def keep_family(
+    kind: str,
+    made: Record,
+    members: Mapping[str, Any],
+    why: str,
+    config: Config,
+    workspace: Workspace,
+) -> str:
+    """Put a comparison into the outbox, in the place of ``log_family``.
+
+    Args:
+        kind: as of ``log_family``.
+        made: the stage output whose files the parent run gets; the family's key is its fingerprint.
+        members: as of ``log_family``.
+        why: what the tracking store, or the way to it, said.
+        config: the whole configuration.
+        workspace: holds the outbox.
+
+    Returns:
+        the name of the entry.
+    """
+    content = {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        FAMILY: {"kind": kind, "members": members},
+        "stages": {made.stage: made.fingerprint},
+    }
+    path = _write(content, why, workspace)
+    log.warning("%s. The comparison is kept in %s; `bigel sync` delivers it", why, path)
+    return path.name
+
+
 def waiting(workspace: Workspace) -> list[Entry]:
     """Return the entries, the first kept first.
 
@@ -141,20 +177,17 @@ def deliver(entry: Entry, workspace: Workspace) -> dict[str, Any]:
     Delivering again what is there already makes no second run and no second version.
 
     Returns:
-        the counts of ``register``.
+        the counts of ``register``; of a comparison "name" (its kind) and "run_id".
 
     Raises:
         UnreachableError: if the store does not answer.
         WorkspaceError: if it refuses or does not confirm, or a stage output is gone.
         ConfigError: if this version of bigel does not know the entry's settings.
     """
-    submission = _submission(entry, workspace)
-    counts, _ = submit(submission, workspace)
-    if not is_confirmed(submission, workspace):
-        raise WorkspaceError(
-            f"{entry.path.name}: MLflow at {counts['tracking_uri']} does not have the whole run "
-            "after it was delivered; the entry stays, run `bigel sync` again"
-        )
+    if FAMILY in entry.content:
+        counts = _deliver_family(entry, workspace)
+    else:
+        counts = _deliver_run(entry, workspace)
     gone = entry.path.with_name(f".delivered.{uuid.uuid4().hex[:8]}")
     with contextlib.suppress(FileNotFoundError):  # another sync was as fast
         entry.path.rename(gone)
@@ -162,17 +195,42 @@ def deliver(entry: Entry, workspace: Workspace) -> dict[str, Any]:
     return counts
 
 
-def _submission(entry: Entry, workspace: Workspace) -> Submission:
-    content = entry.content
+def _deliver_run(entry: Entry, workspace: Workspace) -> dict[str, Any]:
+    submission = _submission(entry, workspace)
+    counts, _ = submit(submission, workspace)
+    if not is_confirmed(submission, workspace):
+        raise WorkspaceError(
+            f"{entry.path.name}: MLflow at {counts['tracking_uri']} does not have the whole run "
+            "after it was delivered; the entry stays, run `bigel sync` again"
+        )
+    return counts
+
+
+def _deliver_family(entry: Entry, workspace: Workspace) -> dict[str, Any]:
+    """Log a comparison; ``log_family`` closes the parent run only when the whole is there."""
+    (made,) = _outputs(entry, workspace).values()
+    files = [str(path) for path in sorted(Path(made.path).iterdir()) if path.name != MANIFEST]
+    kind, members = (entry.content[FAMILY][part] for part in ("kind", "members"))
+    run_id = log_family(kind, made.fingerprint, files, members, entry.config, workspace)
+    return {"name": kind, "run_id": run_id}
+
+
+def _outputs(entry: Entry, workspace: Workspace) -> dict[str, Record]:
     found = {}
-    for stage, key in content["stages"].items():
+    for stage, key in entry.content["stages"].items():
         record = workspace.stored(stage, key)
         if record is None:
+            verb = "compare" if FAMILY in entry.content else "run"
             raise WorkspaceError(
                 f"{entry.path.name}: its output of {stage}, {key[:8]}, is gone or damaged; run "
-                f"the same `bigel run` again, which registers it, then remove {entry.path}"
+                f"the same `bigel {verb}` again, which registers it, then remove {entry.path}"
             )
         found[stage] = record
+    return found
+
+
+def _submission(entry: Entry, workspace: Workspace) -> Submission:
+    content, found = entry.content, _outputs(entry, workspace)
     split, trained, evaluated, bundle = (found[stage] for stage in STAGES)
     evidence = Evidence(split, bundle, evaluated, content["contracts"])
     return Submission(evidence, trained, entry.config, content["experiment"], content["tags"])
@@ -188,14 +246,15 @@ def _read(path: Path) -> Entry:
         content = both["content"]
         if fingerprint(content) != both["digest"]:
             raise ValueError("its digest does not fit its content")
-        if content["format"] != FORMAT or tuple(content["stages"]) != STAGES:
+        stages = ("compare",) if FAMILY in content else STAGES
+        if content["format"] != FORMAT or tuple(content["stages"]) != stages:
             raise ValueError(f"its format is not {FORMAT}")
         if not all(FINGERPRINT.fullmatch(key) for key in content["stages"].values()):
             raise ValueError("a fingerprint is not one")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkspaceError(
-            f"{path / ENTRY} is damaged ({error}); run the same `bigel run` again, which "
-            f"registers that model, then remove {path}"
+            f"{path / ENTRY} is damaged ({error}); run the same `bigel run` or `bigel compare` "
+            f"again, which registers it, then remove {path}"
         ) from error
     return Entry(path, content)
 
@@ -203,7 +262,7 @@ def _read(path: Path) -> Entry:
 def _write(content: dict[str, Any], why: str, workspace: Workspace) -> Path:
     """Write an entry, or return the one that says the same."""
     content = json.loads(json.dumps(content, default=str))
-    verdicts = [[one[part] for part in VERDICT] for one in content["contracts"]]
+    verdicts = [[one[part] for part in VERDICT] for one in content.get("contracts", [])]
     key = fingerprint({**content, "contracts": verdicts})[:KEY_DIGITS]
     there = [path for path in _folders(workspace) if path.name.endswith(f"-{key}")]
     if there:

@@ -8,14 +8,16 @@ from bigel.compare import choose
 from bigel.compare.contest import per_user, with_and_without
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, UnreachableError
 from bigel.evaluate.popularity import popularity
 from bigel.interactions import Interactions
 from bigel.model.memory import Evidence, MemoryScores
 from bigel.pipeline import run_pipeline
+from bigel.tracking import outbox
 from bigel.train.calibration import calibrate
 from bigel.workspace import Workspace
 from tests.test_boundaries import ROOT, imported
+from tests.tracking.conftest import away
 
 QUICK = (
     "synth.users=150", "synth.items=60", "synth.events=4000", "model.dim=8", "train.max_steps=10",
@@ -118,6 +120,39 @@ def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
     expected = summary["metrics"]["bigel"]["published"]["click"]["ndcg@5"]
     assert found["bigel"].data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)
     assert found["lightgcn"].data.params["layers"] == "2"
+
+
+def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once(first):
+    import mlflow
+
+    workspace, _ = first
+    models = ["popularity", "funnel_rule"]
+    with away():
+        summary = run(workspace, models)
+        assert run(workspace, models)["waiting"] == summary["waiting"]  # kept once
+        with pytest.raises(UnreachableError):
+            outbox.deliver(outbox.entry(workspace, summary["waiting"][0]), workspace)
+    assert (summary["status"], summary["mlflow_run"]) == ("ok", None)
+    assert "| popularity |" in Path(summary["paths"]["table"]).read_text("utf-8")
+    table = Path(summary["paths"]["table"]).parent.name
+    assert table in outbox.needed(workspace)  # no clean-up takes what is still to be delivered
+
+    (entry,) = outbox.waiting(workspace)
+    counts = outbox.deliver(entry, workspace)
+    assert outbox.names_waiting(workspace) == []
+    client = mlflow.MlflowClient(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+    parent = client.get_run(counts["run_id"])
+    assert parent.info.status == "FINISHED"
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert names == {"comparison.md", "comparison.png", "comparison.parquet", "config.json"}
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], query)
+    assert {child.info.run_name for child in children} == set(models)
+    expected = summary["metrics"]["popularity"]["published"]["click"]["ndcg@5"]
+    found = next(child for child in children if child.info.run_name == "popularity")
+    assert found.data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)
+    again = run(workspace, models)
+    assert (again["mlflow_run"], again["waiting"]) == (counts["run_id"], [])
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_one_that_cannot_be_delivered_does_not_hold_up_the_others(
     assert done["waiting"] == [{"entry": "a", "why": "its output is gone"}]
 
 
+def test_a_delivered_comparison_is_told_by_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Outbox({}).put(monkeypatch)
+    monkeypatch.setattr(outbox, "deliver", lambda *_: {"name": "compare", "run_id": "r1"})
+    syncing.sync(tmp_path)
+    assert "delivered a: compare, with its runs, as run r1" in capsys.readouterr().out
+
+
 def test_an_empty_outbox_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     syncing.sync(tmp_path)
     assert "nothing waits" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import os
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from bigel import store
 from bigel.config import parse_config
 from bigel.errors import ConfigError, DataError, SourceUnreachableError
 from bigel.ingest import ingest, objects
@@ -150,8 +152,31 @@ def test_only_new_and_changed_objects_are_copied(
     _send(os.environ["AWS_ENDPOINT_URL"], "shop/b.csv", b"", "DELETE")
     put("a.csv", DAY1)
     assert run("s3://shop", tmp_path).fingerprint == first.fingerprint
+
+
+def test_a_copy_that_is_not_listed_any_more_stays_for_a_day(put: Put, tmp_path: Path) -> None:
+    put("a.csv", DAY1)
+    run("s3://shop", tmp_path)
+    (first,) = copies(tmp_path)
+    put("a.csv", DAY1 + b"3,12,click,300\n")
+    for hours, here in ((0, True), (23, True), (25, False)):
+        for mark in first.parent.glob(f"{objects.UNLISTED}*"):
+            then = time.time() - hours * 3600
+            os.utime(mark, (then, then))
+        assert run("s3://shop", tmp_path).counts["in"] == 3
+        assert first.exists() == here  # until then another run may be reading it
+    (second,) = copies(tmp_path)
+    assert second.read_bytes() == DAY1 + b"3,12,click,300\n"
+
+
+def test_a_clean_up_takes_copies_that_are_not_listed_but_no_other(put: Put, tmp_path: Path) -> None:
+    put("a.csv", DAY1)
+    run("s3://shop", tmp_path)
+    put("a.csv", DAY2)
+    run("s3://shop", tmp_path)
+    store.collect(Workspace(tmp_path), 9, set)
     (copy,) = copies(tmp_path)
-    assert copy.read_bytes() == DAY1  # what is not listed any more is not kept
+    assert copy.read_bytes() == DAY2
 
 
 def test_an_object_that_changed_a_moment_ago_is_copied_again(put: Put, tmp_path: Path) -> None:
