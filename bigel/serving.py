@@ -3,17 +3,19 @@
 MLflow stores *this file* beside the bundle as the model's code, so it imports nothing of this
 package: the artifact alone answers. Batch recommendation calls the same ``Recommender``.
 
-A bundle is a folder of ``model.json``, ``users.parquet`` (user_id, train_events),
-``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D], item_emb [K, I, D],
-item_bias [K, I] and, where the model has a funnel memory, memory_weights [K, 2^K, F + 1] and
-memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``,
-the items of each user) and ``popularity.safetensors`` (popularity [K, I], train users per item).
+A bundle is a folder of ``model.json`` (with the checksums of all), ``users.parquet`` (user_id,
+train_events), ``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D],
+item_emb [K, I, D], item_bias [K, I] and, where the model has a funnel memory, memory_weights [K,
+2^K, F + 1] and memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1]
+and ``k.col``, the items of each user) and ``popularity.safetensors`` (popularity [K, I], train
+users per item).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +30,12 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 
-FORMAT = 2  # of the bundle; raised when its files change
+FORMAT = 3  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
+FILES = {"users.parquet", "items.parquet", "embeddings.safetensors", SEEN_FILE, POPULARITY_FILE}
+MORE_FILES = {MODEL_FILE, "weights.safetensors"}  # of a bundle; only these may be listed
 
 EXCLUDE = ("same", "any", "none")
 DEFAULT_K = 20
@@ -119,15 +123,12 @@ class Recommender:
         """Read a bundle.
 
         Raises:
-            ValueError: if the bundle was written for another version of this file.
+            ValueError: if the bundle was written for another version of this file, or a file
+                does not have its checksum.
+            OSError: if a file is missing.
         """
         folder = Path(folder)
-        facts = json.loads((folder / MODEL_FILE).read_text("utf-8"))
-        if facts["format"] != FORMAT:
-            raise ValueError(
-                f"{folder}: bundle format {facts['format']}, this code reads {FORMAT}; "
-                "load it by mlflow.pyfunc.load_model, which takes the code that it came with"
-            )
+        facts = read_facts(folder)
         users = pq.read_table(folder / "users.parquet").to_pandas()
         items = pq.read_table(folder / "items.parquet").to_pandas()
         tensors = load_file(folder / "embeddings.safetensors")
@@ -294,6 +295,41 @@ class Recommender:
         scores[row, column] += (weights[pattern[other]].T * inputs).sum(axis=0)
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``model.json`` says of a bundle, after all checksums were found to hold.
+
+    Raises:
+        ValueError: as ``Recommender.load``.
+        OSError: if a file is missing.
+    """
+    facts: dict[str, Any] = json.loads((folder / MODEL_FILE).read_text("utf-8"))
+    if facts["format"] != FORMAT:
+        raise ValueError(
+            f"{folder}: bundle format {facts['format']}, this code reads {FORMAT}; "
+            "load it by mlflow.pyfunc.load_model, which takes the code that it came with"
+        )
+    stated = facts["files"]
+    if not FILES | {MODEL_FILE} <= stated.keys() <= FILES | MORE_FILES:
+        raise ValueError(f"{folder / MODEL_FILE} is damaged: it lists other files than it must")
+    found = digests(folder, facts, stated)
+    if damaged := [name for name in sorted(stated) if found[name] != stated[name]]:
+        raise ValueError(
+            f"{folder / damaged[0]} is damaged: its content does not have its checksum; restore "
+            "it from a copy, or use another version (bigel models lists them)"
+        )
+    return facts
+
+
+def digests(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of a bundle's files; for ``model.json``, of all it says but ``files``."""
+    said = {key: value for key, value in facts.items() if key != "files"}
+    found = {MODEL_FILE: hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
+    for name in set(names) - {MODEL_FILE}:
+        with (folder / name).open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
 def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
     """Return the k best columns of each row: score falling, ties by the lower column.
 
@@ -426,7 +462,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Return the request of each (user_id, behavior), in the order of the rows."""
         _check_columns(frame)
         users, names = frame["user_id"].tolist(), frame["behavior"].tolist()
-        asked = frame["k"].tolist() if "k" in frame.columns else [None] * len(users)
+        asked: list[Any] = frame["k"].tolist() if "k" in frame.columns else [None] * len(users)
         lengths = [DEFAULT_K if _is_missing(value) else value for value in asked]
         known = self.recommender.behaviors
         _check("user_id", users, *_id_rule(self.recommender.user_ids))
@@ -525,7 +561,7 @@ def _is_whole(value: Any) -> bool:
     """Tell whether a value is an integer of 64 bits; true and 3.0 are none."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         return False
-    return -(2**63) <= value < 2**63
+    return bool(-(2**63) <= value < 2**63)
 
 
 def _is_length(value: Any) -> bool:
