@@ -104,9 +104,12 @@ def nearest(wrong: str, names: Sequence[str]) -> str:
 
 
 def hide_credentials(text: str) -> str:
-    """Return a text without the user names and passwords of the addresses in it.
+    """Return a text without what may be a user name, a password or a token of an address in it.
+
+    All up to the last @ of an address goes, as a password may hold any character.
 
     >>> hide_credentials("no answer from https://ann:s3cret@host/api, see http://host/help")
     'no answer from https://host/api, see http://host/help'
     """
-    return re.sub(r"(?<=://)[^\s/?#]*@", "", text)
+    text = re.sub(r"(?<=://)\S*@", "", text)
+    return re.sub(r"(?i)(\b[\w-]*(?:password|token|key|secret|sig)[\w-]*=)[^\s&'\"]+", r"\1…", text)

@@ -3,17 +3,19 @@
 MLflow stores *this file* beside the bundle as the model's code, so it imports nothing of this
 package: the artifact alone answers. Batch recommendation calls the same ``Recommender``.
 
-A bundle is a folder of ``model.json``, ``users.parquet`` (user_id, train_events),
-``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D], item_emb [K, I, D],
-item_bias [K, I] and, where the model has a funnel memory, memory_weights [K, 2^K, F + 1] and
-memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``,
-the items of each user) and ``popularity.safetensors`` (popularity [K, I], train users per item).
+A bundle is a folder of ``model.json`` (with the checksums of all), ``users.parquet`` (user_id,
+train_events), ``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D],
+item_emb [K, I, D], item_bias [K, I] and, where the model has a funnel memory, memory_weights [K,
+2^K, F + 1] and memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1]
+and ``k.col``, the items of each user) and ``popularity.safetensors`` (popularity [K, I], train
+users per item).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +30,16 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 
-FORMAT = 2  # of the bundle; raised when its files change
+FORMAT = 3  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
+FILES = {"users.parquet", "items.parquet", "embeddings.safetensors", SEEN_FILE, POPULARITY_FILE}
+MORE_FILES = {MODEL_FILE, "weights.safetensors"}  # of a bundle; only these may be listed
 
 EXCLUDE = ("same", "any", "none")
 DEFAULT_K = 20
+FIELDS = ("user_id", "behavior", "k", "recent", "exclude_items")  # of a request, two required
 SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.popular``
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
@@ -118,15 +123,12 @@ class Recommender:
         """Read a bundle.
 
         Raises:
-            ValueError: if the bundle was written for another version of this file.
+            ValueError: if the bundle was written for another version of this file, or a file
+                does not have its checksum.
+            OSError: if a file is missing.
         """
         folder = Path(folder)
-        facts = json.loads((folder / MODEL_FILE).read_text("utf-8"))
-        if facts["format"] != FORMAT:
-            raise ValueError(
-                f"{folder}: bundle format {facts['format']}, this code reads {FORMAT}; "
-                "load it by mlflow.pyfunc.load_model, which takes the code that it came with"
-            )
+        facts = read_facts(folder)
         users = pq.read_table(folder / "users.parquet").to_pandas()
         items = pq.read_table(folder / "items.parquet").to_pandas()
         tensors = load_file(folder / "embeddings.safetensors")
@@ -293,6 +295,41 @@ class Recommender:
         scores[row, column] += (weights[pattern[other]].T * inputs).sum(axis=0)
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``model.json`` says of a bundle, after all checksums were found to hold.
+
+    Raises:
+        ValueError: as ``Recommender.load``.
+        OSError: if a file is missing.
+    """
+    facts: dict[str, Any] = json.loads((folder / MODEL_FILE).read_text("utf-8"))
+    if facts["format"] != FORMAT:
+        raise ValueError(
+            f"{folder}: bundle format {facts['format']}, this code reads {FORMAT}; "
+            "load it by mlflow.pyfunc.load_model, which takes the code that it came with"
+        )
+    stated = facts["files"]
+    if not FILES | {MODEL_FILE} <= stated.keys() <= FILES | MORE_FILES:
+        raise ValueError(f"{folder / MODEL_FILE} is damaged: it lists other files than it must")
+    found = digests(folder, facts, stated)
+    if damaged := [name for name in sorted(stated) if found[name] != stated[name]]:
+        raise ValueError(
+            f"{folder / damaged[0]} is damaged: its content does not have its checksum; restore "
+            "it from a copy, or use another version (bigel models lists them)"
+        )
+    return facts
+
+
+def digests(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of a bundle's files; for ``model.json``, of all it says but ``files``."""
+    said = {key: value for key, value in facts.items() if key != "files"}
+    found = {MODEL_FILE: hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
+    for name in set(names) - {MODEL_FILE}:
+        with (folder / name).open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
 def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
     """Return the k best columns of each row: score falling, ties by the lower column.
 
@@ -378,10 +415,10 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         Args:
             context: not used; the bundle was loaded before.
-            model_input: user_id (of the data's type), behavior, and, optional: k (20 where
-                absent); recent, a list of {"item_id", "behavior"} that the user did since the
-                model was made; exclude_items, a list of item ids to leave out. Items that the
-                model does not know are passed over.
+            model_input: user_id (of the data's type), behavior, and, optional in each row (absent,
+                null or NaN): k (then 20); recent, a list of {"item_id", "behavior"} that the
+                user did since the model was made; exclude_items, a list of item ids to leave
+                out. Items that the model does not know are passed over.
             params: ``exclude``: leave out what the user has under the "same" behavior (the
                 default), "any" or "none".
 
@@ -423,24 +460,20 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _read(self, frame: pd.DataFrame) -> dict[tuple[int | str, str], Request]:
         """Return the request of each (user_id, behavior), in the order of the rows."""
-        missing = [name for name in ("user_id", "behavior") if name not in frame.columns]
-        if missing:
-            raise _refused(
-                f"input has no column {', '.join(missing)}: give user_id, behavior and, if you "
-                f"like, k, recent, exclude_items; got {[str(name) for name in frame.columns]}"
-            )
+        _check_columns(frame)
         users, names = frame["user_id"].tolist(), frame["behavior"].tolist()
-        lengths = frame["k"].tolist() if "k" in frame.columns else [DEFAULT_K] * len(users)
+        asked: list[Any] = frame["k"].tolist() if "k" in frame.columns else [None] * len(users)
+        lengths = [DEFAULT_K if _is_missing(value) else value for value in asked]
         known = self.recommender.behaviors
         _check("user_id", users, *_id_rule(self.recommender.user_ids))
         _check("behavior", names, known.__contains__, f"one of {', '.join(known)}")
-        _check("k", lengths, lambda value: _is_whole(value) and value >= 1, "an integer from 1")
+        _check("k", lengths, _is_length, "an integer from 1")
         recent = self._read_lists(frame, "recent", self._event)
         hidden = self._read_lists(frame, "exclude_items", self._item)
         requests: dict[tuple[int | str, str], Request] = {}
         for row, (user, name, k) in enumerate(zip(users, names, lengths, strict=True)):
-            request = requests.setdefault((user, name), Request(k))
-            request.k = max(k, request.k)
+            request = requests.setdefault((user, name), Request(int(k)))
+            request.k = max(int(k), request.k)
             request.recent |= {event for event in recent[row] if event[1] >= 0}
             request.hidden |= {item for item in hidden[row] if item >= 0}
         return requests
@@ -454,7 +487,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         found = []
         for row, value in enumerate(frame[name].tolist()):
             where = f"{name}, row {row} (from 0)"
-            if value is None or (isinstance(value, float) and np.isnan(value)):
+            if _is_missing(value):
                 value = []
             if not isinstance(value, list | tuple | np.ndarray):
                 raise _refused(f"{where}: {value!r}; give a list")
@@ -525,13 +558,48 @@ def _id_rule(index: pd.Index) -> tuple[Callable[[Any], bool], str]:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    """Tell whether a value is an integer of 64 bits; true and 3.0 are none."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return bool(-(2**63) <= value < 2**63)
+
+
+def _is_length(value: Any) -> bool:
+    """Tell whether a value is a k. Beside a missing one, pandas makes 3.0 of 3."""
+    return (_is_whole(value) or _was_whole(value)) and bool(value >= 1)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _check_columns(frame: Any) -> None:
+    """Refuse what is no frame, and a field that is missing, unknown or there twice.
+
+    A misspelled exclude_items that was passed over would show what must be hidden.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise _refused(f"input is a {type(frame).__name__}; give dataframe_records")
+    names = frame.columns.tolist()
+    wrong = [name for at, name in enumerate(names) if name not in FIELDS or name in names[:at]]
+    missing = [name for name in FIELDS[:2] if name not in names]
+    if wrong or missing:
+        said = f"unknown or repeated column {wrong[0]!r}" if wrong else f"no column {missing[0]}"
+        raise _refused(
+            f"input has {said}: give user_id, behavior and, if you like, k, recent, "
+            f"exclude_items; got {[str(name) for name in names]}"
+        )
 
 
 def _check(name: str, values: list[Any], is_good: Callable[[Any], bool], wanted: str) -> None:
-    for row, value in enumerate(values):
-        if not is_good(value):
-            raise _refused(f"{name}, row {row} (from 0): {value!r}; give {wanted}")
+    bad = [row for row, value in enumerate(values) if not is_good(value)]
+    if bad:  # one 1.5 makes floats of a whole column: name the row that did it
+        row = next((row for row in bad if not _was_whole(values[row])), bad[0])
+        raise _refused(f"{name}, row {row} (from 0): {values[row]!r}; give {wanted}")
+
+
+def _was_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
 
 
 def _refused(message: str) -> MlflowException:

@@ -178,6 +178,26 @@ def test_a_bundle_that_was_tampered_with_is_an_error_of_ours(
     assert isinstance(caught.value, BigelError)
 
 
+def test_one_altered_bit_of_a_registered_bundle_is_found_wherever_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pyfunc
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = workspace_at(tmp_path)
+    register_one(workspace)
+    (model,) = workspace.mlruns.rglob("artifacts/model")
+    place = model / "artifacts/bundle/embeddings.safetensors"
+    whole = bytearray(place.read_bytes())
+    whole[-1] ^= 1  # in a value: the file still reads well
+    place.write_bytes(whole)
+    said = r"embeddings\.safetensors is damaged: its content does not have its checksum; restore"
+    with pytest.raises(DataError, match=said):
+        recommend(CONFIG, workspace)
+    with pytest.raises(ValueError, match=said):  # as `mlflow models serve` loads it
+        mlflow.pyfunc.load_model(str(model))
+
+
 @pytest.fixture(scope="module")
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The HTTP server of a registered model, without a socket."""

@@ -172,7 +172,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
     bundle = bundle_at(tmp_path)
     facts = json.loads(bundle.file("model.json").read_text())
     bundle.file("model.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ValueError, match="bundle format 99, this code reads 2"):
+    with pytest.raises(ValueError, match="bundle format 99, this code reads 3"):
         Recommender.load(bundle.path)
 
 
@@ -245,14 +245,14 @@ def test_asked_twice_it_answers_once_with_the_larger_k(model: Any) -> None:
 
 
 def test_the_example_and_the_signature_come_with_it(model: Any) -> None:
-    inputs = model.metadata.signature.inputs
-    assert inputs.input_names() == ["user_id", "behavior", "k", "recent", "exclude_items"]
-    assert [str(t) for t in inputs.input_types()][:3] == [
-        "DataType.long", "DataType.string", "DataType.long",
-    ]  # fmt: skip
-    assert inputs.required_input_names() == ["user_id", "behavior"]
+    signature = model.metadata.signature
+    assert signature.inputs is None  # else MLflow would cast and drop before the model sees it
+    assert [param.name for param in signature.params.params] == ["exclude"]
+    assert signature.outputs.input_names() == [*serving.COLUMNS]
     example = model.input_example
+    assert tuple(example.columns) == serving.FIELDS
     assert example["behavior"].tolist() == ["click", "purchase"]
+    assert example["exclude_items"].tolist() == [["item 0"], ["item 0"]]
     assert set(model.predict(example)["user_id"]) == {100}
 
 

@@ -15,13 +15,14 @@ from safetensors.numpy import save_file
 from bigel import __version__, schema
 from bigel.errors import DataError, WorkspaceError
 from bigel.interactions import IntArray, Interactions, with_learned
+from bigel.tracking.store import hush
 from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
 
 if TYPE_CHECKING:
     from bigel.serving import Recommender
 
 CODE = ("interactions.py", "schema.py", "serving.py", "tracking/bundle.py")
-FORMAT = 2  # of the files; the reader in serving.py knows the same number
+FORMAT = 3  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -70,7 +71,7 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         if trained.file(schema.WEIGHTS_FILE).exists():
             shutil.copyfile(trained.file(schema.WEIGHTS_FILE), out / schema.WEIGHTS_FILE)
             facts["architecture"] = trained.counts["architecture"]
-        write_json(out / MODEL_FILE, facts)
+        write_facts(out, facts)
         return {"users": train.n_users, "items": train.n_items, "data": facts["data"]}
 
     return workspace.run_stage(
@@ -80,6 +81,27 @@ def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record
         code=CODE,
         build=build,
     )
+
+
+def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``model.json`` with the checksums of itself and of all files beside it."""
+    hush()  # before the import brings MLflow along
+    from bigel.serving import digests
+
+    names = [path.name for path in folder.iterdir() if path.name not in (MODEL_FILE, MANIFEST)]
+    write_json(folder / MODEL_FILE, facts | {"files": digests(folder, facts, names)})
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``model.json`` says of a bundle, after all checksums were found to hold.
+
+    Raises:
+        DataError: if it is damaged, or of another format.
+    """
+    from bigel import serving
+
+    with _readable(folder):
+        return serving.read_facts(folder)
 
 
 def load_bundle(folder: Path) -> "Recommender":

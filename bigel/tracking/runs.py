@@ -168,9 +168,12 @@ def environment_tags() -> dict[str, str]:
 
 
 def _signature(bundle: Record) -> Any:
+    """Return parameters and answer; the input has no schema, for the model checks it itself.
+
+    With one, MLflow would cast (user 1.9 to 1) and drop unknown columns before the model sees them.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, Object, Property
 
     from bigel.serving import EXCLUDE
 
@@ -182,24 +185,7 @@ def _signature(bundle: Record) -> Any:
         )
     )
     return ModelSignature(
-        Schema(
-            [
-                ColSpec(user, schema.USER_ID),
-                ColSpec("string", schema.BEHAVIOR),
-                ColSpec("long", "k", required=False),
-                ColSpec(
-                    Array(
-                        Object(
-                            [Property(schema.ITEM_ID, item), Property(schema.BEHAVIOR, "string")]
-                        )
-                    ),
-                    "recent",
-                    required=False,
-                ),
-                ColSpec(Array(item), "exclude_items", required=False),
-            ]
-        ),
-        Schema(
+        outputs=Schema(
             [
                 ColSpec(user, schema.USER_ID),
                 ColSpec("string", schema.BEHAVIOR),
@@ -209,15 +195,24 @@ def _signature(bundle: Record) -> Any:
                 ColSpec("string", schema.SOURCE),
             ]
         ),
-        ParamSchema([ParamSpec("exclude", "string", EXCLUDE[0])]),
+        params=ParamSchema([ParamSpec("exclude", "string", EXCLUDE[0])]),
     )
 
 
 def _example(bundle: Record) -> Any:
-    """Return one request per behavior, of the first user."""
+    """Return one request per behavior, of the first user, with every optional field."""
     import pandas as pd
 
     facts = json.loads(bundle.file("model.json").read_text("utf-8"))
     user = pl.read_parquet(bundle.file(schema.USERS_FILE), n_rows=1)[schema.USER_ID][0]
-    behaviors = facts["behaviors"]
-    return pd.DataFrame({"user_id": user, "behavior": behaviors, "k": [5] * len(behaviors)})
+    item = pl.read_parquet(bundle.file(schema.ITEMS_FILE), n_rows=1)[schema.ITEM_ID][0]
+    return pd.DataFrame(
+        {
+            "user_id": user,
+            "behavior": name,
+            "k": 5,
+            "recent": [{"item_id": item, "behavior": name}],
+            "exclude_items": [item],
+        }
+        for name in facts["behaviors"]
+    )

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 
 from bigel import schema
 from bigel.config import Config
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, DataError
 from bigel.interactions import IntArray, Interactions
 from bigel.schema import COLD, CONTENT, EARLIER
-from bigel.tracking.bundle import MODEL_FILE, SEEN_FILE
+from bigel.tracking.bundle import SEEN_FILE, read_facts
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.resolve import Model, model_name, open_model
@@ -101,7 +101,10 @@ def _cold(reason: str) -> dict[str, Any]:
 
 
 def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
-    facts = json.loads((champion.folder / MODEL_FILE).read_text("utf-8"))
+    try:
+        facts = read_facts(champion.folder)
+    except DataError as error:
+        return _cold(str(error))
     if reason := _other_architecture(facts, config):
         return _cold(f"{champion.uri} {reason}")
     places = {

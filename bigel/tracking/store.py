@@ -9,6 +9,7 @@ the paths in its database.
 import contextlib
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -74,19 +75,23 @@ class Home:
 
     @property
     def shown(self) -> str:
-        """The URI without a password.
+        """The URI without a secret: of an address with a host, scheme, host and port only.
 
-        >>> Home("https://me:secret@host/x", None, None, Path("l")).shown
-        'https://host/x'
+        >>> Home("https://me:se/cret@host:5000/x?token=t", None, None, Path("l")).shown
+        'https://host:5000'
         """
-        return hide_credentials(self.uri)
+        scheme, mark, rest = self.uri.partition("://")
+        if not mark or self.database is not None or scheme in ("file", "sqlite"):
+            return hide_credentials(self.uri)
+        host = re.match(r"[\w.-]+(:\d+)?(?=[/?#]|$)", rest.rpartition("@")[2])
+        return f"{scheme}://{host[0] if host else '…'}"
 
     def showable(self, error: BaseException) -> BaseException | None:
         """Return an error as the cause of ours, but None where a traceback might print a password.
 
         MLflow's errors name the address as it was given.
         """
-        return error if self.shown == self.uri else None
+        return error if self.shown == self.uri.rstrip("/") else None
 
     def exists(self) -> bool:
         """Whether there is something to read (a server is taken to be there)."""

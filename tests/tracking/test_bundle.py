@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bigel import schema, serving
-from bigel.errors import WorkspaceError
+from bigel.errors import DataError, WorkspaceError
 from bigel.tracking import bundle as bundle_module
-from bigel.tracking.bundle import build_bundle, data_fingerprint
+from bigel.tracking.bundle import build_bundle, data_fingerprint, load_bundle
 from bigel.workspace import Record, Workspace
 from tests import fabricate
 
@@ -50,6 +50,37 @@ def test_seen_is_every_pair_of_every_split(workspace: Workspace) -> None:
             for item in col[crow[user] : crow[user + 1]]
         }
         assert stored == expected
+
+
+@pytest.mark.parametrize("name", sorted(serving.FILES | serving.MORE_FILES))
+def test_one_altered_byte_of_any_file_is_found_at_loading(workspace: Workspace, name: str) -> None:
+    folder = Path(bundle_of(workspace).path)
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    fabricate.sign_again(folder)
+    assert load_bundle(folder).behaviors == ["click", "purchase"]
+    whole = bytearray((folder / name).read_bytes())
+    at = whole.index(b"purchase") if name == "model.json" else len(whole) // 2
+    whole[at] ^= 1
+    (folder / name).write_bytes(whole)
+    with pytest.raises(DataError, match=f"{name} is damaged"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files.pop("seen.safetensors"),
+        lambda files: files.pop("model.json"),
+        lambda files: files.update({"../secret": "0"}),
+    ],
+)
+def test_the_checksums_are_those_of_a_bundles_files(workspace: Workspace, change) -> None:
+    bundle = bundle_of(workspace)
+    facts = json.loads(bundle.file("model.json").read_text())
+    change(facts["files"])
+    bundle.file("model.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"model\.json is damaged: it lists other files"):
+        load_bundle(Path(bundle.path))
 
 
 def test_popularity_counts_train_users_only(workspace: Workspace) -> None:

@@ -130,6 +130,7 @@ def test_a_pair_that_the_candidate_started_from_is_left_out(workspace: Workspace
     assert seen["0.col"][:2].tolist() == [1, 2] and seen["0.train"][:2].tolist() == [False, True]
     seen["0.train"][0] = True
     save_file(seen, candidate / "seen.safetensors")
+    fabricate.sign_again(candidate)
     found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
     assert found.behaviors["buy"].users == 1  # ann
 
@@ -220,5 +221,8 @@ def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
     champion = OLD.bundle(workspace, {"buy": [1, 2, 3]})
     seen = load_file(champion / "seen.safetensors")
     save_file({k: v for k, v in seen.items() if "train" not in k}, champion / "seen.safetensors")
+    with pytest.raises(DataError, match=r"seen\.safetensors is damaged"):
+        rank_side_by_side(split, candidate, champion, 2, "")
+    fabricate.sign_again(champion)
     with pytest.raises(DataError, match="does not tell which pairs"):
         rank_side_by_side(split, candidate, champion, 2, "")

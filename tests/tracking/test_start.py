@@ -296,6 +296,17 @@ def test_that_there_was_no_champion_is_stored(workspace: Workspace) -> None:
     assert again.reused and again.counts["cold"] == "bigel has no champion yet"
 
 
+def test_a_damaged_champion_starts_cold(workspace: Workspace) -> None:
+    fabricate.register_one(workspace)
+    (place,) = workspace.mlruns.rglob("bundle/seen.safetensors")
+    whole = bytearray(place.read_bytes())
+    whole[-1] ^= 1
+    place.write_bytes(whole)
+    config, parted, graph = prepare(first_log(), workspace)
+    start = choose_start(parted, graph, config, workspace)
+    assert "seen.safetensors is damaged" in start.counts["cold"]
+
+
 def test_numbers_and_the_same_numbers_as_text_are_the_same_ids(tmp_path: Path) -> None:
     pl.DataFrame({"item": [0, 1, 2], "item_id": ["10", "9", "x"]}).write_parquet(tmp_path / "now")
     pl.DataFrame({"item_id": [8, 9, 10]}).write_parquet(tmp_path / "then")

@@ -12,7 +12,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from bigel import recommend as recommend_module
-from bigel.errors import ConfigError, UnreachableError, WorkspaceError
+from bigel.errors import ConfigError, UnreachableError, WorkspaceError, hide_credentials
 from bigel.locks import take_lock
 from bigel.tracking import store as store_module
 from bigel.tracking.store import DEFAULTS, HOME_TAG, Home, home_of, hush
@@ -46,7 +46,30 @@ def test_the_home_is_the_workspace_unless_the_environment_says(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000/x")
     home = home_of(workspace)
     assert (home.database, home.artifacts) == (None, None)
-    assert home.shown == "https://host:5000/x"
+    assert home.shown == "https://host:5000"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:se/cret@host:5999", "http://host:5999"),
+        ("http://me:se#cret@host:5999/x", "http://host:5999"),
+        ("http://me:se?cret@host", "http://host"),
+        ("http://host:1/x?token=s3cret", "http://host:1"),
+        ("postgresql://host/db?user=u&password=s3cret", "postgresql://host"),
+        ("postgresql+psycopg2://u:s3@cret@host/db", "postgresql+psycopg2://host"),
+        ("http://se cret", "http://…"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, shown: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    home = home_of(Workspace(tmp_path))
+    assert home.shown == shown
+    assert home.showable(ValueError(uri)) is None
+    if " " not in uri:  # text ends an address there
+        assert "cret" not in hide_credentials(f"no answer from {uri}")
 
 
 @pytest.mark.parametrize("way", ["move", "copy"])
@@ -209,7 +232,7 @@ def test_a_password_in_the_address_stands_in_no_message_and_no_traceback(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.DEBUG), pytest.raises(WorkspaceError) as caught:
         fabricate.register_one(Workspace(tmp_path))
-    assert "MLflow at http://127.0.0.1:1/x does not answer" in str(caught.value)
+    assert "MLflow at http://127.0.0.1:1 does not answer" in str(caught.value)
     assert caught.value.transient
     printed = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "s3cret" not in printed
