@@ -66,18 +66,15 @@ def contest(
         logs = {name: Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID)}
         logs[on] = Interactions.load(split, on)
         with use_threads(config.run.threads):
-            scores: Scores
-            history: dict[str, Any] = {}
             known = Interactions.known(split, on)
+            history: dict[str, Any] = {}
             refitted: Scores | None = None
             if trained is not None:
-                scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
+                scores: Scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
             else:
                 world, valid = World.load(split, graph, config), logs[schema.VALID]
                 scores, history = fit_rival(contestant, world, valid, scratch)
-                if contestant.model in CLOSED and len(known) > len(world.train):
-                    world = replace(world, train=known)  # closed forms read no graphs
-                    refitted = fit_rival(contestant, world, valid, scratch)[0]
+                refitted = refit(contestant, world, known)
             figures, kept = with_and_without(scores, logs, known, on, config, refitted)
         figures.write_parquet(out / FIGURES_FILE)
         write_json(out / schema.HISTORY_FILE, history)
@@ -103,6 +100,16 @@ def contest(
         code=CODE,
         build=build,
     )
+
+
+def refit(contestant: Contestant, world: World, known: Interactions) -> Scores | None:
+    """Return a closed form fitted on all that is known; None where that is train, or for others.
+
+    Closed forms read no graphs, so those of train may stay.
+    """
+    if contestant.model not in CLOSED or len(known) == len(world.train):
+        return None
+    return CLOSED[contestant.model](replace(world, train=known), contestant.settings)
 
 
 def with_and_without(
