@@ -6,7 +6,6 @@ preset=$1
 data=$2
 shift 2
 exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models bigel \
-    --variant "no memory=bigel model.memory=false" \
     --variant "no CGL=bigel model.cascade=false" \
     --variant "no CGF=bigel model.feedback=false" \
     --variant "no GCE=bigel model.context=false" \

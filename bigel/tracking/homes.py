@@ -9,9 +9,9 @@ inside the workspace its relative path, so that a workspace may move.
 """
 
 import json
+import re
 import uuid
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bigel.errors import WorkspaceError
 from bigel.tracking.store import Home
@@ -23,8 +23,8 @@ PLACE, WORKSPACE = "place", "workspace"
 def place_of(home: Home, workspace: Workspace) -> str:
     """Return a home's place, without secrets: scheme, host and path, or the path of a database."""
     if home.database is None:
-        parts = urlsplit(home.shown)
-        return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+        path = re.search(r"^[^/?#]*(/[^?#]*)", home.uri.rpartition("@")[2].rpartition("://")[2])
+        return f"{home.shown}{path[1] if path else ''}".rstrip("/")
     root = workspace.root.resolve()
     inside = home.database.is_relative_to(root)
     return str(home.database.relative_to(root) if inside else home.database)

@@ -18,7 +18,7 @@ import torch
 from safetensors.numpy import load_file
 
 from bigel import schema
-from bigel.compare.statistics import bootstrap
+from bigel.compare.statistics import ENDS, resample
 from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task
@@ -217,6 +217,7 @@ def _spread(values: dict[str, tuple[IntArray, Floats]], n_users: int) -> Floats:
 
 
 def _pair(ndcg_2U: Floats) -> Pair:
-    low, high = bootstrap([(ndcg_2U[0] - ndcg_2U[1])[None]], SEED)[0]
+    drawn = resample([(ndcg_2U[0] - ndcg_2U[1])[None]], SEED)[0]
+    low, high = np.percentile(drawn, ENDS)
     candidate, champion = ndcg_2U.mean(axis=1)
     return Pair(ndcg_2U.shape[1], float(candidate), float(champion), float(low), float(high))
