@@ -19,6 +19,11 @@ from bigel.workspace import Workspace
 
 RANGE_ROWS = 4_000_000  # rows of a range, about; a user is never divided
 SAMPLE_EVERY = 1_000  # one row in so many is looked at to cut the ranges
+CODE = [
+    *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
+    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "ranges", "read", "text")),
+    "schema.py",
+]
 Id = int | str
 
 
@@ -52,10 +57,7 @@ class UserRange(WorkUnit):
         return {
             "inputs": [Path(folder).name for folder in self.parts],
             "settings": {"whole": self.whole, "low": self.low, "high": self.high},
-            "code": [
-                *(f"ingest/{name}.py" for name in ("merge", "packing", "ranges")),
-                "schema.py",
-            ],
+            "code": CODE,
         }
 
     def build(self, out: Path, scratch: Path) -> dict[str, Any]:

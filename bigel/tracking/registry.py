@@ -127,8 +127,8 @@ def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any]
     home = home_of(workspace)
     with home.locked(), home.explained():
         client = home.connect()
-        ours = note_home(home, workspace)
         version = find_version(client, name, bundle.fingerprint)
+        ours = note_home(home, workspace)  # it has answered
         known = version is not None
         if version is None:
             run_id = _log_run(client, home, submission, ours)

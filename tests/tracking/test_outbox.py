@@ -54,7 +54,7 @@ def told(workspace: Workspace, counts: dict[str, Any]) -> dict[str, Any]:
         "params": run.data.params,
         "metrics": run.data.metrics,
         "tags": {k: v for k, v in run.data.tags.items()
-                 if k.startswith(OUR_TAGS) and k != "bigel.decision"},
+                 if k.startswith(OUR_TAGS) and k not in ("bigel.decision", "bigel.workspace")},
         "files": {n: p.read_bytes() for n, p in files.items()
                   if not n.startswith("decisions/") and p.name != MANIFEST},  # it tells seconds
         "aliases": dict(client.get_registered_model(counts["name"]).aliases),
