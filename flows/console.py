@@ -238,18 +238,18 @@ def _metrics_table(summary: dict[str, Any]) -> Table:
 
 
 def _comparison_table(metrics: dict[str, Any], view: str, k: int, on: str) -> Table:
-    table = Table(title=f"{view} view, {on} split")
+    """Return the lines of a comparison, best mean first; the file has the other figures."""
+    table = Table(title=f"NDCG@{k}, {view} view, {on} split")
     table.add_column("contestant", no_wrap=True)
     behaviors = next(iter(metrics.values()))[view]
     for behavior in behaviors:
-        for name in (f"ndcg@{k}", f"hr@{k}"):
-            table.add_column(escape(f"{behavior} {name}"), justify="right", overflow="fold")
-    mean = {
-        label: sum(tree[view][b][f"ndcg@{k}"] for b in behaviors) for label, tree in metrics.items()
+        table.add_column(escape(behavior), justify="right", overflow="fold", min_width=6)
+    figures = {
+        label: [tree[view][behavior][f"ndcg@{k}"] for behavior in behaviors]
+        for label, tree in metrics.items()
     }
-    for label in sorted(mean, key=lambda label: -mean[label]):
-        cells = [metrics[label][view][b][n] for b in behaviors for n in (f"ndcg@{k}", f"hr@{k}")]
-        table.add_row(escape(label), *(f"{value:.4f}" for value in cells))
+    for label, values in sorted(figures.items(), key=lambda one: -sum(one[1])):
+        table.add_row(escape(label), *(f"{value:.4f}" for value in values))
     return table
 
 
