@@ -16,7 +16,6 @@ from bigel.pipeline import run_pipeline
 from bigel.tracking import outbox
 from bigel.train.calibration import calibrate
 from bigel.workspace import Workspace
-from tests.test_boundaries import ROOT, imported
 from tests.tracking.conftest import away
 
 QUICK = (
@@ -91,27 +90,6 @@ def test_the_table_counts_the_seeds_of_trained_contestants(first):
     workspace, _ = first
     summary = run(workspace, ["popularity", "bigel"], seeds=(1,))
     assert "seeds: 1." in Path(summary["paths"]["table"]).read_text("utf-8")
-
-
-def test_every_file_that_makes_a_rival_is_part_of_its_fingerprint(first):
-    """Whatever a rival's module imports of ours lies in the folders that are digested."""
-    from bigel.compare.contest import CODE
-
-    seen, waiting = set(), [ROOT / "bigel" / "compare" / "contestants.py"]
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for name in imported(path):
-            place = ROOT.joinpath(*name.split("."))
-            waiting += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
-    needed = {path.relative_to(ROOT / "bigel").as_posix() for path in seen}
-    needed = {name for name in needed if not name.startswith(("config/", "ingest/", "contracts/"))}
-    needed -= {"__init__.py", "disk.py", "errors.py", "schema.py", "workspace.py"}
-    # no figure hangs on these
-    needed -= {f"evaluate/{name}.py" for name in ("__init__", "stage", "report", "plots")}
-    assert [n for n in sorted(needed) if not n.startswith(CODE)] == []
 
 
 def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):

@@ -1,6 +1,7 @@
 """The stage as a whole: its books, its order, pre-split logs, reuse, and the real logs."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_a_failed_run_leaves_nothing_in_the_way(tmp_path: Path) -> None:
 def test_a_run_that_meets_the_same_new_file_does_not_disturb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """Another run ingests the whole log while this one is in the middle of it."""
+    """Another run begins while this one is in the middle; it waits for what this one makes."""
     log = tmp_path / "log"
     log.mkdir()
     for name in ("a.csv", "b.csv"):
@@ -191,15 +192,18 @@ def test_a_run_that_meets_the_same_new_file_does_not_disturb(
         def call(*given: Any, **named: Any) -> Any:
             found = original(*given, **named)
             monkeypatch.undo()
-            others.append(run(log, tmp_path / "shared"))
+            other.start()
             return found
 
         return call
 
+    other = threading.Thread(target=lambda: others.append(run(log, tmp_path / "shared")))
     module, name = {"read": (part, "gather"), "merge": (whole, "merge")}[where]
     monkeypatch.setattr(module, name, disturbed(getattr(module, name)))
     ours = run(log, tmp_path / "shared")
+    other.join(60)
     assert others and others[0].counts == ours.counts == expected.counts
+    assert others[0].reused and others[0].path == ours.path
     for name in ("interactions.parquet", "quarantine.parquet"):
         assert ours.file(name).read_bytes() == expected.file(name).read_bytes()
 
