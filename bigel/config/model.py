@@ -7,6 +7,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, fie
 from bigel.config.section import Section, as_tuple, per_behavior
 from bigel.errors import ConfigError
 
+NEGATIVE_POWER = (
+    "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
+    "0: uniform."
+)
+
 
 class ModelConfig(Section):
     """BiGEL's shape. Defaults are the recipe of docs/model.md."""
@@ -94,14 +99,7 @@ class TrainConfig(Section):
         "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
     )
     negatives: int = Field(512, ge=1, description="Shared negatives S of a batch.")
-    negative_power: float = Field(
-        0.0,
-        ge=0,
-        description=(
-            "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
-            "0: uniform."
-        ),
-    )
+    negative_power: float = Field(0.0, ge=0, description=NEGATIVE_POWER)
     edge_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
+from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import Section, as_tuple, per_behavior
 
 EASE_SOURCE = "Input row of a user: items under any behavior, or under the same."
@@ -29,14 +30,7 @@ class TrainedRival(Section):
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(300, ge=1, description="Last step; the cosine decay ends there.")
     negatives: int = Field(1_024, ge=1, description="Shared negatives of a batch.")
-    negative_power: float = Field(
-        0.0,
-        ge=0,
-        description=(
-            "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
-            "0: uniform."
-        ),
-    )
+    negative_power: float = Field(0.0, ge=0, description=NEGATIVE_POWER)
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
     evaluate_every: int = Field(10, ge=1, description="Steps between validations.")
     patience: int = Field(

@@ -13,17 +13,14 @@ import polars as pl
 
 from bigel.engine import Engine, WorkUnit
 from bigel.ingest.merge import merge, type_ids
+from bigel.ingest.part import CODE as PART_CODE
 from bigel.ingest.part import Part
 from bigel.schema import USER_ID
 from bigel.workspace import Workspace
 
 RANGE_ROWS = 4_000_000  # rows of a range, about; a user is never divided
 SAMPLE_EVERY = 1_000  # one row in so many is looked at to cut the ranges
-CODE = [
-    *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "ranges", "read", "text")),
-    "schema.py",
-]
+CODE = [*PART_CODE, "ingest/ranges.py"]
 Id = int | str
 
 

@@ -3,7 +3,6 @@ import torch
 
 from bigel.config import LightGcnConfig
 from bigel.rivals import lightgcn
-from bigel.train.sampler import Batch
 from tests.rivals import graph_checks as checks
 from tests.worlds import dense_of, dense_power_mean, interactions_of
 
@@ -60,14 +59,4 @@ def test_embeddings_are_shared_on_the_union_only(source, count):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_dropped_pairs_send_nothing(source):
-    learner = checks.make(lightgcn, settings(source, edge_dropout=0.5))
-    ones = [torch.tensor([0])] * checks.BEHAVIORS
-    n_pairs = checks.WORLD.graphs.union.n_edges
-    for kept, is_alone in ((torch.zeros(n_pairs), True), (torch.ones(n_pairs), False)):
-        negatives = torch.ones(checks.BEHAVIORS, 1, dtype=torch.int64)
-        learner.model.zero_grad()
-        batch = Batch(ones, ones, negatives, None, kept.bool())
-        learner.loss(learner.model, batch).total.backward()
-        reached = [table.grad[1:].any() for table in learner.model.users]
-        reached += [table.grad[2:].any() for table in learner.model.items]
-        assert (not any(reached)) == is_alone
+    checks.check_dropped_pairs_send_nothing(lightgcn, settings(source))
