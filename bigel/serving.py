@@ -264,6 +264,13 @@ class Recommender:
         vectors[moved] = sums * (length / norm)[:, None]
         return vectors
 
+    def warm_up(self) -> None:
+        """Make what the first requests would wait for: the tables of both indexes, the lengths."""
+        for index in (self.user_ids, self.item_index):
+            for first in index[:1]:
+                _place(index, first)
+        _ = self._usual_length
+
     @cached_property
     def _usual_length(self) -> Floats:
         """(K,): the mean length of the embeddings of users with train events."""
@@ -401,9 +408,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Load the bundle that was logged as the artifact ``bundle``."""
         self.recommender = Recommender.load(context.artifacts["bundle"])
-        for index in (self.recommender.user_ids, self.recommender.item_index):
-            for first in index[:1]:  # else the first request waits for the index's table
-                _place(index, first)
+        self.recommender.warm_up()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

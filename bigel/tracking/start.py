@@ -70,7 +70,7 @@ def choose_start(
         record = workspace.run_stage(
             "start", inputs=known["inputs"], settings=settings, code=code, build=build
         )
-    except ConfigError as error:  # the champion is there, but cannot be had now: nothing is stored
+    except (ConfigError, DataError) as error:  # there is one that cannot be read now: do not store
         key = stage_key("start", known["inputs"], settings, code)
         empty = str(workspace.scratch / key)
         record = Record("start", key, empty, False, 0.0, _cold(str(error)))
@@ -101,10 +101,7 @@ def _cold(reason: str) -> dict[str, Any]:
 
 
 def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
-    try:
-        facts = read_facts(champion.folder)
-    except DataError as error:
-        return _cold(str(error))
+    facts = read_facts(champion.folder)
     if reason := _other_architecture(facts, config):
         return _cold(f"{champion.uri} {reason}")
     places = {

@@ -296,15 +296,17 @@ def test_that_there_was_no_champion_is_stored(workspace: Workspace) -> None:
     assert again.reused and again.counts["cold"] == "bigel has no champion yet"
 
 
-def test_a_damaged_champion_starts_cold(workspace: Workspace) -> None:
-    fabricate.register_one(workspace)
+def test_a_damaged_champion_starts_cold_until_it_is_mended(workspace: Workspace) -> None:
+    make_champion(night(first_log(), workspace), workspace)
     (place,) = workspace.mlruns.rglob("bundle/seen.safetensors")
-    whole = bytearray(place.read_bytes())
-    whole[-1] ^= 1
-    place.write_bytes(whole)
-    config, parted, graph = prepare(first_log(), workspace)
+    whole = place.read_bytes()
+    place.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    config, parted, graph = prepare(second_log(), workspace)
     start = choose_start(parted, graph, config, workspace)
     assert "seen.safetensors is damaged" in start.counts["cold"]
+    place.write_bytes(whole)
+    again = choose_start(parted, graph, config, workspace)
+    assert (again.counts["cold"], again.counts["uri"]) == ("", "models:/bigel/1")
 
 
 def test_numbers_and_the_same_numbers_as_text_are_the_same_ids(tmp_path: Path) -> None:
