@@ -13,6 +13,7 @@ import polars as pl
 
 from bigel.config import Config, SplitConfig
 from bigel.errors import ConfigError, DataError
+from bigel.k_core import keep_core, number_anew
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -35,7 +36,8 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, file_digest
 
-CODE = ("schema.py", "split.py")
+CODE = ("k_core.py", "schema.py", "split.py")
+SPLIT_TYPE = pl.Enum(SPLITS)
 DRAW = "draw"  # seeded uniform number of each interaction
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
 
@@ -60,11 +62,13 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         raw = pl.scan_parquet(ingested.file(INTERACTIONS_FILE))
         rows = raw.select(pl.len()).collect().item()
-        k = config.split.k_core
-        kept = keep_core(raw.collect(), k).lazy() if k > 1 else raw
-        users, items = number_ids(kept, USER_ID, USER), number_ids(kept, ITEM_ID, ITEM)
-        method = resolve_method(config.split.method, kept.collect_schema().names())
-        numbered = _to_inner_ids(kept, users, items, config.data.behaviors)
+        method = resolve_method(config.split.method, raw.collect_schema().names())
+        users, items = number_ids(raw, USER_ID, USER), number_ids(raw, ITEM_ID, ITEM)
+        numbered = _to_inner_ids(raw, users, items, config.data.behaviors)
+        if config.split.k_core > 1:
+            numbered = keep_core(numbered, config.split.k_core)
+            numbered, users = number_anew(numbered, users, USER)
+            numbered, items = number_anew(numbered, items, ITEM)
         behaviors, settings = config.data.behaviors, config.split
         places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
         given = valid_behaviors(numbered) if method == "official" else set()
@@ -93,23 +97,6 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         code=CODE,
         build=build,
     )
-
-
-def keep_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Drop users with fewer than k distinct items and items with fewer than k distinct users.
-
-    Degrees count (user, item) pairs once, whatever their behaviors; repeated until stable.
-
-    Raises:
-        DataError: if nothing is left.
-    """
-    pairs, before = interactions.select(USER_ID, ITEM_ID).unique(), -1
-    while k > 1 and len(pairs) != before:
-        before = len(pairs)
-        pairs = pairs.filter((pl.len().over(USER_ID) >= k) & (pl.len().over(ITEM_ID) >= k))
-    if pairs.is_empty() and not interactions.is_empty():
-        raise DataError(f"split.k_core = {k} leaves no interaction at all; lower it (0: keep all)")
-    return interactions.join(pairs, on=[USER_ID, ITEM_ID], how="semi")
 
 
 def number_ids(
@@ -160,14 +147,15 @@ def assign_splits(
         the same interactions, sorted by (behavior_index, user, item).
     """
     frame = interactions.sort(BEHAVIOR_INDEX, USER, ITEM)
+    if method == "time":
+        return _cut_by_time(frame, settings.valid_share, settings.test_share)
     draws = np.random.default_rng(settings.seed).random(len(frame))
     frame = frame.with_columns(pl.Series(DRAW, draws))
     if method == "official":
+        frame = frame.with_columns(pl.col(SPLIT).cast(SPLIT_TYPE))
         frame = _hold_out_missing_valid(frame, settings.valid_share, behaviors)
     elif method == "leave_one_out":
         frame = _leave_one_out(frame)
-    elif method == "time":
-        frame = _cut_by_time(frame, settings.valid_share, settings.test_share)
     else:
         frame = _draw_shares(frame, settings.valid_share, settings.test_share)
     return frame.drop(DRAW)
@@ -188,7 +176,7 @@ def _hold_out_missing_valid(
     chosen = _is_among_first(pl.col(DRAW), valid_share, [BEHAVIOR_INDEX, SPLIT])
     return frame.with_columns(
         pl.when((pl.col(SPLIT) == TRAIN) & lacking & chosen)
-        .then(pl.lit(VALID))
+        .then(pl.lit(VALID, SPLIT_TYPE))
         .otherwise(pl.col(SPLIT))
         .alias(SPLIT)
     )
@@ -211,10 +199,10 @@ def _leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
     enough = pl.len().over(USER, BEHAVIOR_INDEX) >= LEAVE_ONE_OUT_MINIMUM
     marked = ordered.with_columns(
         pl.when(enough & (from_last == 1))
-        .then(pl.lit(TEST))
+        .then(pl.lit(TEST, SPLIT_TYPE))
         .when(enough & (from_last == 2))
-        .then(pl.lit(VALID))
-        .otherwise(pl.lit(TRAIN))
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TRAIN, SPLIT_TYPE))
         .alias(SPLIT)
     )
     return marked.sort(BEHAVIOR_INDEX, USER, ITEM)
@@ -238,10 +226,10 @@ def _cut_by_time(frame: pl.DataFrame, valid_share: float, test_share: float) -> 
     )
     return frame.with_columns(
         pl.when(pl.col(TIMESTAMP) < first)
-        .then(pl.lit(TRAIN))
+        .then(pl.lit(TRAIN, SPLIT_TYPE))
         .when(pl.col(TIMESTAMP) < second)
-        .then(pl.lit(VALID))
-        .otherwise(pl.lit(TEST))
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TEST, SPLIT_TYPE))
         .alias(SPLIT)
     )
 
@@ -252,10 +240,10 @@ def _draw_shares(frame: pl.DataFrame, valid_share: float, test_share: float) -> 
     in_valid = _is_among_first(-pl.col(DRAW), valid_share, [BEHAVIOR_INDEX])
     return frame.with_columns(
         pl.when(in_test)
-        .then(pl.lit(TEST))
+        .then(pl.lit(TEST, SPLIT_TYPE))
         .when(in_valid)
-        .then(pl.lit(VALID))
-        .otherwise(pl.lit(TRAIN))
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TRAIN, SPLIT_TYPE))
         .alias(SPLIT)
     )
 

@@ -7,7 +7,8 @@ from polars.testing import assert_frame_equal
 from bigel.config import SplitConfig, parse_config
 from bigel.errors import ConfigError, DataError
 from bigel.interactions import Interactions
-from bigel.split import assign_splits, keep_core, number_ids, resolve_method, split
+from bigel.k_core import keep_core
+from bigel.split import assign_splits, number_ids, resolve_method, split
 from bigel.workspace import Record, Workspace
 
 BEHAVIORS = ("click", "buy")
@@ -171,14 +172,9 @@ def test_a_method_without_its_column_is_refused(method, column):
         resolve_method(method, ["user_id"])
 
 
-def outer_frame(pairs):
-    users, items, behaviors = zip(*pairs, strict=True)
-    return pl.DataFrame({"user_id": users, "item_id": items, "behavior": behaviors})
-
-
 @given(
     pairs=st.lists(
-        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(BEHAVIORS)),
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 1)),
         min_size=1,
         unique=True,
     ),
@@ -196,18 +192,18 @@ def test_k_core_is_the_largest_fixpoint(pairs, k):
         left = kept
     if not left:
         with pytest.raises(DataError, match=f"k_core = {k} leaves no interaction"):
-            keep_core(outer_frame(pairs), k)
+            keep_core(inner_frame(pairs), k)
         return
-    core = keep_core(outer_frame(pairs), k)
+    core = keep_core(inner_frame(pairs), k)
     expected = sorted(row for row in pairs if (row[0], row[1]) in left)
     assert sorted(core.rows()) == expected
     assert_frame_equal(keep_core(core, k), core, check_row_order=False)
 
 
 def test_k_core_peels_a_chain_by_hand():
-    square = [(1, 1, "click"), (1, 2, "click"), (2, 1, "buy"), (2, 2, "click")]
-    tail = [(2, 3, "click"), (3, 3, "click"), (3, 3, "buy")]
-    assert sorted(keep_core(outer_frame(square + tail), 2).rows()) == sorted(square)
+    square = [(1, 1, 0), (1, 2, 0), (2, 1, 1), (2, 2, 0)]
+    tail = [(2, 3, 0), (3, 3, 0), (3, 3, 1)]
+    assert sorted(keep_core(inner_frame(square + tail), 2).rows()) == sorted(square)
 
 
 def test_ids_are_numbered_in_their_order():
@@ -215,6 +211,11 @@ def test_ids_are_numbered_in_their_order():
     numbered = number_ids(frame, "user_id", "user")
     assert numbered.rows() == [(0, "10"), (1, "9"), (2, "b")]
     assert numbered.schema["user"] == pl.UInt32
+
+
+def outer_frame(pairs):
+    users, items, behaviors = zip(*pairs, strict=True)
+    return pl.DataFrame({"user_id": users, "item_id": items, "behavior": behaviors})
 
 
 def ingested(folder, frame):
@@ -284,12 +285,15 @@ def test_stage_is_the_same_file_for_permuted_rows(tmp_path):
 
 
 def test_stage_drops_what_the_core_drops(tmp_path):
-    lonely = outer_frame([(999, "i0", "click"), (999, "rare", "click")]).with_columns(
+    lonely = outer_frame([(150, "i0", "click"), (150, "i1-rare", "click")]).with_columns(
         timestamp=pl.lit(0, pl.Int64), count=pl.lit(1, pl.UInt32)
     )
-    record = run_split(tmp_path, pl.concat([small_log(), lonely]), k_core=3)
+    record = run_split(tmp_path / "more", pl.concat([small_log(), lonely]), k_core=3)
     assert record.counts["dropped_by_k_core"] == 2
-    assert record.counts["users"] == 6 and record.counts["items"] == 5
+    without = run_split(tmp_path / "less", small_log())
+    for name in ("users", "items", "train", "valid", "test"):  # as if they had never been there
+        left, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (record, without))
+        assert_frame_equal(left, expected)
 
 
 def test_stage_is_reused_until_a_split_setting_changes(tmp_path):

@@ -17,6 +17,7 @@ from bigel.graph.normalize import symmetric_weights
 from bigel.schema import BEHAVIOR_INDEX, ITEM, USER
 
 _LARGEST = torch.iinfo(torch.int32).max
+_EDGES_AT_A_TIME = 1 << 22  # whose weights are made in 64 bits: 100 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +149,11 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
     del user, item, back
     crow = torch.zeros(n_nodes + 1, dtype=torch.int32)
     crow[1:] = degree_N.cumsum(0)
-    row = torch.repeat_interleave(degree_N)
-    value = symmetric_weights(row, col.long(), degree_N.double()).float()
-    return Graph(n_users, n_items, crow, col, value)
+    exact_N = degree_N.double()
+    row = torch.repeat_interleave(torch.arange(n_nodes, dtype=torch.int32), degree_N)
+    blocks = zip(row.split(_EDGES_AT_A_TIME), col.split(_EDGES_AT_A_TIME), strict=True)
+    weights = [symmetric_weights(*block, exact_N).float() for block in blocks]
+    return Graph(n_users, n_items, crow, col, torch.cat(weights))
 
 
 def _unique(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
