@@ -5,8 +5,9 @@ python benchmarks/ingest.py [--rows N]… [--out FOLDER] [--only NAME]… [--thr
 Each size is written once (``bigel synth``, the layout of the public UserBehavior log: a million
 users and 4.16 million items per 100 million rows, eleven kinds of refused rows), then every
 contestant reads it in a process of its own, whose time and peak memory are measured by the system.
-The parts of bigel share a workspace: each row is a part with the check of what it reuses. The
-clean-up:
+"ingest" and "contracts" (ingest with the contracts of the raw log, of the interactions and of
+drift) start from nothing; "split" (with its contract) and "graph" go on after "contracts", and
+their rows have the check of what they reuse in them. The clean-up:
 
 - ids become 64-bit integers, behaviors their place in the cascade, times Unix seconds;
 - a row with too few or too many fields, without an id, a behavior or a time, with a control
@@ -23,17 +24,22 @@ an empty time).
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-SIZES = (1_000_000, 10_000_000)
+SIZES = (1_000_000, 10_000_000, 100_000_000)
 HERE = Path(__file__).parent
-CONTESTANTS = ("duckdb", "polars", "ingest", "validate", "split", "graph")
+RIVALS = ("duckdb", "polars")
+PARTS = ("ingest", "contracts", "split", "graph")
 DIRT = (
     "null_user", "null_item", "null_behavior", "null_timestamp", "unknown_behavior",
     "unreadable_timestamp", "early_timestamp", "late_timestamp", "too_few_fields",
@@ -42,8 +48,8 @@ DIRT = (
 ROWS_PER_EVENT = 1.3323  # of the first behavior
 
 
-def write_log(path: Path, rows: int) -> None:
-    """Write a log of about so many rows."""
+def write(path: Path, rows: int) -> float:
+    """Write a log of about so many rows; return the seconds that it took."""
     from bigel.config import load_config
     from bigel.ingest import write_log
 
@@ -60,41 +66,47 @@ def write_log(path: Path, rows: int) -> None:
     config = load_config(
         "userbehavior", [f"synth.{name}={value}" for name, value in settings.items()]
     )
+    began = time.perf_counter()
     write_log(path, config.synth, config.data.behaviors)
+    return time.perf_counter() - began
 
 
 def run_part(log: str, folder: str, part: str) -> None:
-    """Run one part of the pipeline; those before it are reused."""
+    """Run the pipeline until one of ``PARTS``; what is there already is reused."""
     from bigel.config import load_config
     from bigel.ingest import ingest
     from bigel.workspace import Workspace
 
     config, workspace = load_config("userbehavior", [f"data.path={log}"]), Workspace(folder)
     record = ingest(config, workspace)
-    if part == "validate":
-        from bigel.contracts import measure_drift, profile_log, validate
+    if part == "ingest":
+        return
+    from bigel.contracts import measure_drift, profile_log, validate
 
+    if part == "contracts":
         for handover in ("raw_log", "interactions"):
             validate(handover, record, config, workspace)
         drifted = measure_drift(profile_log(record, config, workspace), config, workspace)
         validate("drift", drifted, config, workspace)
-    elif part in ("split", "graph"):
-        from bigel.split import split
+        return
+    from bigel.split import split
 
-        record = split(record, config, workspace)
-        if part == "graph":
-            from bigel.graph import build_graphs
+    parted = split(record, config, workspace)
+    if part == "split":
+        validate("split", parted, config, workspace)
+        return
+    from bigel.graph import build_graphs
 
-            build_graphs(record, config, workspace)
+    build_graphs(parted, config, workspace)
 
 
-def start(name: str, log: Path, folder: Path, threads: int) -> list[str]:
-    """Run a contestant to its end; return its row of the table."""
-    rival = HERE / f"ingest_{name}.py"
-    target = folder / (name if rival.exists() else "bigel")
+def start(name: str, log: Path, folder: Path, threads: int) -> tuple[float, list[str]]:
+    """Run a contestant to its end; return its seconds and its row of the table."""
+    target = folder / {"split": "contracts", "graph": "contracts"}.get(name, name)
     target.mkdir(exist_ok=True)
-    command = [str(rival), str(log), str(target)]
-    if not rival.exists():
+    if name in RIVALS:
+        command = [str(HERE / f"ingest_{name}.py"), str(log), str(target)]
+    else:
         command = [__file__, "--part", name, "--log", str(log), "--out", str(target)]
     began = time.perf_counter()
     environment = os.environ | {
@@ -106,8 +118,8 @@ def start(name: str, log: Path, folder: Path, threads: int) -> list[str]:
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        return [name, "failed", f"exit {process.returncode}", "", ""]
-    return [
+        return float("nan"), [name, "failed", f"exit {process.returncode}", "", ""]
+    return seconds, [
         name,
         f"{seconds:.1f}",
         f"{usage.ru_utime + usage.ru_stime:.1f}",
@@ -125,10 +137,10 @@ def compare(folder: Path) -> list[str]:
     """Say of each rival whether its files hold what bigel's hold."""
     import polars as pl
 
-    (made,) = (folder / "bigel/artifacts/stages/ingest").glob("*/interactions.parquet")
+    (made,) = (folder / "ingest/artifacts/stages/ingest").glob("*/interactions.parquet")
     refused = _refused(made.with_name("quarantine.parquet"))
     said = []
-    for name in ("duckdb", "polars"):
+    for name in RIVALS:
         place = folder / name
         if not (place / "interactions.parquet").exists():
             continue
@@ -161,15 +173,31 @@ def _without_gaps(refused):  # type: ignore[no-untyped-def]
     ).sort("reason", "raw")
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call in a process of its own: a contestant's peak memory begins at that of this process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 def measure(rows: int, folder: Path, names: list[str], threads: int) -> None:
+    """Print the table of one size."""
     log = folder / "log.csv"
-    write_log(log, rows)
+    seconds = alone(write, log, rows)
     count, size = count_lines(log), log.stat().st_size / 1e6
-    print(f"\n{count:,} rows, {size:,.0f} MB, {threads} threads\n")
+    print(f"\n{count:,} rows, {size:,.0f} MB, {threads} threads")
+    print(f"bigel synth: {seconds:.1f} s, {count / seconds:,.0f} rows a second\n")
     print("| | seconds | CPU s | peak GiB | rows a second |\n|---|---:|---:|---:|---:|")
+    took = {}
     for name in names:
-        print("| " + " | ".join(start(name, log, folder, threads)) + " |", flush=True)
-    print("\n" + "\n".join(compare(folder)), flush=True)
+        took[name], row = start(name, log, folder, threads)
+        print("| " + " | ".join(row) + " |", flush=True)
+    fastest = min((took[name] for name in RIVALS if name in took), default=0)
+    if fastest and "ingest" in took:
+        print()
+        for name in ("ingest", "contracts"):
+            if name in took:
+                print(f"{name}: {took[name] / fastest:.2f} times the faster rival's time")
+        print("\n".join(alone(compare, folder)), flush=True)
 
 
 def main() -> None:
@@ -178,7 +206,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, action="append")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=CONTESTANTS, action="append")
+    parser.add_argument("--only", choices=[*RIVALS, *PARTS], action="append")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--log", help=argparse.SUPPRESS)
@@ -189,7 +217,7 @@ def main() -> None:
     for rows in args.rows or SIZES:
         folder = Path(tempfile.mkdtemp(dir=args.out))
         try:
-            measure(rows, folder, args.only or list(CONTESTANTS), args.threads)
+            measure(rows, folder, args.only or [*RIVALS, *PARTS], args.threads)
         finally:
             shutil.rmtree(folder)
 
