@@ -32,7 +32,7 @@ END"""
 def main(log: str, out: Path) -> None:
     base = duckdb.connect(str(out / "rows.duckdb"))
     base.execute(f"""
-        SET threads = {os.environ.get('OMP_NUM_THREADS', '2')};
+        SET threads = {os.environ.get("OMP_NUM_THREADS", "2")};
         SET memory_limit = '3GB';
         SET temp_directory = '{out}/spilled';
         SET preserve_insertion_order = false""")

@@ -151,8 +151,10 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
     crow[1:] = degree_N.cumsum(0)
     exact_N = degree_N.double()
     row = torch.repeat_interleave(torch.arange(n_nodes, dtype=torch.int32), degree_N)
-    blocks = zip(row.split(_EDGES_AT_A_TIME), col.split(_EDGES_AT_A_TIME), strict=True)
-    weights = [symmetric_weights(*block, exact_N).float() for block in blocks]
+    blocks = zip(
+        torch.split(row, _EDGES_AT_A_TIME), torch.split(col, _EDGES_AT_A_TIME), strict=True
+    )
+    weights = [symmetric_weights(v, w, exact_N).float() for v, w in blocks]
     return Graph(n_users, n_items, crow, col, torch.cat(weights))
 
 
