@@ -98,18 +98,15 @@ class Fusing(Form):
     """A form whose fusion has weights W (2D, D) per side, and c (D,)."""
 
     def learn(self, initial_2DD: Tensor) -> None:
-        dim = initial_2DD.shape[1]
-        self.fusion = nn.ParameterDict(
-            {side: nn.Parameter(initial_2DD.clone()) for side in ("users", "items")}
-        )
-        self.shift = nn.ParameterDict(
-            {side: nn.Parameter(torch.zeros(dim)) for side in ("users", "items")}
-        )
+        """Set W's initial values, the same for both sides; c starts at zero."""
+        self.fusion = nn.Parameter(initial_2DD.repeat(2, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(2, 1, initial_2DD.shape[1]))
 
     def mix(self, side: Side, refined_BD: Tensor, context_BD: Tensor) -> Tensor:
+        """Return W[x; g] + c at B rows."""
+        at = int(side == "items")
         both = torch.cat([refined_BD, context_BD], 1)
-        mixed: Tensor = both @ self.fusion[side] + self.shift[side]
-        return mixed
+        return both @ self.fusion[at] + self.shift[at]
 
 
 class GatedContext(Fusing):
