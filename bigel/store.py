@@ -14,7 +14,7 @@ from typing import Any
 
 from bigel.errors import WorkspaceError
 from bigel.ingest.objects import retired
-from bigel.manifest import MANIFEST, read_manifest
+from bigel.manifest import DAMAGE, MANIFEST, read_manifest
 from bigel.workspace import Workspace
 
 SCRATCH_DAYS = 7
@@ -42,14 +42,23 @@ class Output:
 
 
 def inventory(workspace: Workspace) -> list[Output]:
-    """Return all whole outputs, last used first; what has no readable manifest is left out."""
+    """Return all whole outputs, last used first; what has no whole manifest is left out.
+
+    Raises:
+        WorkspaceError: if one cannot be read now: without it, what it was made from could go.
+    """
     found = []
     for path in (workspace.artifacts / "stages").glob("*/[!.]*"):
         try:
             manifest = read_manifest(path)
             used = (path / MANIFEST).stat().st_mtime
-        except (OSError, ValueError):
+        except DAMAGE:
             continue
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path} cannot be read: {error}; mend what this names (permissions, limits, the "
+                "disk), then run the same command again"
+            ) from error
         when = datetime.fromtimestamp(used, UTC)
         found.append(Output(path.parent.name, path.name, path, _size(path), when, manifest))
     return sorted(found, key=lambda output: (output.used, output.fingerprint), reverse=True)

@@ -128,46 +128,55 @@ class Workspace:
 
         Raises:
             DiskFullError: if there is no room for the output.
-            WorkspaceError: if the output cannot be written.
+            WorkspaceError: if the output cannot be read or written.
         """
         started = time.perf_counter()
         tell = log.debug if quiet else log.info
         inputs, parents = list(inputs), list(parents)
         key = stage_key(stage, inputs, settings, code)
-        record = self._reuse(stage, key, started, tell)
-        if record is not None:
-            return record
         made_of = {"inputs": inputs, "parents": parents, "settings": dict(settings)}
         named = {"stage": stage, "fingerprint": key} | made_of
-        try:
-            with (
-                full_disk_explained(self.artifacts, f"stage {stage} cannot write"),
-                self._building(stage, key),
-            ):
+        with self._explained(stage):
+            record = self._reuse(stage, key, started, tell)
+            if record is not None:
+                return record
+            with self._building(stage, key):
                 record = self._reuse(stage, key, started, tell)  # another run has just built it
                 if record is not None:
                     return record
                 _set_aside(self._place(stage, key))
                 tell("%s: started", stage)
                 counts = self._build(stage, key, named, build, started)
-        except OSError as error:
-            raise WorkspaceError(
-                f"stage {stage} cannot write to {self.artifacts}: {error}; fix the permissions "
-                "or the disk, then run the same command again"
-            ) from error
         elapsed = time.perf_counter() - started
         tell("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(self._place(stage, key)), False, elapsed, counts)
 
     def stored(self, stage: str, key: str) -> Record | None:
-        """Return a finished output whose checksums hold, or None."""
+        """Return a finished output whose checksums hold, or None.
+
+        Raises:
+            WorkspaceError: if it cannot be read now.
+        """
         final = self._place(stage, key)
-        manifest, damage = _whole(final)
+        with self._explained(stage):
+            manifest, damage = _whole(final)
         if damage:
             log.warning("%s is damaged (%s) and is not used", final, damage)
         if manifest is None:
             return None
         return Record(stage, key, str(final), True, 0.0, manifest["counts"])
+
+    @contextlib.contextmanager
+    def _explained(self, stage: str) -> Iterator[None]:
+        """Turn an error of reading or writing into one of ours."""
+        try:
+            with full_disk_explained(self.artifacts, f"stage {stage} cannot write"):
+                yield
+        except OSError as error:
+            raise WorkspaceError(
+                f"stage {stage} cannot read or write in {self.artifacts}: {error}; mend what this "
+                "names (permissions, limits, the disk), then run the same command again"
+            ) from error
 
     def _place(self, stage: str, key: str) -> Path:
         return self.artifacts / "stages" / stage / key

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import time
@@ -74,6 +75,20 @@ def test_gc_keeps_what_a_model_needs_with_its_parents(family: Any) -> None:
     workspace, records = family
     store.collect(workspace, keep=0, needed=lambda: {records["old train"].fingerprint})
     assert kept(workspace, records) == {"old split", "old train"}
+
+
+def test_gc_removes_nothing_while_an_output_cannot_be_read(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, records = family
+
+    def fail(folder: Path) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("bigel.store.read_manifest", fail)
+    with pytest.raises(WorkspaceError, match=r"cannot be read: .*Too many open files.*mend"):
+        store.collect(workspace, keep=0, needed=set)
+    assert kept(workspace, records) == set(records)
 
 
 def test_keeping_two_keeps_the_parent_of_the_second(family: Any) -> None:

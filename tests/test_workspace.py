@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -63,6 +64,29 @@ def test_a_damaged_output_is_set_aside_and_built_again(
     assert len(list(Path(record.path).parent.glob(".damaged.*"))) == 1
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["run", "stored"])
+def test_an_output_that_cannot_be_read_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    workspace, calls = Workspace(tmp_path), list[int]()
+    record = run(workspace, calls)
+
+    def fail(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bigel.manifest.file_digest", fail)
+        with pytest.raises(WorkspaceError, match=os.strerror(number)):
+            if call == "run":
+                run(workspace, calls)
+            else:
+                workspace.stored("double", record.fingerprint)
+    assert run(workspace, calls).reused
+    assert calls == [1]
+    assert list(Path(record.path).parent.glob(".*")) == []
+
+
 def test_a_failing_stage_leaves_nothing_but_its_scratch(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     fail = True
@@ -96,7 +120,7 @@ def test_a_full_disk_and_other_faults_of_writing_are_told_apart(tmp_path: Path) 
     with pytest.raises(DiskFullError, match=expected):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
     error = PermissionError(13, "Permission denied")
-    with pytest.raises(WorkspaceError, match=r"stage s cannot write .*Permission.*fix the perm"):
+    with pytest.raises(WorkspaceError, match=r"stage s cannot read or write .*Permission.*mend"):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
 
 

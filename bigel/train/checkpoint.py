@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel.graph import save_tensors
+from bigel.manifest import DAMAGE
 from bigel.workspace import file_digest, fingerprint, write_json
 
 KEPT = 2
@@ -54,11 +55,14 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
     """Return the newest whole checkpoint as (step, tensors, facts), or None.
 
     A damaged one is reported and passed over.
+
+    Raises:
+        OSError: if one cannot be read now, which is no damage.
     """
     for path in _found(folder):
         try:
             return _read(path)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (*DAMAGE, KeyError, TypeError) as error:
             log.warning("checkpoint %s is damaged (%s); the one before it is used", path, error)
     return None
 
@@ -117,4 +121,7 @@ def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     tensors = path.with_suffix(".safetensors")
     if file_digest(tensors) != content["tensors"]:
         raise ValueError(f"{tensors.name} does not have its digest")
-    return content["step"], load_file(tensors), content["facts"]
+    try:
+        return content["step"], load_file(tensors), content["facts"]
+    except SafetensorError as error:  # the content is right, so reading failed
+        raise OSError(f"{tensors}: {error}") from error

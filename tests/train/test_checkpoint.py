@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 import signal
 import threading
 
@@ -76,6 +78,21 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(tmp_path, caplog, 
     with caplog.at_level(logging.WARNING):
         assert load_checkpoint(tmp_path)[0] == 5
     assert "step-000000010.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
+def test_one_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch, number):
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, TENSORS, FACTS)
+
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bigel.train.checkpoint.file_digest", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path)[0] == 10
 
 
 def test_all_damaged_is_as_none(tmp_path):
