@@ -54,16 +54,19 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
     """Return the newest whole checkpoint as (step, tensors, facts), or None.
 
-    A damaged one is reported and passed over.
+    A damaged one is reported and set aside, so that it does not count among those that are kept.
 
     Raises:
         OSError: if one cannot be read now, which is no damage.
     """
-    for path in _found(folder):
+    found = _found(folder)
+    for path in found:
         try:
             return _read(path)
         except (*DAMAGE, KeyError, TypeError) as error:
-            log.warning("checkpoint %s is damaged (%s); the one before it is used", path, error)
+            _set_aside(path)
+            way_on = "training starts anew" if path == found[-1] else "the one before it is used"
+            log.warning("checkpoint %s is damaged (%s); %s", path, error, way_on)
     return None
 
 
@@ -111,6 +114,12 @@ def endings_deferred() -> Iterator[Callable[[], bool]]:
 def _found(folder: Path) -> list[Path]:
     """Return the JSON files, newest first."""
     return sorted(folder.glob("step-*.json"), reverse=True)
+
+
+def _set_aside(path: Path) -> None:
+    for file in (path, path.with_suffix(".safetensors")):
+        with contextlib.suppress(FileNotFoundError):
+            file.replace(file.with_name(f"damaged.{file.name}"))
 
 
 def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
