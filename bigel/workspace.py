@@ -37,6 +37,7 @@ from bigel.files import copy_file, file_digest, is_own, working_folder, write_js
 from bigel.fingerprints import FINGERPRINT, code_digest, fingerprint, stage_key
 from bigel.locks import take_lock
 from bigel.manifest import MANIFEST, checked, write_manifest
+from bigel.retry import is_transient
 
 __all__ = [  # with what stages need beside it
     "FINGERPRINT",
@@ -168,15 +169,17 @@ class Workspace:
 
     @contextlib.contextmanager
     def _explained(self, stage: str) -> Iterator[None]:
-        """Turn an error of reading or writing into one of ours."""
+        """Turn an error of files or of a connection into one of ours, as transient as it is."""
         try:
             with full_disk_explained(self.artifacts, f"stage {stage} cannot write"):
                 yield
         except OSError as error:
-            raise WorkspaceError(
-                f"stage {stage} cannot read or write in {self.artifacts}: {error}; mend what this "
-                "names (permissions, limits, the disk), then run the same command again"
-            ) from error
+            failure = WorkspaceError(
+                f"stage {stage} cannot go on in {self.artifacts}: {error}; mend what this names "
+                "(permissions, limits, the disk, the network), then run the same command again"
+            )
+            failure.transient = is_transient(error)
+            raise failure from error
 
     def _place(self, stage: str, key: str) -> Path:
         return self.artifacts / "stages" / stage / key

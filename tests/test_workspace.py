@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from bigel.errors import DiskFullError, WorkspaceError
 from bigel.manifest import checked
+from bigel.retry import retrying
 from bigel.workspace import MANIFEST, Record, Workspace, code_digest, fingerprint, write_json
 
 
@@ -120,8 +122,35 @@ def test_a_full_disk_and_other_faults_of_writing_are_told_apart(tmp_path: Path) 
     with pytest.raises(DiskFullError, match=expected):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
     error = PermissionError(13, "Permission denied")
-    with pytest.raises(WorkspaceError, match=r"stage s cannot read or write .*Permission.*mend"):
+    with pytest.raises(WorkspaceError, match=r"stage s cannot go on .*Permission.*mend"):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (ConnectionResetError("reset by peer"), True),
+        (TimeoutError("timed out"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_what_may_pass_inside_a_stage_is_tried_again(
+    tmp_path: Path, error: OSError, passes: bool
+) -> None:
+    tried: list[Path] = []
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        tried.append(out)
+        raise error
+
+    stage = functools.partial(
+        Workspace(tmp_path).run_stage, "s", inputs=[], settings={}, code=["schema.py"], build=build
+    )
+    with pytest.raises(WorkspaceError, match=str(error.args[-1])):
+        retrying(stage, [1.0, 2.0], lambda _: None)()
+    assert len(tried) == (3 if passes else 1)
 
 
 # A process of its own that builds stage "s" in 30 steps, each with a file in the scratch folder in
