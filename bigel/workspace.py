@@ -35,7 +35,7 @@ from bigel.disk import full_disk_explained
 from bigel.errors import WorkspaceError
 from bigel.files import copy_file, file_digest, is_own, working_folder, write_json, write_text
 from bigel.fingerprints import FINGERPRINT, code_digest, fingerprint, stage_key
-from bigel.locks import take_lock
+from bigel.locks import LIMIT, take_lock
 from bigel.manifest import MANIFEST, checked, write_manifest
 from bigel.retry import is_transient
 
@@ -228,14 +228,16 @@ class Workspace:
     def in_use(self) -> Iterator[None]:
         """Hold the workspace for a run; many runs may, but no clean-up runs meanwhile.
 
+        A clean-up that is under way is waited for.
+
         Raises:
-            WorkspaceError: if a clean-up is under way, or the folder cannot be written.
+            WorkspaceError: if a clean-up does not end in time, or the folder cannot be written.
             DiskFullError: in the place of any error of the block that comes from a full disk.
         """
         busy = "a clean-up of it is under way"
         with (
             full_disk_explained(self.root, "the run cannot go on"),
-            self._lock(busy, shared=True),
+            self._lock(busy, LIMIT, shared=True),
         ):
             yield
 
@@ -246,14 +248,14 @@ class Workspace:
         Raises:
             WorkspaceError: if a run is using it.
         """
-        with self._lock("a run is using it", shared=False):
+        with self._lock("a run is using it", 0, shared=False):
             yield
 
-    def _lock(self, busy: str, shared: bool) -> contextlib.ExitStack:
+    def _lock(self, busy: str, limit: float, shared: bool) -> contextlib.ExitStack:
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             place = self.artifacts / LOCK_FILE
-            return take_lock(place, f"workspace {self.root}: {busy}", 0, shared=shared)
+            return take_lock(place, f"workspace {self.root}: {busy}", limit, shared=shared)
         except OSError as error:
             raise WorkspaceError(f"workspace {self.root} cannot be written: {error}") from error
 

@@ -1,6 +1,9 @@
+import contextlib
 import errno
 import json
+import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -129,8 +132,11 @@ def test_checkpoints_stay_for_a_week(family: Any) -> None:
     assert [path.name for path in workspace.scratch.iterdir()] == ["new"]
 
 
-def test_what_is_needed_is_asked_when_no_run_can_add_to_it(family: Any) -> None:
+def test_what_is_needed_is_asked_when_no_run_can_add_to_it(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace, records = family
+    monkeypatch.setattr("bigel.workspace.LIMIT", 0.01)
 
     def needed() -> set[str]:
         with pytest.raises(WorkspaceError, match="a clean-up of it is under way"):
@@ -141,8 +147,11 @@ def test_what_is_needed_is_asked_when_no_run_can_add_to_it(family: Any) -> None:
     assert kept(workspace, records) == set()
 
 
-def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
+def test_a_run_and_a_clean_up_exclude_one_another(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace, records = family
+    monkeypatch.setattr("bigel.workspace.LIMIT", 0.01)
     busy = pytest.raises(WorkspaceError, match="a run is using it")
     with workspace.in_use(), workspace.in_use(), busy:
         store.collect(workspace, keep=0, needed=set)
@@ -151,6 +160,17 @@ def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
         pass
     assert kept(workspace, records) == set(records)
     store.collect(workspace, keep=0, needed=set)
+
+
+def test_a_run_waits_for_a_clean_up(family: Any, caplog: pytest.LogCaptureFixture) -> None:
+    workspace, _ = family
+    held = contextlib.ExitStack()
+    held.enter_context(workspace.alone())
+    caplog.set_level(logging.INFO)
+    threading.Timer(0.2, held.close).start()
+    with workspace.in_use():
+        assert "a clean-up of it is under way" in caplog.text
+        assert "waiting for it, 10 min at most" in caplog.text
 
 
 def test_an_output_is_found_by_the_start_of_its_fingerprint(family: Any) -> None:
