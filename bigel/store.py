@@ -3,6 +3,7 @@
 Nothing that a kept output was made from is removed, so what is kept can be explained and resumed.
 """
 
+import re
 import shutil
 import time
 import uuid
@@ -18,6 +19,13 @@ from bigel.manifest import DAMAGE, MANIFEST, read_manifest
 from bigel.workspace import Workspace
 
 SCRATCH_DAYS = 7
+# Where commands write beside the stages, and how they call what is not yet in its place.
+BESIDE = (
+    *(".*", "latest/.*", "champions/.*", "homes/.*", "accepted/*/.*", "fetched/*/.*"),
+    *("data_docs/.*", "data_docs/runs/.*"),
+)
+ASIDE = re.compile(r"\..+\.[0-9a-f]{8}|\.aside-.+")
+MOMENT = 60.0  # seconds: `bigel promote` writes a line without holding the workspace
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ def collect(
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
         leftovers += sorted(workspace.outbox.glob(".*")) + sorted(workspace.locks.glob("*"))
         leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
+        leftovers += _half_written(workspace.artifacts)
         for folder in sorted((workspace.artifacts / "fetched").glob("*/")):
             leftovers += retired(folder)
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
@@ -155,6 +164,13 @@ def _remove(folder: Path) -> None:
         aside.unlink()  # what a link points to is not ours
     else:
         shutil.rmtree(aside)
+
+
+def _half_written(artifacts: Path) -> list[Path]:
+    """Return what killed commands were writing beside the stages."""
+    found = sorted(path for pattern in BESIDE for path in artifacts.glob(pattern))
+    before = time.time() - MOMENT
+    return [path for path in found if ASIDE.fullmatch(path.name) and path.lstat().st_mtime < before]
 
 
 def _is_old(path: Path) -> bool:

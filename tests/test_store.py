@@ -118,6 +118,38 @@ def test_leftovers_of_killed_runs_go(family: Any) -> None:
     assert not half.exists() and kept(workspace, records) == set(records)
 
 
+def test_what_killed_runs_were_writing_beside_the_stages_goes(family: Any) -> None:
+    workspace, records = family
+    half = [
+        ".digests.json.0123abcd",
+        "latest/.recommendations.parquet.0123abcd",
+        "champions/.x.json.0123abcd",
+        "homes/.x.json.0123abcd",
+        "accepted/bigel/.000001.x.json.0123abcd",
+        "fetched/x/.data.sql.parquet.0123abcd",
+        "data_docs/.index.html.0123abcd",
+        "data_docs/runs/.aside-2026-01-02T03-04-05.678Z.split.0123ab/result.json",
+    ]
+    whole = [".in-use", "digests.json", "latest/report.html", "accepted/bigel/.lock"]
+    under_way = ["champions/.y.json.0123abcd"]
+    for name in (*half, *whole, *under_way):
+        place = workspace.artifacts / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("half")
+        then = time.time() - (0 if name in under_way else 120)
+        for path in (place, place.parent):
+            os.utime(path, (then, then))
+    found = store.collect(workspace, keep=9, needed=set)
+    gone = [*half[:-1], half[-1].rpartition("/")[0]]
+    assert set(found["leftovers"]) == {str(workspace.artifacts / name) for name in gone}
+    assert found["freed"] == 4 * len(half)
+    for name in half:
+        assert not (workspace.artifacts / name).exists()
+    for name in (*whole, *under_way):
+        assert (workspace.artifacts / name).exists()
+    assert kept(workspace, records) == set(records)
+
+
 def test_checkpoints_stay_for_a_week(family: Any) -> None:
     workspace, _ = family
     for name, days in (("old", 8), ("new", 6)):
