@@ -309,6 +309,27 @@ def test_publish_replaces_the_last_good_file(tmp_path: Path) -> None:
     assert [path.name for path in workspace.latest.iterdir()] == ["report.html"]
 
 
+def test_what_is_published_is_on_the_disk_before_it_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, source = Workspace(tmp_path), tmp_path / "report.html"
+    source.write_text("old")
+    place = workspace.publish(source)
+    source.write_text("new")
+    seen: list[str] = []
+
+    def fail(number: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{number}").read_text())
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        workspace.publish(source)
+    assert seen == ["new"]
+    assert place.read_text() == "old"
+    assert [path.name for path in workspace.latest.iterdir()] == ["report.html"]
+
+
 def test_records_are_small_and_json_ready(tmp_path: Path) -> None:
     record = run(Workspace(tmp_path), [])
     assert len(json.dumps(record.to_dict())) < 600
