@@ -56,7 +56,7 @@ __all__ = [  # with what stages need beside it
 ]
 
 LOCK_FILE = ".in-use"
-BUILD_LIMIT = 6 * 3600.0  # seconds to wait for another run that builds the same output
+BUILD_LIMIT = 24 * 3600.0  # seconds to wait for another run that builds the same output
 log = logging.getLogger(__name__)
 
 

@@ -210,7 +210,7 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_uses_it(
     read_until(first, "building, 0 there")
     second = builders()
     told = read_until(second, "waiting for it")
-    assert "s: another run of workspace" in told and "6 h at most" in told
+    assert "s: another run of workspace" in told and "24 h at most" in told
     assert f"(process {first.pid} on " in told
     assert "built whole" in first.communicate("go on\n")[0]
     assert second.communicate()[0].splitlines()[-1] == "reused whole"
