@@ -11,7 +11,9 @@
     <root>/artifacts/digests.json                    digests of log files that did not change
     <root>/artifacts/outbox/                         runs that wait for the tracking store
     <root>/artifacts/champions/                      the last champion seen of each model
+    <root>/artifacts/homes/                          where models were registered
     <root>/artifacts/data_docs/                      history of the contracts
+    <root>/artifacts/prefect/                        Prefect's database, where a run has its own
     <root>/mlruns/                                   MLflow's home, unless the environment says
 
 A run holds a shared lock on the folder, a clean-up (``bigel.store``) an exclusive one.

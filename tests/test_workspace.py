@@ -2,6 +2,7 @@ import errno
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import bigel
+from bigel import workspace as store
 from bigel.errors import DiskFullError, WorkspaceError
 from bigel.manifest import checked
 from bigel.retry import retrying
@@ -328,6 +331,13 @@ def test_what_is_published_is_on_the_disk_before_it_is_in_place(
     assert seen == ["new"]
     assert place.read_text() == "old"
     assert [path.name for path in workspace.latest.iterdir()] == ["report.html"]
+
+
+def test_the_docstring_and_the_architecture_name_the_same_folders() -> None:
+    text = (Path(bigel.__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    named = [set(re.findall(r">/artifacts/([\w.]+)", one)) for one in (text, store.__doc__ or "")]
+    assert named[0] == named[1]
+    assert {"stages", "homes", "prefect", "fetched"} <= named[0]
 
 
 def test_records_are_small_and_json_ready(tmp_path: Path) -> None:
