@@ -93,7 +93,9 @@ def _parts(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         return
     ids = rows.select(user.unique()).collect(engine="streaming")[USER_ID].drop_nulls().sort()
     first = sorted({ids[len(ids) * part // number] for part in range(number) if len(ids)})
-    yield rows.filter(user.is_null()).collect()
+    nobody = rows.filter(user.is_null()).collect()
+    if len(nobody) or not first:
+        yield nobody
     for start, end in pairwise([*first, None]):
         before = pl.lit(value=True) if end is None else user < end
         yield rows.filter((user >= start) & before).collect()
@@ -194,7 +196,8 @@ class Policy:
         users = _text(rows.select(pl.col(USER_ID).unique()))
         if self.users is not None:
             users = users.join(self.users, USER_ID, "semi")
-        return _text(seen).join(users.lazy(), USER_ID, "semi").collect(engine="streaming")
+        of_users = pl.col(USER_ID).is_in(users[USER_ID].implode())
+        return _text(seen).filter(of_users).collect(engine="streaming")
 
 
 def _ids(path: Path, column: str) -> pl.DataFrame:
