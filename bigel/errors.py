@@ -18,7 +18,7 @@ A message names what is wrong, where (file, row, field) and what to do next.
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -82,13 +82,16 @@ class UnreachableError(WorkspaceError):
     transient = True
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, what it was raised from or during, and so on."""
+def chain(
+    error: BaseException | None, wraps: Callable[[BaseException], bool] = lambda _: True
+) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, or during if it ``wraps`` that, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        during = None if error.__suppress_context__ or not wraps(error) else error.__context__
+        error = error.__cause__ or during
 
 
 def nearest(wrong: str, names: Sequence[str]) -> str:

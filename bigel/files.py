@@ -27,10 +27,12 @@ def working_folder(out: Path, name: str) -> Iterator[Path]:
 
 
 def copy_file(source: Path, place: Path) -> None:
-    """Copy beside the place, then rename, so that no reader sees half a file."""
+    """Copy beside the place, flush to disk and rename, so that no reader sees half a file."""
     aside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
         shutil.copyfile(source, aside)
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
         aside.replace(place)
     finally:
         aside.unlink(missing_ok=True)

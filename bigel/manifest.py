@@ -20,6 +20,9 @@ SHAPE: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
 }
 TEXTS = ("inputs", "parents")  # lists of fingerprints
+# What tells that content is damaged. Other errors of reading (no rights, too many open files, a
+# failing disk or network) tell nothing about it.
+DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -67,8 +70,11 @@ def _are_texts(values: Iterable[Any]) -> bool:
 def checked(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Return the manifest of an output and "", or None and what is damaged ("": it is not there).
 
-    Damaged is an output whose manifest cannot be read or does not have its own digest, or of which
-    a file does not have its checksum.
+    Damaged is an output whose manifest is none or does not have its own digest, or of which a file
+    is missing or does not have its checksum.
+
+    Raises:
+        OSError: if it cannot be read now, which is no damage.
     """
     if not folder.exists():
         return None, ""
@@ -79,7 +85,7 @@ def checked(folder: Path) -> tuple[dict[str, Any] | None, str]:
             for name, digest in manifest["files"].items()
             if not is_own(folder, name) or file_digest(folder / name) != digest
         ]
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         return None, str(error)
     if manifest["digest"] != _manifest_digest(manifest):
         damaged.append(MANIFEST)

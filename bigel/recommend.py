@@ -1,7 +1,7 @@
 """Batch recommendation: lists for given users, or all, from a registered model."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from bigel.serving import Recommender
 
 CODE = ("recommend.py", *BUNDLE_CODE)
-USERS_AT_A_TIME = 4_096  # users of one row group
+USERS_AT_A_TIME = 4_096  # users of one row group, fewer where their lists are long:
+ROWS_AT_A_TIME = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def recommend(
 ) -> Record:
     """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
 
-    Beside it, for the contract, stand the users, items and seen pairs that the model knew.
+    Beside it, for the contract, stands what the model knew of these users and lists alone: the
+    users, the items, and the seen pairs that the policy leaves out.
 
     Users come in the order given (all: in order of id), behaviors in cascade order, ranks from 1.
     Never more than k rows per user and behavior, fewer where fewer items are left.
@@ -90,6 +92,8 @@ def recommend(
 def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:
     """Write the lists of users from a bundle, and beside them what the contract asks.
 
+    One block of users is held at a time.
+
     Args:
         place: folder of the files.
         bundle: folder of the model's bundle.
@@ -105,28 +109,50 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
     recommender = load_bundle(bundle)
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
-    blocks = (
-        _lists(recommender, items, ids, inner, request) for ids, inner in _blocks(asked, known)
-    )
-    counts = _write(place / schema.RECOMMENDATIONS_FILE, blocks)
-    _write_known(place, recommender, known, items)
-    return {"users": len(asked), **counts, **asdict(request)}
+    inner = _inner(asked, known)
+    known.gather(inner[inner >= 0]).to_frame().write_parquet(place / schema.USERS_FILE)
+    rows = popular = 0
+    with (
+        _row_groups(place / schema.RECOMMENDATIONS_FILE) as write,
+        _row_groups(place / schema.SEEN_PAIRS_FILE) as write_seen,
+    ):
+        for at in _blocks(len(asked), len(request.behaviors) * min(request.k, len(items))):
+            ids, users = asked[at], inner[at]
+            frame, by_popularity = _lists(recommender, items, ids, users, request)
+            write(frame)
+            rows, popular = rows + frame.height, popular + by_popularity
+            for name in _hiding(recommender, request):
+                write_seen(_seen(recommender, name, known, items, users))
+    _write_listed(place, items)
+    return {"users": len(asked), "rows": rows, "popular_users": popular, **asdict(request)}
 
 
-def _write_known(
-    place: Path, recommender: "Recommender", known: pl.Series, items: pl.Series
-) -> None:
-    """Write what the model knew, for the contract: its users, its items, the pairs it had seen."""
-    known.to_frame().write_parquet(place / schema.USERS_FILE)
-    items.to_frame().write_parquet(place / schema.ITEMS_FILE)
-    pairs = [
-        pl.DataFrame({schema.USER_ID: known[users], schema.ITEM_ID: items[col]}).with_columns(
-            pl.lit(name).alias(schema.BEHAVIOR)
-        )
-        for name, (crow, col) in zip(recommender.behaviors, recommender.seen, strict=True)
-        for users in (np.repeat(np.arange(len(known)), np.diff(crow)),)
-    ]
-    pl.concat(pairs).write_parquet(place / schema.SEEN_PAIRS_FILE)
+def _hiding(recommender: "Recommender", request: Request) -> list[str]:
+    """Return the behaviors whose seen items the policy leaves out."""
+    every = recommender.behaviors
+    return {"same": request.behaviors, "any": every, "none": []}[request.exclude]
+
+
+def _seen(
+    recommender: "Recommender", behavior: str, known: pl.Series, items: pl.Series, users: IntArray
+) -> pl.DataFrame:
+    """Return the pairs that some users have under a behavior, by their ids."""
+    crow, col = recommender.seen[recommender.behaviors.index(behavior)]
+    there = users[users >= 0]
+    of_users = [col[crow[user] : crow[user + 1]] for user in there]
+    pairs = {
+        schema.USER_ID: known.gather(np.repeat(there, [len(one) for one in of_users])),
+        schema.ITEM_ID: items.gather(np.concatenate([col[:0], *of_users])),
+    }
+    return pl.DataFrame(pairs).with_columns(pl.lit(behavior).alias(schema.BEHAVIOR))
+
+
+def _write_listed(place: Path, items: pl.Series) -> None:
+    """Write the model's items that stand in a list: one that is not the model's is missing."""
+    lists = pl.scan_parquet(place / schema.RECOMMENDATIONS_FILE)
+    listed = lists.select(pl.col(schema.ITEM_ID).unique()).collect(engine="streaming")
+    there = items.is_in(listed[schema.ITEM_ID].implode())
+    items.filter(there).to_frame().write_parquet(place / schema.ITEMS_FILE)
 
 
 def read_users(
@@ -222,16 +248,20 @@ def _canonical(texts: pl.Series) -> pl.Series:
     return pl.select(pl.when(same).then(numbers)).to_series()
 
 
-def _blocks(asked: pl.Series, known: pl.Series) -> Iterator[tuple[pl.Series, IntArray]]:
-    """Yield (ids, inner users, -1 for unknown) of one row group after the other."""
+def _inner(asked: pl.Series, known: pl.Series) -> IntArray:
+    """Return the inner user of each id, -1 for an unknown one."""
+    key = asked
+    if asked.dtype != known.dtype:
+        key = asked.cast(pl.String) if known.dtype == pl.String else _canonical(asked)
     places = pl.DataFrame({"key": known, "user": np.arange(len(known))})
-    for start in range(0, len(asked), USERS_AT_A_TIME):
-        ids = asked.slice(start, USERS_AT_A_TIME)
-        key = ids
-        if ids.dtype != known.dtype:
-            key = ids.cast(pl.String) if known.dtype == pl.String else _canonical(ids)
-        found = pl.DataFrame({"key": key}).join(places, on="key", how="left", maintain_order="left")
-        yield ids, found["user"].fill_null(-1).to_numpy()
+    found = pl.DataFrame({"key": key}).join(places, on="key", how="left", maintain_order="left")
+    return found["user"].fill_null(-1).to_numpy()
+
+
+def _blocks(users: int, rows_of_user: int) -> Iterator[slice]:
+    """Yield the users of one row group after the other."""
+    size = max(1, min(USERS_AT_A_TIME, ROWS_AT_A_TIME // rows_of_user))
+    return (slice(start, start + size) for start in range(0, users, size))
 
 
 def _lists(
@@ -270,16 +300,18 @@ def _lists(
     ), popular
 
 
-def _write(place: Path, blocks: Iterable[tuple[pl.DataFrame, int]]) -> dict[str, int]:
-    """Write one row group per block and return the numbers of rows and of popular lists."""
-    rows = popular = 0
+@contextlib.contextmanager
+def _row_groups(place: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Yield what writes a frame as the next row group of a file; no frame, no file."""
     with contextlib.ExitStack() as stack:
         writer = None
-        for frame, by_popularity in blocks:
+
+        def write(frame: pl.DataFrame) -> None:
+            nonlocal writer
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             writer = writer or stack.enter_context(
                 pq.ParquetWriter(place, table.schema, compression="zstd")
             )
             writer.write_table(table)
-            rows, popular = rows + frame.height, popular + by_popularity
-    return {"rows": rows, "popular_users": popular}
+
+        yield write

@@ -23,6 +23,12 @@ TRANSIENT_NAMES = {
     *("BrokenExecutor", "ChunkedEncodingError", "IncompleteRead", "TransportError"),
     *("HTTPClientError", "S3UploadFailedError", "RetriesExceededError"),
 }
+# They raise errors of their own in the place of what they handle; any other error that is raised
+# meanwhile is a fault of the program.
+CLIENTS = {
+    *("requests", "urllib", "urllib3", "httpx", "httpcore", "boto3", "botocore", "s3transfer"),
+    *("mlflow", "prefect", "distributed", "sqlalchemy", "psycopg2", "adbc_driver_manager"),
+}
 TRANSIENT_ERRNOS = {
     *(errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET),
@@ -44,7 +50,7 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, BigelError):
         return error.transient
-    return not is_full(error) and any(_passes(one) for one in chain(error))
+    return not is_full(error) and any(_passes(one) for one in chain(error, _is_of_client))
 
 
 def delays(retries: int, first: float, generator: random.Random) -> list[float]:
@@ -81,6 +87,10 @@ def retrying(
         return function(*args, **named)
 
     return call
+
+
+def _is_of_client(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in CLIENTS
 
 
 def _passes(error: BaseException) -> bool:

@@ -49,7 +49,7 @@ HISTORY_FILE = "history.json"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
-SEEN_PAIRS_FILE = "seen.parquet"  # what the model of the lists knew of users: ids and behavior
+SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, behavior
 
 MEMORY = "memory"  # whether figures are with a funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"

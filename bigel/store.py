@@ -3,6 +3,7 @@
 Nothing that a kept output was made from is removed, so what is kept can be explained and resumed.
 """
 
+import re
 import shutil
 import time
 import uuid
@@ -14,10 +15,17 @@ from typing import Any
 
 from bigel.errors import WorkspaceError
 from bigel.ingest.objects import retired
-from bigel.manifest import MANIFEST, read_manifest
+from bigel.manifest import DAMAGE, MANIFEST, read_manifest
 from bigel.workspace import Workspace
 
 SCRATCH_DAYS = 7
+# Where commands write beside the stages, and how they call what is not yet in its place.
+BESIDE = (
+    *(".*", "latest/.*", "champions/.*", "homes/.*", "accepted/*/.*", "fetched/*/.*"),
+    *("data_docs/.*", "data_docs/runs/.*"),
+)
+ASIDE = re.compile(r"\..+\.[0-9a-f]{8}|\.aside-.+")
+MOMENT = 60.0  # seconds: `bigel promote` writes a line without holding the workspace
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,23 @@ class Output:
 
 
 def inventory(workspace: Workspace) -> list[Output]:
-    """Return all whole outputs, last used first; what has no readable manifest is left out."""
+    """Return all whole outputs, last used first; what has no whole manifest is left out.
+
+    Raises:
+        WorkspaceError: if one cannot be read now: without it, what it was made from could go.
+    """
     found = []
     for path in (workspace.artifacts / "stages").glob("*/[!.]*"):
         try:
             manifest = read_manifest(path)
             used = (path / MANIFEST).stat().st_mtime
-        except (OSError, ValueError):
+        except DAMAGE:
             continue
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path} cannot be read: {error}; mend what this names (permissions, limits, the "
+                "disk), then run the same command again"
+            ) from error
         when = datetime.fromtimestamp(used, UTC)
         found.append(Output(path.parent.name, path.name, path, _size(path), when, manifest))
     return sorted(found, key=lambda output: (output.used, output.fingerprint), reverse=True)
@@ -125,6 +142,7 @@ def collect(
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
         leftovers += sorted(workspace.outbox.glob(".*")) + sorted(workspace.locks.glob("*"))
         leftovers += [path for path in sorted(workspace.scratch.glob("*")) if _is_old(path)]
+        leftovers += _half_written(workspace.artifacts)
         for folder in sorted((workspace.artifacts / "fetched").glob("*/")):
             leftovers += retired(folder)
         freed = sum(output.size for output in outputs) + sum(map(_size, leftovers))
@@ -146,6 +164,13 @@ def _remove(folder: Path) -> None:
         aside.unlink()  # what a link points to is not ours
     else:
         shutil.rmtree(aside)
+
+
+def _half_written(artifacts: Path) -> list[Path]:
+    """Return what killed commands were writing beside the stages."""
+    found = sorted(path for pattern in BESIDE for path in artifacts.glob(pattern))
+    before = time.time() - MOMENT
+    return [path for path in found if ASIDE.fullmatch(path.name) and path.lstat().st_mtime < before]
 
 
 def _is_old(path: Path) -> bool:

@@ -11,7 +11,9 @@
     <root>/artifacts/digests.json                    digests of log files that did not change
     <root>/artifacts/outbox/                         runs that wait for the tracking store
     <root>/artifacts/champions/                      the last champion seen of each model
+    <root>/artifacts/homes/                          where models were registered
     <root>/artifacts/data_docs/                      history of the contracts
+    <root>/artifacts/prefect/                        Prefect's database, where a run has its own
     <root>/mlruns/                                   MLflow's home, unless the environment says
 
 A run holds a shared lock on the folder, a clean-up (``bigel.store``) an exclusive one.
@@ -35,8 +37,9 @@ from bigel.disk import full_disk_explained
 from bigel.errors import WorkspaceError
 from bigel.files import copy_file, file_digest, is_own, working_folder, write_json, write_text
 from bigel.fingerprints import FINGERPRINT, code_digest, fingerprint, stage_key
-from bigel.locks import take_lock
+from bigel.locks import LIMIT, take_lock
 from bigel.manifest import MANIFEST, checked, write_manifest
+from bigel.retry import is_transient
 
 __all__ = [  # with what stages need beside it
     "FINGERPRINT",
@@ -55,7 +58,7 @@ __all__ = [  # with what stages need beside it
 ]
 
 LOCK_FILE = ".in-use"
-BUILD_LIMIT = 6 * 3600.0  # seconds to wait for another run that builds the same output
+BUILD_LIMIT = 24 * 3600.0  # seconds to wait for another run that builds the same output
 log = logging.getLogger(__name__)
 
 
@@ -128,46 +131,57 @@ class Workspace:
 
         Raises:
             DiskFullError: if there is no room for the output.
-            WorkspaceError: if the output cannot be written.
+            WorkspaceError: if the output cannot be read or written.
         """
         started = time.perf_counter()
         tell = log.debug if quiet else log.info
         inputs, parents = list(inputs), list(parents)
         key = stage_key(stage, inputs, settings, code)
-        record = self._reuse(stage, key, started, tell)
-        if record is not None:
-            return record
         made_of = {"inputs": inputs, "parents": parents, "settings": dict(settings)}
         named = {"stage": stage, "fingerprint": key} | made_of
-        try:
-            with (
-                full_disk_explained(self.artifacts, f"stage {stage} cannot write"),
-                self._building(stage, key),
-            ):
+        with self._explained(stage):
+            record = self._reuse(stage, key, started, tell)
+            if record is not None:
+                return record
+            with self._building(stage, key):
                 record = self._reuse(stage, key, started, tell)  # another run has just built it
                 if record is not None:
                     return record
                 _set_aside(self._place(stage, key))
                 tell("%s: started", stage)
                 counts = self._build(stage, key, named, build, started)
-        except OSError as error:
-            raise WorkspaceError(
-                f"stage {stage} cannot write to {self.artifacts}: {error}; fix the permissions "
-                "or the disk, then run the same command again"
-            ) from error
         elapsed = time.perf_counter() - started
         tell("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(self._place(stage, key)), False, elapsed, counts)
 
     def stored(self, stage: str, key: str) -> Record | None:
-        """Return a finished output whose checksums hold, or None."""
+        """Return a finished output whose checksums hold, or None.
+
+        Raises:
+            WorkspaceError: if it cannot be read now.
+        """
         final = self._place(stage, key)
-        manifest, damage = _whole(final)
+        with self._explained(stage):
+            manifest, damage = _whole(final)
         if damage:
             log.warning("%s is damaged (%s) and is not used", final, damage)
         if manifest is None:
             return None
         return Record(stage, key, str(final), True, 0.0, manifest["counts"])
+
+    @contextlib.contextmanager
+    def _explained(self, stage: str) -> Iterator[None]:
+        """Turn an error of files or of a connection into one of ours, as transient as it is."""
+        try:
+            with full_disk_explained(self.artifacts, f"stage {stage} cannot write"):
+                yield
+        except OSError as error:
+            failure = WorkspaceError(
+                f"stage {stage} cannot go on in {self.artifacts}: {error}; mend what this names "
+                "(permissions, limits, the disk, the network), then run the same command again"
+            )
+            failure.transient = is_transient(error)
+            raise failure from error
 
     def _place(self, stage: str, key: str) -> Path:
         return self.artifacts / "stages" / stage / key
@@ -216,14 +230,16 @@ class Workspace:
     def in_use(self) -> Iterator[None]:
         """Hold the workspace for a run; many runs may, but no clean-up runs meanwhile.
 
+        A clean-up that is under way is waited for.
+
         Raises:
-            WorkspaceError: if a clean-up is under way, or the folder cannot be written.
+            WorkspaceError: if a clean-up does not end in time, or the folder cannot be written.
             DiskFullError: in the place of any error of the block that comes from a full disk.
         """
         busy = "a clean-up of it is under way"
         with (
             full_disk_explained(self.root, "the run cannot go on"),
-            self._lock(busy, shared=True),
+            self._lock(busy, LIMIT, shared=True),
         ):
             yield
 
@@ -234,14 +250,14 @@ class Workspace:
         Raises:
             WorkspaceError: if a run is using it.
         """
-        with self._lock("a run is using it", shared=False):
+        with self._lock("a run is using it", 0, shared=False):
             yield
 
-    def _lock(self, busy: str, shared: bool) -> contextlib.ExitStack:
+    def _lock(self, busy: str, limit: float, shared: bool) -> contextlib.ExitStack:
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             place = self.artifacts / LOCK_FILE
-            return take_lock(place, f"workspace {self.root}: {busy}", 0, shared=shared)
+            return take_lock(place, f"workspace {self.root}: {busy}", limit, shared=shared)
         except OSError as error:
             raise WorkspaceError(f"workspace {self.root} cannot be written: {error}") from error
 

@@ -186,7 +186,9 @@ def serve(
 ) -> None:
     """Run Prefect's server and worker and MLflow's server on localhost, until Ctrl-C.
 
-    Example: bigel serve --workspace /data/bigel
+    The deployments must run in the same workspace: their parameter `workspace` names it.
+
+    Example: bigel serve --no-deploy --workspace /data/bigel
     """
     from flows.local import serve_local
 

@@ -70,15 +70,8 @@ def queues_of(file: Path) -> set[Queue]:
     Raises:
         ConfigError: if it cannot be read, or two deployments of a workspace have two queues.
     """
-    try:
-        deployments = yaml.safe_load(file.read_text("utf-8"))["deployments"]
-        placed = [(one["name"], _workspace(one), _queue(one)) for one in deployments]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{file} cannot be read as Prefect's deployments: {type(error).__name__}: {error}"
-        ) from error
     first: dict[Path, tuple[str, Queue]] = {}
-    for name, workspace, queue in placed:
+    for name, workspace, queue in _placed(file):
         other, expected = first.setdefault(workspace, (name, queue))
         if queue != expected:
             raise ConfigError(
@@ -87,6 +80,31 @@ def queues_of(file: Path) -> set[Queue]:
                 "both the same work_pool"
             )
     return {queue for _, queue in first.values()}
+
+
+def check_workspace(file: Path, served: Path) -> None:
+    """Refuse a file whose runs would not be in the workspace that is served.
+
+    Raises:
+        ConfigError: naming a deployment of another workspace, or if the file cannot be read.
+    """
+    for name, workspace, _ in _placed(file):
+        if workspace != served:
+            raise ConfigError(
+                f"{file}: {name} runs in the workspace {workspace}, but {served} is served; name "
+                "the same one in its parameters and by --workspace, or serve with --no-deploy"
+            )
+
+
+def _placed(file: Path) -> list[tuple[str, Path, Queue]]:
+    """Return name, workspace and queue of each deployment."""
+    try:
+        deployments = yaml.safe_load(file.read_text("utf-8"))["deployments"]
+        return [(one["name"], _workspace(one), _queue(one)) for one in deployments]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} cannot be read as Prefect's deployments: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _workspace(deployment: dict[str, Any]) -> Path:

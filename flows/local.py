@@ -15,7 +15,7 @@ from typing import Any
 
 from bigel.errors import BigelError
 from bigel.workspace import Workspace
-from flows.deploying import DEFAULT_FILE, deploy_file
+from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file
 
 POOL = "bigel"
 START_SECONDS = 120
@@ -47,8 +47,11 @@ def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deplo
         deploy: whether to deploy, from the current directory.
 
     Raises:
+        ConfigError: if a deployment runs in another workspace; nothing is started.
         BigelError: if a service does not start or ends by itself; the others are stopped.
     """
+    if deploy:
+        check_workspace(DEFAULT_FILE, workspace.root)
     with contextlib.ExitStack() as stack:
         for services in _started(stack, workspace, prefect_port, mlflow_port, deploy):
             _check(services)

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from bigel.errors import BigelError
@@ -24,6 +25,7 @@ from bigel.locks import take_lock
 
 START_SECONDS = 120
 SETTLE_SECONDS = 20
+PAGE = 200  # task runs, the most that Prefect's API gives at once
 log = logging.getLogger(__name__)
 
 
@@ -140,13 +142,25 @@ def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> int:
     recorded = 0
     with get_client(sync_client=True) as client:
         while recorded < task_runs and time.monotonic() < deadline:
-            runs = client.read_task_runs(flow_run_filter=chosen, task_run_filter=stages, limit=200)
-            recorded = sum(run.state is not None and run.state.is_final() for run in runs)
+            runs = _pages(client, flow_run_filter=chosen, task_run_filter=stages)
+            recorded = len({run.id for run in runs if run.state and run.state.is_final()})
             if recorded < task_runs:
                 time.sleep(0.2)
     if recorded < task_runs:
         log.warning("only %d of %d task runs were recorded by Prefect", recorded, task_runs)
     return recorded
+
+
+def _pages(client: Any, **chosen: Any) -> Iterator[Any]:
+    """Yield all task runs that are chosen; one that arrives meanwhile may shift others in twice."""
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    offset, page = 0, PAGE
+    while page == PAGE:
+        runs = client.read_task_runs(**chosen, sort=TaskRunSort.ID_DESC, limit=PAGE, offset=offset)
+        yield from runs
+        page = len(runs)
+        offset += page
 
 
 def _flush() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bigel import recommend as recommend_module
 from bigel.config import parse_config
+from bigel.contracts import validate
 from bigel.errors import ConfigError, DataError
 from bigel.recommend import read_users
 from bigel.workspace import Record, Workspace
@@ -237,16 +238,54 @@ def test_a_list_may_be_as_long_as_the_catalogue(integers: Workspace) -> None:
     assert frame.filter(behavior="click").height == fabricate.ITEMS
 
 
+SEEN = {
+    (100 + user, f"item {item}", behavior)
+    for of_behavior in fabricate.PAIRS.values()
+    for behavior, pairs in of_behavior.items()
+    for user, item in pairs
+}
+
+
 def test_what_the_model_knew_stands_beside_the_lists(integers: Workspace) -> None:
     record = recommend(integers)
-    expected = {
-        (100 + user, f"item {item}", behavior)
-        for of_behavior in fabricate.PAIRS.values()
-        for behavior, pairs in of_behavior.items()
-        for user, item in pairs
-    }
-    assert set(pl.read_parquet(record.file("seen.parquet")).rows()) == expected
+    assert set(pl.read_parquet(record.file("seen.parquet")).rows()) == SEEN
     assert pl.read_parquet(record.file("users.parquet"))["user_id"].to_list() == list(
         range(100, 105)
     )
-    assert len(pl.read_parquet(record.file("items.parquet"))) == fabricate.ITEMS
+    items = pl.read_parquet(record.file("items.parquet"))["item_id"]
+    assert items.to_list() == sorted(set(lists(record)["item_id"]))
+
+
+@pytest.mark.parametrize("exclude", ["same", "any", "none"])
+def test_beside_the_lists_of_some_users_stands_nothing_of_others(
+    integers: Workspace, exclude: str
+) -> None:
+    record = recommend(integers, users=["101", "999"], behaviors=["purchase"], k=1, exclude=exclude)
+    assert pl.read_parquet(record.file("users.parquet"))["user_id"].to_list() == [101]
+    items = pl.read_parquet(record.file("items.parquet"))["item_id"]
+    assert items.to_list() == sorted(set(lists(record)["item_id"]))
+    hidden = {"same": ["purchase"], "any": ["click", "purchase"], "none": []}[exclude]
+    seen = {pair for pair in SEEN if pair[0] == 101 and pair[2] in hidden}
+    if exclude == "none":
+        assert not record.file("seen.parquet").exists()
+    else:
+        assert set(pl.read_parquet(record.file("seen.parquet")).rows()) == seen
+    result = validate("recommendations", record, CONFIG, integers)
+    assert (result["success"], result["skipped"]) == (True, {})
+
+
+def test_users_of_whom_nothing_is_known_have_seen_nothing(integers: Workspace) -> None:
+    record = recommend(integers, users=["999"], k=1)
+    assert pl.read_parquet(record.file("seen.parquet")).rows() == []
+    result = validate("recommendations", record, CONFIG, integers)
+    assert (result["success"], result["skipped"]) == (True, {})
+
+
+@pytest.mark.parametrize(("k", "users"), [(1, 2), (2, 1), (50, 1)])
+def test_long_lists_make_small_row_groups(
+    strings: Workspace, monkeypatch: pytest.MonkeyPatch, k: int, users: int
+) -> None:
+    monkeypatch.setattr(recommend_module, "ROWS_AT_A_TIME", 4)
+    record = recommend(strings, users=["7", "007", "a b", "é"], k=k)
+    groups = pq.ParquetFile(record.file("recommendations.parquet")).num_row_groups
+    assert groups == 4 // users

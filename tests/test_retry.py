@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import requests
+from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from bigel.errors import (
@@ -75,6 +76,29 @@ def test_what_may_pass_is_tried_again_also_where_it_was_wrapped(error: Exception
 @pytest.mark.parametrize("error", LASTING, ids=name)
 def test_what_lasts_is_not_tried_again(error: Exception) -> None:
     assert not is_transient(error)
+
+
+def raised_while_handling(error: Exception, first: Exception) -> Exception:
+    try:
+        try:
+            raise first
+        except type(first):
+            raise error  # noqa: B904
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("status"), ValueError("no JSON"), OSError(errno.EACCES, "no")], ids=name
+)
+def test_a_fault_of_the_program_while_it_handles_a_passing_one_lasts(error: Exception) -> None:
+    assert not is_transient(raised_while_handling(error, ConnectionError("away")))
+
+
+@pytest.mark.parametrize("error", [MlflowException("failed"), requests.HTTPError("x")], ids=name)
+def test_what_a_client_library_makes_of_a_passing_error_passes(error: Exception) -> None:
+    assert is_transient(raised_while_handling(error, ConnectionError("away")))
+    assert not is_transient(raised_while_handling(error, PermissionError("no")))
 
 
 def test_an_error_of_ours_is_believed_whatever_it_came_from() -> None:

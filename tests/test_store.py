@@ -1,5 +1,9 @@
+import contextlib
+import errno
 import json
+import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -76,6 +80,20 @@ def test_gc_keeps_what_a_model_needs_with_its_parents(family: Any) -> None:
     assert kept(workspace, records) == {"old split", "old train"}
 
 
+def test_gc_removes_nothing_while_an_output_cannot_be_read(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, records = family
+
+    def fail(folder: Path) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("bigel.store.read_manifest", fail)
+    with pytest.raises(WorkspaceError, match=r"cannot be read: .*Too many open files.*mend"):
+        store.collect(workspace, keep=0, needed=set)
+    assert kept(workspace, records) == set(records)
+
+
 def test_keeping_two_keeps_the_parent_of_the_second(family: Any) -> None:
     workspace, records = family
     outputs = store.inventory(workspace)
@@ -100,6 +118,38 @@ def test_leftovers_of_killed_runs_go(family: Any) -> None:
     assert not half.exists() and kept(workspace, records) == set(records)
 
 
+def test_what_killed_runs_were_writing_beside_the_stages_goes(family: Any) -> None:
+    workspace, records = family
+    half = [
+        ".digests.json.0123abcd",
+        "latest/.recommendations.parquet.0123abcd",
+        "champions/.x.json.0123abcd",
+        "homes/.x.json.0123abcd",
+        "accepted/bigel/.000001.x.json.0123abcd",
+        "fetched/x/.data.sql.parquet.0123abcd",
+        "data_docs/.index.html.0123abcd",
+        "data_docs/runs/.aside-2026-01-02T03-04-05.678Z.split.0123ab/result.json",
+    ]
+    whole = [".in-use", "digests.json", "latest/report.html", "accepted/bigel/.lock"]
+    under_way = ["champions/.y.json.0123abcd"]
+    for name in (*half, *whole, *under_way):
+        place = workspace.artifacts / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("half")
+        then = time.time() - (0 if name in under_way else 120)
+        for path in (place, place.parent):
+            os.utime(path, (then, then))
+    found = store.collect(workspace, keep=9, needed=set)
+    gone = [*half[:-1], half[-1].rpartition("/")[0]]
+    assert set(found["leftovers"]) == {str(workspace.artifacts / name) for name in gone}
+    assert found["freed"] == 4 * len(half)
+    for name in half:
+        assert not (workspace.artifacts / name).exists()
+    for name in (*whole, *under_way):
+        assert (workspace.artifacts / name).exists()
+    assert kept(workspace, records) == set(records)
+
+
 def test_checkpoints_stay_for_a_week(family: Any) -> None:
     workspace, _ = family
     for name, days in (("old", 8), ("new", 6)):
@@ -114,8 +164,11 @@ def test_checkpoints_stay_for_a_week(family: Any) -> None:
     assert [path.name for path in workspace.scratch.iterdir()] == ["new"]
 
 
-def test_what_is_needed_is_asked_when_no_run_can_add_to_it(family: Any) -> None:
+def test_what_is_needed_is_asked_when_no_run_can_add_to_it(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace, records = family
+    monkeypatch.setattr("bigel.workspace.LIMIT", 0.01)
 
     def needed() -> set[str]:
         with pytest.raises(WorkspaceError, match="a clean-up of it is under way"):
@@ -126,8 +179,11 @@ def test_what_is_needed_is_asked_when_no_run_can_add_to_it(family: Any) -> None:
     assert kept(workspace, records) == set()
 
 
-def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
+def test_a_run_and_a_clean_up_exclude_one_another(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace, records = family
+    monkeypatch.setattr("bigel.workspace.LIMIT", 0.01)
     busy = pytest.raises(WorkspaceError, match="a run is using it")
     with workspace.in_use(), workspace.in_use(), busy:
         store.collect(workspace, keep=0, needed=set)
@@ -136,6 +192,17 @@ def test_a_run_and_a_clean_up_exclude_one_another(family: Any) -> None:
         pass
     assert kept(workspace, records) == set(records)
     store.collect(workspace, keep=0, needed=set)
+
+
+def test_a_run_waits_for_a_clean_up(family: Any, caplog: pytest.LogCaptureFixture) -> None:
+    workspace, _ = family
+    held = contextlib.ExitStack()
+    held.enter_context(workspace.alone())
+    caplog.set_level(logging.INFO)
+    threading.Timer(0.2, held.close).start()
+    with workspace.in_use():
+        assert "a clean-up of it is under way" in caplog.text
+        assert "waiting for it, 10 min at most" in caplog.text
 
 
 def test_an_output_is_found_by_the_start_of_its_fingerprint(family: Any) -> None:

@@ -1,5 +1,8 @@
+import errno
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +12,11 @@ from typing import Any
 
 import pytest
 
+import bigel
+from bigel import workspace as store
 from bigel.errors import DiskFullError, WorkspaceError
 from bigel.manifest import checked
+from bigel.retry import retrying
 from bigel.workspace import MANIFEST, Record, Workspace, code_digest, fingerprint, write_json
 
 
@@ -63,6 +69,29 @@ def test_a_damaged_output_is_set_aside_and_built_again(
     assert len(list(Path(record.path).parent.glob(".damaged.*"))) == 1
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["run", "stored"])
+def test_an_output_that_cannot_be_read_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    workspace, calls = Workspace(tmp_path), list[int]()
+    record = run(workspace, calls)
+
+    def fail(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bigel.manifest.file_digest", fail)
+        with pytest.raises(WorkspaceError, match=os.strerror(number)):
+            if call == "run":
+                run(workspace, calls)
+            else:
+                workspace.stored("double", record.fingerprint)
+    assert run(workspace, calls).reused
+    assert calls == [1]
+    assert list(Path(record.path).parent.glob(".*")) == []
+
+
 def test_a_failing_stage_leaves_nothing_but_its_scratch(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     fail = True
@@ -96,8 +125,35 @@ def test_a_full_disk_and_other_faults_of_writing_are_told_apart(tmp_path: Path) 
     with pytest.raises(DiskFullError, match=expected):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
     error = PermissionError(13, "Permission denied")
-    with pytest.raises(WorkspaceError, match=r"stage s cannot write .*Permission.*fix the perm"):
+    with pytest.raises(WorkspaceError, match=r"stage s cannot go on .*Permission.*mend"):
         Workspace(tmp_path).run_stage("s", inputs=[], settings={}, code=["schema.py"], build=build)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (ConnectionResetError("reset by peer"), True),
+        (TimeoutError("timed out"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_what_may_pass_inside_a_stage_is_tried_again(
+    tmp_path: Path, error: OSError, passes: bool
+) -> None:
+    tried: list[Path] = []
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        tried.append(out)
+        raise error
+
+    stage = functools.partial(
+        Workspace(tmp_path).run_stage, "s", inputs=[], settings={}, code=["schema.py"], build=build
+    )
+    with pytest.raises(WorkspaceError, match=str(error.args[-1])):
+        retrying(stage, [1.0, 2.0], lambda _: None)()
+    assert len(tried) == (3 if passes else 1)
 
 
 # A process of its own that builds stage "s" in 30 steps, each with a file in the scratch folder in
@@ -157,7 +213,7 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_uses_it(
     read_until(first, "building, 0 there")
     second = builders()
     told = read_until(second, "waiting for it")
-    assert "s: another run of workspace" in told and "6 h at most" in told
+    assert "s: another run of workspace" in told and "24 h at most" in told
     assert f"(process {first.pid} on " in told
     assert "built whole" in first.communicate("go on\n")[0]
     assert second.communicate()[0].splitlines()[-1] == "reused whole"
@@ -254,6 +310,34 @@ def test_publish_replaces_the_last_good_file(tmp_path: Path) -> None:
         source.write_text(text)
         assert workspace.publish(source).read_text() == text
     assert [path.name for path in workspace.latest.iterdir()] == ["report.html"]
+
+
+def test_what_is_published_is_on_the_disk_before_it_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, source = Workspace(tmp_path), tmp_path / "report.html"
+    source.write_text("old")
+    place = workspace.publish(source)
+    source.write_text("new")
+    seen: list[str] = []
+
+    def fail(number: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{number}").read_text())
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        workspace.publish(source)
+    assert seen == ["new"]
+    assert place.read_text() == "old"
+    assert [path.name for path in workspace.latest.iterdir()] == ["report.html"]
+
+
+def test_the_docstring_and_the_architecture_name_the_same_folders() -> None:
+    text = (Path(bigel.__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    named = [set(re.findall(r">/artifacts/([\w.]+)", one)) for one in (text, store.__doc__ or "")]
+    assert named[0] == named[1]
+    assert {"stages", "homes", "prefect", "fetched"} <= named[0]
 
 
 def test_records_are_small_and_json_ready(tmp_path: Path) -> None:

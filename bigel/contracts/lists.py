@@ -1,21 +1,24 @@
 """The tables that judge recommendations: what leaves the pipeline is under contract, too."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts.tables import Limits, Tables, examples
+from bigel.contracts.tables import EXAMPLES, Limits, Tables, examples
 from bigel.schema import BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
 from bigel.workspace import Record
 
 LIST = [USER_ID, BEHAVIOR]
 MODEL, POPULAR = "model", "popular"
 FEW_LISTS = 10  # below, an item in nearly every list says nothing
+ROWS_AT_A_TIME = 2_000_000  # of lists
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,59 @@ def recommendations_tables(record: Record, facts: Facts, limits: Limits) -> Tabl
 
     Tables: ``rows``, ``lists`` (a row per user and behavior), ``behaviors`` (a row per behavior),
     ``policy`` (a row per rule that could be checked).
+
+    Held at a time are the rows of some users and what they have seen, beside a few numbers for
+    each list, and the ids of users and items.
     """
-    rows = pl.read_parquet(record.file(schema.RECOMMENDATIONS_FILE))
-    lists = list_table(rows)
-    frames = {"rows": rows, "lists": lists, "behaviors": _behavior_table(rows, lists, facts)}
-    skipped: dict[str, str] = {}
-    policy = policy_table(rows, facts)
-    if policy.is_empty():
-        skipped["policy"] = "neither the model's users and items nor the seen pairs were given"
+    rows = pl.scan_parquet(record.file(schema.RECOMMENDATIONS_FILE))
+    policy = Policy(facts)
+    parts = []
+    for part in _parts(rows):
+        parts.append(list_table(part))
+        policy.check(part)
+    lists = pl.concat(parts)
+    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows, "lists": lists.lazy()}
+    frames["behaviors"] = _behavior_table(rows, lists, facts)
+    skipped = {}
+    if policy.broken:
+        frames["policy"] = policy.table()
     else:
-        frames["policy"] = policy
+        skipped["policy"] = "neither the model's users and items nor the seen pairs were given"
     return Tables(frames, {**limits, "behaviors": list(facts.behaviors), "k": facts.k}, skipped)
+
+
+def _parts(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield the rows of some users after the other, about ``ROWS_AT_A_TIME`` of them.
+
+    Users are cut by id: a file in this order, as all users' lists are, is read once.
+    """
+    user = pl.col(USER_ID)
+    number = -(-rows.select(pl.len()).collect().item() // ROWS_AT_A_TIME)
+    if number < 2:
+        yield rows.collect()
+        return
+    ids = rows.select(user.unique()).collect(engine="streaming")[USER_ID].drop_nulls().sort()
+    first = sorted({ids[len(ids) * part // number] for part in range(number) if len(ids)})
+    nobody = rows.filter(user.is_null()).collect()
+    if len(nobody) or not first:
+        yield nobody
+    for start, end in pairwise([*first, None]):
+        before = pl.lit(value=True) if end is None else user < end
+        yield rows.filter((user >= start) & before).collect()
 
 
 def list_table(rows: pl.DataFrame) -> pl.DataFrame:
     """Return a row per list.
 
     Returns:
-        ``user_id, behavior, items, first_rank, last_rank, rises`` (places where the score is
-        higher than one rank before), ``popular`` (rows that do not come from the model).
+        ``user_id, behavior, items, distinct_items, distinct_ranks, first_rank, last_rank, rises``
+        (places where the score is higher than one rank before), ``popular`` (rows that do not come
+        from the model).
     """
     return rows.group_by(LIST, maintain_order=True).agg(
         pl.len().alias("items"),
+        pl.col(ITEM_ID).n_unique().alias("distinct_items"),
+        pl.col(RANK).n_unique().alias("distinct_ranks"),
         pl.col(RANK).min().alias("first_rank"),
         pl.col(RANK).max().alias("last_rank"),
         (pl.col(SCORE).sort_by(RANK).diff() > 0).sum().alias("rises"),
@@ -86,14 +120,14 @@ def list_table(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _behavior_table(rows: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
+def _behavior_table(rows: pl.LazyFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
     """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``."""
     asked = pl.DataFrame({BEHAVIOR: list(facts.behaviors)}, schema={BEHAVIOR: pl.String})
     of_lists = lists.group_by(BEHAVIOR).agg(
         pl.len().alias("lists"),
         (pl.col("popular") > 0).mean().alias("popular_share"),
     )
-    per_item = rows.lazy().group_by(pl.col(BEHAVIOR).cast(pl.Categorical), ITEM_ID).len("times")
+    per_item = rows.group_by(pl.col(BEHAVIOR).cast(pl.Categorical), ITEM_ID).len("times")
     of_items = per_item.group_by(pl.col(BEHAVIOR).cast(pl.String)).agg(
         pl.len().alias("distinct_items"), pl.col("times").max()
     )
@@ -110,49 +144,67 @@ def _behavior_table(rows: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl
     )
 
 
-def policy_table(rows: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    """Return a row per rule: ``rule, rows`` (checked), ``violations, example``."""
-    broken: dict[str, pl.DataFrame] = {}
-    if facts.items is not None:
-        items = _ids(facts.items, ITEM_ID)
-        broken["every item is known to the model"] = _text(rows).join(items, ITEM_ID, "anti")
-    if facts.users is not None:
-        users = _ids(facts.users, USER_ID)
-        unknown = _text(rows).join(users, USER_ID, "anti")
-        broken["a user unknown to the model gets popular items"] = unknown.filter(
-            pl.col(SOURCE) != POPULAR
-        )
-    if facts.seen is not None and facts.exclude != "none":
-        broken[f"seen items are left out (exclude = {facts.exclude})"] = _seen_again(rows, facts)
-    return pl.DataFrame(
-        [
-            (rule, rows.height, bad.height, examples(bad.select(USER_ID, BEHAVIOR, ITEM_ID)))
-            for rule, bad in broken.items()
-        ],
-        schema={
-            "rule": pl.String,
-            "rows": pl.Int64,
-            "violations": pl.Int64,
-            "example": pl.String,
-        },
-        orient="row",
-    )
+class Policy:
+    """The rules that link lists to the log, checked part by part of the users."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.users = None if facts.users is None else _ids(facts.users, USER_ID)
+        self.items = None if facts.items is None else _ids(facts.items, ITEM_ID)
+        self.rows = 0
+        self.broken: dict[str, tuple[int, pl.DataFrame]] = {}  # rule to bad rows: all, the first
+
+    def check(self, rows: pl.DataFrame) -> None:
+        """Check all rows of some users."""
+        facts, text = self.facts, _text(rows)
+        self.rows += rows.height
+        if self.items is not None:
+            bad = text.join(self.items, ITEM_ID, "anti")
+            self._add("every item is known to the model", bad)
+        if self.users is not None:
+            unknown = text.join(self.users, USER_ID, "anti")
+            bad = unknown.filter(pl.col(SOURCE) != POPULAR)
+            self._add("a user unknown to the model gets popular items", bad)
+        if facts.seen is not None and facts.exclude != "none":
+            key = [USER_ID, ITEM_ID] + ([BEHAVIOR] if facts.exclude == "same" else [])
+            bad = text.join(self._seen_by(rows, facts.seen, key), key, "semi")
+            self._add(f"seen items are left out (exclude = {facts.exclude})", bad)
+
+    def table(self) -> pl.DataFrame:
+        """Return a row per rule: ``rule, rows`` (checked), ``violations, example``."""
+        found = [
+            (rule, self.rows, count, examples(first))
+            for rule, (count, first) in self.broken.items()
+        ]
+        kinds = {"rule": pl.String, "rows": pl.Int64, "violations": pl.Int64, "example": pl.String}
+        return pl.DataFrame(found, schema=kinds, orient="row")
+
+    def _add(self, rule: str, bad: pl.DataFrame) -> None:
+        first = bad.head(EXAMPLES).select(USER_ID, BEHAVIOR, ITEM_ID)
+        count, before = self.broken.get(rule, (0, first.clear()))
+        self.broken[rule] = count + bad.height, pl.concat([before, first])
+
+    def _seen_by(self, rows: pl.DataFrame, path: Path, key: list[str]) -> pl.DataFrame:
+        """Return the pairs that the users of some rows have seen, as far as the model knows them.
+
+        Where the file is in the order of users, only their part of it is read.
+        """
+        seen = pl.scan_parquet(path).select(key)
+        if seen.collect_schema()[USER_ID] == rows.schema[USER_ID]:
+            first, last = rows[USER_ID].min(), rows[USER_ID].max()
+            seen = seen.filter(pl.col(USER_ID).is_between(pl.lit(first), pl.lit(last)))
+        users = _text(rows.select(pl.col(USER_ID).unique()))
+        if self.users is not None:
+            users = users.join(self.users, USER_ID, "semi")
+        of_users = pl.col(USER_ID).is_in(users[USER_ID].implode())
+        return _text(seen).filter(of_users).collect(engine="streaming")
 
 
-def _seen_again(rows: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    key = [USER_ID, ITEM_ID] + ([BEHAVIOR] if facts.exclude == "same" else [])
-    seen = _ids(facts.seen, *key)
-    if facts.users is not None:
-        seen = seen.join(_ids(facts.users, USER_ID), USER_ID, "semi")
-    return _text(rows).join(seen, key, "semi")
+def _ids(path: Path, column: str) -> pl.DataFrame:
+    return _text(pl.read_parquet(path, columns=[column])).unique()
 
 
-def _ids(path: Path | None, *columns: str) -> pl.DataFrame:
-    assert path is not None
-    return _text(pl.read_parquet(path, columns=list(columns))).unique()
-
-
-def _text(frame: pl.DataFrame) -> pl.DataFrame:
+def _text(frame: Frame) -> Frame:
     """Compare ids as text: a user asked for by name may be unknown to a log of numbers."""
-    ids = [column for column in (USER_ID, ITEM_ID) if column in frame.columns]
+    ids = [column for column in (USER_ID, ITEM_ID) if column in frame.collect_schema()]
     return frame.with_columns(pl.col(ids).cast(pl.String))

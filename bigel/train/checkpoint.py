@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel.graph import save_tensors
+from bigel.manifest import DAMAGE
 from bigel.workspace import file_digest, fingerprint, write_json
 
 KEPT = 2
@@ -53,13 +54,19 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
     """Return the newest whole checkpoint as (step, tensors, facts), or None.
 
-    A damaged one is reported and passed over.
+    A damaged one is reported and set aside, so that it does not count among those that are kept.
+
+    Raises:
+        OSError: if one cannot be read now, which is no damage.
     """
-    for path in _found(folder):
+    found = _found(folder)
+    for path in found:
         try:
             return _read(path)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            log.warning("checkpoint %s is damaged (%s); the one before it is used", path, error)
+        except (*DAMAGE, KeyError, TypeError) as error:
+            _set_aside(path)
+            way_on = "training starts anew" if path == found[-1] else "the one before it is used"
+            log.warning("checkpoint %s is damaged (%s); %s", path, error, way_on)
     return None
 
 
@@ -109,6 +116,12 @@ def _found(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.json"), reverse=True)
 
 
+def _set_aside(path: Path) -> None:
+    for file in (path, path.with_suffix(".safetensors")):
+        with contextlib.suppress(FileNotFoundError):
+            file.replace(file.with_name(f"damaged.{file.name}"))
+
+
 def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     both = json.loads(path.read_text("utf-8"))
     content = both["content"]
@@ -117,4 +130,7 @@ def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     tensors = path.with_suffix(".safetensors")
     if file_digest(tensors) != content["tensors"]:
         raise ValueError(f"{tensors.name} does not have its digest")
-    return content["step"], load_file(tensors), content["facts"]
+    try:
+        return content["step"], load_file(tensors), content["facts"]
+    except SafetensorError as error:  # the content is right, so reading failed
+        raise OSError(f"{tensors}: {error}") from error

@@ -347,11 +347,6 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         put("recommendations", "source", "guess"),
     ),
-    ("recommendations.rows", "no list names an item twice"): (
-        2,
-        put("recommendations", "item_id", 2),
-    ),
-    ("recommendations.rows", "no list gives a rank twice"): (2, put("recommendations", "rank", 2)),
     ("recommendations.lists", "there is at least one list"): (0, empty("recommendations")),
     ("recommendations.lists", "every list starts at rank 1"): (
         30,
@@ -361,6 +356,11 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         30,
         keep("recommendations", pl.col("rank") != 2),
     ),
+    ("recommendations.lists", "no list names an item twice"): (
+        1,
+        put("recommendations", "item_id", 2),
+    ),
+    ("recommendations.lists", "no list gives a rank twice"): (1, put("recommendations", "rank", 2)),
     ("recommendations.lists", "no list is longer than k"): (1, again("recommendations")),
     ("recommendations.lists", "scores do not rise within a list"): (1, swap_ranks),
     ("recommendations.behaviors", "behaviors were asked for"): (0, ask_for_nothing),

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bigel.contracts import lists
 from bigel.contracts.lists import Facts, list_table, recommendations_tables
 from bigel.contracts.tables import (
     Tables,
@@ -16,8 +17,8 @@ from bigel.contracts.tables import (
     split_tables,
 )
 from bigel.contracts.volumes import behavior_volumes
-from tests.contracts.good import DAY, GOOD, HandOver
-from tests.contracts.mutations import keep, put
+from tests.contracts.good import BEHAVIORS, DAY, GOOD, HandOver
+from tests.contracts.mutations import keep, put, see_the_first_item
 
 LOG = pl.DataFrame(
     {
@@ -140,7 +141,55 @@ def test_lists_are_judged_by_rank_whatever_the_order_of_rows() -> None:
             "source": ["model"] * 3 + ["popular"] * 2,
         }
     )
-    assert list_table(rows).rows() == [(1, "click", 3, 1, 3, 0, 0), (2, "click", 2, 2, 4, 1, 2)]
+    assert list_table(rows).rows() == [
+        (1, "click", 3, 3, 3, 1, 3, 0, 0),
+        (2, "click", 2, 2, 2, 2, 4, 1, 2),
+    ]
+
+
+def broken_lists() -> HandOver:
+    """Return lists, out of order, of which each rule is broken, one by a user that is null."""
+    data = GOOD["recommendations"]()
+    see_the_first_item(data)
+    put("recommendations", "item_id", 99, 40)(data)
+    put("recommendations", "user_id", 77, 50)(data)
+    put("recommendations", "user_id", None, 60)(data)
+    data.frames["recommendations"] = data.frames["recommendations"].sample(
+        fraction=1, shuffle=True, seed=1
+    )
+    return data
+
+
+@pytest.mark.parametrize("size", [1, 9, 20, 89, 90])
+@pytest.mark.parametrize("as_text", [(), ("seen", "users"), ("recommendations",)])
+def test_parts_of_the_users_change_nothing_and_no_part_is_larger_than_its_users_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, as_text: tuple[str, ...]
+) -> None:
+    data = broken_lists()
+    for frames in (data.frames, data.facts):
+        for name in frames.keys() & set(as_text):
+            frames[name] = frames[name].with_columns(pl.col("user_id").cast(pl.String))
+    record = data.record(tmp_path / "stage")
+    files = {name: record.file(f"{name}.parquet") for name in data.facts}
+    facts = Facts(BEHAVIORS, 3, "same", **files)
+    whole = recommendations_tables(record, facts, {}).frames
+    assert whole["policy"].select("rows", "violations").rows() == [(90, 1), (90, 2), (90, 1)]
+    heights: list[int] = []
+
+    def spy(rows: pl.DataFrame) -> pl.DataFrame:
+        heights.append(rows.height)
+        return list_table(rows)
+
+    monkeypatch.setattr(lists, "list_table", spy)
+    monkeypatch.setattr(lists, "ROWS_AT_A_TIME", size)
+    parts = recommendations_tables(record, facts, {}).frames
+    assert sum(heights) == 90
+    assert max(heights) <= size + 9  # of one user
+    for name in ("lists", "behaviors", "policy"):
+        ordered = [frames[name].lazy().drop("example", strict=False) for frames in (whole, parts)]
+        key = ["user_id", "behavior"] if name == "lists" else []
+        first, second = (frame.sort(key).collect() if key else frame.collect() for frame in ordered)
+        assert first.equals(second)
 
 
 def test_a_list_or_two_show_no_item_that_is_in_nearly_every_list(tmp_path: Path) -> None:

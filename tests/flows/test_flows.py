@@ -26,7 +26,7 @@ from bigel.errors import ConfigError, ContractError, DataError, UnreachableError
 from bigel.retry import delays  # noqa: E402
 from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
-from bigel.workspace import Record, Workspace  # noqa: E402
+from bigel.workspace import BUILD_LIMIT, Record, Workspace  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
 from flows.local import close_dead_runs  # noqa: E402
 from flows.notify import notify  # noqa: E402
@@ -93,6 +93,13 @@ def test_a_broken_contract_fails_the_flow_before_anything_downstream(
     assert caught.value.summary is not None
     assert list(caught.value.summary["stages"]) == ["ingest"]
     assert (home / "artifacts" / "latest" / "recommendations.parquet").read_bytes() == published
+
+
+def test_a_run_waits_for_another_as_long_as_the_longest_stage_may_take() -> None:
+    limits = {task.name: task.timeout_seconds for task in TASKS.values()}
+    assert limits["train"] == max(limits.values()) == BUILD_LIMIT
+    told = {name for name, limit in limits.items() if limit == 4 * 3600}
+    assert told == {"ingest", "evaluate", "recommend"}  # docs/operations.md names them
 
 
 @pytest.mark.parametrize("stage", TASKS.values(), ids=lambda task: task.name)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from bigel.errors import ConfigError
 from bigel.workspace import Workspace
-from flows.local import mlflow_settings, tracking_of_runs
+from flows.local import mlflow_settings, serve_local, tracking_of_runs
+from tests.flows.conftest import ROOT
 
 SERVER = "http://127.0.0.1:5000"
 
@@ -36,3 +38,30 @@ def test_runs_track_where_the_database_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert tracking_of_runs(SERVER) == {"MLFLOW_TRACKING_URI": SERVER}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert tracking_of_runs(SERVER) == {}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Workspace]:
+    """Workspaces whose services were started; none is."""
+    workspaces: list[Workspace] = []
+
+    def start(stack: object, workspace: Workspace, *_: object) -> list[object]:
+        workspaces.append(workspace)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.local._started", start)
+    return workspaces
+
+
+def test_deployments_that_run_in_another_workspace_are_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[Workspace]
+) -> None:
+    monkeypatch.chdir(ROOT)  # whose prefect.yaml says "."
+    expected = rf"nightly-train runs in the workspace {ROOT}, but {tmp_path} is served"
+    with pytest.raises(ConfigError, match=expected):
+        serve_local(Workspace(tmp_path), 4200, 5000, deploy=True)
+    assert started == []
+    for place, deploy in ((ROOT, True), (tmp_path, False)):
+        with pytest.raises(KeyboardInterrupt):
+            serve_local(Workspace(place), 4200, 5000, deploy)
+    assert [one.root for one in started] == [ROOT, tmp_path]

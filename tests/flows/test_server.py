@@ -228,9 +228,13 @@ def test_a_server_that_does_not_start_is_stopped_and_nothing_runs(
     assert stub.events == ["start home", "stop"]
 
 
-FINAL = SimpleNamespace(state=SimpleNamespace(is_final=lambda: True))
-RUNNING = SimpleNamespace(state=SimpleNamespace(is_final=lambda: False))
-PENDING = SimpleNamespace(state=None)
+FINAL = SimpleNamespace(is_final=lambda: True)
+RUNNING = SimpleNamespace(is_final=lambda: False)
+PENDING = None
+
+
+def task_runs(*states: Any) -> list[Any]:
+    return [SimpleNamespace(id=UUID(int=at), state=state) for at, state in enumerate(states)]
 
 
 @pytest.fixture
@@ -245,25 +249,49 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def read_task_runs(self, **chosen: Any) -> list[Any]:
+        def read_task_runs(self, limit: int, offset: int, **chosen: Any) -> list[Any]:
+            assert 1 <= limit <= 200
             assert chosen["flow_run_filter"].id.any_ == [UUID(int=7)]
             assert chosen["task_run_filter"].tags.all_ == ["bigel"]  # no units of work
-            return lists.pop(0) if len(lists) > 1 else lists[0]
+            found = lists[0][offset : offset + limit]
+            if len(lists) > 1 and len(found) < limit:
+                lists.pop(0)
+            return found
 
     monkeypatch.setattr("prefect.client.orchestration.get_client", lambda **_: Client())
     return lists
 
 
 def test_only_final_task_runs_are_recorded(answers: list[list[Any]]) -> None:
-    answers += [[FINAL, PENDING], [FINAL, RUNNING], [FINAL, FINAL], [FINAL, FINAL, FINAL]]
+    some = [(FINAL, PENDING), (FINAL, RUNNING), (FINAL, FINAL), (FINAL, FINAL, FINAL)]
+    answers += [task_runs(*states) for states in some]
     assert server.wait_until_recorded(UUID(int=7), 2) == 2
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("number", [199, 200, 201, 450])
+def test_more_task_runs_than_the_api_gives_at_once_are_all_seen(
+    answers: list[list[Any]], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(server, "SETTLE_SECONDS", 1)
+    answers += [task_runs(*[FINAL] * number)]
+    assert server.wait_until_recorded(UUID(int=7), number) == number
+
+
+def test_a_task_run_that_shifts_into_the_next_page_counts_once(
+    answers: list[list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PAGE", 2)
+    first, second, third = task_runs(FINAL, FINAL, FINAL)
+    answers += [[first, second, second], [first, second, third]]
+    assert server.wait_until_recorded(UUID(int=7), 3) == 3
     assert len(answers) == 1
 
 
 def test_task_runs_that_never_come_are_a_warning(
     answers: list[list[Any]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers += [[FINAL, RUNNING, PENDING]]
+    answers += [task_runs(FINAL, RUNNING, PENDING)]
     monkeypatch.setattr(server, "SETTLE_SECONDS", 0.05)
     with caplog.at_level(logging.WARNING):
         assert server.wait_until_recorded(UUID(int=7), 3) == 1
@@ -273,7 +301,7 @@ def test_task_runs_that_never_come_are_a_warning(
 def test_a_complete_record_needs_no_word(
     answers: list[list[Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers += [[FINAL, FINAL]]
+    answers += [task_runs(FINAL, FINAL)]
     with caplog.at_level(logging.WARNING):
         assert server.wait_until_recorded(UUID(int=7), 2) == 2
     assert caplog.text == ""

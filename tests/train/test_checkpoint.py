@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 import signal
 import threading
 
@@ -76,12 +78,35 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(tmp_path, caplog, 
     with caplog.at_level(logging.WARNING):
         assert load_checkpoint(tmp_path)[0] == 5
     assert "step-000000010.json is damaged" in caplog.text
+    assert "the one before it is used" in caplog.text
 
 
-def test_all_damaged_is_as_none(tmp_path):
-    save_checkpoint(tmp_path, 5, TENSORS, FACTS)
-    flip(tmp_path / "step-000000005.safetensors")
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
+def test_one_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch, number):
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, TENSORS, FACTS)
+
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bigel.train.checkpoint.file_digest", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path)[0] == 10
+
+
+def test_a_training_that_starts_anew_keeps_its_checkpoints_beside_later_damaged_ones(
+    tmp_path, caplog
+):
+    for step in (8, 12):
+        save_checkpoint(tmp_path, step, TENSORS, FACTS)
+        flip(tmp_path / f"step-{step:09d}.safetensors")
     assert load_checkpoint(tmp_path) is None
+    told = [record.message.rpartition("; ")[2] for record in caplog.records]
+    assert told == ["the one before it is used", "training starts anew"]
+    save_checkpoint(tmp_path, 4, TENSORS, FACTS)
+    assert load_checkpoint(tmp_path)[0] == 4
 
 
 @pytest.fixture
