@@ -137,13 +137,10 @@ def _seen(
     recommender: "Recommender", behavior: str, known: pl.Series, items: pl.Series, users: IntArray
 ) -> pl.DataFrame:
     """Return the pairs that some users have under a behavior, by their ids."""
-    crow, col = recommender.seen[recommender.behaviors.index(behavior)]
-    there = users[users >= 0]
-    of_users = [col[crow[user] : crow[user + 1]] for user in there]
-    pairs = {
-        schema.USER_ID: known.gather(np.repeat(there, [len(one) for one in of_users])),
-        schema.ITEM_ID: items.gather(np.concatenate([col[:0], *of_users])),
-    }
+    from bigel.serving import entries_of
+
+    row, item = entries_of(*recommender.seen[recommender.behaviors.index(behavior)], users)
+    pairs = {schema.USER_ID: known.gather(users[row]), schema.ITEM_ID: items.gather(item)}
     return pl.DataFrame(pairs).with_columns(pl.lit(behavior).alias(schema.BEHAVIOR))
 
 
