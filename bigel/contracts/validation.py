@@ -11,7 +11,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import failures, lists, suites, tables
+from bigel.contracts import failures, lists, splits, suites, tables
 from bigel.contracts.history import MEASURES_FILE, all_accepted
 from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
@@ -145,7 +145,7 @@ def _contents(
         "raw_log": tables.raw_log_tables,
         "interactions": tables.interactions_tables,
         "drift": tables.drift_tables,
-        "split": tables.split_tables,
+        "split": splits.split_tables,
     }[handover]
     return build(record, config, limits)
 
