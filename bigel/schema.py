@@ -38,6 +38,7 @@ DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train
 
 INTERACTIONS_FILE = "interactions.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
+QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file and reason
 RAW_SUMMARY_FILE = "raw_summary.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"

@@ -18,6 +18,7 @@ def summarize(
     """Return what a run did as JSON values; a stage that was not reached is left out.
 
     Keys: ``status`` (``failed`` until the caller says ``ok``), ``seconds``, ``stages``, ``rows``,
+    ``refused`` (reason to rows; with the file, they are in the file ``refused`` of ``paths``),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
     ``popularity`` (the same tree), ``model`` (without a version where it waits for the tracking
     store), ``lists_from``, ``waiting`` (entries of the outbox), ``paths``.
@@ -41,6 +42,7 @@ def summarize(
     if "ingest" in records:
         counts = records["ingest"].counts
         summary["rows"] = {key: counts[key] for key in ("in", "kept", "merged", "quarantined")}
+        summary["refused"] = counts["reasons"]
     if "evaluate" in records:
         metrics = json.loads(records["evaluate"].file(schema.METRICS_FILE).read_text("utf-8"))
         summary["metrics"] = {split: metrics[split] for split in (schema.VALID, schema.TEST)}
@@ -75,6 +77,7 @@ def _paths(workspace: Workspace, outcome: "Outcome") -> dict[str, str]:
     places = (
         ("interactions", "ingest", schema.INTERACTIONS_FILE),
         ("quarantine", "ingest", schema.QUARANTINE_FILE),
+        ("refused", "ingest", schema.QUARANTINE_SUMMARY_FILE),
         ("report", "evaluate", schema.REPORT_FILE),
         ("recommendations", "recommend", schema.RECOMMENDATIONS_FILE),
     )

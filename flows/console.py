@@ -18,6 +18,7 @@ from bigel.workspace import Workspace
 LINE = "%(asctime)s  %(message)s"
 ITEMS_SHOWN = 5
 TRIALS_SHOWN = 10
+REASONS_SHOWN = 5
 DIGITS_SHOWN = 8  # of a fingerprint or a commit
 
 
@@ -54,6 +55,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             f"rows      {rows['in']:,} in = {rows['kept']:,} kept + {rows['merged']:,} merged "
             f"+ {rows['quarantined']:,} quarantined"
         )
+    if summary.get("refused"):
+        console.print(f"refused   {escape(_refused_line(summary['refused']))}")
     for contract in summary["contracts"]:
         for failed in contract["failed"]:
             console.print(f"[yellow]warning[/]   {escape(_failed_line(contract, failed))}")
@@ -66,7 +69,7 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         _print_model(console, summary)
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
-    for name in ("report", "data_docs", "recommendations", "quarantine", "latest"):
+    for name in ("report", "data_docs", "recommendations", "quarantine", "refused", "latest"):
         if name in summary["paths"]:
             console.print(f"{name:<15} {escape(summary['paths'][name])}", soft_wrap=True)
     bin_folder = escape(str(Path(sys.executable).parent))
@@ -80,6 +83,14 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
         )
+
+
+def _refused_line(refused: dict[str, int]) -> str:
+    """Return the most frequent reasons."""
+    order = sorted(refused.items(), key=lambda one: -one[1])
+    shown = [f"{rows:,} {reason}" for reason, rows in order[:REASONS_SHOWN]]
+    more = len(order) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _print_model(console: Console, summary: dict[str, Any]) -> None:

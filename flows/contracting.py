@@ -7,8 +7,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bigel.config import load_config
-from bigel.errors import ContractError
+from bigel.config import PRESETS, load_config
+from bigel.config.write import to_toml
+from bigel.errors import ConfigError, ContractError
 from bigel.workspace import Workspace, write_json
 from flows.options import Json, Place, Settings, Source
 
@@ -48,16 +49,24 @@ def init(
 
 @app.command()
 def check(
-    source: Source, settings: Settings = None, workspace: Place = Path(), json: Json = None
+    source: Source,
+    log: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Check this log (also a folder or glob), not data.path."),
+    ] = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
 ) -> None:
     """Check the suites, then the log against them: raw log, interactions, drift.
 
-    Nothing is trained. All three are judged, also after a critical failure (exit code 3), and shown
-    in the Data Docs.
+    Nothing is trained, and the last accepted run stays what it is. All three are judged, also after
+    a critical failure (exit code 3), and shown in the Data Docs.
 
-    Example: bigel contracts check mine.toml --set contracts.folder=contracts
+    Example: bigel contracts check mine.toml --log day.csv.gz
     """
-    config = load_config(source, settings or [])
+    _refuse_log(source)
+    config = load_config(source, [*(settings or []), *_in_place_of_path(log)])
     place = Workspace(workspace)
     from bigel.contracts.checking import check_log, check_suites
     from bigel.ingest import ingest
@@ -104,6 +113,20 @@ def suggest(
         return
     print("\n".join(found.diff))
     print(f"\nlearned from {found.runs} runs; if you agree:\nmv {found.path} {found.reviewed}")
+
+
+def _refuse_log(source: str) -> None:
+    """Say how to check a log to whoever gives it in the place of the settings."""
+    if source not in PRESETS and not source.endswith(".toml") and Path(source).exists():
+        raise ConfigError(
+            f"{source} is no .toml file; to check a log, name the settings that say how to read "
+            f"it, too: bigel contracts check mine.toml --log {source}"
+        )
+
+
+def _in_place_of_path(log: str) -> list[str]:
+    """Return the overrides that make a log the one to read."""
+    return [f"data.path={to_toml(log)}", 'data.sql=""'] if log else []
 
 
 def _print_result(result: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ class StandIns:
     def record(self, name: str) -> Record:
         place = self.folder / name
         place.mkdir(parents=True)
-        counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
+        counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
         (place / "metrics.json").write_text(json.dumps(FIGURES))
         (place / "report.html").write_text(f"report of {name}")
         (place / "recommendations.parquet").write_text(f"lists of {name}")

@@ -13,10 +13,12 @@ from bigel.workspace import Record, Workspace
 from tests.fabricate import CONFIG, evaluate_stage, split_stage, train_stage
 
 ROWS = {"in": 12, "kept": 7, "merged": 3, "quarantined": 2}
+REASONS = {"null user_id": 1, "too few fields": 1}
 
 
 def ingested(reused: bool = False, seconds: float = 1.23456) -> Record:
-    return Record("ingest", "aaaa", "/made/ingest", reused, seconds, ROWS | {"users": 4})
+    counts = ROWS | {"users": 4, "reasons": REASONS}
+    return Record("ingest", "aaaa", "/made/ingest", reused, seconds, counts)
 
 
 def summary_of(workspace: Workspace, outcome: Outcome, config: Config = CONFIG) -> dict[str, Any]:
@@ -43,10 +45,11 @@ def test_a_stage_says_whether_it_ran_how_long_and_what_it_is(
     assert summary["stages"] == {
         "ingest": {"status": status, "seconds": 1.235, "fingerprint": "aaaa"}
     }
-    assert summary["rows"] == ROWS
+    assert (summary["rows"], summary["refused"]) == (ROWS, REASONS)
     assert summary["paths"] == {
         "interactions": "/made/ingest/interactions.parquet",
         "quarantine": "/made/ingest/quarantine.parquet",
+        "refused": "/made/ingest/quarantine_summary.parquet",
     }
 
 

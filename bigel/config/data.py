@@ -118,7 +118,13 @@ class DataConfig(Section):
         None, ge=1970, le=2100, description="The year, where time_format names none."
     )
     time_min: int = Field(
-        0, ge=0, description="Earliest event time accepted, Unix seconds; earlier rows are refused."
+        631_152_000,
+        ge=0,
+        description=(
+            "Earliest event time accepted, Unix seconds (1990-01-01); earlier rows are refused: a "
+            "0 that means no time, or a date such as 20171125 read as seconds. Set 0 where times "
+            "only count up."
+        ),
     )
     time_max: int = Field(
         4_102_444_800, gt=0, description="Latest event time accepted, Unix seconds (2100-01-01)."

@@ -17,7 +17,7 @@ import polars as pl
 from bigel.config import Config
 from bigel.contracts.history import MEASURES_FILE, reference_of
 from bigel.contracts.profiling import CODE as PROFILE_CODE
-from bigel.contracts.profiling import HOUR, HOURS_FILE, read_profile
+from bigel.contracts.profiling import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.workspace import Record, Workspace, write_json
 
@@ -112,7 +112,7 @@ def compare(
     if "days" in here and "days" in there:
         hours, before = (pl.read_parquet(folder / HOURS_FILE) for folder in (new, old))
         tables["hours"] = _hours(hours, before, here["days"] / there["days"], behaviors)
-        tables["times"] = _times(hours, before, there["last"] // HOUR)
+        tables["times"] = _times(hours, before)
     else:
         why = NO_TIMES if "days" not in here else "the last accepted run had no event times"
         skipped |= {"hours": why, "times": why}
@@ -165,7 +165,8 @@ def _behaviors(
             for figures, profile in ((new, here), (old, there))
         )
         row = {BEHAVIOR: name, "volume": volume, "last_volume": last_volume}
-        row["volume_change"] = _change(volume, last_volume)
+        one = 1 / (there["days"] if timed else 1)
+        row["volume_change"] = _change(volume, last_volume, one)
         for key in ("gini", "top_share"):
             known = new["pairs"] and old["pairs"]
             row |= {key: new[key], f"last_{key}": old[key]}
@@ -180,7 +181,9 @@ def _funnel(here: dict[str, Any], there: dict[str, Any], behaviors: Sequence[str
     rows = []
     for earlier, later in pairwise(behaviors):
         rate, last_rate = (_rate(profile["behaviors"], earlier, later) for profile in (here, there))
-        change = None if rate is None or last_rate is None else _change(rate, last_rate)
+        change = None
+        if rate is not None and last_rate is not None:
+            change = _change(rate, last_rate, 1 / there["behaviors"][earlier]["pairs"])
         rows.append((f"{earlier} to {later}", rate, last_rate, change))
     names = ("step", "rate", "last_rate", "rate_change")
     kinds = (pl.String, pl.Float64, pl.Float64, pl.Float64)
@@ -242,16 +245,19 @@ def _hours(
     )
 
 
-def _times(hours: pl.DataFrame, before: pl.DataFrame, last_hour: int) -> pl.DataFrame:
+def _times(hours: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     """Return one row: ``late_share`` and the index of the hours of the day.
 
-    Late are interactions in hours that were over when the last accepted log ended, beyond those
-    that it had there. A repeated interaction moves to its last hour, so some are missed.
+    Late are interactions in hours that were over when the last accepted log ended (without its
+    strays), beyond those that it had there. A repeated interaction moves to its last hour, so some
+    are missed.
     """
+    span = span_of(before)
+    end = 0 if span is None else span[1]
     then = before.group_by("hour").agg(pl.col("pairs").sum().alias("before"))
     both = hours.group_by("hour").agg(pl.col("pairs").sum()).join(then, on="hour", how="left")
     more = (pl.col("pairs") - pl.col("before").fill_null(0)).clip(0)
-    late = both.filter(pl.col("hour") < last_hour).select(more.sum()).item()
+    late = both.filter(pl.col("hour") < end).select(more.sum()).item()
     clocks = [np.zeros(24), np.zeros(24)]
     for clock, frame in zip(clocks, (hours, before), strict=True):
         np.add.at(clock, frame["hour"].to_numpy() % 24, frame["pairs"].to_numpy())
@@ -268,5 +274,14 @@ def _rate(figures: dict[str, Any], earlier: str, later: str) -> float | None:
     return figures[later]["pairs"] / pairs if pairs else None
 
 
-def _change(new: float, old: float) -> float | None:
-    return new / old - 1 if old else None
+def _change(new: float, old: float, one: float) -> float | None:
+    """Return the relative change; of something out of nothing, as if there had been one row.
+
+    Args:
+        new: volume or rate of this run.
+        old: of the last accepted run.
+        one: what a single row would have made of the old one.
+    """
+    if not old:
+        return max(new / one - 1, 0.0) if new else None
+    return new / old - 1

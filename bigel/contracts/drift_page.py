@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from bigel.contracts.drift import MEASURES
+from bigel.contracts.drift import FIRST, MEASURES
+from bigel.contracts.history import Accepted
 from bigel.contracts.pages import template
+from bigel.contracts.suites import DRIFT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,23 +31,46 @@ Report = Mapping[str, Any]
 Limits = tuple[float | None, float | None]
 
 
-def render(reports: Sequence[Report]) -> str:
+def render(
+    reports: Sequence[Report], accepted: Mapping[str, Sequence[Accepted]] | None = None
+) -> str:
     """Return the page.
 
     Args:
-        reports: validations of the hand-over drift, the oldest first; a run that was validated
+        reports: validations of the hand-over drift that are kept; a run that was validated
             again counts once, as it was the last time.
+        accepted: model name to its accepted runs, also those whose validation is not kept.
     """
-    models: dict[str, dict[str, Report]] = {}
-    for report in reports:
-        runs = models.setdefault(report["drift"]["model"], {})
-        runs.pop(report["drift"]["profile"], None)
-        runs[report["drift"]["profile"]] = report
+    models: dict[str, dict[str, Report]] = {
+        model: {entry.profile: _as_report(model, entry) for entry in entries}
+        for model, entries in (accepted or {}).items()
+        if entries
+    }
+    for report in sorted(reports, key=_time):
+        models.setdefault(report["drift"]["model"], {})[report["drift"]["profile"]] = report
     sections = [
-        _section(number, model, list(runs.values())[-RUNS:])
+        _section(number, model, sorted(runs.values(), key=_time)[-RUNS:])
         for number, (model, runs) in enumerate(sorted(models.items()))
     ]
     return template("drift.html.j2").render(models=sections)
+
+
+def _time(report: Report) -> str:
+    return str(report["time"])
+
+
+def _as_report(model: str, entry: Accepted) -> Report:
+    """Return what the page shows of a run whose validation is not kept."""
+    facts = {key: getattr(entry, key) for key in ("profile", "reference", "measures", "limits")}
+    return {
+        "run": None,
+        "time": entry.time,
+        "contract": entry.contracts.get(DRIFT, {"version": "–"}),
+        "success": True,
+        "failed": [],
+        "skipped": {} if entry.measures else dict.fromkeys(MEASURES, FIRST),
+        "drift": {"model": model, **facts},
+    }
 
 
 def _section(number: int, model: str, runs: list[Report]) -> dict[str, Any]:

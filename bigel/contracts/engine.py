@@ -18,7 +18,10 @@ from bigel.contracts.reduction import is_reducible, reduce
 from bigel.contracts.suites import Suite, columns_of
 from bigel.errors import ConfigError
 
+LONG = 10_000_000  # rows of a table that is better not read whole
 LARGEST_EXACT = 2**53  # of the whole numbers that a float64 holds
+
+log = logging.getLogger(__name__)
 
 # This one sets its own level when it is imported.
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
@@ -66,12 +69,14 @@ class Judge:
         try:
             reduced = reduce(table, short, parameters)
         except pl.exceptions.PolarsError:  # the framework says what it thinks of such a type
-            return self.judge(suite, table.collect(), parameters)
+            short = []
+            reduced = reduce(table, short, parameters)
         whole = [(place, one) for place, one in applicable if place not in reduced.broken]
         needed = set(_needed(columns, [one for _, one in whole]))
         named = [name for name in columns if name in needed]
         parts = [(Seen(reduced.rows, reduced.height, reduced.broken), short)]
         if whole:
+            _tell_cost(suite, [one for _, one in whole], named, reduced.height)
             rest = table.select(named).collect(engine="streaming")
             parts.append((Seen(rest, reduced.height), whole))
         return self._judgement(suite, parts, parameters)
@@ -123,6 +128,22 @@ class Judge:
                     "unexpected_percent": 100 * seen.broken[place][0] / max(seen.height, 1),
                 }
         return result
+
+
+def _tell_cost(
+    suite: Suite, expectations: list[dict[str, Any]], named: list[str], height: int
+) -> None:
+    """Warn of expectations that need whole columns of a long table."""
+    if named and height > LONG:
+        kinds = sorted({one["type"] for one in expectations if columns_of(one)})
+        log.warning(
+            "%s: all %s rows of %s are read into memory for %s; expectations on single rows, "
+            "without mostly and row_condition, are counted without",
+            suite.path,
+            f"{height:,}",
+            ", ".join(named),
+            ", ".join(kinds),
+        )
 
 
 def _statistics(results: list[Any]) -> dict[str, Any]:

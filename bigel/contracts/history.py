@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Accepted:
         train: fingerprint of the model that was trained.
         contracts: hand-over to ``version`` and ``digest`` of the contract that it passed.
         measures: as in ``drift.measures_of``; [] for a first run.
+        limits: of the measures, as in ``suites.limits_of``; {} in entries of older versions.
     """
 
     time: str
@@ -52,6 +53,7 @@ class Accepted:
     train: str
     contracts: dict[str, dict[str, str]]
     measures: list[dict[str, Any]]
+    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
 
 def accept(
@@ -90,6 +92,7 @@ def accept(
         train=trained.fingerprint,
         contracts={one["handover"]: one["contract"] for one in contracts},
         measures=json.loads(drifted.file(MEASURES_FILE).read_text("utf-8")),
+        limits=next((one["limits"] for one in contracts if "limits" in one), {}),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +111,12 @@ def accepted(config: Config, workspace: Workspace) -> list[Accepted]:
     """Return the accepted runs of this model name and these behaviors, the oldest first."""
     entries = _read(history_folder(config, workspace))
     return [entry for entry in entries if entry.behaviors == config.data.behaviors]
+
+
+def all_accepted(workspace: Workspace) -> dict[str, list[Accepted]]:
+    """Return the accepted runs of each model name, the oldest first."""
+    folders = sorted((workspace.artifacts / "accepted").glob("*/"))
+    return {folder.name: _read(folder) for folder in folders}
 
 
 def reference_of(
@@ -131,8 +140,8 @@ def reference_of(
 def needed_profiles(workspace: Workspace) -> set[str]:
     """Return the profiles that the next runs are compared with: a clean-up keeps them."""
     needed: set[str] = set()
-    for folder in (workspace.artifacts / "accepted").glob("*/"):
-        last = {entry.behaviors: entry.profile for entry in _read(folder)}
+    for entries in all_accepted(workspace).values():
+        last = {entry.behaviors: entry.profile for entry in entries}
         needed |= set(last.values())
     return needed
 

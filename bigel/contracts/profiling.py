@@ -1,9 +1,12 @@
 """A run's profile: what its log looks like, counted once, so that later runs compare with it."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from bigel.config import Config
@@ -25,6 +28,7 @@ PROFILE_FILE = "profile.json"
 HOURS_FILE = "hours.parquet"  # behavior, hour (since 1970-01-01 UTC), pairs
 HOUR = 3_600  # seconds
 DAY = 86_400
+STRAY = 0.001  # share of the interactions, the first and the last, whose times may be wrong
 HEAD = 0.01  # share of the items that are the most popular ones
 
 
@@ -41,24 +45,33 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         workspace: where the stage is stored.
     """
 
+    behaviors = config.data.behaviors
+
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         rows = pl.scan_parquet(ingested.file(INTERACTIONS_FILE))
-        figures = _figures(rows, ingested.counts, config.data.behaviors)
-        for column, name in ((USER_ID, USERS_FILE), (ITEM_ID, ITEMS_FILE)):
-            ids = rows.select(column).unique().collect(engine="streaming").sort(column)
-            ids.write_parquet(out / name)
-            figures[Path(name).stem] = ids.height
+        places = {name: str(place) for place, name in enumerate(behaviors)}
+        items = behavior_sizes(rows, ITEM_ID, places).collect(engine="streaming")
+        users = rows.select(USER_ID).unique().collect(engine="streaming")
+        for column, ids, name in ((USER_ID, users, USERS_FILE), (ITEM_ID, items, ITEMS_FILE)):
+            ids.select(column).sort(column).write_parquet(out / name)
+        figures = {
+            "rows": ingested.counts["kept"] + ingested.counts["merged"],
+            "merged": ingested.counts["merged"],
+            "users": users.height,
+            "items": items.height,
+            "behaviors": _per_behavior(rows, items, places),
+        }
         if TIMESTAMP in rows.collect_schema().names():
             hours = hourly(rows)
             hours.write_parquet(out / HOURS_FILE)
-            figures |= _times(rows)
+            figures |= _times(rows) | {"days": max(days_of(hours), 1.0)}
         write_json(out / PROFILE_FILE, figures)
         return {key: figures[key] for key in ("rows", "merged", "users", "items")}
 
     return workspace.run_stage(
         "profile",
         inputs=[ingested.fingerprint],
-        settings={"behaviors": config.data.behaviors},
+        settings={"behaviors": behaviors},
         code=CODE,
         build=build,
     )
@@ -70,7 +83,7 @@ def read_profile(folder: Path) -> dict[str, Any]:
     Keys: ``rows`` (usable raw rows), ``merged`` (of these, merged into another), ``users``,
     ``items``, ``behaviors`` (name to ``events``, raw rows; ``pairs``, unique interactions;
     ``gini`` and ``top_share`` of its items, None without any) and, with event
-    times, ``first``, ``last``, ``days``.
+    times, ``first``, ``last`` and ``days``, as of ``days_of`` but 1 at least.
     """
     figures: dict[str, Any] = json.loads((folder / PROFILE_FILE).read_text("utf-8"))
     return figures
@@ -86,54 +99,72 @@ def hourly(rows: pl.LazyFrame) -> pl.DataFrame:
     )
 
 
-def concentration(sizes: pl.DataFrame) -> pl.DataFrame:
-    """Say per behavior how much of it the most popular items have.
+def span_of(hours: pl.DataFrame) -> tuple[int, int] | None:
+    """Return the first and the last hour of a log, without its strays; None without any.
+
+    Left out are a thousandth of the interactions at each end: one time of 1970 would make a log of
+    ten days one of decades.
 
     Args:
-        sizes: ``behavior``, ``size``: a row per item that has interactions of the behavior.
+        hours: ``hour``, ``pairs``: any number of rows an hour.
+
+    >>> span_of(pl.DataFrame({"hour": [0, 400_000, 400_001], "pairs": [1, 999, 1000]}))
+    (400000, 400001)
+    """
+    known = hours.drop_nulls("hour").sort("hour")
+    if known.is_empty():
+        return None
+    pairs = known["pairs"].cast(pl.Int64)
+    until = pairs.cum_sum()
+    strays = until[-1] * STRAY
+    found = known["hour"].filter((until > strays) & (until - pairs < until[-1] - strays))
+    return found[0], found[-1]
+
+
+def days_of(hours: pl.DataFrame) -> float:
+    """Return the length of a log in days, each hour whole, without its strays."""
+    span = span_of(hours)
+    return 0.0 if span is None else (span[1] - span[0] + 1) * HOUR / DAY
+
+
+def concentration(sizes: pl.Series) -> dict[str, float | None]:
+    """Say how much of a behavior the most popular items have.
+
+    Args:
+        sizes: interactions of each item, 0 where it has none.
 
     Returns:
-        ``behavior, gini`` (0: all items alike, towards 1: one item has all), ``top_share`` (of the
-        interactions, that of the most popular hundredth of the items, at least one).
+        ``gini`` (0: all items alike, towards 1: one item has all), ``top_share`` (of the
+        interactions, that of the most popular hundredth of the items, at least one); None without
+        any.
 
-    >>> concentration(pl.DataFrame({"behavior": ["click"] * 2, "size": [1, 3]})).row(0)
-    ('click', 0.25, 0.75)
+    >>> concentration(pl.Series([1, 0, 3]))
+    {'gini': 0.25, 'top_share': 0.75}
     """
-    place, n = pl.int_range(1, pl.len() + 1), pl.len()
-    ascending = pl.col("size").sort()
-    gini = 2 * (place * ascending).sum() / (n * pl.col("size").sum()) - (n + 1) / n
-    head = pl.col("size").sort(descending=True).head((n * HEAD).ceil().cast(pl.Int64))
-    return sizes.group_by(BEHAVIOR).agg(
-        gini.alias("gini"), (head.sum() / pl.col("size").sum()).alias("top_share")
-    )
+    ascending = np.sort(sizes.filter(sizes > 0).to_numpy())
+    n, total = len(ascending), int(ascending.sum())
+    if not n:
+        return {"gini": None, "top_share": None}
+    places = np.arange(1, n + 1)
+    head = ascending[n - math.ceil(n * HEAD) :]
+    return {
+        "gini": float(2 * (places * ascending).sum() / (n * total) - (n + 1) / n),
+        "top_share": float(head.sum() / total),
+    }
 
 
-def _figures(
-    rows: pl.LazyFrame, counts: dict[str, Any], behaviors: tuple[str, ...]
-) -> dict[str, Any]:
+def _per_behavior(
+    rows: pl.LazyFrame, items: pl.DataFrame, places: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each behavior; ``places`` names its column of ``items``."""
     volumes = rows.group_by(BEHAVIOR).agg(
         pl.col(COUNT).sum().cast(pl.Int64).alias("events"),
         pl.len().cast(pl.Int64).alias("pairs"),
     )
-    places = {name: str(place) for place, name in enumerate(behaviors)}
-    sizes = (
-        behavior_sizes(rows, ITEM_ID, places)
-        .select(places.values())
-        .unpivot(variable_name=BEHAVIOR, value_name="size")
-        .filter(pl.col("size") > 0)
-        .with_columns(pl.col(BEHAVIOR).replace_strict({at: name for name, at in places.items()}))
-    )
-    found = (
-        pl.DataFrame({BEHAVIOR: behaviors}, schema={BEHAVIOR: pl.String})
-        .join(volumes.collect(engine="streaming"), on=BEHAVIOR, how="left")
-        .with_columns(pl.col("events", "pairs").fill_null(0))
-        .join(concentration(sizes.collect(engine="streaming")), on=BEHAVIOR, how="left")
-    )
-    merged = counts["merged"]
+    found = volumes.collect(engine="streaming").rows_by_key(BEHAVIOR, named=True, unique=True)
+    none = {"events": 0, "pairs": 0}
     return {
-        "rows": counts["kept"] + merged,
-        "merged": merged,
-        "behaviors": {row.pop(BEHAVIOR): row for row in found.to_dicts()},
+        name: found.get(name, none) | concentration(items[place]) for name, place in places.items()
     }
 
 
@@ -141,5 +172,4 @@ def _times(rows: pl.LazyFrame) -> dict[str, Any]:
     span = rows.select(
         pl.col(TIMESTAMP).min().alias("first"), pl.col(TIMESTAMP).max().alias("last")
     )
-    first, last = span.collect(engine="streaming").row(0)
-    return {"first": first, "last": last, "days": max((last - first) / DAY, 1.0)}
+    return span.collect(engine="streaming").row(0, named=True)

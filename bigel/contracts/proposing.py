@@ -69,14 +69,9 @@ def propose(ingested: Record, config: Config, out: Path) -> list[Path]:
 
 def _fit(ingested: Record, config: Config, folder: Path, out: Path) -> list[str]:
     """Fit the copies in ``folder``, which becomes ``out``; return the names of those changed."""
-    tables = raw_log_tables(ingested, config, {}), interactions_tables(ingested, config, {})
-    frames = {
-        name: frame
-        for found in tables
-        for name, frame in found.frames.items()
-        if isinstance(frame, pl.DataFrame)
-    }
-    raw = frames["totals"]
+    raw = raw_log_tables(ingested, config, {}).frames["totals"].lazy().collect()
+    found = interactions_tables(ingested, config, {}).frames
+    frames = {name: frame for name, frame in found.items() if isinstance(frame, pl.DataFrame)}
     types = pl.read_parquet_schema(ingested.file(INTERACTIONS_FILE))
     thresholds = folder / suites.THRESHOLDS
     text = thresholds.read_text("utf-8")

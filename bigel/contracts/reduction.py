@@ -12,13 +12,14 @@ from typing import Any
 
 import polars as pl
 
+from bigel.contracts.keys import MOST_TRACED, of_hashes, repeated_hashes
 from bigel.contracts.samples import MASKS, SAMPLES, json_row
 from bigel.contracts.suites import PARAMETER, columns_of
 
 GOOD_ROWS = 8  # first rows that the judge sees
+SHOWN_KEYS = 2  # repeated keys whose rows are shown: they have SAMPLES + 1 rows at least
 ROW = "row number of the table"
-HASH = "hash of the key"
-MOST_TRACED = 1_000  # repeated keys that are looked up again
+COPIES = "rows of the key"
 ONE_KEY = "expect_column_values_to_be_unique"
 KEYS = (ONE_KEY, "expect_compound_columns_to_be_unique")
 
@@ -80,7 +81,7 @@ def reduce(table: pl.LazyFrame, chosen: list[Placed], parameters: Mapping[str, A
         if one["type"] in KEYS:
             given = kwargs[place]
             key = [given["column"]] if one["type"] == ONE_KEY else given["column_list"]
-            count, bad = repeated(numbered, key)
+            count, bad = repeated(numbered, key, counts["rows"])
             parts.append(bad.head(SAMPLES + 1))
         else:
             count, bad = counts[str(place)], empty
@@ -93,24 +94,26 @@ def reduce(table: pl.LazyFrame, chosen: list[Placed], parameters: Mapping[str, A
     return Reduced(counts["rows"], rows, broken)
 
 
-def repeated(table: pl.LazyFrame, key: list[str]) -> tuple[int, pl.DataFrame]:
-    """Return how many rows share their key with another, and the first of them, sorted by key.
+def repeated(table: pl.LazyFrame, key: list[str], rows: int) -> tuple[int, pl.DataFrame]:
+    """Return how many rows share their key with another, and the first few of them, by key.
 
-    Rows whose key is all null do not count. Keys are compared by a 64-bit hash first, 8 bytes a
-    row: different hashes are different keys. Up to ``MOST_TRACED`` repeated hashes are looked up
-    and compared exactly; beyond that the hashes are counted, and two keys in 2**64 may be taken
-    for one.
+    Rows whose key is all null do not count. Beyond ``MOST_TRACED`` repeated keys the count is that
+    of their hashes: two keys in 2**64 may be taken for one, and the rows are of some of the keys.
     """
     given = table.filter(~pl.all_horizontal(pl.col(key).is_null()))
-    hashed = pl.struct(key).hash().alias(HASH)
-    hashes = given.select(hashed).collect(engine="streaming")[HASH].sort()
-    again = hashes == hashes.shift(1)
-    twice = hashes.filter(again).unique(maintain_order=True)
-    traced = given.filter(hashed.is_in(twice.head(MOST_TRACED).implode()))
-    found = traced.collect(engine="streaming") if len(twice) else given.clear().collect()
-    found = found.filter(pl.struct(key).is_duplicated()).sort(key)
-    many = len(twice) > MOST_TRACED
-    return int(again.sum()) + len(twice) if many else found.height, found
+    hashes, count = repeated_hashes(given, key, rows)
+    if not count:
+        return 0, given.clear().collect()
+    traced = of_hashes(given, key, hashes[:MOST_TRACED])
+    copies = traced.group_by(key).agg(pl.len().cast(pl.Int64).alias(COPIES))
+    sizes = copies.filter(pl.col(COPIES) > 1).collect(engine="streaming")
+    firsts = [
+        traced.filter(pl.col(name).eq_missing(pl.lit(value)) for name, value in first.items())
+        for first in sizes.select(key).sort(key).head(SHOWN_KEYS).iter_rows(named=True)
+    ]
+    found = [rows.head(SAMPLES + 1).collect(engine="streaming") for rows in firsts]
+    many = len(hashes) > MOST_TRACED
+    return count if many else int(sizes[COPIES].sum()), pl.concat([given.clear().collect(), *found])
 
 
 def resolved(value: Any, parameters: Mapping[str, Any]) -> Any:

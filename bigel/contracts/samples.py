@@ -43,9 +43,9 @@ def bad_rows(
         return None
     bad = table.filter(mask(table, kwargs))
     if expectation == "expect_compound_columns_to_be_unique":
-        bad = bad.sort(kwargs["column_list"])
+        bad = bad.sort(kwargs["column_list"], maintain_order=True)
     if expectation == "expect_column_values_to_be_unique":
-        bad = bad.sort(kwargs["column"])
+        bad = bad.sort(kwargs["column"], maintain_order=True)
     return bad.height, [json_row(row) for row in bad.head(SAMPLES).to_dicts()]
 
 

@@ -14,18 +14,12 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
+from bigel.contracts.profiling import DAY, HOUR, days_of
 from bigel.contracts.volumes import behavior_volumes
 from bigel.errors import DataError
-from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, ITEM, ITEM_ID, TIMESTAMP, USER, USER_ID
+from bigel.schema import BEHAVIOR, TIMESTAMP
 from bigel.workspace import Record
 
-DAY = 86_400  # seconds
-KEY = [BEHAVIOR_INDEX, USER, ITEM]
-SPLIT_PAIRS = (
-    (schema.TRAIN, schema.VALID),
-    (schema.TRAIN, schema.TEST),
-    (schema.VALID, schema.TEST),
-)
 EXAMPLES = 3  # rows named in a summary
 REASONS = 5  # most frequent reasons named in a summary
 
@@ -71,15 +65,16 @@ def raw_log_tables(record: Record, config: Config, limits: Limits) -> Tables:
 
     Tables: ``files`` (a row per source file), ``totals`` (one row), ``quarantine`` (its rows).
     """
-    quarantine = pl.read_parquet(record.file(schema.QUARANTINE_FILE))
+    quarantine = pl.scan_parquet(record.file(schema.QUARANTINE_FILE))
     files = pl.read_parquet(record.file(schema.RAW_SUMMARY_FILE))
     meant = (pl.col("rows").sum() - pl.col("ignored").sum()).clip(1)
-    sizes = quarantine.group_by(schema.REASON).len().sort("len", schema.REASON, descending=True)
+    sizes = quarantine.group_by(schema.REASON).len().collect(engine="streaming")
+    sizes = sizes.sort("len", schema.REASON, descending=True)
     reasons = "; ".join(f"{reason}: {size}" for reason, size in sizes.head(REASONS).iter_rows())
     totals = files.select(
         pl.col("rows", "kept", "quarantined", "ignored", "unknown_behaviors").sum(),
         (pl.col("kept").sum() + pl.col("quarantined").sum()).alias("kept_and_quarantined"),
-        pl.lit(quarantine.height).alias("quarantine_rows"),
+        pl.lit(sizes["len"].sum()).cast(pl.Int64).alias("quarantine_rows"),
         ((pl.col("quarantined").sum() - pl.col("ignored").sum()) / meant).alias("refused_share"),
         (pl.col("unknown_behaviors").sum() / meant).alias("unknown_behavior_share"),
         pl.lit(reasons).alias("reasons"),
@@ -91,23 +86,24 @@ def raw_log_tables(record: Record, config: Config, limits: Limits) -> Tables:
 def interactions_tables(record: Record, config: Config, limits: Limits) -> Tables:
     """Summarize the unique interactions.
 
-    Tables: ``rows``, ``behaviors`` (a row per behavior), ``funnel`` (a row per pair of behaviors),
-    ``times`` (one row).
+    Tables: ``rows``, ``totals`` (one row), ``behaviors`` (a row per behavior), ``funnel`` (a row
+    per pair of behaviors), ``times`` (one row).
     """
     rows = pl.scan_parquet(record.file(schema.INTERACTIONS_FILE))
     volumes = behavior_volumes(rows, config.data.behaviors)
     funnel = funnel_table(volumes, config)
-    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows, "behaviors": volumes}
+    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {
+        "rows": rows,
+        "totals": _totals(rows, record.file(schema.RAW_SUMMARY_FILE)),
+        "behaviors": volumes,
+    }
     skipped = {}
     if funnel.is_empty():
         skipped["funnel"] = "there is no pair of behaviors to compare"
     else:
         frames["funnel"] = funnel
     if TIMESTAMP in rows.collect_schema().names():
-        first, last = pl.col(TIMESTAMP).min(), pl.col(TIMESTAMP).max()
-        days = ((last - first) / DAY).alias("days")
-        times = rows.select(first.alias("first"), last.alias("last"), days)
-        frames["times"] = times.collect(engine="streaming")
+        frames["times"] = _times(rows)
     else:
         skipped["times"] = "the log has no event times"
     parameters = {
@@ -121,6 +117,22 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
         "tomorrow": int(time.time()) + DAY,
     }
     return Tables(frames, parameters, skipped)
+
+
+def _totals(rows: pl.LazyFrame, summary: Path) -> pl.DataFrame:
+    """Return how many rows of the log the interactions stand for, and how many ingest kept."""
+    stood_for = rows.select(pl.col(schema.COUNT).sum().cast(pl.Int64).alias("stood_for"))
+    kept = pl.scan_parquet(summary).select(pl.col("kept").sum())
+    return pl.concat([stood_for.collect(engine="streaming"), kept.collect()], how="horizontal")
+
+
+def _times(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return the first and the last event time, and the days between without strays."""
+    time = pl.col(TIMESTAMP)
+    span = rows.select(time.min().alias("first"), time.max().alias("last"))
+    hours = rows.group_by((time // HOUR).alias("hour")).agg(pl.len().alias("pairs"))
+    days = days_of(hours.collect(engine="streaming"))
+    return span.collect(engine="streaming").with_columns(pl.lit(days).alias("days"))
 
 
 def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -150,90 +162,6 @@ def drift_tables(record: Record, config: Config, limits: Limits) -> Tables:
     return Tables(frames, dict(limits), dict(record.counts["skipped"]))
 
 
-def split_tables(record: Record, config: Config, limits: Limits) -> Tables:
-    """Summarize train, valid and test.
-
-    Tables: ``rows``, ``totals`` (one row), ``behaviors`` (a row per behavior), ``pairs`` (a row
-    per pair of splits), ``maps`` (a row for users, one for items).
-    """
-    parts = {name: pl.read_parquet(record.file(schema.split_file(name))) for name in schema.SPLITS}
-    rows = pl.concat(
-        [part.with_columns(pl.lit(name).alias(schema.SPLIT)) for name, part in parts.items()],
-        how="diagonal",
-    )
-    users = pl.read_parquet(record.file(schema.USERS_FILE))
-    items = pl.read_parquet(record.file(schema.ITEMS_FILE))
-    maps = [_map_row("users", users, USER, USER_ID), _map_row("items", items, ITEM, ITEM_ID)]
-    parameters = {
-        **limits,
-        "last_user": users.height - 1,
-        "last_item": items.height - 1,
-        "last_behavior": len(config.data.behaviors) - 1,
-    }
-    frames = {
-        "rows": rows,
-        "totals": _split_totals(parts),
-        "behaviors": _split_behaviors(rows, config.data.behaviors),
-        "pairs": split_pairs(parts, by_time=record.counts.get("method") == "time"),
-        "maps": pl.DataFrame(maps),
-    }
-    return Tables(frames, parameters)
-
-
-def _split_totals(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    train = parts[schema.TRAIN]
-    held_out = pl.concat(
-        [parts[name].select(USER, ITEM) for name in (schema.VALID, schema.TEST)], how="vertical"
-    )
-    sizes: dict[str, Any] = {name: part.height for name, part in parts.items()}
-    for column in (USER, ITEM):
-        distinct = held_out.select(column).unique()
-        cold = distinct.join(train, on=column, how="anti").height
-        sizes[f"cold_{column}s"] = cold
-        sizes[f"cold_{column}_share"] = cold / max(distinct.height, 1)
-    return pl.DataFrame([sizes])
-
-
-def _split_behaviors(rows: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
-    cascade = pl.DataFrame({BEHAVIOR: list(behaviors)}, schema={BEHAVIOR: pl.String})
-    counted = rows.group_by(BEHAVIOR_INDEX).agg(
-        (pl.col(schema.SPLIT) == name).sum().alias(name) for name in schema.SPLITS
-    )
-    return (
-        cascade.with_row_index("place")
-        .with_columns(pl.col("place").cast(pl.UInt8))
-        .join(counted, left_on="place", right_on=BEHAVIOR_INDEX, how="left", maintain_order="left")
-        .drop("place")
-        .with_columns(pl.col(*schema.SPLITS).fill_null(0))
-    )
-
-
-def split_pairs(parts: Mapping[str, pl.DataFrame], by_time: bool) -> pl.DataFrame:
-    """Compare each pair of splits, the earlier first.
-
-    Returns:
-        ``earlier, later, shared`` (interactions in both, under the same behavior), ``late`` (rows
-        of the earlier at or after the first of the later; 0 unless ``by_time``), ``example``.
-    """
-    result = []
-    for earlier, later in SPLIT_PAIRS:
-        before, after = parts[earlier], parts[later]
-        shared = before.join(after, on=KEY, how="semi")
-        late = 0
-        if by_time and before.height and after.height:
-            late = before.filter(pl.col(TIMESTAMP) >= after[TIMESTAMP].min()).height
-        result.append(
-            {
-                "earlier": earlier,
-                "later": later,
-                "shared": shared.height,
-                "late": late,
-                "example": examples(shared.select(KEY)),
-            }
-        )
-    return pl.DataFrame(result)
-
-
 def examples(rows: pl.DataFrame) -> str:
     """Return the first rows as text.
 
@@ -242,15 +170,3 @@ def examples(rows: pl.DataFrame) -> str:
     """
     first = rows.head(EXAMPLES).iter_rows(named=True)
     return "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in first)
-
-
-def _map_row(name: str, ids: pl.DataFrame, inner: str, outer: str) -> dict[str, Any]:
-    highest = ids[inner].max()
-    return {
-        "map": name,
-        "rows": ids.height,
-        "numbers": ids[inner].drop_nulls().n_unique(),
-        "highest_plus_one": 0 if highest is None else int(str(highest)) + 1,
-        "ids": ids[outer].drop_nulls().n_unique(),
-        "null_ids": ids[outer].null_count(),
-    }

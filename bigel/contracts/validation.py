@@ -11,8 +11,8 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import failures, lists, suites, tables
-from bigel.contracts.history import MEASURES_FILE
+from bigel.contracts import failures, lists, splits, suites, tables
+from bigel.contracts.history import MEASURES_FILE, all_accepted
 from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
@@ -52,8 +52,9 @@ def validate(
     Returns:
         JSON-ready: ``handover``; ``contract``, its version and digest; ``success``; ``evaluated``,
         the number of expectations; ``failed``, the warnings (table, expectation, column, severity,
-        description, fix, relax, observed, count, samples); ``skipped``, table to reason; ``docs``,
-        the index page; ``page``, the page of this validation.
+        description, fix, relax, observed, count, samples); ``skipped``, table to reason; for
+        drift, ``limits`` (``suites.limits_of``); ``docs``, the index page; ``page``, the page of
+        this validation.
 
     Raises:
         ContractError: on a critical failure, after the Data Docs were written.
@@ -74,11 +75,13 @@ def validate(
     report = _report(result, record, wanted, found, checks)
     if handover == suites.DRIFT:
         report[handover] = _drift_facts(record, config, wanted, limits)
+        result["limits"] = report[handover]["limits"]
     page = publish_run(
         workspace.data_docs,
         report,
         judged,
         config.contracts.history,
+        all_accepted(workspace) if handover == suites.DRIFT else None,
     )
     result |= {"docs": str(workspace.data_docs / "index.html"), "page": str(page)}
     for warning in result["failed"]:
@@ -142,7 +145,7 @@ def _contents(
         "raw_log": tables.raw_log_tables,
         "interactions": tables.interactions_tables,
         "drift": tables.drift_tables,
-        "split": tables.split_tables,
+        "split": splits.split_tables,
     }[handover]
     return build(record, config, limits)
 

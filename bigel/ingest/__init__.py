@@ -40,8 +40,9 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
     """Read the log of ``config.data``, or a synthetic one where it names none.
 
     The record's folder holds interactions.parquet (unique by user, item and behavior),
-    quarantine.parquet (every refused row: file, row number, reason, raw text) and
-    raw_summary.parquet (one row per file). Rows in = interactions + rows merged into them +
+    quarantine.parquet (every refused row: file, row number, reason, raw text),
+    quarantine_summary.parquet (their number by file and reason) and raw_summary.parquet (one row
+    per file). Rows in = interactions + rows merged into them +
     rows quarantined, always. A file with the content of another one counts once.
 
     Args:
@@ -51,7 +52,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
             None: all of it here.
 
     Raises:
-        DataError: if the log cannot be read, or none of its rows is usable.
+        DataError: if the log cannot be read, none of its rows is usable, or one is lost.
     """
     if not config.data.origin:
         return _ingest_synthetic(config, workspace)

@@ -16,6 +16,7 @@ from bigel.errors import DataError
 from bigel.ingest.digests import Signed
 from bigel.ingest.gather import Gathered, gather
 from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge
+from bigel.ingest.report import refuse_loss
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
 from bigel.workspace import Record, working_folder
@@ -23,7 +24,7 @@ from bigel.workspace import Record, working_folder
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "read", "text")),
+    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "read", "report", "text")),
     "schema.py",
 ]
 ELSEWHERE = {
@@ -126,7 +127,7 @@ def clean_file(source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
     """Write the part of a file and return its counts; see ``Part``.
 
     Raises:
-        DataError: if the file cannot be read.
+        DataError: if the file cannot be read, or a row of it is lost.
     """
     with working_folder(out, "raw") as work:
         return _clean(gather(source, data, work), source, out)
@@ -147,5 +148,5 @@ def _clean(gathered: Gathered, source: Source, out: Path) -> dict[str, Any]:
         out / REFUSED_FILE, maintain_order=True, row_group_size=GROUP_ROWS
     )
     refused = pl.scan_parquet(out / REFUSED_FILE).select(pl.len()).collect().item()
-    assert usable + refused == gathered.rows, f"{source.name}: rows were lost"
+    refuse_loss(source.name, gathered.rows, usable, refused)
     return {"rows": gathered.rows, "usable": usable, "ids": ids}

@@ -1,4 +1,4 @@
-"""The books of ingest: one line per file, and the equation of rows."""
+"""The books of ingest: one line per file, one per file and reason, and the equations of rows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from bigel.errors import DataError
 from bigel.ingest import clean
 from bigel.schema import BEHAVIOR, COUNT, ITEM_ID, REASON, SOURCE_FILE, USER_ID
 
+ROWS = "rows"
 GROUPS = {
     "null_users": (clean.NULL_USER,),
     "null_items": (clean.NULL_ITEM,),
@@ -19,53 +21,80 @@ GROUPS = {
 }
 
 
-def summarize(rows: Mapping[str, int], quarantine: pl.LazyFrame) -> pl.DataFrame:
-    """Return one row per source file; a refused row counts under its one reason.
+def refuse_loss(where: str, read: int, kept: int, refused: int) -> None:
+    """Raise an error unless each row that was read was kept or refused.
+
+    Raises:
+        DataError: with the three numbers.
+    """
+    if read != kept + refused:
+        raise DataError(
+            f"{where}: {read:,} rows were read, but {kept:,} kept and {refused:,} refused, so "
+            "the books do not balance; this is a fault of bigel's ingest: nothing was stored, "
+            "please report it with the file"
+        )
+
+
+def count_refused(quarantine: pl.LazyFrame) -> pl.DataFrame:
+    """Return source_file, reason and rows: each refused row counts under its one reason."""
+    sizes = quarantine.group_by(SOURCE_FILE, REASON).agg(pl.len().cast(pl.Int64).alias(ROWS))
+    return sizes.collect(engine="streaming").sort(SOURCE_FILE, REASON)
+
+
+def summarize(
+    rows: Mapping[str, int], kept: Mapping[str, int], refused: pl.DataFrame
+) -> pl.DataFrame:
+    """Return one row per source file.
 
     Args:
         rows: rows read, by source name.
-        quarantine: refused rows.
+        kept: rows that were found usable, by source name.
+        refused: as of ``count_refused``.
 
     Returns:
         source_file, rows, kept, quarantined, quarantined_share (of the rows that were not left
         out on purpose; 0 where there are none), null_users, null_items, null_behaviors,
         unknown_behaviors, bad_timestamps, ignored.
+
+    Raises:
+        DataError: if a row of a file is neither kept nor refused.
     """
-    refused = (
-        quarantine.group_by(SOURCE_FILE)
-        .agg(
-            pl.len().cast(pl.Int64).alias("quarantined"),
-            *(
-                pl.col(REASON).is_in(list(reasons)).sum().cast(pl.Int64).alias(name)
-                for name, reasons in GROUPS.items()
-            ),
-        )
-        .collect(engine="streaming")
+    size = pl.col(ROWS)
+    sums = refused.group_by(SOURCE_FILE).agg(
+        size.sum().alias("quarantined"),
+        *(
+            size.filter(pl.col(REASON).is_in(list(reasons))).sum().alias(name)
+            for name, reasons in GROUPS.items()
+        ),
     )
     files = pl.DataFrame(
-        {SOURCE_FILE: list(rows), "rows": list(rows.values())},
-        schema={SOURCE_FILE: pl.String, "rows": pl.Int64},
+        {SOURCE_FILE: list(rows), ROWS: list(rows.values()), "kept": [kept[name] for name in rows]},
+        schema={SOURCE_FILE: pl.String, ROWS: pl.Int64, "kept": pl.Int64},
     )
-    ignored, meant = pl.col("ignored"), pl.col("rows") - pl.col("ignored")
+    ignored, meant = pl.col("ignored"), size - pl.col("ignored")
     share = pl.when(meant > 0).then((pl.col("quarantined") - ignored) / meant).otherwise(0.0)
-    return (
-        files.join(refused, on=SOURCE_FILE, how="left", maintain_order="left")
-        .fill_null(0)
-        .select(
-            SOURCE_FILE,
-            "rows",
-            (pl.col("rows") - pl.col("quarantined")).alias("kept"),
-            "quarantined",
-            share.alias("quarantined_share"),
-            *GROUPS,
-        )
+    books = files.join(sums, on=SOURCE_FILE, how="left", maintain_order="left").fill_null(0)
+    for name, *numbers in books.select(SOURCE_FILE, ROWS, "kept", "quarantined").iter_rows():
+        refuse_loss(name, *numbers)
+    return books.select(
+        SOURCE_FILE, ROWS, "kept", "quarantined", share.alias("quarantined_share"), *GROUPS
     )
 
 
 def count_rows(
-    summary: pl.DataFrame, interactions: Path, quarantine: Path, behaviors: tuple[str, ...]
+    summary: pl.DataFrame, refused: pl.DataFrame, interactions: Path, behaviors: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the counts of the stage after checking that no row is lost."""
+    """Return the counts of the stage.
+
+    Args:
+        summary: as of ``summarize``.
+        refused: as of ``count_refused``.
+        interactions: file of the unique interactions.
+        behaviors: the cascade.
+
+    Raises:
+        DataError: if the interactions do not stand for all rows that were kept.
+    """
     unique = pl.scan_parquet(interactions)
     total = unique.select(
         pl.len().alias("kept"),
@@ -74,25 +103,19 @@ def count_rows(
         pl.col(ITEM_ID).n_unique().alias("items"),
     ).collect(engine="streaming")
     volumes = dict(unique.group_by(BEHAVIOR).len().collect(engine="streaming").iter_rows())
-    reasons = (
-        pl.scan_parquet(quarantine)
-        .group_by(REASON)
-        .len()
-        .sort("len", REASON, descending=[True, False])
-        .collect(engine="streaming")
-    )
+    reasons = refused.group_by(REASON).agg(pl.col(ROWS).sum())
+    reasons = reasons.sort(ROWS, REASON, descending=[True, False])
     kept, usable = total["kept"][0], total["usable"][0]
-    counts = {
-        "in": summary["rows"].sum(),
+    rows, quarantined = int(summary[ROWS].sum()), int(refused[ROWS].sum())
+    refuse_loss("the log", rows, usable, quarantined)
+    return {
+        "in": rows,
         "kept": kept,
         "merged": usable - kept,
-        "quarantined": reasons["len"].sum(),
+        "quarantined": quarantined,
         "users": total["users"][0],
         "items": total["items"][0],
         "per_behavior": {name: volumes.get(name, 0) for name in behaviors},
         "reasons": dict(reasons.iter_rows()),
         "files": summary.height,
     }
-    balance = counts["kept"] + counts["merged"] + counts["quarantined"]
-    assert counts["in"] == balance, f"rows were lost: {counts}"
-    return counts

@@ -12,11 +12,12 @@ from bigel.errors import DataError
 from bigel.ingest import clean
 from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids, write_interactions
 from bigel.ingest.part import Part
-from bigel.ingest.report import count_rows, summarize
+from bigel.ingest.report import count_refused, count_rows, summarize
 from bigel.schema import (
     INTERACTIONS_FILE,
     ITEM_ID,
     QUARANTINE_FILE,
+    QUARANTINE_SUMMARY_FILE,
     RAW_SUMMARY_FILE,
     REASON,
     ROW_NUMBER,
@@ -41,19 +42,20 @@ log = logging.getLogger(__name__)
 def join_parts(
     parts: Sequence[Part], data: DataConfig, out: Path, spread: SpreadMerge | None = None
 ) -> dict[str, Any]:
-    """Write interactions, quarantine and raw summary of a log; return the counts.
+    """Write interactions, quarantine and their summaries of a log; return the counts.
 
     The result depends on the parts alone, not on when or in which order they were made.
 
     Args:
         parts: by name of the source.
         data: names the behaviors.
-        out: folder of the three files.
+        out: folder of the four files.
         spread: merges parts elsewhere; a pre-split log is merged here all the same.
 
     Raises:
-        DataError: if no row of the log is usable.
+        DataError: if no row of the log is usable, or a row is lost.
     """
+    kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     refused = pl.concat([part.scan_refused() for part in parts])
     usable = [part for part in parts if part.files]
     if not usable:
@@ -68,6 +70,8 @@ def join_parts(
             rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
             if usable[0].source.split is not None:
                 rows, leaks = part_leaks(rows, data)
+                for name, number in leaks.group_by(SOURCE_FILE).len().iter_rows():
+                    kept[name] -= number
                 refused = pl.concat([refused, leaks.lazy()]).sort(
                     SOURCE_FILE, ROW_NUMBER, maintain_order=True
                 )
@@ -75,9 +79,11 @@ def join_parts(
         write_interactions(merged, data, out / INTERACTIONS_FILE)
     refused.sink_parquet(out / QUARANTINE_FILE, maintain_order=True, row_group_size=GROUP_ROWS)
     read = {part.source.name: int(part.counts["rows"]) for part in parts}
-    summary = summarize(read, pl.scan_parquet(out / QUARANTINE_FILE))
+    sizes = count_refused(pl.scan_parquet(out / QUARANTINE_FILE))
+    sizes.write_parquet(out / QUARANTINE_SUMMARY_FILE)
+    summary = summarize(read, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
-    return count_rows(summary, out / INTERACTIONS_FILE, out / QUARANTINE_FILE, data.behaviors)
+    return count_rows(summary, sizes, out / INTERACTIONS_FILE, data.behaviors)
 
 
 def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:

@@ -10,7 +10,7 @@ import pytest
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     import bigel.contracts.docs
 
-    def skip(folder: Path, report: dict[str, Any], judgements: list[Any], keep: int) -> Path:
+    def skip(folder: Path, *given: Any) -> Path:
         return folder / "runs" / "none" / "index.html"
 
     monkeypatch.setattr(bigel.contracts.docs, "publish_run", skip)

@@ -35,6 +35,9 @@ class HandOver:
         folder.mkdir(parents=True)
         for name, frame in (self.frames | self.facts).items():
             frame.write_parquet(folder / f"{name}.parquet")
+        if self.name == "interactions" and "raw_summary" not in self.frames:
+            kept = self.frames["interactions"].select(pl.sum("^count$").alias("kept"))
+            kept.write_parquet(folder / "raw_summary.parquet")
         if self.name == "drift":
             write_json(folder / MEASURES_FILE, measures_of(self.frames))
         return Record("made", "f" * 24, str(folder), False, 0.0, self.counts)

@@ -106,6 +106,11 @@ def see_the_first_item(handover: HandOver) -> None:
     handover.facts["seen"] = pl.concat([handover.facts["seen"], row])
 
 
+def lose_a_row(handover: HandOver) -> None:
+    """Let ingest have kept 41 rows, of which the interactions stand for 40."""
+    handover.frames["raw_summary"] = pl.DataFrame({"kept": [30, 11]})
+
+
 def leak(handover: HandOver) -> None:
     """Put two rows of train into test."""
     stolen = (
@@ -261,6 +266,10 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
     ("interactions.rows", "user, item and behavior together are unique"): (
         2,
         again("interactions"),
+    ),
+    ("interactions.totals", "the interactions stand for each row that ingest kept"): (
+        1,
+        lose_a_row,
     ),
     ("interactions.behaviors", "every behavior has enough interactions"): (
         1,

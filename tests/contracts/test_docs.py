@@ -5,15 +5,16 @@ import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from bigel.contracts import docs, validate
+from bigel.contracts import accept, docs, validate
 from bigel.errors import ContractError, WorkspaceError
 from bigel.locks import take_lock
-from bigel.workspace import Workspace
+from bigel.workspace import Record, Workspace, write_json
 from tests.contracts.good import GOOD, HandOver
 from tests.contracts.mutations import put
 
@@ -108,6 +109,22 @@ def test_only_the_last_runs_of_each_handover_stay(tmp_path: Path) -> None:
     assert [run.name.split(".")[-2] for run in runs] == ["interactions"] * 2 + ["raw_log"]
     index = (workspace.data_docs / "index.html").read_text("utf-8")
     assert set(re.findall(r'runs/([^/"]*)/', index)) == {run.name for run in runs}
+
+
+def test_validations_of_one_log_push_no_accepted_run_off_the_drift_page(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    data = GOOD["drift"]()
+    data.settings += ["contracts.history=2", "tracking.model_name=shop"]
+    record, trained = data.record(tmp_path / "stage"), Record("train", "t", ".", False, 0.0)
+    write_json(record.file("manifest.json"), {"inputs": ["the data"]})
+    for night in range(4):
+        profiled = replace(record, fingerprint=f"profile {night}")
+        accept(profiled, record, trained, [], data.config(), workspace)
+    for _ in range(3):
+        validate("drift", record, data.config(), workspace)
+    assert len(list((workspace.data_docs / "runs").iterdir())) == 2
+    page = (workspace.data_docs / "drift.html").read_text("utf-8")
+    assert len(re.findall(r">\s*\d\d-\d\d\s*<", page.partition("</svg>")[0])) == 5 * 3
 
 
 def test_a_damaged_run_is_left_out_of_the_index(

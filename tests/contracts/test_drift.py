@@ -130,10 +130,34 @@ def test_late_is_what_came_after_its_hour_was_accepted(tmp_path: Path) -> None:
     assert only(tables["times"])["late_share"] == 20 / 400
 
 
+def test_a_stray_time_at_the_end_of_the_last_log_makes_nothing_late(tmp_path: Path) -> None:
+    end = DAY_0 + 10
+    old = {"click": {DAY_0: 600, end: 600, 2 * DAY_0: 1}, "purchase": {}}
+    new = {"click": {DAY_0: 600, end: 600, end + 5: 800, 2 * DAY_0: 1}, "purchase": {}}
+    tables, _ = compare(
+        write_profile(tmp_path / "new", hours=new),
+        write_profile(tmp_path / "old", hours=old, last_hour=2 * DAY_0),
+        BEHAVIORS,
+    )
+    assert only(tables["times"])["late_share"] == 0.0
+
+
+def test_something_out_of_nothing_is_a_change_that_can_be_judged(tmp_path: Path) -> None:
+    day = {"click": {DAY_0: 200}, "purchase": {}}
+    old = write_profile(tmp_path / "old", (1_000, 0), (500, 0), hours=day, days=2.0)
+    new = write_profile(tmp_path / "new", (1_000, 50), (500, 50), hours=day, days=2.0)
+    tables, _ = compare(new, old, BEHAVIORS)
+    # as if there had been one purchase, in two days and for 500 clicks
+    assert tables["behaviors"]["volume_change"].to_list() == [0.0, 49.0]
+    assert tables["behaviors"]["last_volume"].to_list() == [500.0, 0.0]
+    assert only(tables["funnel"])["rate_change"] == pytest.approx(49.0)
+    still = write_profile(tmp_path / "still", (1_000, 0), (500, 0), hours=day, days=2.0)
+    assert compare(still, old, BEHAVIORS)[0]["behaviors"]["volume_change"].to_list() == [0.0, None]
+
+
 def test_figures_that_cannot_be_told_are_empty_not_wrong(tmp_path: Path) -> None:
     old = write_profile(tmp_path / "old", events=(0, 0), pairs=(0, 0), merged=0)
     tables, _ = compare(write_profile(tmp_path / "new"), old, BEHAVIORS)
-    assert tables["behaviors"]["volume_change"].to_list() == [None, None]
     assert tables["behaviors"]["gini_change"].to_list() == [None, None]
     assert only(tables["funnel"])["rate_change"] is None
 

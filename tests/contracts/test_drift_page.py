@@ -1,9 +1,11 @@
 """The drift page: from reports of validations to plain HTML."""
 
+import dataclasses
 import re
 from typing import Any
 
 from bigel.contracts.drift_page import render
+from bigel.contracts.history import Accepted
 
 
 def report(night: int, value: float | None, **changes: Any) -> dict[str, Any]:
@@ -72,11 +74,43 @@ def test_a_run_that_was_validated_again_counts_once() -> None:
     once = render([report(2, 0.1), report(3, 0.2)])
     again = render([report(2, 0.9), report(3, 0.2), report(2, 0.1), report(3, 0.2)])
     assert again == once
-    back = render([report(2, 0.1), report(3, 0.2), report(2, 0.3)])
+    later = report(2, 0.3) | {"time": "2026-01-04T02:00:00+00:00"}
+    back = render([report(2, 0.1), report(3, 0.2), later])
     assert cells(back, "volume, change")[3] == "+30.0%"  # the run that was validated last
     assert 'href="runs/run-2/index.html"' in back
     ticks = re.findall(r">\s*(01-\d\d)\s*<", back)
-    assert ticks[:2] == ["01-03", "01-02"]
+    assert ticks[:2] == ["01-03", "01-04"]
+
+
+def entry(night: int, value: float | None) -> Accepted:
+    """Return the accepted run of a night."""
+    run = report(night, value)
+    facts = {key: run["drift"][key] for key in ("profile", "reference", "measures", "limits")}
+    return Accepted(
+        time=run["time"].replace("02:", "03:"),
+        behaviors=("<click>",),
+        ingest="",
+        train="",
+        contracts={"drift": run["contract"]},
+        **facts,
+    )
+
+
+def test_accepted_runs_are_shown_without_their_validations() -> None:
+    nights = {"shop": [entry(night, 0.1) for night in range(1, 25)]}
+    page = render([report(25, 0.2)] * 20, nights)
+    everything = render([report(night, 0.2 if night == 25 else 0.1) for night in range(1, 26)])
+    ticks = [re.findall(r">\s*(01-\d\d)\s*<", text) for text in (page, everything)]
+    assert ticks[0] == ticks[1] and ticks[0][0] == "01-01"
+    assert cells(page, "volume, change")[3:] == ["+20.0%", "−50.0%", "+100.0%"]
+    alone = render([], nights)
+    assert "Last run, 2026-01-24 03:00:00 UTC" in alone and "runs/None" not in alone
+    assert render([], {"empty": []}).count("<h2>") == 0
+
+
+def test_an_entry_of_an_older_version_has_no_limits() -> None:
+    old = dataclasses.replace(entry(2, 0.1), limits={}, contracts={})
+    assert cells(render([], {"shop": [old]}), "volume, change")[3:] == ["+10.0%", "–", "–"]
 
 
 def test_a_first_run_has_no_figure_and_says_why() -> None:

@@ -13,7 +13,11 @@ from bigel.errors import WorkspaceError
 from bigel.workspace import Record, Workspace
 
 CONFIG = load_config("", ["tracking.model_name=shop"])
-PASSED = [{"handover": "split", "contract": {"version": "2", "digest": "abc"}}]
+LIMITS = {"times.late_share": (None, 0.05)}
+PASSED = [
+    {"handover": "split", "contract": {"version": "2", "digest": "abc"}},
+    {"handover": "drift", "contract": {"version": "1", "digest": "def"}, "limits": LIMITS},
+]
 
 
 def run(workspace: Workspace, name: str) -> Record:
@@ -33,8 +37,19 @@ def test_an_entry_says_what_was_trained_on_what_under_which_contracts(tmp_path: 
     run(workspace, "one")
     (entry,) = accepted(CONFIG, workspace)
     assert (entry.profile, entry.ingest, entry.train) == ("one", "data of one", "model of one")
-    assert entry.contracts == {"split": {"version": "2", "digest": "abc"}}
+    assert entry.contracts["split"] == {"version": "2", "digest": "abc"}
+    assert entry.limits == {"times.late_share": [None, 0.05]}
     assert (entry.reference, entry.behaviors) == ("before", CONFIG.data.behaviors)
+
+
+def test_an_entry_of_an_older_version_is_read(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run(workspace, "one")
+    (path,) = history_folder(CONFIG, workspace).glob("0*")
+    values = json.loads(path.read_text())
+    del values["limits"]
+    path.write_text(json.dumps(values))
+    assert [entry.limits for entry in accepted(CONFIG, workspace)] == [{}]
 
 
 def test_the_same_data_twice_are_one_entry_and_nothing_old_changes(tmp_path: Path) -> None:

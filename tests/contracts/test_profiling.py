@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from bigel.config import Config, load_config
-from bigel.contracts.profiling import HOURS_FILE, concentration, profile_log, read_profile
+from bigel.contracts.profiling import (
+    HOURS_FILE,
+    concentration,
+    days_of,
+    profile_log,
+    read_profile,
+    span_of,
+)
 from bigel.workspace import Record, Workspace
 
 HOUR = 3_600
@@ -60,7 +67,8 @@ def test_figures_of_a_small_log(tmp_path: Path, log: pl.DataFrame) -> None:
     assert figures["behaviors"]["cart"] == nothing
     assert (figures["rows"], figures["merged"]) == (9, 3)
     assert (figures["users"], figures["items"]) == (3, 2)
-    assert (figures["first"], figures["last"], figures["days"]) == (START, START + 2 * DAY, 2.0)
+    assert (figures["first"], figures["last"]) == (START, START + 2 * DAY)
+    assert figures["days"] == 49 / 24  # 48 whole hours and the one that begins
     assert record.counts == {"rows": 9, "merged": 3, "users": 3, "items": 2}
 
 
@@ -78,6 +86,26 @@ def test_files_hold_distinct_ids_and_hours(tmp_path: Path, log: pl.DataFrame) ->
     ]
 
 
+def test_a_stray_time_makes_no_log_of_decades(tmp_path: Path, log: pl.DataFrame) -> None:
+    times = [START + n * DAY // 200 for n in range(2_000)]  # ten days
+    frame = pl.concat([log.head(1)] * 2_000).with_columns(timestamp=pl.Series(times))
+    stray = frame.with_columns(
+        timestamp=pl.when(pl.int_range(pl.len()) == 7).then(0).otherwise("timestamp")
+    )
+    found = [
+        read_profile(Path(profile(tmp_path / name, rows).path))
+        for name, rows in (("clean", frame), ("stray", stray))
+    ]
+    assert [figures["days"] for figures in found] == [10.0, 10.0]
+    assert found[1]["first"] == 0
+
+
+def test_a_day_at_least_and_nothing_of_an_empty_log(tmp_path: Path, log: pl.DataFrame) -> None:
+    assert read_profile(Path(profile(tmp_path, log.head(2)).path))["days"] == 1.0
+    empty = pl.DataFrame(schema={"hour": pl.Int64, "pairs": pl.Int64})
+    assert (span_of(empty), days_of(empty)) == (None, 0.0)
+
+
 def test_a_log_without_times_has_no_hours(tmp_path: Path, log: pl.DataFrame) -> None:
     record = profile(tmp_path, log.drop("timestamp"))
     assert not record.file(HOURS_FILE).exists()
@@ -93,6 +121,5 @@ def test_the_same_data_are_profiled_once(tmp_path: Path, log: pl.DataFrame) -> N
 
 
 def test_the_head_is_a_hundredth_of_the_items_and_at_least_one() -> None:
-    sizes = pl.DataFrame({"behavior": ["click"] * 250, "size": [10, 20, 30, *[1] * 247]})
-    (row,) = concentration(sizes).rows(named=True)
-    assert row["top_share"] == pytest.approx(60 / 307)  # three of 250 items
+    sizes = pl.Series([0, 10, 20, 30, 0, *[1] * 247])
+    assert concentration(sizes)["top_share"] == 60 / 307  # three of 250 items

@@ -10,22 +10,25 @@ import polars as pl
 import pytest
 
 from bigel.contracts.engine import Judge, Judgement
-from bigel.contracts.reduction import MOST_TRACED, repeated
+from bigel.contracts.keys import MOST_TRACED
+from bigel.contracts.reduction import repeated
 from bigel.contracts.suites import Suite, load_suites, suite_folder
-from tests.contracts.good import GOOD, HandOver
-from tests.contracts.mutations import CRITICAL, drop, put, put_all
+from bigel.schema import SPLITS
+from tests.contracts.good import GOOD, HandOver, N
+from tests.contracts.mutations import CRITICAL, drop, put, put_all, retype
 
 PARAMETERS = {
     "behaviors": ["click", "favourite", "purchase"],
     "time_min": 0,
     "time_max": 4_102_444_800,
+    **{"last_user": N - 1, "last_item": N - 1, "last_behavior": 2},
 }
-SUITE = load_suites(suite_folder(""), "interactions")["rows"]
-EDITS = {
-    description: edit
-    for (suite, description), (_, edit) in CRITICAL.items()
-    if suite == "interactions.rows"
+SUITES = {
+    f"{handover}.{table}": load_suites(suite_folder(""), handover)[table]
+    for handover, table in (("interactions", "rows"), ("split", "rows"), ("raw_log", "quarantine"))
 }
+SUITE = SUITES["interactions.rows"]
+EDITS = {case: edit for case, (_, edit) in CRITICAL.items() if case[0] in SUITES}
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +64,24 @@ def same(
     return seen(short)
 
 
-@pytest.mark.parametrize("description", EDITS)
+def rows_of(data: HandOver) -> pl.DataFrame:
+    """Return the long table of a hand-over."""
+    if data.name != "split":
+        return data.frames["interactions" if data.name == "interactions" else "quarantine"]
+    parts = [data.frames[name].with_columns(split=pl.lit(name)) for name in SPLITS]
+    return pl.concat(parts, how="diagonal")
+
+
+@pytest.mark.parametrize("case", EDITS, ids=" / ".join)
 def test_every_way_to_break_a_row_is_found_as_row_by_row(
-    description: str, judge: Judge, tmp_path: Path
+    case: tuple[str, str], judge: Judge, tmp_path: Path
 ) -> None:
-    data = GOOD["interactions"]()
-    data.frames["interactions"] = long(data)
-    EDITS[description](data)
-    checks = same(judge, SUITE, data.frames["interactions"], tmp_path)
+    suite, description = case
+    data = GOOD[suite.partition(".")[0]]()
+    if data.name == "interactions":
+        data.frames["interactions"] = long(data)
+    EDITS[case](data)
+    checks = same(judge, SUITES[suite], rows_of(data), tmp_path)
     failed = {check["description"].partition(" (")[0] for check in checks if not check["success"]}
     assert description in failed
 
@@ -91,8 +104,12 @@ def spread(column: str, value: Any, rows: tuple[int, ...]) -> Callable[[HandOver
         [put_all("interactions", "user_id", None), put_all("interactions", "item_id", None)],
         [drop("interactions", "timestamp"), drop("interactions", "split")],
         [drop("interactions", "user_id")],
+        [retype("interactions", "count", pl.String)],
     ],
-    ids=["good", "rare nulls", "many", "repeated", "all null", "optional", "missing column"],
+    ids=[
+        *("good", "rare nulls", "many", "repeated", "all null", "optional", "missing column"),
+        "wrong type",
+    ],
 )
 def test_mixtures_are_found_as_row_by_row(
     edits: list[Callable[[HandOver], None]], judge: Judge, tmp_path: Path
@@ -149,14 +166,52 @@ def test_the_judge_sees_few_rows_of_a_long_table(
     assert counts == {2_000}
 
 
+@pytest.mark.parametrize(("kwargs", "told"), [({"mostly": 0.9}, True), ({}, False)])
+def test_reading_a_long_table_whole_is_told(
+    kwargs: dict[str, Any],
+    told: bool,
+    judge: Judge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from bigel.contracts import engine
+
+    monkeypatch.setattr(engine, "LONG", 100)
+    expectations = (
+        {
+            "type": "expect_column_values_to_not_be_null",
+            "severity": "critical",
+            "kwargs": {"column": "user_id", **kwargs},
+        },
+        {
+            "type": "expect_table_row_count_to_be_between",
+            "severity": "critical",
+            "kwargs": {"min_value": 1},
+        },
+    )
+    suite = Suite("x.y", {}, expectations, tmp_path / "x.y.json")
+    judge.judge(suite, long(GOOD["interactions"]()).lazy(), {})
+    said = "all 2,000 rows of user_id are read into memory for expect_column_values_to_not_be_null"
+    assert (said in caplog.text) == told == bool(caplog.records)
+
+
 def test_repeated_keys_are_counted_and_sorted_and_null_keys_left_out() -> None:
     rows = pl.DataFrame(
         {"a": [3, 1, 3, None, None, 1, 2], "b": ["x", "y", "x", None, None, "z", "y"]}
     )
-    count, found = repeated(rows.lazy(), ["a", "b"])
+    count, found = repeated(rows.lazy(), ["a", "b"], 7)
     assert (count, found.rows()) == (2, [(3, "x"), (3, "x")])
-    assert repeated(rows.lazy(), ["a"])[0] == 4
+    assert repeated(rows.lazy(), ["a"], 7)[0] == 4
     many = pl.DataFrame({"a": [*range(5_000), *range(2_000), *range(100)]})
-    count, found = repeated(many.lazy(), ["a"])
+    count, found = repeated(many.lazy(), ["a"], many.height)
     assert count == 2 * 1_900 + 3 * 100 and count > MOST_TRACED
     assert found["a"].is_sorted() and found.height >= 2
+
+
+def test_of_one_key_in_many_rows_few_are_collected() -> None:
+    rows = pl.DataFrame({"a": [7] * 100_000 + [3, 3] + [*range(100, 200)]})
+    count, found = repeated(rows.lazy().with_row_index(), ["a"], rows.height)
+    assert count == 100_002
+    assert found["a"].to_list() == [3, 3, 7, 7, 7, 7]
+    assert found["index"].to_list()[:3] == [100_000, 100_001, 0]

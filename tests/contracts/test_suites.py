@@ -153,7 +153,7 @@ def test_wrong_suite_is_refused_with_its_name(
 def test_suite_of_an_unknown_table_is_refused(copied: Path, tmp_path: Path) -> None:
     (copied / "interactions.rows.json").rename(copied / "interactions.row.json")
     rewrite(copied / "interactions.row.json", "interactions.rows", "interactions.row")
-    with pytest.raises(ConfigError, match="no table 'row'; there are schema, rows, behaviors"):
+    with pytest.raises(ConfigError, match="no table 'row'; there are schema, rows, totals"):
         validate_with(copied, tmp_path)
 
 

@@ -5,16 +5,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bigel.contracts import lists
+from bigel.contracts import lists, splits
 from bigel.contracts.lists import Facts, list_table, recommendations_tables
+from bigel.contracts.splits import split_pairs, split_tables
 from bigel.contracts.tables import (
     Tables,
     funnel_table,
     interactions_tables,
     raw_log_tables,
     schema_table,
-    split_pairs,
-    split_tables,
 )
 from bigel.contracts.volumes import behavior_volumes
 from tests.contracts.good import BEHAVIORS, DAY, GOOD, HandOver
@@ -95,7 +94,17 @@ def test_time_range_in_days(tmp_path: Path) -> None:
     data = GOOD["interactions"]()
     put("interactions", "timestamp", 1_700_000_000 + 4 * DAY)(data)
     (times,) = tables_of(data, tmp_path).frames["times"].to_dicts()
-    assert times == {"first": 1_700_000_000, "last": 1_700_000_000 + 4 * DAY, "days": 4.0}
+    assert (times["first"], times["last"]) == (1_700_000_000, 1_700_000_000 + 4 * DAY)
+    assert times["days"] == 97 / 24
+
+
+def test_a_stray_time_makes_no_log_of_decades(tmp_path: Path) -> None:
+    data = GOOD["interactions"]()
+    data.frames["interactions"] = pl.concat([data.frames["interactions"]] * 50)
+    (clean,) = tables_of(data, tmp_path / "clean").frames["times"].to_dicts()
+    put("interactions", "timestamp", 0)(data)
+    (times,) = tables_of(data, tmp_path / "stray").frames["times"].to_dicts()
+    assert (times["first"], times["days"]) == (0, clean["days"])
 
 
 def test_users_and_items_that_train_does_not_have(tmp_path: Path) -> None:
@@ -108,13 +117,13 @@ def test_users_and_items_that_train_does_not_have(tmp_path: Path) -> None:
     assert (totals["train"], totals["valid"], totals["test"]) == (27, 15, 12)
 
 
-def part(*rows: tuple[int, int, int, int]) -> pl.DataFrame:
+def part(*rows: tuple[int, int, int, int]) -> pl.LazyFrame:
     return pl.DataFrame(
         rows,
         schema=["user", "item", "behavior_index", "timestamp"],
         schema_overrides={"behavior_index": pl.UInt8},
         orient="row",
-    )
+    ).lazy()
 
 
 def test_pairs_share_a_row_under_one_behavior_only_and_a_tie_in_time_is_late() -> None:
@@ -128,6 +137,20 @@ def test_pairs_share_a_row_under_one_behavior_only_and_a_tie_in_time_is_late() -
     assert split_pairs(parts, by_time=False)["late"].to_list() == [0, 0, 0]
     example = split_pairs(parts, by_time=True)["example"][1]
     assert example == "behavior_index 0, user 0, item 1"
+
+
+@pytest.mark.parametrize("traced", [1_000, 1])
+def test_shared_rows_are_counted_whether_few_or_many(
+    traced: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "MOST_TRACED", traced)
+    rows = [(user, 1, 0, user) for user in range(20)]
+    parts = {"train": part(*rows[:10], rows[3]), "valid": part(*rows[5:15]), "test": part(rows[19])}
+    found = split_pairs(parts, by_time=False)
+    assert found["shared"].to_list() == [5, 0, 0]
+    assert found["example"][0] == "; ".join(
+        f"behavior_index 0, user {user}, item 1" for user in (5, 6, 7)
+    )
 
 
 def test_lists_are_judged_by_rank_whatever_the_order_of_rows() -> None:

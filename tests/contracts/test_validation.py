@@ -1,5 +1,6 @@
 """Every expectation of every suite: kept by good data, broken by one edit, found and counted."""
 
+import contextlib
 import json
 import logging
 import re
@@ -167,6 +168,29 @@ def test_a_clean_log_has_an_empty_quarantine(tmp_path: Path) -> None:
     assert data.validate(tmp_path)["failed"] == []
 
 
+@pytest.mark.parametrize(("handover", "column"), [("raw_log", "row_number"), ("split", "item")])
+def test_no_table_of_rows_is_read_whole(
+    handover: str, column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigel.contracts import engine
+
+    heights = []
+    convert = engine.to_pandas
+
+    def watch(table: pl.DataFrame, named: list[str]) -> object:
+        if column in table.columns:
+            heights.append(table.height)
+        return convert(table, named)
+
+    monkeypatch.setattr(engine, "to_pandas", watch)
+    data = GOOD[handover]()
+    if handover == "raw_log":
+        data.frames["quarantine"] = pl.concat([data.frames["quarantine"]] * 10)
+    with contextlib.suppress(ContractError):  # more rows than its summary says
+        data.validate(tmp_path)
+    assert heights and max(heights) <= 8
+
+
 def test_nulls_beside_huge_ids_make_no_false_duplicates(tmp_path: Path) -> None:
     data = GOOD["interactions"]()
     data.frames["interactions"] = data.frames["interactions"].with_columns(
@@ -190,7 +214,7 @@ def test_a_log_without_times_and_splits_is_checked_without_them(tmp_path: Path) 
     result = validate("interactions", record, Config(), Workspace(tmp_path))
     assert result["failed"] == []
     assert result["skipped"] == {"times": "the log has no event times"}
-    assert result["evaluated"] == 17
+    assert result["evaluated"] == 18
 
 
 def test_one_behavior_has_no_funnel(tmp_path: Path) -> None:
@@ -295,7 +319,10 @@ def test_the_stage_is_left_as_it_was(tmp_path: Path) -> None:
     put("interactions", "user_id", None)(data)
     with pytest.raises(ContractError):
         data.validate(tmp_path)
-    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["interactions.parquet"]
+    assert sorted(path.name for path in (tmp_path / "stage").iterdir()) == [
+        "interactions.parquet",
+        "raw_summary.parquet",
+    ]
     left = pl.read_parquet(tmp_path / "stage" / "interactions.parquet")
     assert left.equals(data.frames["interactions"])
 

@@ -38,7 +38,10 @@ from flows.tasks import steps  # noqa: E402
 from flows.train import train_flow  # noqa: E402
 from flows.units import UNIT  # noqa: E402
 
-FILES = ("interactions.parquet", "quarantine.parquet", "raw_summary.parquet")
+FILES = (
+    *("interactions.parquet", "quarantine.parquet"),
+    *("quarantine_summary.parquet", "raw_summary.parquet"),
+)
 LOG = """
 [data]
 path = "{}"

@@ -78,6 +78,15 @@ def test_rows_are_printed_as_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     assert line in printed(capsys, rows=rows).splitlines()
 
 
+def test_refused_rows_are_printed_by_reason_the_most_frequent_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = {"a": 1, "b": 1_200, **dict.fromkeys("cdefg", 7)}
+    line = "refused   1,200 b, 7 c, 7 d, 7 e, 7 f and 2 more"
+    assert line in printed(capsys, refused=refused).splitlines()
+    assert "refused" not in printed(capsys, refused={})
+
+
 def test_each_warning_of_a_contract_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     failed = [
         {"expectation": "expect_a", "column": ODD, "count": 3},

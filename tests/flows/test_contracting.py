@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from bigel.config import load_config
 from bigel.contracts import accept, measure_drift, profile_log
-from bigel.errors import ContractError, DataError
+from bigel.contracts.history import history_folder
+from bigel.errors import ConfigError, ContractError, DataError
 from bigel.ingest import ingest
 from bigel.workspace import Record, Workspace
 from flows import contracting
@@ -54,6 +55,41 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
     report = json.loads((tmp_path / "check.json").read_text())
     assert [one["success"] for one in report["results"]] == [True, False, True]
     assert report["contracts"]["split"]["version"] == "1"
+
+
+def test_a_log_beside_the_configured_one_is_checked_and_nothing_is_accepted(
+    mine: Path, tmp_path: Path
+) -> None:
+    place = ("--workspace", tmp_path, "--json", tmp_path / "check.json")
+    call("init", mine, "--out", tmp_path / "own", *place[:2])
+    config, workspace = load_config(str(mine)), Workspace(tmp_path)
+    profiled = profile_log(ingest(config, workspace), config, workspace)
+    trained = Record("train", "t", ".", False, 0.0)
+    accept(profiled, measure_drift(profiled, config, workspace), trained, [], config, workspace)
+    history = list(history_folder(config, workspace).glob("0*"))
+
+    day = tmp_path / "day one.csv"
+    text = (tmp_path / "log.csv").read_text()
+    day.write_text(text + "".join(f"{user},0,buy\n" for user in range(50, 90)))
+    good = call("check", mine, "--log", day, *place)
+    assert good.exit_code == 0, good.output
+    report = json.loads((tmp_path / "check.json").read_text())["results"]
+    assert [one["handover"] for one in report] == ["raw_log", "interactions", "drift"]
+    new_users = [f for f in report[2]["failed"] if f["column"] == "new_user_share"]
+    assert [one["severity"] for one in new_users] == ["warning"]  # 40 of 52
+
+    day.write_text("user_id,item_id,behavior\n1,1,pv\n")
+    bad = call("check", mine, "--log", day, *place)
+    assert str(bad.exception).startswith("broken: interactions; details: ")
+    assert list(history_folder(config, workspace).glob("0*")) == history
+
+
+def test_a_log_in_the_place_of_the_settings_is_told_the_way(mine: Path, tmp_path: Path) -> None:
+    told = call("check", tmp_path / "log.csv")
+    assert isinstance(told.exception, ConfigError)
+    assert str(told.exception).endswith(
+        f"bigel contracts check mine.toml --log {tmp_path / 'log.csv'}"
+    )
 
 
 def test_suggest_prints_the_difference_and_leaves_the_decision(mine: Path, tmp_path: Path) -> None:

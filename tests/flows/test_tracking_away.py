@@ -99,7 +99,7 @@ def hand_made(ndcg: float, seed: int, happen: dict[str, Callable[[], None]], wai
             if not made:
                 stages = fabricate.stages_before(given[-1], ndcg, seed)
                 made.update(zip(("split", "train", "evaluate"), stages, strict=True))
-            counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
+            counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
             return made.get(name, Record(name, "f" * 24, "/nowhere", False, 0.0, counts))
 
         return call

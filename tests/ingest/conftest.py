@@ -50,6 +50,7 @@ def ingest_files(tmp_path: Path) -> Callable[..., Ingested]:
             "path": str(tmp_path / "log" / path),
             "behaviors": ["click", "buy"],
             "columns": {"user": "user", "item": "item", "timestamp": "time"},
+            "time_min": 0,
             **data,
         }
         config = parse_config({"data": settings})

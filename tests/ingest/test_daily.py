@@ -21,7 +21,10 @@ from bigel.split import split
 from bigel.workspace import Record, Workspace
 
 HEADER = "user,item,behavior,time\n"
-OUTPUTS = ("interactions.parquet", "quarantine.parquet", "raw_summary.parquet")
+OUTPUTS = (
+    *("interactions.parquet", "quarantine.parquet"),
+    *("quarantine_summary.parquet", "raw_summary.parquet"),
+)
 EVENT = st.tuples(
     st.sampled_from(["1", "2", "10", "x7", ""]),
     st.sampled_from(["5", "6", "07"]),
@@ -42,8 +45,8 @@ def write(log: Path, name: str, events: Iterable[tuple[str, ...]]) -> None:
 
 def run(log: Path, workspace: Path, **data: Any) -> Record:
     columns = {"user": "user", "item": "item", "timestamp": "time"}
-    given = {"path": str(log), "behaviors": ["click", "buy"], "columns": columns, **data}
-    return ingest(parse_config({"data": given}), Workspace(workspace))
+    given = {"path": str(log), "behaviors": ["click", "buy"], "columns": columns, "time_min": 0}
+    return ingest(parse_config({"data": given | data}), Workspace(workspace))
 
 
 def outputs_of(record: Record) -> dict[str, bytes]:

@@ -67,6 +67,7 @@ def test_the_stage_is_its_naive_twin(
         "behaviors": ["click", "buy"],
         "rename": {"pv": "click"},
         "columns": {"user": "user", "item": "item", "timestamp": "time"},
+        "time_min": 0,
     }
     record = ingest(parse_config({"data": data}), Workspace(root))
     merged, refused = naive(files)
@@ -83,6 +84,9 @@ def test_the_stage_is_its_naive_twin(
     assert counts["per_behavior"] == {
         name: sum(row[2] == name for row in merged) for name in ("click", "buy")
     }
+    sizes = Counter((name, reason) for name, _, reason, _ in refused)
+    by_file = pl.read_parquet(record.file("quarantine_summary.parquet"))
+    assert {(name, reason): n for name, reason, n in by_file.iter_rows()} == sizes
     summary = pl.read_parquet(record.file("raw_summary.parquet"))
     for row in summary.iter_rows(named=True):
         own = [reason for name, _, reason, _ in refused if name == row["source_file"]]
@@ -148,8 +152,8 @@ def test_a_pair_of_one_behavior_is_no_leak_of_another(ingest_files: Callable[...
 
 def run(path: Path, workspace: Path, **data: Any) -> Record:
     columns = {"user": "user", "item": "item", "timestamp": "time"}
-    settings = {"path": str(path), "behaviors": ["click", "buy"], "columns": columns, **data}
-    return ingest(parse_config({"data": settings}), Workspace(workspace))
+    settings = {"path": str(path), "behaviors": ["click", "buy"], "columns": columns, "time_min": 0}
+    return ingest(parse_config({"data": settings | data}), Workspace(workspace))
 
 
 def test_the_stage_is_reused_until_bytes_or_settings_change(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from bigel.config import DataConfig
 from bigel.errors import DataError
 
 HEADER = b"user,item,behavior,time\n"
@@ -251,6 +252,15 @@ def test_refused_rows(name: str, ending: str, ingest_files: Callable[..., Any]) 
 def test_a_zero_byte_far_down_is_refused_alone(ingest_files: Callable[..., Any]) -> None:
     got = ingest_files({"a.csv": LARGE + b"1\x00,10,click,1600000000\n" + GOOD})
     assert got.refused() == [(20_001, "control character in an id")]
+
+
+def test_by_default_a_time_that_stands_for_none_or_for_a_date_is_refused(
+    ingest_files: Callable[..., Any],
+) -> None:
+    times = (b"1511539270", b"0", b"20171125", b"2017-11-25", b"1970-01-01")
+    rows = b"".join(b"%d,1,click,%s\n" % row for row in enumerate(times))
+    got = ingest_files({"a.csv": HEADER + rows}, time_min=DataConfig().time_min)
+    assert got.refused() == [(n, "timestamp before data.time_min") for n in (2, 3, 5)]
 
 
 def test_the_range_of_times_includes_its_ends(ingest_files: Callable[..., Any]) -> None:

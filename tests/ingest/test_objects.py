@@ -77,8 +77,8 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def run(url: str, workspace: Path, **data: Any) -> Record:
     columns = {"user": "user", "item": "item", "timestamp": "time"}
-    given = {"path": url, "behaviors": ["click", "buy"], "columns": columns, **data}
-    return ingest(parse_config({"data": given}), Workspace(workspace))
+    given = {"path": url, "behaviors": ["click", "buy"], "columns": columns, "time_min": 0}
+    return ingest(parse_config({"data": given | data}), Workspace(workspace))
 
 
 def copies(workspace: Path) -> list[Path]:

@@ -273,7 +273,9 @@ def test_the_two_readers_agree(
     path.write_bytes("\n".join([*header, *lines]).encode())
     source = Source(path, path.name, "csv")
     names = NUMBERED if not header else {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9, **options)
+    data = DataConfig(
+        columns=names, behaviors=("click", "buy", "9"), time_min=0, time_max=10**9, **options
+    )
     if not header and (not lines or lines[0] != "3,4,click,6"):
         return
     slow = list(read_carefully(source, data))
@@ -307,7 +309,7 @@ def test_the_quick_parse_leaves_odd_rows_to_the_exact_rules(
     path = tmp_path / "log.csv"
     path.write_text("\n".join(["user,item,behavior,time", *good, *odd, *good]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_max=10**9)
+    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_min=0, time_max=10**9)
     source = Source(path, path.name, "csv")
     monkeypatch.setattr(text, "PIECE_BYTES", piece)
     quick = judged(list(read_quickly(source, data)))

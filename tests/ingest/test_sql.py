@@ -54,8 +54,8 @@ def execute(server: postgres.Postgres, commands: str) -> None:
 
 def run(query: str, workspace: Path, **data: Any) -> Record:
     columns = {"user": "u", "item": "i", "behavior": "b", "timestamp": "at"}
-    given = {"sql": query, "behaviors": ["click", "buy"], "columns": columns, **data}
-    return ingest(parse_config({"data": given}), Workspace(workspace))
+    given = {"sql": query, "behaviors": ["click", "buy"], "columns": columns, "time_min": 0}
+    return ingest(parse_config({"data": given | data}), Workspace(workspace))
 
 
 @pytest.mark.usefixtures("server")

@@ -1,7 +1,9 @@
 """Parts together: messages about the whole log, ids that one file makes text, ranges of users."""
 
+import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import merge as merging
+from bigel.ingest import part
 from bigel.ingest.part import Part, clean_file
 from bigel.ingest.sources import Source
 from bigel.ingest.whole import join_parts
@@ -88,3 +91,47 @@ def test_a_long_refused_row_is_cut_in_the_message(tmp_path: Path) -> None:
         joined(tmp_path, {"a.csv": ["," + "x" * 5_000 + ",buy"]})
     assert "," + "x" * 199 + "'" in str(caught.value)
     assert "x" * 200 not in str(caught.value)
+
+
+def test_refused_rows_are_counted_by_file_and_reason(tmp_path: Path) -> None:
+    joined(tmp_path, {"a.csv": ["1,5,buy", ",5,buy", "2,5"], "b.csv": ["1,,buy", ",5,buy", ",,"]})
+    assert pl.read_parquet(tmp_path / "out" / "quarantine_summary.parquet").rows() == [
+        ("a.csv", "null user_id", 1),
+        ("a.csv", "too few fields", 1),
+        ("b.csv", "null item_id", 1),
+        ("b.csv", "null user_id", 2),
+    ]
+
+
+def test_a_row_that_a_part_lost_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, {"a.csv": ["1,5,buy"], "b.csv": ["2,5,buy", ",5,buy"]})
+    parts[1].counts["rows"] += 1
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"^b\.csv: 3 rows were read, but 1 kept and 1 refused"):
+        join_parts(parts, DATA, tmp_path / "out")
+
+
+def test_a_row_that_merging_lost_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"a.csv": ["1,5,buy", "2,5,buy"], "b.csv": ["3,5,buy", ",5,buy"]}
+    parts = parts_of(tmp_path, files)
+    merge = merging.merge
+    monkeypatch.setattr("bigel.ingest.whole.merge", lambda rows, out: merge(rows.head(2), out))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"^the log: 4 rows were read, but 2 kept and 1 refused"):
+        join_parts(parts, DATA, tmp_path / "out")
+
+
+def test_a_row_that_reading_lost_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather = part.gather
+
+    def lose(*given: Any) -> Any:
+        found = gather(*given)
+        return dataclasses.replace(found, rows=found.rows + 1)
+
+    monkeypatch.setattr(part, "gather", lose)
+    with pytest.raises(DataError, match=r"^a\.csv: 2 rows were read, but 1 kept and 0 refused"):
+        parts_of(tmp_path, {"a.csv": ["1,5,buy"]})
