@@ -17,7 +17,7 @@ from bigel.workspace import Record
 LIST = [USER_ID, BEHAVIOR]
 MODEL, POPULAR = "model", "popular"
 FEW_LISTS = 10  # below, an item in nearly every list says nothing
-ROWS_AT_A_TIME = 2_000_000  # of lists
+ROWS_AT_A_TIME = 500_000  # of lists; some 400 MB with what is needed to check them
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
