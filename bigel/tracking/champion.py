@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.tracking.bundle import stored_bundle
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.tags import BUNDLE_TAG
@@ -58,7 +59,7 @@ def offline_model(config: Config, workspace: Workspace, trained: str | None) -> 
         trained: fingerprint of the bundle of the model just trained; None: nothing was trained.
     """
     known = seen(config.tracking.model_name, workspace)
-    if known and known["bundle"] and workspace.stored("register", known["bundle"]):
+    if known and stored_bundle(known["bundle"], workspace):
         return STORED + str(known["bundle"])
     return None if trained is None else STORED + trained
 

@@ -43,7 +43,8 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
         name, version, from_version (the champion before, None if there was none), changed, why.
 
     Raises:
-        ConfigError: if there is no such version, its artifacts are lost, or no reason is given.
+        ConfigError: if there is no such version, or no reason is given.
+        DataError: if its bundle cannot be read, as for ``open_model``.
         WorkspaceError: if MLflow's store cannot be used.
     """
     why = _checked(why)
@@ -77,8 +78,8 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
         as ``promote``.
 
     Raises:
-        ConfigError: if there is no previous champion, its artifacts are lost, or no reason is
-            given.
+        ConfigError: if there is no previous champion, or no reason is given.
+        DataError: if its bundle cannot be read, as for ``open_model``.
         WorkspaceError: if MLflow's store cannot be used.
     """
     why = _checked(why)

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_the_gate_moves_the_aliases(workspace: Workspace, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("_no_model")
 def test_a_champion_without_its_bundle_stays_whatever_was_logged(workspace: Workspace) -> None:
-    register_one(workspace, ndcg=0.3)
+    shutil.rmtree(register_one(workspace, ndcg=0.3).path)
     better = register_one(workspace, ndcg=0.9, seed=1).counts
     assert better["alias"] == "challenger"
     assert (

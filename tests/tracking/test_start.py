@@ -1,6 +1,7 @@
 """Warm start over two nights: what is taken over, what is not, and that a repeated run is none."""
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,8 +268,10 @@ def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> Non
 def test_a_reason_that_passes_is_not_stored(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk with MLflow's artifacts was not mounted that night."""
-    make_champion(night(first_log(), workspace), workspace)
+    """The disk with MLflow's artifacts was not mounted that night, the store has no copy."""
+    first = night(first_log(), workspace)
+    make_champion(first, workspace)
+    shutil.rmtree(first.register.path)
     config, parted, graph = prepare(second_log(), workspace)
     artifacts = workspace.mlruns / "artifacts"
     artifacts.rename(workspace.mlruns / "away")
