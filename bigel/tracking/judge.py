@@ -134,6 +134,11 @@ def judgement(
         evidence.broken,
     )
     if is_champion:
+        if decision.alias != CHAMPION:
+            log.warning(
+                "version %s stays champion, but measured again it would not become one: %s; to "
+                "take it back: bigel rollback --why TEXT", version.version, decision.why,
+            )  # fmt: skip
         decision = Decision(CHAMPION, f"is the champion already; measured again: {decision.why}")
     return decision, champion if isinstance(champion, SideBySide) else None
 
