@@ -13,7 +13,7 @@ from bigel.tracking.bundle import stored_bundle
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.tags import BUNDLE_TAG
-from bigel.workspace import Workspace, fingerprint, write_json
+from bigel.workspace import FINGERPRINT, Workspace, fingerprint, write_json
 
 STORED = "stored:"  # a model reference: the fingerprint of a bundle in the stage store
 
@@ -69,8 +69,13 @@ def _place(name: str, workspace: Workspace) -> Path:
 
 
 def _read(place: Path) -> dict[str, Any] | None:
+    """Return what a note says, None if it says nothing that ``note`` writes."""
     try:
-        known: dict[str, Any] = json.loads(place.read_text("utf-8"))
-    except (OSError, ValueError):
+        known = json.loads(place.read_text("utf-8"))
+        name, version, bundle = (known[key] for key in ("name", "version", "bundle"))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known
+    told = isinstance(name, str) and isinstance(version, int) and isinstance(bundle, str)
+    if not told or (bundle and not FINGERPRINT.fullmatch(bundle)):
+        return None
+    return {"name": name, "version": version, "bundle": bundle}
