@@ -17,8 +17,8 @@ from bigel.errors import BigelError, ConfigError, ContractError, UnreachableErro
 from bigel.evaluate import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.lists import make_lists
 from bigel.preview import preview
-from bigel.recommend import recommend
 from bigel.split import split
 from bigel.summary import summarize
 from bigel.tracking import choose_start, keep_for_sync, offline_model, register
@@ -155,15 +155,12 @@ class Run:
             log.warning("the new model cannot become champion: its lists are bad, see %s", page)
 
     def _lists(self) -> Any:
-        """Make lists from the registry's model, without it by the rule of ``offline_model``."""
-        registered = self.outcome.records["register"]
-        if "waiting" not in registered.counts:
-            try:
-                return self.call(recommend)
-            except UnreachableError as error:
-                log.warning("%s; lists come from the models of this workspace", error)
-        model = offline_model(self.config, self.workspace, registered.fingerprint)
-        return self.call(recommend, model=model)
+        """Make lists; where registration found the registry away, it is not asked again."""
+        registered, model = self.outcome.records["register"], None
+        if "waiting" in registered.counts:
+            model = offline_model(self.config, self.workspace, registered.fingerprint)
+        trained = registered.fingerprint
+        return make_lists(self.config, self.workspace, self.step, model, trained)
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

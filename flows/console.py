@@ -20,6 +20,7 @@ ITEMS_SHOWN = 5
 TRIALS_SHOWN = 10
 REASONS_SHOWN = 5
 DIGITS_SHOWN = 8  # of a fingerprint or a commit
+NO_ALIAS = "without an alias"
 
 
 def set_up_logging() -> None:
@@ -98,7 +99,7 @@ def _print_model(console: Console, summary: dict[str, Any]) -> None:
     if "waiting" not in model:
         console.print(
             f"model     {escape(model['name'])} version {model['version']} is "
-            f"[bold]{model['alias']}[/]: {escape(model['why'])}"
+            f"[bold]{model['alias'] or NO_ALIAS}[/]: {escape(model['why'])}"
         )
         return
     console.print(
@@ -129,7 +130,8 @@ def print_sync(done: dict[str, Any]) -> None:
         console.print("nothing waits for the tracking store")
     for one in done["delivered"]:
         if "version" in one:
-            text = f"{one['name']} version {one['version']} is {one['alias']}: {one['why']}"
+            alias = one["alias"] or NO_ALIAS
+            text = f"{one['name']} version {one['version']} is {alias}: {one['why']}"
         else:
             text = f"{one['name']}, with its runs, as run {one['run_id']}"
         console.print(f"delivered {escape(one['entry'])}: {escape(text)}", soft_wrap=True)

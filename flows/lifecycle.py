@@ -9,6 +9,7 @@ from bigel.config import load_config
 from bigel.workspace import Workspace, write_json
 from flows import console
 from flows.options import Json, Place, Settings
+from flows.running import retried
 
 Start = Annotated[
     str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
@@ -29,7 +30,7 @@ def models(
     config = load_config(source, settings or [])
     from bigel.tracking import list_versions
 
-    found = list_versions(config, Workspace(workspace), last)
+    found = retried(config)(list_versions)(config, Workspace(workspace), last)
     _write(found, json)
     console.print_models(found)
 
@@ -51,7 +52,7 @@ def promote(
     config = load_config(source, settings or [])
     from bigel.tracking import promote as promote_version
 
-    outcome = promote_version(version, why, config, Workspace(workspace))
+    outcome = retried(config)(promote_version)(version, why, config, Workspace(workspace))
     _write(outcome, json)
     console.print_promotion(outcome)
 
@@ -72,7 +73,7 @@ def rollback(
     config = load_config(source, settings or [])
     from bigel.tracking import rollback as roll_back
 
-    outcome = roll_back(why, config, Workspace(workspace))
+    outcome = retried(config)(roll_back)(why, config, Workspace(workspace))
     _write(outcome, json)
     console.print_promotion(outcome)
 

@@ -9,8 +9,9 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import validate
-from bigel.recommend import recommend
+from bigel.lists import make_lists
 from bigel.workspace import Workspace, copy_file
+from flows.running import retried
 
 
 def write_lists(
@@ -23,11 +24,15 @@ def write_lists(
 ) -> None:
     """Make the lists, check their contract, then write the file or print JSON.
 
+    Where no model is named and the registry does not answer, lists come from the last champion
+    that the workspace saw.
+
     Raises:
         ContractError: if the lists break their contract; ``out`` stays as it was.
     """
     with workspace.in_use():
-        record = recommend(config, workspace, model=model, users=users, behaviors=behaviors)
+        step = retried(config)
+        record = make_lists(config, workspace, step, model, users=users, behaviors=behaviors)
         validate("recommendations", record, config, workspace)
         lists = record.file(schema.RECOMMENDATIONS_FILE)
         if out is None:

@@ -1,22 +1,16 @@
 """The recommendation flow: fresh lists from the registered model, without training."""
 
-import logging
-from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
 
 from bigel import schema
-from bigel.config import Config, load_config
+from bigel.config import load_config
 from bigel.contracts import validate
-from bigel.errors import UnreachableError
-from bigel.recommend import recommend
-from bigel.tracking import offline_model
-from bigel.workspace import Record, Workspace
+from bigel.lists import make_lists
+from bigel.workspace import Workspace
 from flows.notify import notify
 from flows.tasks import steps
-
-log = logging.getLogger("bigel.recommend")
 
 
 @flow(
@@ -51,22 +45,7 @@ def recommend_flow(
     place = Workspace(workspace)
     step = steps(config)
     with place.in_use():
-        lists = _lists(config, place, model, step)
+        lists = make_lists(config, place, step, model)
         contract = step(validate)("recommendations", lists, config, place)
         published = place.publish(lists.file(schema.RECOMMENDATIONS_FILE))
     return {"lists": lists.to_dict(), "contract": contract, "published": str(published)}
-
-
-def _lists(
-    config: Config, workspace: Workspace, model: str | None, step: Callable[..., Any]
-) -> Record:
-    try:
-        record: Record = step(recommend)(config, workspace, model=model)
-        return record
-    except UnreachableError as error:
-        last = None if model else offline_model(config, workspace, None)
-        if last is None:
-            raise
-        log.warning("%s; lists come from the last champion that was seen", error)
-    record = step(recommend)(config, workspace, model=last)
-    return record

@@ -89,14 +89,19 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
     place = Workspace(workspace)
     from bigel.pipeline import run_and_summarize
 
+    summary = _with_json(lambda: run_and_summarize(config, place, until, retried(config)), json)
+    console.print_summary(summary, place)
+    return summary
+
+
+def retried(config: Config) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what gives a function the retries of the configuration, outside Prefect."""
+    jitter = random.Random()
+
     def again(function: Callable[..., Any]) -> Callable[..., Any]:
         return retrying(function, delays(config.run.retries, config.run.retry_seconds, jitter))
 
-    jitter = random.Random()
-
-    summary = _with_json(lambda: run_and_summarize(config, place, until, again), json)
-    console.print_summary(summary, place)
-    return summary
+    return again
 
 
 def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """The verb of the outbox: sync."""
 
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigel.errors import BigelError, UnreachableError
-from bigel.retry import delays, retrying
 from bigel.workspace import Workspace, write_json
 from flows import console
 from flows.options import Json, Place
+from flows.running import retried
 
 if TYPE_CHECKING:
     from bigel.tracking.outbox import Entry
@@ -61,6 +60,5 @@ def deliver_all(place: Workspace) -> dict[str, Any]:
 def _deliver(entry: "Entry", place: Workspace) -> dict[str, Any]:
     from bigel.tracking import outbox
 
-    settings = entry.config.run
-    pauses = delays(settings.retries, settings.retry_seconds, random.Random())
-    return retrying(outbox.deliver, pauses)(entry, place)
+    delivered: dict[str, Any] = retried(entry.config)(outbox.deliver)(entry, place)
+    return delivered

@@ -250,6 +250,17 @@ def test_without_the_tracking_store_a_warm_training_starts_from_the_champion_las
         ]
 
 
+def test_a_champion_that_cannot_be_read_leaves_the_last_lists_and_a_judged_version(
+    tmp_path: Path,
+) -> None:
+    stand_ins = StandIns(tmp_path / "made", "recommend()", DataError("the champion is lost"))
+    with pytest.raises(DataError, match="the champion is lost") as caught:
+        run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
+    assert stand_ins.calls[-2:] == [REGISTER, "recommend()"]
+    assert caught.value.summary is not None and "register" in caught.value.summary["stages"]
+    assert published(Workspace(tmp_path)) == {}
+
+
 def test_a_store_that_refuses_stops_the_run(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made", REGISTER, WorkspaceError("refused"))
     with pytest.raises(WorkspaceError, match="refused"):

@@ -170,7 +170,7 @@ def test_a_bundle_that_was_tampered_with_is_an_error_of_ours(
 
     monkeypatch.setattr("bigel.tracking.runs.log_model", log_bundle)
     workspace = workspace_at(tmp_path)
-    register_one(workspace)
+    shutil.rmtree(register_one(workspace).path)  # the copy that would be used in its place
     (place,) = workspace.mlruns.rglob(f"bundle/{name}")
     place.write_bytes(content)
     with pytest.raises(DataError, match=r"bundle|cannot be read") as caught:
@@ -185,7 +185,7 @@ def test_one_altered_bit_of_a_registered_bundle_is_found_wherever_it_is_loaded(
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace = workspace_at(tmp_path)
-    register_one(workspace)
+    shutil.rmtree(register_one(workspace).path)  # the copy that would be used in its place
     (model,) = workspace.mlruns.rglob("artifacts/model")
     place = model / "artifacts/bundle/embeddings.safetensors"
     whole = bytearray(place.read_bytes())

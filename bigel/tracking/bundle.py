@@ -16,7 +16,14 @@ from bigel import __version__, schema
 from bigel.errors import DataError, WorkspaceError
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.tracking.store import hush
-from bigel.workspace import MANIFEST, Record, Workspace, fingerprint, write_json
+from bigel.workspace import (
+    FINGERPRINT,
+    MANIFEST,
+    Record,
+    Workspace,
+    fingerprint,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from bigel.serving import Recommender
@@ -102,6 +109,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
     with _readable(folder):
         return serving.read_facts(folder)
+
+
+def stored_bundle(key: str, workspace: Workspace) -> Record | None:
+    """Return a bundle of the stage store; None if none there is whole and of our format."""
+    record = workspace.stored("register", key) if FINGERPRINT.fullmatch(key) else None
+    if record is not None:
+        try:
+            read_facts(Path(record.path))
+        except DataError:
+            return None
+    return record
 
 
 def load_bundle(folder: Path) -> "Recommender":

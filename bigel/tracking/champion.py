@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.tracking.bundle import stored_bundle
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.tags import BUNDLE_TAG
-from bigel.workspace import Workspace, fingerprint, write_json
+from bigel.workspace import FINGERPRINT, Workspace, fingerprint, write_json
 
 STORED = "stored:"  # a model reference: the fingerprint of a bundle in the stage store
 
@@ -58,7 +59,7 @@ def offline_model(config: Config, workspace: Workspace, trained: str | None) -> 
         trained: fingerprint of the bundle of the model just trained; None: nothing was trained.
     """
     known = seen(config.tracking.model_name, workspace)
-    if known and known["bundle"] and workspace.stored("register", known["bundle"]):
+    if known and stored_bundle(known["bundle"], workspace):
         return STORED + str(known["bundle"])
     return None if trained is None else STORED + trained
 
@@ -68,8 +69,13 @@ def _place(name: str, workspace: Workspace) -> Path:
 
 
 def _read(place: Path) -> dict[str, Any] | None:
+    """Return what a note says, None if it says nothing that ``note`` writes."""
     try:
-        known: dict[str, Any] = json.loads(place.read_text("utf-8"))
-    except (OSError, ValueError):
+        known = json.loads(place.read_text("utf-8"))
+        name, version, bundle = (known[key] for key in ("name", "version", "bundle"))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known
+    told = isinstance(name, str) and isinstance(version, int) and isinstance(bundle, str)
+    if not told or (bundle and not FINGERPRINT.fullmatch(bundle)):
+        return None
+    return {"name": name, "version": version, "bundle": bundle}

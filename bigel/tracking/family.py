@@ -7,10 +7,13 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.tracking import runs
+from bigel.tracking.homes import FAMILIES, note_home
 from bigel.tracking.store import home_of
+from bigel.tracking.tags import WORKSPACE_TAG
 from bigel.workspace import Workspace
 
 FAMILY_TAG = "bigel.family"
+PARENT_TAG = "mlflow.parentRunId"
 MOST_MEMBERS = 10_000
 
 
@@ -25,7 +28,8 @@ def log_family(
     """Log a family of runs; return the parent's run id.
 
     What stands is not logged again: a call that was cut off is finished by the next, and a family
-    that has grown gets its new members.
+    that has grown gets its new members. Two workspaces that log one family at the same time may
+    each log a member.
 
     Args:
         kind: "compare" or "tune"; the experiment is ``bigel-<kind>`` unless ``tracking`` names one.
@@ -47,11 +51,13 @@ def log_family(
             parent = client.create_run(experiment, tags=tags, run_name=f"{kind}-{key[:8]}")
             run_id = str(parent.info.run_id)
             runs.log_parameters(client, run_id, config)
-        missing = members.keys() - _logged(client, experiment, run_id)
+        ours = note_home(home, workspace, FAMILIES)
+        missing = members.keys() - _logged(client, experiment, run_id, ours)
         if not missing and known and known[0].info.status == "FINISHED":
             return run_id
         for label in (label for label in members if label in missing):
-            _log_member(client, experiment, run_id, label, members[label])
+            tags = {PARENT_TAG: run_id, WORKSPACE_TAG: ours}
+            _log_member(client, experiment, tags, label, members[label])
         for file in files:
             if Path(file).exists():
                 client.log_artifact(run_id, file)
@@ -59,24 +65,26 @@ def log_family(
         return run_id
 
 
-def _logged(client: Any, experiment: str, parent: str) -> set[str]:
-    """Return the labels of the members that stand; delete those that were cut off."""
+def _logged(client: Any, experiment: str, parent: str, ours: str) -> set[str]:
+    """Return the labels of the members that stand.
+
+    Those that this workspace, called ``ours``, was cut off in are deleted; another may be at work.
+    """
     found = set()
-    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    query = f"tags.`{PARENT_TAG}` = '{parent}'"
     for run in client.search_runs([experiment], query, max_results=MOST_MEMBERS):
         if run.info.status == "FINISHED":
             found.add(str(run.info.run_name))
-        else:
+        elif run.data.tags.get(WORKSPACE_TAG) == ours:
             client.delete_run(run.info.run_id)
     return found
 
 
 def _log_member(
-    client: Any, experiment: str, parent: str, label: str, member: Mapping[str, Any]
+    client: Any, experiment: str, tags: dict[str, str], label: str, member: Mapping[str, Any]
 ) -> None:
     from mlflow.entities import Param
 
-    tags = {"mlflow.parentRunId": parent}
     run_id = str(client.create_run(experiment, tags=tags, run_name=label).info.run_id)
     params = [
         Param(key, value if isinstance(value, str) else json.dumps(value))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PREVIOUS = "previous"  # the version that was champion before the present one
+BEATS_POPULARITY = "beats popularity on every behavior"
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,10 @@ def decide(
         return Decision(CHALLENGER, "; ".join([*lost, against] if not passed else lost))
     if isinstance(champion, Unranked):
         by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
-        return Decision(CHALLENGER, f"{against}; {by_hand}")
+        return Decision(CHALLENGER, f"{BEATS_POPULARITY}; {against}; {by_hand}")
     if not passed:
         return Decision(CHALLENGER, against)
-    return Decision(CHAMPION, f"beats popularity on every behavior; {against}")
+    return Decision(CHAMPION, f"{BEATS_POPULARITY}; {against}")
 
 
 def alias_of(aliases: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 ::
 
     artifacts/homes/<fingerprint of the place>.json
+    artifacts/homes/families/                         of homes that comparisons are logged at
 
 A file per home, written once. The place is an address without credentials, or for a database
 inside the workspace its relative path, so that a workspace may move.
@@ -18,6 +19,7 @@ from bigel.tracking.store import Home
 from bigel.workspace import Workspace, fingerprint, write_json
 
 PLACE, WORKSPACE = "place", "workspace"
+FAMILIES = "families"
 
 
 def place_of(home: Home, workspace: Workspace) -> str:
@@ -30,14 +32,19 @@ def place_of(home: Home, workspace: Workspace) -> str:
     return str(home.database.relative_to(root) if inside else home.database)
 
 
-def note_home(home: Home, workspace: Workspace) -> str:
+def note_home(home: Home, workspace: Workspace, folder: str = ".") -> str:
     """Note that models are registered at a home, whose lock the caller holds.
+
+    Args:
+        home: it has answered.
+        workspace: the one that registers.
+        folder: ``FAMILIES`` for comparisons and searches, which need nothing of the workspace.
 
     Returns:
         what this workspace is called there; another workspace has another name.
     """
     place = place_of(home, workspace)
-    path = _folder(workspace) / f"{fingerprint(place)}.json"
+    path = _folder(workspace) / folder / f"{fingerprint(place)}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {PLACE: place, WORKSPACE: uuid.uuid4().hex})

@@ -3,7 +3,7 @@
 import json
 import logging
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.tracking import runs
 from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, Unranked, decide
-from bigel.tracking.lookup import version_with
+from bigel.tracking.lookup import made_at, version_with
 from bigel.tracking.promotion import GATE, carry_out
 from bigel.tracking.resolve import open_model
 from bigel.tracking.store import Home
@@ -92,10 +92,10 @@ def judge(
             if client.get_model_version(name, number).tags.get(JUDGED_TAG) == evidence.digest:
                 return
             if _number(version_with(client, name, CHAMPION)) == _number(present):
-                carry_out(client, version, decision, GATE, details)
-                client.set_terminated(run_id, "FINISHED", runs.milliseconds(evidence.made))
                 made = max(evidence.made, made_at(client.get_model_version(name, number)))
                 client.set_model_version_tag(name, number, MADE_TAG, made.isoformat())
+                carry_out(client, version, decision, GATE, details)
+                client.set_terminated(run_id, "FINISHED", runs.milliseconds(evidence.made))
                 client.set_model_version_tag(name, number, JUDGED_TAG, evidence.digest)
                 return
         log.info("the champion changed while version %s was ranked; it is judged again", number)
@@ -134,6 +134,11 @@ def judgement(
         evidence.broken,
     )
     if is_champion:
+        if decision.alias != CHAMPION:
+            log.warning(
+                "version %s stays champion, but measured again it would not become one: %s; to "
+                "take it back: bigel rollback --why TEXT", version.version, decision.why,
+            )  # fmt: skip
         decision = Decision(CHAMPION, f"is the champion already; measured again: {decision.why}")
     return decision, champion if isinstance(champion, SideBySide) else None
 
@@ -155,13 +160,6 @@ def _champion(
             return rank_side_by_side(evidence.split, candidate, found.folder, cutoff, label)
     except (ConfigError, DataError) as error:
         return Unranked(label, str(error))
-
-
-def made_at(version: Any) -> datetime:
-    """Return when the run of a version ended; when it was registered, if no gate told."""
-    if MADE_TAG in version.tags:
-        return datetime.fromisoformat(version.tags[MADE_TAG])
-    return datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
 
 
 def logged_ndcg(run: Any, cutoff: int) -> dict[str, float | None]:

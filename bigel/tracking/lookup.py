@@ -1,8 +1,9 @@
 """Small questions to MLflow's registry that have "there is none" as an answer."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from bigel.tracking.tags import BUNDLE_TAG
+from bigel.tracking.tags import BUNDLE_TAG, MADE_TAG
 
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # INVALID: no such alias
 
@@ -36,6 +37,13 @@ def find_number(client: Any, name: str, number: int) -> Any:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
+
+
+def made_at(version: Any) -> datetime:
+    """Return when the run of a version ended; when it was registered, if no gate told."""
+    if MADE_TAG in version.tags:
+        return datetime.fromisoformat(version.tags[MADE_TAG])
+    return datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
 
 
 def run_of(client: Any, version: Any) -> Any:

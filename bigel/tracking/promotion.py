@@ -19,7 +19,7 @@ from bigel.errors import ConfigError
 from bigel.tracking import runs
 from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision
-from bigel.tracking.lookup import find_number, run_of, version_with
+from bigel.tracking.lookup import find_number, made_at, run_of, version_with
 from bigel.tracking.resolve import existing_home, model_name, open_model
 from bigel.tracking.tags import DECISION_TAG, WHY_TAG
 from bigel.workspace import Workspace
@@ -43,7 +43,8 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
         name, version, from_version (the champion before, None if there was none), changed, why.
 
     Raises:
-        ConfigError: if there is no such version, its artifacts are lost, or no reason is given.
+        ConfigError: if there is no such version, or no reason is given.
+        DataError: if its bundle cannot be read, as for ``open_model``.
         WorkspaceError: if MLflow's store cannot be used.
     """
     why = _checked(why)
@@ -77,8 +78,8 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
         as ``promote``.
 
     Raises:
-        ConfigError: if there is no previous champion, its artifacts are lost, or no reason is
-            given.
+        ConfigError: if there is no previous champion, or no reason is given.
+        DataError: if its bundle cannot be read, as for ``open_model``.
         WorkspaceError: if MLflow's store cannot be used.
     """
     why = _checked(why)
@@ -120,6 +121,8 @@ def carry_out(
 ) -> None:
     """Record a decision about a version and move the aliases; the caller holds the lock.
 
+    A challenger of a later run keeps its alias, so one that was delivered late gets none.
+
     Args:
         client: of MLflow.
         version: the version decided about.
@@ -129,14 +132,24 @@ def carry_out(
     """
     name, number = version.name, str(version.version)
     champion = _settled(client, name)
+    if decision.alias == CHALLENGER and (later := _later_challenger(client, version)):
+        stays = f"version {later.version}, of a later run, stays the challenger"
+        decision = Decision("", f"{decision.why}; {stays} (this one is {number})")
     record(client, version, decision, by, champion, details)
     if decision.alias == CHAMPION:
         client.set_registered_model_alias(name, CHAMPION, number)
         if champion is not None and str(champion.version) != number:
             client.set_registered_model_alias(name, PREVIOUS, str(champion.version))
         _leave_only(client, version, CHAMPION)
-    else:
+    elif decision.alias:
         client.set_registered_model_alias(name, decision.alias, number)
+
+
+def _later_challenger(client: Any, version: Any) -> Any:
+    """Return the present challenger if it is of a later run than this version, else None."""
+    present = version_with(client, version.name, CHALLENGER)
+    ours = client.get_model_version(version.name, str(version.version))
+    return present if present is not None and made_at(present) > made_at(ours) else None
 
 
 def _settled(client: Any, name: str) -> Any:

@@ -91,7 +91,8 @@ def register(
     submission = prepare(split, trained, evaluated, contracts, config, workspace)
     bundle = submission.evidence.bundle
     counts, known = submit(submission, workspace)
-    log.info("%(name)s version %(version)s is %(alias)s: %(why)s", counts)
+    told = counts | {"alias": counts["alias"] or "without an alias"}
+    log.info("%(name)s version %(version)s is %(alias)s: %(why)s", told)
     elapsed = time.perf_counter() - started
     reused = bundle.reused and known
     return Record("register", bundle.fingerprint, bundle.path, reused, elapsed, counts)

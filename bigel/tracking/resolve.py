@@ -12,15 +12,16 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.disk import is_full
-from bigel.errors import ConfigError, hide_credentials
+from bigel.errors import ConfigError, DataError, hide_credentials
 from bigel.retry import is_transient
-from bigel.tracking.bundle import MODEL_FILE
+from bigel.tracking.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.tracking.champion import STORED, note, seen
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.lookup import ABSENT, aliases_of, named
 from bigel.tracking.runs import BUNDLE, MODEL_PATH
 from bigel.tracking.store import Home, home_of
-from bigel.workspace import FINGERPRINT, Workspace
+from bigel.tracking.tags import BUNDLE_TAG
+from bigel.workspace import Workspace
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
@@ -28,6 +29,10 @@ BY_RUN = re.compile(r"runs:/(?P<run_id>[0-9a-f]+)(?:/(?P<path>.+))?")
 FORMS = (
     "an alias such as champion, models:/NAME@ALIAS, a version number, models:/NAME/VERSION "
     "or runs:/RUN_ID/model"
+)
+NO_LISTS = (
+    "is the champion, so the last lists stay until it can be read or another takes its place: "
+    "bigel promote challenger --why TEXT (bigel models shows what the gate said of it)"
 )
 log = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ class Model:
         name: registered name, "" for a run's model.
         version: registered version, None for a run's model.
         alias: its alias if it has one of the gate's, else "".
-        folder: its bundle on this disk.
+        folder: its bundle on this disk, whole and of our format.
     """
 
     uri: str
@@ -55,6 +60,9 @@ class Model:
 def open_model(reference: str | None, config: Config, workspace: Workspace) -> Iterator[Model]:
     """Find a model; what had to be downloaded is removed at the end.
 
+    A version whose artifacts are lost or damaged is read from its bundle in the stage store, with
+    a warning.
+
     Args:
         reference: an alias or a version number of ``tracking.model_name``,
             ``models:/name@alias``, ``models:/name/3`` or ``runs:/id/model``; None: the
@@ -66,6 +74,8 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
 
     Raises:
         ConfigError: if there is no such model, listing those that exist.
+        DataError: if its bundle is lost, damaged or of another format, and the stage store has
+            none that can be read.
         WorkspaceError: if MLflow's store cannot be used.
     """
     if reference is not None and reference.startswith(STORED):
@@ -77,7 +87,12 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         with home.explained():
             name = model_name(client, config)
             uri, source, version = _locate(client, home, reference, name)
-            folder = _fetch(home, uri, source, Path(scratch))
+            try:
+                folder = _whole(home, uri, source, version, Path(scratch), workspace)
+            except (ConfigError, DataError) as error:
+                if reference is None and CHAMPION in version.aliases:
+                    raise DataError(f"{error}. {uri} {NO_LISTS}") from error
+                raise
         if version is None:
             yield Model(uri, "", None, "", folder)
         else:
@@ -111,7 +126,7 @@ def model_name(client: Any, config: Config) -> str:
 def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
     """Return a model of the stage store; the champion last seen keeps its registered name."""
     key = reference.removeprefix(STORED)
-    record = workspace.stored("register", key) if FINGERPRINT.fullmatch(key) else None
+    record = stored_bundle(key, workspace)
     if record is None:
         raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
     known, folder = seen(config.tracking.model_name, workspace), Path(record.path)
@@ -193,6 +208,26 @@ def _what_exists(client: Any, reference: str, name: str) -> str:
     return f"{name} has version {', '.join(shown) or 'none'}{hint}"
 
 
+def _whole(
+    home: Home, uri: str, source: str, version: Any, scratch: Path, workspace: Workspace
+) -> Path:
+    """Return the folder of a bundle that can be read: the registered one, else the stored one."""
+    try:
+        folder = _fetch(home, uri, source, scratch)
+        read_facts(folder)
+        return folder
+    except (ConfigError, DataError) as error:
+        key = "" if version is None else version.tags.get(BUNDLE_TAG, "")
+        copy = stored_bundle(key, workspace)
+        if copy is None:
+            raise
+        log.warning(
+            "%s. %s is read from its copy in the stage store, %s; `mlflow models serve` needs the "
+            "registered artifacts: restore them from a backup", error, uri, copy.path,
+        )  # fmt: skip
+        return Path(copy.path)
+
+
 def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
     """Return the bundle's folder; local artifacts are read where they are."""
     from mlflow.artifacts import download_artifacts
@@ -205,11 +240,13 @@ def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:
     except (MlflowException, OSError) as error:
         if is_transient(error) or is_full(error):
             raise
-        raise ConfigError(
+        raise DataError(
             f"{uri} has lost its artifacts at {hide_credentials(source)}: "
-            f"{hide_credentials(str(error))}; train and register again"
+            f"{hide_credentials(str(error))}; restore them from a backup"
         ) from home.showable(error)
     folder = Path(found) / "artifacts" / BUNDLE
     if not (folder / MODEL_FILE).is_file():
-        raise ConfigError(f"{uri} is not a model of bigel: it has no {BUNDLE}/{MODEL_FILE}")
+        raise ConfigError(
+            f"{uri} has no {BUNDLE}/{MODEL_FILE}: it is not a model of bigel, or has lost a part"
+        )
     return folder

@@ -4,9 +4,11 @@ The choice is made once for the same data, settings and code, and kept as a stag
 that is repeated, after its own promotion too, starts from where it started before.
 """
 
+import contextlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +65,14 @@ def choose_start(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         if model == CHAMPION and (reason := _no_champion(config, workspace)):
             return _cold(reason)
-        with open_model(model, config, workspace) as champion:
-            return _take(champion, split, config, out)
+        with _opened(model, config, workspace) as (champion, facts):
+            return _take(champion, facts, split, config, out)
 
     try:
         record = workspace.run_stage(
             "start", inputs=known["inputs"], settings=settings, code=code, build=build
         )
-    except (ConfigError, DataError) as error:  # there is one that cannot be read now: do not store
+    except UnreadableError as error:  # it may be mended: do not store
         key = stage_key("start", known["inputs"], settings, code)
         empty = str(workspace.scratch / key)
         record = Record("start", key, empty, False, 0.0, _cold(str(error)))
@@ -83,6 +85,28 @@ def choose_start(
             record.counts,
         )
     return record
+
+
+class UnreadableError(DataError):
+    """There is a champion, but it cannot be read now."""
+
+
+@contextlib.contextmanager
+def _opened(
+    model: str, config: Config, workspace: Workspace
+) -> Iterator[tuple[Model, dict[str, Any]]]:
+    """Open the champion and read what its bundle says of itself.
+
+    Raises:
+        UnreadableError: if that cannot be done.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            champion = stack.enter_context(open_model(model, config, workspace))
+            facts = read_facts(champion.folder)
+        except (ConfigError, DataError) as error:
+            raise UnreadableError(str(error)) from error
+        yield champion, facts
 
 
 def _no_champion(config: Config, workspace: Workspace) -> str:
@@ -100,8 +124,9 @@ def _cold(reason: str) -> dict[str, Any]:
     return {COLD: reason, "uri": "", CONTENT: ""}
 
 
-def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
-    facts = read_facts(champion.folder)
+def _take(
+    champion: Model, facts: dict[str, Any], split: Record, config: Config, out: Path
+) -> dict[str, Any]:
     if reason := _other_architecture(facts, config):
         return _cold(f"{champion.uri} {reason}")
     places = {

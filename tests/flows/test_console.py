@@ -290,5 +290,7 @@ def test_sync_tells_what_it_delivered_and_what_waits(capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert f"delivered a: {ODD} version 4 is champion: better" in text
     assert f"waits     b: no answer {ODD}" in text
+    console.print_sync({"delivered": [model | {"alias": ""}], "waiting": []})
+    assert "version 4 is without an alias: better" in capsys.readouterr().out
     console.print_sync({"delivered": [], "waiting": []})
     assert "nothing waits" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, UnreachableError
 from flows.cli import app
 from tests import fabricate
 
@@ -113,3 +113,28 @@ def test_without_champion_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FOUND | {"champion": None}
     monkeypatch.setattr("bigel.tracking.list_versions", lambda config, workspace, last: found)
     assert call("models").splitlines()[-1] == "champion  none yet"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "arguments"),
+    [
+        ("models", "list_versions", []),
+        ("promote", "promote", ["2", "--why", "x"]),
+        ("rollback", "rollback", []),
+    ],
+)
+def test_a_store_that_does_not_answer_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, verb: str, name: str, arguments: list[str]
+) -> None:
+    outcome = {"name": "shop", "version": 2, "from_version": 1, "changed": True, "why": "x"}
+    answers: list[Any] = [UnreachableError("locked"), UnreachableError("locked"), FOUND | outcome]
+
+    def flaky(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(f"bigel.tracking.{name}", flaky)
+    call(verb, *arguments, "--set", "run.retry_seconds=0")
+    assert answers == []

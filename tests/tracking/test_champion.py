@@ -67,9 +67,21 @@ def test_the_note_follows_promotions_rollbacks_and_what_is_read(three_versions: 
         assert last_version(three_versions) == 1
 
 
-def test_a_damaged_note_is_as_none(three_versions: Workspace) -> None:
-    next(three_versions.champions.iterdir()).write_text("{")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"name": 1}',
+        '{"name": "bigel", "version": "1", "bundle": ""}',
+        '{"name": "bigel", "version": 1, "bundle": ["x"]}',
+        '{"name": "bigel", "version": 1, "bundle": "../../x"}',
+    ],
+)
+def test_a_damaged_note_is_as_none(three_versions: Workspace, content: str) -> None:
+    next(three_versions.champions.iterdir()).write_text(content)
     assert champion.seen("bigel", three_versions) is None
+    assert offline_model(CONFIG, three_versions, None) is None
     assert champion.seen_bundles(three_versions) == set()
 
 

@@ -2,7 +2,8 @@ import mlflow
 import pytest
 
 from bigel.config import load_config
-from bigel.tracking import family, log_family
+from bigel.tracking import family, home_of, log_family
+from bigel.tracking.homes import check_home, note_home
 from bigel.workspace import Workspace
 
 CONFIG = load_config("demo")
@@ -60,3 +61,35 @@ def test_a_call_that_was_cut_off_is_finished_by_the_next(tmp_path, monkeypatch):
     experiment = client.get_run(parent).info.experiment_id
     everything = client.search_runs([experiment])
     assert len(everything) == 3  # no orphans
+
+
+def test_a_run_that_another_workspace_is_in_is_left(tmp_path, monkeypatch):
+    """Both compare the same log on one server; the first one is in the middle of it."""
+    shared = tmp_path / "server" / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
+    ours, theirs = (Workspace(tmp_path / name) for name in ("ours", "theirs"))
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    for workspace in (theirs, ours):
+        with monkeypatch.context() as patch:
+            patch.setattr(family.runs, "log_metrics", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                log(workspace, {"trial 0": member(0.1)})
+    parent = log(ours, {"trial 0": member(0.1)})
+    client = mlflow.MlflowClient(f"sqlite:///{shared}")
+    experiment = client.get_run(parent).info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert sorted(run.info.status for run in found) == ["FINISHED", "RUNNING"]
+    log(theirs, {"trial 0": member(0.1), "trial 1": member(0.2)})
+    assert {run.info.status for run in client.search_runs([experiment])} == {"FINISHED"}
+
+
+def test_a_family_elsewhere_does_not_keep_gc_from_the_registry(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path)
+    note_home(home_of(workspace), workspace)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
+        log(workspace, {"trial 0": member(0.1)})
+    check_home(home_of(workspace), workspace)

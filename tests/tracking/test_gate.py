@@ -42,8 +42,8 @@ def test_without_the_ranking_side_by_side_the_champion_stays(candidate: Scores) 
     decision = decide(candidate, POPULAR, UNRANKED, 0.01)
     assert decision.alias == "challenger"
     assert decision.why == (
-        "not ranked side by side with the champion, version 1: its bundle is lost; to make it "
-        "champion all the same: bigel promote challenger --why TEXT"
+        "beats popularity on every behavior; not ranked side by side with the champion, version 1: "
+        "its bundle is lost; to make it champion all the same: bigel promote challenger --why TEXT"
     )
 
 

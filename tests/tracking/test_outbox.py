@@ -108,6 +108,20 @@ def test_a_night_of_the_champions_data_is_ranked_though_it_waited(workspace: Wor
     assert "side by side with the champion, version 1, it is" in deliver_all(workspace)[0]["why"]
 
 
+def test_a_night_that_waited_leaves_the_challenger_of_a_later_night(workspace: Workspace) -> None:
+    fabricate.register_one(workspace, seed=0)
+    keep(workspace, ndcg=0.05, seed=1)
+    assert fabricate.register_one(workspace, ndcg=0.05, seed=2).counts["alias"] == "challenger"
+    (counts,) = deliver_all(workspace)
+    assert (counts["version"], counts["alias"]) == (3, "")
+    stays = "; version 2, of a later run, stays the challenger (this one is 3)"
+    assert counts["why"].endswith(stays)
+    client = home_of(workspace).connect()
+    assert dict(client.get_registered_model("bigel").aliases) == {"champion": 1, "challenger": 2}
+    again = fabricate.register_one(workspace, ndcg=0.06, seed=1)  # measured now
+    assert (again.counts["version"], again.counts["alias"]) == (3, "challenger")
+
+
 def test_a_delivered_run_has_the_time_of_the_run(workspace: Workspace) -> None:
     keep(workspace)
     (entry,) = outbox.waiting(workspace)

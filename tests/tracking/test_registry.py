@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_the_gate_moves_the_aliases(workspace: Workspace, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("_no_model")
 def test_a_champion_without_its_bundle_stays_whatever_was_logged(workspace: Workspace) -> None:
-    register_one(workspace, ndcg=0.3)
+    shutil.rmtree(register_one(workspace, ndcg=0.3).path)
     better = register_one(workspace, ndcg=0.9, seed=1).counts
     assert better["alias"] == "challenger"
     assert (
@@ -183,7 +184,9 @@ def test_a_champion_that_knows_none_of_the_users_stays(workspace: Workspace) -> 
 
 
 @pytest.mark.usefixtures("_no_model")
-def test_a_new_evaluation_is_judged_again_without_a_new_version(workspace: Workspace) -> None:
+def test_a_new_evaluation_is_judged_again_without_a_new_version(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
     register_one(workspace, ndcg=0.05)
     better = register_one(workspace, ndcg=0.4)
     assert (better.reused, better.counts["version"]) == (False, 1)
@@ -191,10 +194,15 @@ def test_a_new_evaluation_is_judged_again_without_a_new_version(workspace: Works
     run = client_of(workspace).get_run(better.counts["run_id"])
     assert run.data.metrics["valid/published/click/ndcg_at_5"] == 0.4
     assert run.info.status == "FINISHED"
+    assert "stays champion" not in caplog.text
     still = register_one(workspace, ndcg=0.01).counts
     assert still["alias"] == "champion"
     assert "is the champion already" in still["why"]
     assert "does not beat popularity" in still["why"]
+    said = "version 1 stays champion, but measured again it would not become one: "
+    assert f"{said}does not beat popularity on click" in caplog.text
+    register_one(workspace, ndcg=0.4, contract_passed=False)
+    assert f"{said}the split contract did not pass; to take it back: bigel rollback" in caplog.text
 
 
 @pytest.mark.usefixtures("_light_model")

@@ -1,9 +1,10 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bigel.config import parse_config
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, DataError
 from bigel.tracking import Model, open_model
 from bigel.workspace import Record, Workspace
 from tests import fabricate
@@ -123,11 +124,11 @@ def test_without_a_champion_the_challenger_answers(tmp_path: Path, caplog) -> No
 
 def test_lost_artifacts_are_named(tmp_path: Path) -> None:
     workspace = fabricate.workspace_at(tmp_path)
-    fabricate.register_one(workspace)
+    shutil.rmtree(fabricate.register_one(workspace).path)
     for path in workspace.mlruns.rglob("artifacts/model"):
         path.rename(path.with_name("gone"))
     with (
-        pytest.raises(ConfigError, match=r"models:/bigel/1 has lost its artifacts.*register again"),
+        pytest.raises(DataError, match=r"models:/bigel/1 has lost its artifacts.*from a backup"),
         open_model("champion", fabricate.CONFIG, workspace),
     ):
         pass

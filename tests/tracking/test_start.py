@@ -1,6 +1,7 @@
 """Warm start over two nights: what is taken over, what is not, and that a repeated run is none."""
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from bigel.config import load_config
+from bigel.errors import DataError
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
 from bigel.split import split
@@ -267,8 +269,10 @@ def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> Non
 def test_a_reason_that_passes_is_not_stored(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk with MLflow's artifacts was not mounted that night."""
-    make_champion(night(first_log(), workspace), workspace)
+    """The disk with MLflow's artifacts was not mounted that night, the store has no copy."""
+    first = night(first_log(), workspace)
+    make_champion(first, workspace)
+    shutil.rmtree(first.register.path)
     config, parted, graph = prepare(second_log(), workspace)
     artifacts = workspace.mlruns / "artifacts"
     artifacts.rename(workspace.mlruns / "away")
@@ -296,8 +300,39 @@ def test_that_there_was_no_champion_is_stored(workspace: Workspace) -> None:
     assert again.reused and again.counts["cold"] == "bigel has no champion yet"
 
 
-def test_a_damaged_champion_starts_cold_until_it_is_mended(workspace: Workspace) -> None:
+def test_a_damaged_champion_is_taken_from_its_copy(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
     make_champion(night(first_log(), workspace), workspace)
+    (place,) = workspace.mlruns.rglob("bundle/seen.safetensors")
+    place.write_bytes(place.read_bytes()[:-1])
+    caplog.clear()
+    config, parted, graph = prepare(second_log(), workspace)
+    start = choose_start(parted, graph, config, workspace)
+    assert (start.counts["cold"], start.counts["uri"]) == ("", "models:/bigel/1")
+    (message,) = caplog.messages
+    assert "seen.safetensors is damaged" in message and "is read from its copy in" in message
+
+
+def test_what_is_wrong_with_the_taking_is_not_taken_for_a_damaged_champion(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: Any) -> Any:
+        raise DataError("the split is wrong")
+
+    make_champion(night(first_log(), workspace), workspace)
+    config, parted, graph = prepare(second_log(), workspace)
+    monkeypatch.setattr("bigel.tracking.start._learned", wrong)
+    with pytest.raises(DataError, match="the split is wrong"):
+        choose_start(parted, graph, config, workspace)
+
+
+def test_a_damaged_champion_without_a_copy_starts_cold_until_it_is_mended(
+    workspace: Workspace,
+) -> None:
+    first = night(first_log(), workspace)
+    make_champion(first, workspace)
+    shutil.rmtree(first.register.path)
     (place,) = workspace.mlruns.rglob("bundle/seen.safetensors")
     whole = place.read_bytes()
     place.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
