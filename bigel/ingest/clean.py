@@ -5,7 +5,8 @@ Ids and behaviors are trimmed of surrounding white space; an id is otherwise kep
 order in which they stand below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -124,14 +125,19 @@ def to_seconds(values: pl.Series, data: DataConfig) -> pl.Series:
         return _scaled(_whole(values), data.time_unit)
     if data.time_unit == "iso":
         return _iso_seconds(values)
-    numbers = values.cast(pl.Int64, strict=False)
-    if numbers.null_count() > values.null_count():
-        rest = (numbers.is_null() & values.is_not_null()).arg_true()
-        numbers = numbers.scatter(rest, _loose_numbers(values.gather(rest)))
+    numbers = _filled(values.cast(pl.Int64, strict=False), values, _loose_numbers)
     seconds = _scaled(numbers, data.time_unit)
-    if data.time_unit == "auto" and seconds.null_count() > values.null_count():
-        seconds = seconds.zip_with(seconds.is_not_null(), _iso_seconds(values))
-    return seconds
+    return _filled(seconds, values, _iso_seconds) if data.time_unit == "auto" else seconds
+
+
+def _filled(
+    found: pl.Series, values: pl.Series, read: Callable[[pl.Series], pl.Series]
+) -> pl.Series:
+    """Read the values of which nothing was found yet."""
+    if found.null_count() == values.null_count():
+        return found
+    rest = (found.is_null() & values.is_not_null()).arg_true()
+    return found.scatter(rest, read(values.gather(rest)))
 
 
 def _loose_numbers(values: pl.Series) -> pl.Series:

@@ -42,7 +42,6 @@ class Layout:
         columns: schema name to field index.
         header: whether the first row names the columns.
         quoting: whether quotes around a field have a meaning.
-        quotes_seen: whether the head of the file has quotes.
         bom: whether the file starts with a byte order mark.
     """
 
@@ -51,7 +50,6 @@ class Layout:
     columns: dict[str, int]
     header: bool
     quoting: bool
-    quotes_seen: bool
     bom: bool
 
 
@@ -134,7 +132,6 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
         columns=columns,
         header=header,
         quoting=source.format != "pairs",
-        quotes_seen=b'"' in head,
         bom=head.startswith(BOM),
     )
 

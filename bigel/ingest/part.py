@@ -23,7 +23,8 @@ from bigel.workspace import Record, working_folder
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "ranks", "read", "text")),
+    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "pieces", "ranks", "read")),
+    "ingest/text.py",
     "schema.py",
 ]
 ELSEWHERE = {

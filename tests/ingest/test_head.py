@@ -95,7 +95,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=4, columns={"user_id": 3, "item_id": 2, "behavior": 0},
-            header=True, quoting=True, quotes_seen=False, bom=False,
+            header=True, quoting=True, bom=False,
         ),
     ),
     "quotes, spaces, BOM, CRLF and blank lines": (
@@ -104,7 +104,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=3, columns={"user_id": 0, "item_id": 1, "behavior": 2},
-            header=True, quoting=True, quotes_seen=True, bom=True,
+            header=True, quoting=True, bom=True,
         ),
     ),
     "a quoted name that holds the separator": (
@@ -114,7 +114,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         Layout(
             separator="\t", width=5,
             columns={"user_id": 1, "item_id": 2, "behavior": 3, "timestamp": 4},
-            header=True, quoting=True, quotes_seen=True, bom=False,
+            header=True, quoting=True, bom=False,
         ),
     ),
     "no header": (
@@ -127,7 +127,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         },
         Layout(
             separator="|", width=4, columns={"user_id": 1, "item_id": 2, "behavior": 3},
-            header=False, quoting=True, quotes_seen=False, bom=False,
+            header=False, quoting=True, bom=False,
         ),
     ),
     "no header and no row": (
@@ -136,7 +136,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {"header": False},
         Layout(
             separator=",", width=0, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=True, quotes_seen=False, bom=False,
+            header=False, quoting=True, bom=False,
         ),
     ),
     "pairs": (
@@ -145,7 +145,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, quotes_seen=True, bom=False,
+            header=False, quoting=False, bom=False,
         ),
     ),
     "pairs that are not UTF-8 in their first row": (
@@ -154,7 +154,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, quotes_seen=False, bom=False,
+            header=False, quoting=False, bom=False,
         ),
     ),
 }  # fmt: skip

@@ -263,7 +263,7 @@ def test_the_range_of_times_includes_its_ends(ingest_files: Callable[..., Any]) 
 
 
 def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any]) -> None:
-    """A row that is not UTF-8 sends the whole file through the careful reader."""
+    """A row that is not UTF-8 is read apart."""
     spoiled = {7: b",1,click,5\n", 9_999: b"1,2,click\n", 15_000: b"1,2,click,-1\n"}
     lines = LARGE.splitlines(keepends=True)
     for row, line in spoiled.items():
@@ -306,6 +306,18 @@ def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any])
         (
             b'{"user": 1, "item": 2, "behavior": "click", "time": -5}\n',
             "timestamp before data.time_min",
+        (
+            b'{"user": 12.5, "item": 2, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
+        ),
+        (
+            b'{"user": 1, "item": 1e400, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
+        ),
+        (
+            b'{"user": true, "item": 2, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
+        ),
         ),
     ],
 )
