@@ -130,6 +130,15 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
             header=False, quoting=True, bom=False,
         ),
     ),
+    "a header is expected, but there is nothing": (
+        b"\n",
+        "csv",
+        {},
+        Layout(
+            separator=",", width=0, columns={"user_id": 0, "item_id": 1},
+            header=True, quoting=True, bom=False,
+        ),
+    ),
     "no header and no row": (
         b"\n\n",
         "csv",
@@ -188,6 +197,37 @@ def test_a_missing_column_comes_with_the_likely_reason(
 ) -> None:
     with pytest.raises(DataError, match=advice):
         layout_of(tmp_path, first + b"\n", **settings)
+
+
+NUMBERED = {"user": "column_1", "item": "column_2", "behavior": "column_3"}
+UNNAMED = {"header": False, "columns": NUMBERED | {"timestamp": "column_4"}}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"1,2,click",  # short
+        b"1,2,click,5,6",  # long
+        b"caf\xe9,2,click,5",
+        b"1,2\r,click,5,6",
+        b'1,2,click,5,"a\n\n\n\n\nb"',  # six lines
+    ],
+)
+def test_a_file_without_a_header_is_as_wide_as_most_rows(tmp_path: Path, odd: bytes) -> None:
+    layout = layout_of(tmp_path, odd + b"\n1,2,click,5\n3,4,click,6\n", **UNNAMED)
+    assert (layout.width, layout.columns["timestamp"]) == (4, 3)
+
+
+def test_a_file_of_equally_many_widths_is_as_wide_as_its_first_row(tmp_path: Path) -> None:
+    assert layout_of(tmp_path, b"1,2,click,5\n1,2,click,5,6\n", **UNNAMED).width == 4
+    assert layout_of(tmp_path, b"1,2,click,5,6\n1,2,click,5\n", **UNNAMED).width == 5
+
+
+def test_a_file_without_a_header_and_without_a_readable_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the first line is not UTF-8"):
+        layout_of(tmp_path, b"caf\xe9,2,click,5\n", **UNNAMED)
+    with pytest.raises(DataError, match="no column 'column_3' among 'column_1', 'column_2';"):
+        layout_of(tmp_path, b"1,2\n1,2,3\n1,2\n", **UNNAMED)
 
 
 def test_a_missing_column_names_the_nearest_and_at_most_twenty() -> None:
