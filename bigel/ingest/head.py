@@ -96,7 +96,12 @@ def peek(source: Source) -> bytes:
 
 
 def unreadable(source: Source, error: Exception) -> DataError:
-    """Return the error for a file that breaks off or cannot be opened."""
+    """Return the error for a file that is gone, breaks off or cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"{source.name}: not found at {source.path}; it was taken away since the run began, or "
+            "this machine does not see it there: put it back, or share its folder"
+        )
     what = (str(error) or type(error).__name__).splitlines()[0]
     return DataError(
         f"{source.name}: cannot be read as {source.format} ({what}); it may be cut off, damaged "
@@ -107,16 +112,17 @@ def unreadable(source: Source, error: Exception) -> DataError:
 def text_layout(source: Source, data: DataConfig) -> Layout:
     """Find the separator and the columns of a delimited text file.
 
+    Without a header, a row has as many fields as most rows of the first bytes have.
+
     Raises:
         DataError: if a wanted column is missing or named twice.
     """
     head = peek(source)
-    Without a header, a row has as many fields as most rows of the first bytes have.
-
     separator = data.separator or SEPARATORS[source.format]
     lines = _rows(source, head)
     header = data.header and source.format != "pairs"
     columns = {USER_ID: 0, ITEM_ID: 1}
+    names: list[str] = []
     if source.format == "pairs":
         _check_pair(source, lines, separator)
     elif lines:
@@ -124,7 +130,6 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
             names = _fields(source, lines[0], separator)
         else:
             names = _numbered(source, lines, separator, wanted_columns(data).values())
-    names: list[str] = []
         columns = _find_columns(source, data, names, separator)
     return Layout(
         separator=separator,

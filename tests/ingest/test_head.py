@@ -84,7 +84,7 @@ def test_a_peek_is_the_file_or_its_first_whole_lines(
 
 
 def test_a_missing_file_is_an_error_of_the_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^gone\.csv: cannot be read as csv \(.*No such file"):
+    with pytest.raises(DataError, match=r"^gone\.csv: not found at /.*/gone\.csv; .* this machine"):
         peek(Source(tmp_path / "gone.csv", "gone.csv", "csv"))
 
 
