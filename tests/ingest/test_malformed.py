@@ -227,6 +227,11 @@ ROWS: dict[str, tuple[bytes, list[str | None]]] = {
     "not UTF-8": (b"caf\xe9,10,click,1600000000\n", ["not UTF-8"]),
     "not UTF-8 in a behavior": (b"1,10,cli\xffck,1600000000\n", ["not UTF-8"]),
     "tab in an id": (b"1\t2,10,click,1600000000\n", ["control character in an id"]),
+    "byte order mark of a file within": (
+        "\ufeff1,10,click,5\n".encode(),
+        ["control character in an id"],
+    ),
+    "space of no width": ("1,1\u200b0,click,5\n".encode(), ["control character in an id"]),
     "line break in an id": (b'"1\n2",10,click,1600000000\n', ["control character in an id"]),
     "unclosed quote": (b'1,"10,click,1600000000\n', ["broken quotes"]),
     "unclosed quote before good rows": (b'1,"10,click,1\n2,10,click,9\n', ["broken quotes", None]),
@@ -302,13 +307,6 @@ def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any])
             "id is a list or an object",
         ),
         (
-            b'{"user": "a\\nb", "item": 2, "behavior": "click", "time": 5}\n',
-            "control character in an id",
-        ),
-        (
-            b'{"user": 1, "item": 2, "behavior": "click", "time": -5}\n',
-            "timestamp before data.time_min",
-        (
             b'{"user": 12.5, "item": 2, "behavior": "click", "time": 5}\n',
             "id is not a whole number",
         ),
@@ -320,6 +318,13 @@ def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any])
             b'{"user": true, "item": 2, "behavior": "click", "time": 5}\n',
             "id is not a whole number",
         ),
+        (
+            b'{"user": "a\\nb", "item": 2, "behavior": "click", "time": 5}\n',
+            "control character in an id",
+        ),
+        (
+            b'{"user": 1, "item": 2, "behavior": "click", "time": -5}\n',
+            "timestamp before data.time_min",
         ),
     ],
 )
