@@ -81,7 +81,7 @@ def ingest(
     path: Annotated[str | None, typer.Option(help="File, glob or folder of the log.")] = None,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="auto, csv, tsv, parquet, ndjson, pairs or tables."),
+        typer.Option("--format", help="auto, csv, tsv, parquet, ndjson, pairs, tables or lists."),
     ] = None,
     columns: Annotated[
         str | None,
@@ -97,7 +97,7 @@ def ingest(
     workspace: Place = Path(),
     json: Json = None,
 ) -> None:
-    """Read a log, merge and quarantine rows, check the raw and interactions contracts.
+    """Read a log, merge and quarantine rows, check the raw-log, interactions and drift contracts.
 
     Example: bigel ingest --path log.csv.gz --columns user=uid,item=sku,behavior=event --out clean
     """
@@ -111,7 +111,7 @@ def ingest(
         console.print_copied(copy_ingested(summary, out))
 
 
-_stage_verb("validate", "Ingest, then check the raw-log and interactions contracts.")
+_stage_verb("validate", "Ingest, then check the raw-log, interactions and drift contracts.")
 _stage_verb("split", "Split into train, validation and test, and check the split contract.")
 _stage_verb("graph", "Build one graph per behavior and the union graph.")
 _stage_verb("train", "Train BiGEL; a killed training goes on from its last checkpoint.")
@@ -213,7 +213,7 @@ def config(
 
 @app.command(rich_help_panel="Settings and data")
 def synth(
-    out: Annotated[Path, typer.Argument(help="File to write: .csv, .csv.gz or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .csv, .csv.gz, .ndjson or .parquet.")],
     source: Annotated[
         str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
     ] = "demo",

@@ -6,11 +6,11 @@ apart row by row; slower by an order of magnitude, memory bounded by ``BATCH_ROW
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -18,18 +18,36 @@ from bigel.ingest.clean import (
     BAD_JSON,
     BAD_QUOTES,
     BAD_UTF8,
+    NOT_WHOLE,
     PROBLEM,
     TOO_FEW,
     TOO_MANY,
 )
 from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
 from bigel.ingest.sources import Source
-from bigel.schema import RAW, ROW_NUMBER
+from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
 BATCH_ROWS = 100_000
 MAX_LINES = 100  # physical lines that one quoted row may span
 Line = tuple[str, bool]  # text, whether it was UTF-8
 Row = tuple[list[str | None], str | None, str]  # fields, problem, raw text
+QUOTE = '"'
+
+
+class Tried(NamedTuple):
+    """A row, and how it came about.
+
+    Args:
+        row: what was read.
+        seen: lines behind its first one that were looked at.
+        used: how many of them belong to the row.
+        is_open: whether there were too few lines to tell.
+    """
+
+    row: Row
+    seen: Sequence[Line] = ()
+    used: int = 0
+    is_open: bool = False
 
 
 def read_text(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
@@ -38,11 +56,10 @@ def read_text(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
     Raises:
         OSError: if a compressed file breaks off.
     """
-    picks = list(layout.columns.values())
     rows = _text_rows(read_lines(source), layout)
     if layout.header:
         next(rows, None)
-    yield from _batches(rows, list(layout.columns), picks)
+    yield from _batches(rows, layout.columns)
 
 
 def read_objects(source: Source, columns: dict[str, str]) -> Iterator[pl.DataFrame]:
@@ -56,8 +73,8 @@ def read_objects(source: Source, columns: dict[str, str]) -> Iterator[pl.DataFra
         OSError: if a compressed file breaks off.
     """
     lines = (line for line in read_lines(source) if line[0].strip(BLANK))
-    rows = (_object_row(line, list(columns.values())) for line in lines)
-    yield from _batches(rows, list(columns), list(range(len(columns))))
+    rows = (_object_row(line, columns) for line in lines)
+    yield from _batches(rows, {name: place for place, name in enumerate(columns)})
 
 
 def read_lines(source: Source) -> Iterator[Line]:
@@ -69,61 +86,81 @@ def read_lines(source: Source) -> Iterator[Line]:
     with open_bytes(source.path) as stream:
         first = True
         for raw_line in stream:
-            line = raw_line.removesuffix(b"\n").removesuffix(b"\r")
-            if first:
-                line, first = line.removeprefix(BOM), False
-            try:
-                text, valid = line.decode(), True
-            except UnicodeDecodeError:
-                text, valid = line.decode(errors="replace"), False
-            yield text, valid
+            line, first = raw_line.removeprefix(BOM) if first else raw_line, False
+            yield decoded(line)
+
+
+def decoded(raw_line: bytes) -> Line:
+    """Return a line without its end, and whether it was UTF-8."""
+    line = raw_line.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode(), True
+    except UnicodeDecodeError:
+        return line.decode(errors="replace"), False
 
 
 def _text_rows(lines: Iterator[Line], layout: Layout) -> Iterator[Row]:
     waiting: list[Line] = []  # lines that an unclosed quote had joined, to be read again
     while line := waiting.pop(0) if waiting else next(lines, None):
-        text, valid = line
-        if not text.strip(BLANK):
-            continue
-        if not valid:
-            yield [], BAD_UTF8, text
-        elif not layout.quoting or '"' not in text:
-            yield _sized(text.split(layout.separator), layout.width, text)
-        else:
-            yield _quoted_row(text, lines, waiting, layout)
+        if line[0].strip(BLANK):
+            tried = read_row(line, chain(waiting, lines), layout)
+            waiting = [*tried.seen[tried.used :], *waiting[len(tried.seen) :]]
+            yield tried.row
 
 
-def _quoted_row(text: str, lines: Iterator[Line], waiting: list[Line], layout: Layout) -> Row:
-    """Parse a row with quotes; it may go on over the next lines if that gives a whole row."""
-    spaces = layout.separator not in BLANK
-    taken: list[Line] = []
+def read_row(line: Line, following: Iterator[Line], layout: Layout) -> Tried:
+    """Parse the row that starts with a line; one with quotes may go on over the next lines."""
+    text, valid = line
+    if not valid:
+        return Tried(([], BAD_UTF8, text))
+    if not layout.quoting or QUOTE not in text:
+        return Tried(_sized(text.split(layout.separator), layout.width, text))
+    return _quoted_row(text, following, layout)
+
+
+def read_quoted(lines: Sequence[str], layout: Layout) -> list[Row]:
+    """Parse lines of whole fields with quotes, a row each."""
+    rows = zip(csv.reader(lines, **_dialect(layout)), lines, strict=True)
+    return [_sized(fields, layout.width, text) for fields, text in rows]
+
+
+def _quoted_row(text: str, following: Iterator[Line], layout: Layout) -> Tried:
+    """Parse a row with quotes; it goes on over the next lines if that gives a whole row."""
+    seen: list[Line] = []
     fields: list[str] = []
+    is_open = False
     while not fields:
-        record = "\n".join([text, *(more for more, _ in taken)])
+        record = "\n".join([text, *(more for more, _ in seen)])
         try:
-            fields = next(
-                csv.reader(
-                    [record], delimiter=layout.separator, strict=True, skipinitialspace=spaces
-                )
-            )
+            fields = next(csv.reader([record], **_dialect(layout)))
         except csv.Error as error:
-            line = waiting.pop(0) if waiting else next(lines, None)
-            if line is not None:
-                taken.append(line)
-            if line is None or len(taken) > MAX_LINES or not _is_open(error):
+            is_open = "unexpected end of data" in str(error)
+            more = _to_next_quote(following, MAX_LINES - len(seen)) if is_open else []
+            seen += more
+            if not more or QUOTE not in more[-1][0]:
                 break
-    if taken and len(fields) != layout.width:
-        fields, record = [], text
-        waiting[:0] = taken
     if not fields:
-        return [], BAD_QUOTES, text
-    if not all(valid for _, valid in taken):
-        return [], BAD_UTF8, record
-    return _sized(fields, layout.width, record)
+        return Tried(([], BAD_QUOTES, text), seen, is_open=is_open and len(seen) < MAX_LINES)
+    if seen and len(fields) != layout.width:
+        return Tried(([], BAD_QUOTES, text), seen)
+    if not all(valid for _, valid in seen):
+        return Tried(([], BAD_UTF8, record), seen, len(seen))
+    return Tried(_sized(fields, layout.width, record), seen, len(seen))
 
 
-def _is_open(error: csv.Error) -> bool:
-    return "unexpected end of data" in str(error)
+def _dialect(layout: Layout) -> dict[str, Any]:
+    spaces = layout.separator not in BLANK
+    return {"delimiter": layout.separator, "strict": True, "skipinitialspace": spaces}
+
+
+def _to_next_quote(lines: Iterator[Line], most: int) -> list[Line]:
+    """Take lines up to one with a quote; no other can close a field."""
+    taken: list[Line] = []
+    for line in islice(lines, most):
+        taken.append(line)
+        if QUOTE in line[0]:
+            break
+    return taken
 
 
 def _sized(fields: list[str], width: int, text: str) -> Row:
@@ -132,7 +169,7 @@ def _sized(fields: list[str], width: int, text: str) -> Row:
     return [], TOO_FEW if len(fields) < width else TOO_MANY, text
 
 
-def _object_row(line: Line, names: list[str]) -> Row:
+def _object_row(line: Line, columns: dict[str, str]) -> Row:
     text, valid = line
     if not valid:
         return [], BAD_UTF8, text
@@ -144,10 +181,17 @@ def _object_row(line: Line, names: list[str]) -> Row:
             parse_constant=_refuse_constant,
         )
         if isinstance(value, dict):
-            return [_as_text(value.get(name)) for name in names], None, text
+            ids = [value.get(columns[name]) for name in (USER_ID, ITEM_ID)]
+            broken = any(isinstance(one, bool | Fraction) for one in ids)
+            fields = [_as_text(value.get(name)) for name in columns.values()]
+            return fields, NOT_WHOLE if broken else None, text
     except (ValueError, RecursionError):
         pass
     return [], BAD_JSON, text
+
+
+class Fraction(str):
+    """The text of a number that is not whole."""
 
 
 def _plain_float(token: str) -> str:
@@ -156,8 +200,9 @@ def _plain_float(token: str) -> str:
     >>> _plain_float("12.0"), _plain_float("1e3"), _plain_float("0.1")
     ('12', '1000', '0.1')
     """
-    text = format(Decimal(repr(float(token))), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    number = float(token)
+    text = format(Decimal(repr(number)), "f")
+    return text.removesuffix(".0") if number.is_integer() else Fraction(text)
 
 
 def _refuse_constant(token: str) -> None:
@@ -169,26 +214,37 @@ def _as_text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         value.encode()  # a lone surrogate is no text: UnicodeEncodeError, a ValueError
-        return value
+        return str(value)
     return json.dumps(value)
 
 
-def _batches(rows: Iterator[Row], names: list[str], picks: list[int]) -> Iterator[pl.DataFrame]:
-    nothing: list[str | None] = [None] * (max(picks) + 1)
-    pick = itemgetter(*picks)
+def _batches(rows: Iterator[Row], columns: dict[str, int]) -> Iterator[pl.DataFrame]:
     first = 1
     while batch := list(islice(rows, BATCH_ROWS)):
-        picked = [pick(nothing if problem else fields) for fields, problem, _ in batch]
-        numbers = pl.int_range(first, first + len(batch), eager=True).alias(ROW_NUMBER)
-        yield pl.DataFrame(
-            [
-                numbers,
-                *(
-                    pl.Series(name, [values[i] for values in picked], pl.String)
-                    for i, name in enumerate(names)
-                ),
-                pl.Series(PROBLEM, [problem for _, problem, _ in batch], pl.String),
-                pl.Series(RAW, [raw for _, _, raw in batch], pl.String),
-            ]
-        )
+        yield to_frame(range(first, first + len(batch)), batch, columns)
         first += len(batch)
+
+
+def to_frame(numbers: Sequence[int], rows: Sequence[Row], columns: dict[str, int]) -> pl.DataFrame:
+    """Return rows as a table: row_number, columns, problem, raw.
+
+    Args:
+        numbers: one of each row.
+        rows: what was read.
+        columns: schema name to the place of its field.
+    """
+    picks = list(columns.values())
+    nothing: list[str | None] = [None] * (max(picks) + 1)
+    pick = itemgetter(*picks)
+    picked = [pick(nothing if problem else fields) for fields, problem, _ in rows]
+    return pl.DataFrame(
+        [
+            pl.Series(ROW_NUMBER, numbers, pl.Int64),
+            *(
+                pl.Series(name, [values[i] for values in picked], pl.String)
+                for i, name in enumerate(columns)
+            ),
+            pl.Series(PROBLEM, [problem for _, problem, _ in rows], pl.String),
+            pl.Series(RAW, [raw for _, _, raw in rows], pl.String),
+        ]
+    )

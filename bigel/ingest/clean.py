@@ -5,7 +5,8 @@ Ids and behaviors are trimmed of surrounding white space; an id is otherwise kep
 order in which they stand below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -46,13 +47,18 @@ LEAK = "leak: also in "  # and the earlier split
 
 BAD_TIMESTAMPS = (NULL_TIMESTAMP, BAD_TIMESTAMP, TOO_EARLY, TOO_LATE)
 
-CONTROL_PATTERN = r"[\x00-\x1f\x7f]"
+CONTROL_PATTERN = r"[\x00-\x1f\x7f-\x9f\x{200b}\x{2060}\x{feff}]"  # no eye can tell them
 DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3, "H": 2, "M": 2, "S": 2}  # of a time_format
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # A number below the limit is in the unit: seconds to the year 5138, milliseconds from 1973, …
 AUTO_LIMITS = {"s": 10**11, "ms": 10**14, "us": 10**17}
-ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-ISO_ZONED = "%Y-%m-%d %H:%M:%S%.f%z"
+ISO_FORMATS = (
+    "%Y-%m-%d %H:%M:%S%.f%#z",  # an offset may lack its minutes
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M%#z",
+)
 
 
 def classify(rows: pl.LazyFrame, data: DataConfig, header: bool = False) -> pl.LazyFrame:
@@ -124,14 +130,19 @@ def to_seconds(values: pl.Series, data: DataConfig) -> pl.Series:
         return _scaled(_whole(values), data.time_unit)
     if data.time_unit == "iso":
         return _iso_seconds(values)
-    numbers = values.cast(pl.Int64, strict=False)
-    if numbers.null_count() > values.null_count():
-        rest = (numbers.is_null() & values.is_not_null()).arg_true()
-        numbers = numbers.scatter(rest, _loose_numbers(values.gather(rest)))
+    numbers = _filled(values.cast(pl.Int64, strict=False), values, _loose_numbers)
     seconds = _scaled(numbers, data.time_unit)
-    if data.time_unit == "auto" and seconds.null_count() > values.null_count():
-        seconds = seconds.zip_with(seconds.is_not_null(), _iso_seconds(values))
-    return seconds
+    return _filled(seconds, values, _iso_seconds) if data.time_unit == "auto" else seconds
+
+
+def _filled(
+    found: pl.Series, values: pl.Series, read: Callable[[pl.Series], pl.Series]
+) -> pl.Series:
+    """Read the values of which nothing was found yet."""
+    if found.null_count() == values.null_count():
+        return found
+    rest = (found.is_null() & values.is_not_null()).arg_true()
+    return found.scatter(rest, read(values.gather(rest)))
 
 
 def _loose_numbers(values: pl.Series) -> pl.Series:
@@ -210,7 +221,13 @@ def _iso_seconds(values: pl.Series) -> pl.Series:
     """Read ``2017-11-25 01:21:10``, also with T, fractions, an offset or Z, or a date alone."""
     text = pl.col("t").str.strip_chars().str.replace(r"^(\S{10})T", "${1} ")
     text = text.str.replace_all("/", "-", literal=True).str.replace(r"( UTC|Z)$", "+00:00")
-    zoned = text.str.to_datetime(ISO_ZONED, strict=False, time_unit="us", time_zone="UTC")
-    plain = [text.str.to_datetime(f, strict=False, time_unit="us") for f in ISO_FORMATS]
-    seconds = pl.coalesce(e.dt.epoch("s") for e in (zoned, *plain))
-    return values.alias("t").to_frame().select(seconds).to_series().alias(values.name)
+    texts = values.alias("t").to_frame().select(text).to_series()
+    seconds = pl.repeat(None, len(values), dtype=pl.Int64, eager=True).alias(values.name)
+    for form in ISO_FORMATS:
+        seconds = _filled(seconds, texts, partial(_read_times, form))
+    return seconds
+
+
+def _read_times(form: str, texts: pl.Series) -> pl.Series:
+    zone = "UTC" if form.endswith("z") else None
+    return texts.str.to_datetime(form, strict=False, time_unit="us", time_zone=zone).dt.epoch("s")

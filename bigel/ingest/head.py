@@ -1,9 +1,11 @@
 """A look at the first bytes of a text file: what it is, and where its columns stand."""
 
+import contextlib
 import csv
 import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,6 @@ class Layout:
         columns: schema name to field index.
         header: whether the first row names the columns.
         quoting: whether quotes around a field have a meaning.
-        quotes_seen: whether the head of the file has quotes.
         bom: whether the file starts with a byte order mark.
     """
 
@@ -51,7 +52,6 @@ class Layout:
     columns: dict[str, int]
     header: bool
     quoting: bool
-    quotes_seen: bool
     bom: bool
 
 
@@ -96,7 +96,12 @@ def peek(source: Source) -> bytes:
 
 
 def unreadable(source: Source, error: Exception) -> DataError:
-    """Return the error for a file that breaks off or cannot be opened."""
+    """Return the error for a file that is gone, breaks off or cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"{source.name}: not found at {source.path}; it was taken away since the run began, or "
+            "this machine does not see it there: put it back, or share its folder"
+        )
     what = (str(error) or type(error).__name__).splitlines()[0]
     return DataError(
         f"{source.name}: cannot be read as {source.format} ({what}); it may be cut off, damaged "
@@ -107,26 +112,24 @@ def unreadable(source: Source, error: Exception) -> DataError:
 def text_layout(source: Source, data: DataConfig) -> Layout:
     """Find the separator and the columns of a delimited text file.
 
+    Without a header, a row has as many fields as most rows of the first bytes have.
+
     Raises:
-        DataError: if a wanted column is missing or named twice, or the file is empty but
-            should have a header.
+        DataError: if a wanted column is missing or named twice.
     """
     head = peek(source)
     separator = data.separator or SEPARATORS[source.format]
-    first = _first_record(source, head, separator)
+    lines = _rows(source, head)
     header = data.header and source.format != "pairs"
-    if first is None and header:
-        raise DataError(
-            f"{source.name}: is empty; a header line with "
-            f"{', '.join(wanted_columns(data).values())} is expected"
-        )
-    names = first or []
     columns = {USER_ID: 0, ITEM_ID: 1}
+    names: list[str] = []
     if source.format == "pairs":
-        _check_pair(source, names, separator)
-    elif first is not None:
-        if not header:
-            names = [f"column_{i + 1}" for i in range(len(names))]
+        _check_pair(source, lines, separator)
+    elif lines:
+        if header:
+            names = _fields(source, lines[0], separator)
+        else:
+            names = _numbered(source, lines, separator, wanted_columns(data).values())
         columns = _find_columns(source, data, names, separator)
     return Layout(
         separator=separator,
@@ -134,7 +137,6 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
         columns=columns,
         header=header,
         quoting=source.format != "pairs",
-        quotes_seen=b'"' in head,
         bom=head.startswith(BOM),
     )
 
@@ -175,33 +177,49 @@ def missing_column(source: Source, name: str, names: Sequence[str], advice: str 
     )
 
 
-def _first_record(source: Source, head: bytes, separator: str) -> list[str] | None:
-    """Return the fields of the first line that is not blank, None without one."""
+def _rows(source: Source, head: bytes) -> list[bytes]:
+    """Return the lines that are not blank."""
     lines = head.removeprefix(BOM).split(b"\n")
-    line = next((text for text in lines if text.strip(BLANK.encode())), None)
-    if line is None:
-        return None
+    rows = [line for line in lines if line.strip(BLANK.encode())]
+    if not rows and len(head) > PEEK_BYTES // 2:
+        raise DataError(f"{source.name}: starts with {len(head)} bytes of blank lines; remove them")
+    return rows
+
+
+def _fields(source: Source, line: bytes, separator: str) -> list[str]:
+    """Return the fields of the first line."""
     try:
-        text = line.decode()
+        return _split(line, separator)
     except UnicodeDecodeError as error:
-        if not source.format == "pairs":
-            raise DataError(
-                f"{source.name}: the first line is not UTF-8 ({error.reason}); convert the file, "
-                "for example: iconv -f LATIN1 -t UTF-8"
-            ) from error
-        text = line.decode(errors="replace")
-    text = text.removesuffix("\r")
-    if source.format == "pairs":
-        return text.split(separator)
-    reader = csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK)
-    try:
-        fields = next(reader)
+        raise DataError(
+            f"{source.name}: the first line is not UTF-8 ({error.reason}); convert the file, "
+            "for example: iconv -f LATIN1 -t UTF-8"
+        ) from error
     except csv.Error as error:
         raise DataError(
             f"{source.name}: the first line holds a CR in its middle; convert line ends to LF or "
             "CRLF"
         ) from error
-    return [name.strip() for name in fields]
+
+
+def _split(line: bytes, separator: str) -> list[str]:
+    text = line.decode().removesuffix("\r")
+    reader = csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK)
+    return [name.strip() for name in next(reader)]
+
+
+def _numbered(
+    source: Source, lines: Sequence[bytes], separator: str, wanted: Collection[str]
+) -> list[str]:
+    """Name the fields that most rows have, of the rows with the wanted ones if there are any."""
+    widths: Counter[int] = Counter()
+    for line in lines:
+        with contextlib.suppress(UnicodeDecodeError, csv.Error):
+            widths[len(_split(line, separator))] += 1
+    numbered = [[f"column_{i + 1}" for i in range(width)] for width, _ in widths.most_common()]
+    if not numbered:
+        return _fields(source, lines[0], separator)
+    return next((names for names in numbered if set(wanted) <= set(names)), numbered[0])
 
 
 def _find_columns(
@@ -231,10 +249,11 @@ def _advice(data: DataConfig, wanted: Collection[str], names: list[str], separat
     return ""
 
 
-def _check_pair(source: Source, fields: list[str], separator: str) -> None:
-    if len(fields) == 1:
+def _check_pair(source: Source, lines: Sequence[bytes], separator: str) -> None:
+    line = lines[0].decode(errors="replace").removesuffix("\r") if lines else ""
+    if line and separator not in line:
         for other in ("\t", ",", " ", ";"):
-            if len(fields[0].split(other)) == 2:
+            if len(line.split(other)) == 2:
                 raise DataError(
                     f"{source.name}: fields look separated by {other!r}: "
                     f"set data.separator = {other!r}"

@@ -1,6 +1,7 @@
 """Usable rows into unique interactions, range by range of users so that memory is bounded."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from bigel.config import DataConfig
 from bigel.ingest.clean import LEAK, looked_up
 from bigel.ingest.packing import Packing, columns_of, find_ranges
+from bigel.ingest.ranks import merge_by_key
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -23,31 +25,42 @@ from bigel.schema import (
     REFUSED_COLUMNS,
     SPLIT,
     SPLITS,
-    TIMESTAMP,
     USER_ID,
 )
 
 MERGE_ROWS = 32_000_000  # rows merged at a time, about; a user is never divided
+LOOKED_AT = 4_000  # rows of a range that are looked at to cut users into ranges
 GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace in the bytes
 KEY = [USER_ID, ITEM_ID, BEHAVIOR_INDEX]
 FIRST = "first_split"
 log = logging.getLogger(__name__)
 
 
-def find_id_types(rows: pl.LazyFrame) -> dict[str, dict[str, bool]]:
-    """Tell of each id column (String) whether it is "whole" and whether some ids "look_float".
+def find_id_types(rows: pl.LazyFrame) -> dict[str, dict[str, Any]]:
+    """Tell of each id column (String) whether it is "whole", and what speaks against it.
 
     Whole: every value comes back from int64 as it was; ``007``, ``1.0`` and numbers beyond int64
-    do not.
+    do not. "strays" is the number of rows with such a value, "stray" the first one (None without
+    one), "look_float" whether some are like ``1.0``.
     """
-    text, number = pl.col(USER_ID, ITEM_ID), pl.col(USER_ID, ITEM_ID).cast(pl.Int64, strict=False)
-    whole = rows.select((number.cast(pl.String) == text).fill_null(False).all())
-    looks_float = rows.select(text.str.contains(r"^-?\d+\.0$").any().name.suffix("_float"))
-    facts = pl.concat([whole, looks_float], how="horizontal").collect(engine="streaming")
-    return {
-        name: {"whole": facts[name][0], "look_float": facts[f"{name}_float"][0]}
-        for name in (USER_ID, ITEM_ID)
+    ids = {name: pl.col(name) for name in (USER_ID, ITEM_ID)}
+    stray = {
+        n: i.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(i) for n, i in ids.items()
     }
+    facts = rows.select(
+        *(stray[name].sum().alias(f"{name} strays") for name in ids),
+        *(
+            i.str.contains(r"^-?\d+\.0$").any().alias(f"{name} look_float")
+            for name, i in ids.items()
+        ),
+    ).collect(engine="streaming")
+    found = {}
+    for name in ids:
+        strays, look_float = facts[f"{name} strays"][0], facts[f"{name} look_float"][0]
+        first = rows.filter(stray[name]).select(name).head(strays and 1).collect(engine="streaming")
+        found[name] = {"whole": not strays, "strays": strays, "look_float": look_float}
+        found[name]["stray"] = first.item() if strays else None
+    return found
 
 
 def type_ids(rows: pl.LazyFrame, whole: dict[str, bool]) -> pl.LazyFrame:
@@ -86,28 +99,41 @@ def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[P
         rows: user_id, item_id, behavior_index, count, and timestamp or split where the log has
             them.
         out: folder of the Parquet files.
-        merge_rows: rows to merge at a time; changes no row of the result.
+        merge_rows: rows to merge at a time, about; changes no row of the result.
 
     Returns:
         files in order, with the columns of ``rows``: the latest timestamp, the sum of the counts.
     """
-    names = columns_of(rows)
-    ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, names)
+    ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, columns_of(rows))
     paths: list[Path] = []
-    for number, (low, high) in enumerate(_user_ranges(rows, merge_rows)):
-        part = (
-            rows
-            if low is None
-            else rows.filter(pl.col(USER_ID).is_between(pl.lit(low), pl.lit(high)))
-        )
-        packing = None
+    for low, high in itertools.pairwise([None, *find_bounds(rows, merge_rows), None]):
+        part, of_part = within(rows, low, high), ranges
         if ranges is not None:
-            within = {} if low is None else {USER_ID: (low, high)}
-            packing = Packing.of(ranges | within)
-        merged = _group(part) if packing is None else _sort(part, packing)
-        paths.append(out / f"rows-{number:06d}.parquet")
+            first, last = ranges[USER_ID]
+            users = (first if low is None else low, last if high is None else high - 1)
+            of_part = ranges | {USER_ID: users}
+        packing = None if of_part is None else Packing.of(of_part)
+        merged = merge_by_key(part, of_part) if packing is None else _sort(part, packing)
+        paths.append(out / f"rows-{len(paths):06d}.parquet")
         merged.write_parquet(paths[-1], compression="lz4")
     return paths
+
+
+def find_bounds(rows: pl.LazyFrame, range_rows: int) -> list[Any]:
+    """Return the first user of each range but the first, so that each has about so many rows."""
+    every = max(1, range_rows // LOOKED_AT)
+    looked_at = rows.select(USER_ID).gather_every(every).group_by(USER_ID).len()
+    users = looked_at.collect(engine="streaming").sort(USER_ID)
+    place = (pl.col("len").cum_sum() - 1) * every // range_rows
+    starts = users.group_by(place.alias("range"), maintain_order=True).agg(pl.col(USER_ID).first())
+    return starts[USER_ID][1:].to_list()
+
+
+def within(rows: pl.LazyFrame, low: Any, high: Any) -> pl.LazyFrame:
+    """Return the rows of the users from low on and before high; None: without an end."""
+    if low is not None:
+        rows = rows.filter(pl.col(USER_ID) >= pl.lit(low))
+    return rows if high is None else rows.filter(pl.col(USER_ID) < pl.lit(high))
 
 
 def _sort(rows: pl.LazyFrame, packing: Packing) -> pl.DataFrame:
@@ -117,21 +143,6 @@ def _sort(rows: pl.LazyFrame, packing: Packing) -> pl.DataFrame:
     del numbers
     columns = {name: packing.unpack(last, name) for name in packing.bits}
     return pl.DataFrame(columns | {COUNT: counts})
-
-
-def _group(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Merge rows of any columns."""
-    names = rows.collect_schema().names()
-    return (
-        rows.group_by(KEY)
-        .agg(
-            *([pl.col(TIMESTAMP).max()] if TIMESTAMP in names else []),
-            pl.col(COUNT).sum().cast(pl.UInt32),
-            *([pl.col(SPLIT).first()] if SPLIT in names else []),
-        )
-        .collect(engine="streaming")
-        .sort(KEY)
-    )
 
 
 def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
@@ -182,23 +193,6 @@ def _spelled(name: str, codes: Any, names: Sequence[str]) -> tuple[str, Any]:
     """Return a column of places by name, as a dictionary that needs no search."""
     chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(names)) for chunk in codes.chunks]
     return BEHAVIOR if name == BEHAVIOR_INDEX else name, pa.chunked_array(chunks)
-
-
-def _user_ranges(rows: pl.LazyFrame, merge_rows: int) -> list[tuple[Any, Any]]:
-    """Cut the users, in order, into ranges of about so many rows.
-
-    Returns:
-        first and last user of each range; (None, None) alone where all fit one.
-    """
-    total = rows.select(pl.len()).collect(engine="streaming").item()
-    if total <= merge_rows:
-        return [(None, None)]
-    sizes = rows.group_by(USER_ID).len().collect(engine="streaming").sort(USER_ID)
-    place = (pl.col("len").cum_sum() - 1) // merge_rows
-    ranges = sizes.group_by(place.alias("range"), maintain_order=True).agg(
-        pl.col(USER_ID).first().alias("low"), pl.col(USER_ID).last().alias("high")
-    )
-    return list(ranges.select("low", "high").iter_rows())
 
 
 def _named(column: str, names: tuple[str, ...]) -> pl.Expr:

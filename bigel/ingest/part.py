@@ -24,7 +24,8 @@ from bigel.workspace import Record, working_folder
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "read", "report", "text")),
+    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "pieces", "ranks", "read")),
+    *("ingest/report.py", "ingest/text.py"),
     "schema.py",
 ]
 ELSEWHERE = {
@@ -91,8 +92,8 @@ class Part:
         folder: ``rows-*.parquet`` (user_id, item_id, behavior_index, timestamp where the log has
             one; each interaction once, sorted, with count; of a pre-split log every row, with
             row_number) and ``refused.parquet`` (row_number, reason, raw).
-        counts: "rows" read, "usable", and of each id column whether its ids are "whole" or some
-            "look_float".
+        counts: "rows" read, "usable", and of each id column ("ids") what
+            ``find_id_types`` tells.
         reused: whether it was there already.
     """
 

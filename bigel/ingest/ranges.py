@@ -12,14 +12,12 @@ from typing import Any, ClassVar
 import polars as pl
 
 from bigel.engine import Engine, WorkUnit
-from bigel.ingest.merge import merge, type_ids
+from bigel.ingest.merge import find_bounds, merge, type_ids, within
 from bigel.ingest.part import CODE as PART_CODE
 from bigel.ingest.part import Part
-from bigel.schema import USER_ID
 from bigel.workspace import Workspace
 
 RANGE_ROWS = 4_000_000  # rows of a range, about; a user is never divided
-SAMPLE_EVERY = 1_000  # one row in so many is looked at to cut the ranges
 CODE = [*PART_CODE, "ingest/ranges.py"]
 Id = int | str
 
@@ -59,12 +57,9 @@ class UserRange(WorkUnit):
 
     def build(self, out: Path, scratch: Path) -> dict[str, Any]:
         """Write rows-*.parquet as ``merge`` does."""
-        rows = pl.concat([_scan(Path(folder), self.whole) for folder in self.parts])
-        if self.low is not None:
-            rows = rows.filter(pl.col(USER_ID) >= self.low)
-        if self.high is not None:
-            rows = rows.filter(pl.col(USER_ID) < self.high)
-        return {"files": len(merge(rows, out))}
+        return {
+            "files": len(merge(within(_scan(self.parts, self.whole), self.low, self.high), out))
+        }
 
 
 def merge_ranges(
@@ -83,15 +78,9 @@ def merge_ranges(
 
 
 def cut(parts: Sequence[Part], whole: dict[str, bool]) -> list[UserRange]:
-    """Cut the users into ranges of about ``RANGE_ROWS`` rows, by a sample of the rows."""
+    """Cut the users into ranges of about ``RANGE_ROWS`` rows."""
     folders = tuple(str(part.folder) for part in parts)
-    looked_at = [
-        _scan(part.folder, whole).select(USER_ID).gather_every(SAMPLE_EVERY) for part in parts
-    ]
-    users = pl.concat(looked_at).collect(engine="streaming")[USER_ID].sort()
-    every = max(1, RANGE_ROWS // SAMPLE_EVERY)
-    starts = users.gather_every(every).unique(maintain_order=True).to_list()
-    bounds: list[Id | None] = [None, *starts[1:], None]
+    bounds: list[Id | None] = [None, *find_bounds(_scan(folders, whole), RANGE_ROWS), None]
     total = len(bounds) - 1
     return [
         UserRange(folders, whole, bounds[n], bounds[n + 1], f"{n + 1} of {total}")
@@ -99,5 +88,6 @@ def cut(parts: Sequence[Part], whole: dict[str, bool]) -> list[UserRange]:
     ]
 
 
-def _scan(folder: Path, whole: dict[str, bool]) -> pl.LazyFrame:
-    return type_ids(pl.scan_parquet(sorted(folder.glob("rows-*.parquet"))), whole)
+def _scan(folders: Sequence[str], whole: dict[str, bool]) -> pl.LazyFrame:
+    files = [sorted(Path(folder).glob("rows-*.parquet")) for folder in folders]
+    return pl.concat([type_ids(pl.scan_parquet(paths), whole) for paths in files])

@@ -1,8 +1,7 @@
 """Batches of classified rows from one file: vectorized where it can be, careful where it must.
 
-Text tables are read piece by piece (``text``). Quotes around whole fields are taken off; a file
-with anything more (embedded separators, line breaks or quotes) or with bytes that are not UTF-8
-is read again, row by row, by ``careful``.
+Text tables are read piece by piece (``text``), single rows of them with care. An NDJSON file that
+the vectorized reader does not take is read again, row by row, by ``careful``.
 """
 
 import glob
@@ -13,7 +12,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import careful
-from bigel.ingest.clean import BAD_QUOTES, NESTED, NOT_WHOLE, PROBLEM, classify
+from bigel.ingest.clean import NESTED, NOT_WHOLE, PROBLEM, classify
 from bigel.ingest.head import (
     check_objects,
     missing_column,
@@ -28,6 +27,7 @@ from bigel.schema import BEHAVIOR, ITEM_ID, RAW, REASON, ROW_NUMBER, TIMESTAMP, 
 
 BATCH_ROWS = 200_000
 EXACT_FLOAT = 2**53
+MAYBE_NO_ID = r"^(true|false|-?\d+\.\d+)$"  # of NDJSON: this may have been text or not
 PLACE = "\0row"  # the row number, under a name that no log has
 
 
@@ -49,10 +49,10 @@ def read_quickly(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
         return
     try:
         for batch in _batches(source, data):
-            if (batch[REASON] == BAD_QUOTES).any():
-                raise NeedsCareError("quotes")
+            if source.format == "ndjson" and (batch[REASON] == NOT_WHOLE).any():
+                raise NeedsCareError("ids that may be numbers with a fraction, or no numbers")
             yield batch
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+    except pl.exceptions.PolarsError as error:
         if source.format == "parquet":
             raise unreadable(source, error) from error
         raise NeedsCareError(str(error).splitlines()[0]) from error
@@ -110,11 +110,13 @@ def _scan_objects(source: Source, data: DataConfig) -> pl.LazyFrame:
         row_index_name=PLACE,
         row_index_offset=1,
     )
+    texts = [pl.col(columns[name]) for name in (USER_ID, ITEM_ID)]
+    unclear = pl.any_horizontal(text.str.contains(MAYBE_NO_ID) for text in texts)
     return _refuse_nested(
         rows.select(
             pl.col(PLACE).cast(pl.Int64).alias(ROW_NUMBER),
             *(pl.col(name).alias(schema_name) for schema_name, name in columns.items()),
-            pl.lit(None, pl.String).alias(PROBLEM),
+            pl.when(unclear).then(pl.lit(NOT_WHOLE)).alias(PROBLEM),
             pl.struct(list(columns.values())).alias(RAW),
         )
     )

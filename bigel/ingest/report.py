@@ -99,9 +99,9 @@ def count_rows(
     total = unique.select(
         pl.len().alias("kept"),
         pl.col(COUNT).sum().cast(pl.Int64).alias("usable"),
-        pl.col(USER_ID).n_unique().alias("users"),
-        pl.col(ITEM_ID).n_unique().alias("items"),
+        pl.col(USER_ID).ne_missing(pl.col(USER_ID).shift()).sum().alias("users"),  # they are sorted
     ).collect(engine="streaming")
+    items = unique.group_by(ITEM_ID).agg().select(pl.len()).collect(engine="streaming").item()
     volumes = dict(unique.group_by(BEHAVIOR).len().collect(engine="streaming").iter_rows())
     reasons = refused.group_by(REASON).agg(pl.col(ROWS).sum())
     reasons = reasons.sort(ROWS, REASON, descending=[True, False])
@@ -114,7 +114,7 @@ def count_rows(
         "merged": usable - kept,
         "quarantined": quarantined,
         "users": total["users"][0],
-        "items": total["items"][0],
+        "items": items,
         "per_behavior": {name: volumes.get(name, 0) for name in behaviors},
         "reasons": dict(reasons.iter_rows()),
         "files": summary.height,

@@ -33,7 +33,7 @@ class Source:
     """One file of the log.
 
     Args:
-        path: where it is.
+        path: where it is, from the root, for other processes may work in other folders.
         name: how reports call it: its path inside ``data.path``, with forward slashes, or the
             URL of the object that it is a copy of.
         format: csv, tsv, parquet, ndjson, pairs or lists.
@@ -63,10 +63,13 @@ def find_sources(data: DataConfig, copies: Path) -> list[Source]:
         read_sql(data.sql, data.sql_address, answer)
         return _logs(data.model_copy(update={"format": "parquet"}), {data.origin: answer}, {})
     if not is_url(data.path):
-        return _by_layout(data, _find_files(data.path))
+        sources = _by_layout(data, _find_files(data.path))
+        _warn_of_copies(data, sources)
+        return sources
     objects = list_objects(data.path)
     files = {name: copies / one.copy_name for name, one in objects.items()}
     sources = _by_layout(data, files)
+    _warn_of_copies(data, sources)
     copy_objects([objects[source.name] for source in sources], copies)
     return [replace(source, name=objects[source.name].url) for source in sources]
 
@@ -89,7 +92,7 @@ def _find_files(raw_path: str) -> dict[str, Path]:
     """Return visible files by name; a folder is read with its subfolders."""
     path = Path(raw_path).expanduser()
     if path.is_file():
-        return {path.name: path}
+        return {path.name: path.absolute()}
     if path.is_dir():
         root, found = path, [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
     elif glob.has_magic(str(path)):
@@ -101,7 +104,7 @@ def _find_files(raw_path: str) -> dict[str, Path]:
             f"{raw_path}: no such file or folder (looked from {Path.cwd()}); "
             "set data.path to a file, a glob or a folder"
         )
-    files = {p.relative_to(root).as_posix(): p for p in found if p.is_file()}
+    files = {p.relative_to(root).as_posix(): p.absolute() for p in found if p.is_file()}
     if not files:
         raise DataError(f"{raw_path}: holds no files; set data.path to where the log is")
     return dict(sorted(files.items()))
@@ -114,13 +117,16 @@ def _is_hidden(path: Path) -> bool:
 def _stem_and_format(name: str) -> tuple[str, str | None]:
     """Split ``a/b.csv.gz`` into ``b`` and its format, None where the ending says none.
 
-    >>> _stem_and_format("day=1/train.csv.gz"), _stem_and_format("click_train")
+    >>> _stem_and_format("day=1/train.CSV.gz"), _stem_and_format("click_train")
     (('train', 'csv'), ('click_train', None))
     """
+    path = _decompressed(name)
+    return path.stem, ENDINGS.get(path.suffix.lower())
+
+
+def _decompressed(name: str) -> Path:
     path = Path(name)
-    if path.suffix in COMPRESSED:
-        path = path.with_suffix("")
-    return path.stem, ENDINGS.get(path.suffix)
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def _behaviors(data: DataConfig, files: dict[str, Path]) -> dict[str, str]:
@@ -199,9 +205,7 @@ def _list_stem(name: str) -> str:
     >>> _list_stem("data/buy.train.txt.gz"), _list_stem("buy.train"), _list_stem("buy.txt")
     ('buy.train', 'buy.train', 'buy')
     """
-    path = Path(name)
-    if path.suffix in COMPRESSED:
-        path = path.with_suffix("")
+    path = _decompressed(name)
     return path.name if path.suffix[1:] in SPLIT_NAMES else path.stem
 
 
@@ -235,6 +239,22 @@ def _warn_skipped(data: DataConfig, files: dict[str, Path], used: Collection[str
     skipped = [name for name in files if name not in used]
     if skipped:
         log.warning("%s: not part of the log, skipped: %s", data.path, _listed(skipped))
+
+
+def _warn_of_copies(data: DataConfig, sources: list[Source]) -> None:
+    """Warn of files whose names differ in the ending alone, as ``a.csv`` and ``a.csv.gz``."""
+    named: dict[Path, list[str]] = {}
+    for source in sources:
+        path = _decompressed(source.name)
+        stem = path.with_suffix("") if path.suffix.lower() in ENDINGS else path
+        named.setdefault(stem, []).append(source.name)
+    copies = [" and ".join(names) for names in named.values() if len(names) > 1]
+    if copies:
+        log.warning(
+            "%s: %s count twice if they hold the same rows; keep one of them",
+            data.path,
+            _listed(copies),
+        )
 
 
 def _listed(names: Collection[str], most: int = 5) -> str:

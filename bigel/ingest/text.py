@@ -4,8 +4,8 @@ Text tables are split at the separator line by line, so that the number of field
 known (a CSV reader would fill up short rows and drop the tail of long ones). That is exact, and
 slow. So a CSV reader takes each piece first, and a row that is certain to come out the same by the
 exact rules (whole ids, a known behavior, a time in range, all fields there) is done; the others,
-mostly the refused ones, go through the rules. A piece that the quick parse cannot vouch for goes
-through them as a whole.
+mostly the refused ones, go through the rules. Rows that cannot be split at every separator were
+read before (``pieces``).
 """
 
 import io
@@ -20,8 +20,8 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.ingest.careful import QUOTE, read_quoted, to_frame
 from bigel.ingest.clean import (
-    BAD_QUOTES,
     PROBLEM,
     TOO_FEW,
     TOO_MANY,
@@ -30,7 +30,8 @@ from bigel.ingest.clean import (
     looked_up,
     to_seconds,
 )
-from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
+from bigel.ingest.head import BLANK, BOM, Layout
+from bigel.ingest.pieces import Piece, read_pieces
 from bigel.ingest.sources import Source
 from bigel.schema import (
     BEHAVIOR,
@@ -43,8 +44,6 @@ from bigel.schema import (
     USER_ID,
 )
 
-PIECE_BYTES = 1 << 24
-DOUBTFUL_SHARE = 8  # one row in so many may be doubtful, else the whole piece is
 SURE = "_sure"
 T = TypeVar("T")
 U = TypeVar("U")
@@ -73,7 +72,6 @@ class Reader:
 
         Raises:
             OSError: if a compressed file breaks off.
-            UnicodeDecodeError: if a piece is not UTF-8.
         """
         first = 1
         for frames in _side_by_side(self._piece, read_pieces(self.source, self.layout)):
@@ -82,50 +80,40 @@ class Reader:
                     yield frame.with_columns(pl.col(ROW_NUMBER) + first)
             first += sum(frame.height for frame in frames)
 
-    def _piece(self, piece: bytes) -> list[pl.DataFrame]:
-        """Return the rows of a piece, numbered from 0."""
-        if not piece.isascii():
-            piece.decode()
-        return self._quickly(piece) or [self._exactly(_number(_lines(piece)))]
+    def _piece(self, piece: Piece) -> list[pl.DataFrame]:
+        """Return the rows of a piece, numbered from 0: certain ones apart from the others."""
+        lines = pl.scan_lines(io.BytesIO(piece.text), name=RAW).collect()
+        table = self._parse(piece, lines)
+        sure = np.zeros(lines.height, bool) if table is None else table[SURE].to_numpy()
+        blank = np.zeros_like(sure)
+        blank[~sure] = (lines.filter(~sure)[RAW].str.strip_chars(BLANK) == "").to_numpy()
+        is_row = ~blank
+        is_row[piece.apart[ROW_NUMBER].to_numpy()] = True
+        numbers = pl.Series(ROW_NUMBER, is_row.cumsum() - 1)  # of the row that a line starts
+        frames = []
+        if table is not None:
+            certain = table.with_columns(numbers).filter(sure)
+            typed = pl.exclude(ROW_NUMBER, SURE)
+            frames.append(certain.select(ROW_NUMBER, typed, *_nothing(REASON, RAW)))
+        doubtful = ~sure & ~blank
+        quoted = np.zeros_like(sure)
+        quoted[piece.quoted] = True
+        if doubtful.any() or piece.apart.height:
+            lines = lines.with_columns(numbers)
+            apart = piece.apart.with_columns(numbers.gather(piece.apart[ROW_NUMBER]))
+            frames.append(
+                self._exactly(
+                    lines.filter(doubtful & ~quoted), lines.filter(doubtful & quoted), apart
+                )
+            )
+        return frames
 
-    def _quickly(self, piece: bytes) -> list[pl.DataFrame] | None:
-        """Return the certain rows and the others, None where it cannot vouch for the piece."""
-        table = self._parse(piece)
-        if table is None:
-            return None
-        doubtful = np.flatnonzero(~table[SURE].to_numpy())
-        if len(doubtful) * DOUBTFUL_SHARE > table.height:
-            return None
-        lines = _lines_at(piece, doubtful, table.height)
-        separators = sum(line.count(self._separator) for line in lines)
-        separators += (self.layout.width - 1) * (table.height - len(lines))
-        if piece.count(self._separator) != separators:
-            return None
-        blank = np.array([not line.strip(BLANK.encode()) for line in lines], dtype=bool)
-        numbers = np.arange(table.height)
-        if blank.any():
-            is_blank = np.zeros(table.height, dtype=np.int64)
-            is_blank[doubtful[blank]] = 1
-            numbers -= is_blank.cumsum()
-        sure = (
-            table.with_columns(pl.Series(ROW_NUMBER, numbers, pl.Int64))
-            .filter(SURE)
-            .select(ROW_NUMBER, pl.exclude(ROW_NUMBER, SURE), *_nothing(REASON, RAW))
-        )
-        kept = [line for line, empty in zip(lines, blank, strict=True) if not empty]
-        if not kept:
-            return [sure]
-        rows = _lines(b"\n".join(kept)).with_columns(
-            pl.Series(ROW_NUMBER, numbers[doubtful[~blank]], pl.Int64)
-        )
-        return [sure, self._exactly(rows)]
-
-    def _parse(self, piece: bytes) -> pl.DataFrame | None:
-        """Return typed columns and which rows are certain, in the order of the lines."""
+    def _parse(self, piece: Piece, lines: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the lines with typed columns and which are certain; None where it cannot tell."""
         layout, codes = self.layout, self._codes()
         if (
             len(self._separator) > 1
-            or (layout.quoting and b'"' in piece)
+            or piece.text.startswith(BOM)  # in the midst of a file it is part of an id
             or (layout.header and self.data.columns.user.isdecimal())
             or not codes
         ):
@@ -134,10 +122,10 @@ class Reader:
         places = {name: fields[i] for name, i in layout.columns.items()}
         table = (
             pl.scan_csv(
-                io.BytesIO(piece),
+                io.BytesIO(piece.text),
                 has_header=False,
                 separator=layout.separator,
-                quote_char=None,
+                quote_char=QUOTE if layout.quoting and QUOTE.encode() in piece.text else None,
                 schema=dict.fromkeys(fields, pl.String),
                 extra_columns="ignore",
                 missing_columns="insert",
@@ -145,9 +133,20 @@ class Reader:
             .select(sorted({*places.values(), *fields[-2:]}))
             .collect()
         )
-        if table.height != piece.count(b"\n") + (not piece.endswith(b"\n")):
+        if table.height != lines.height:
             return None
-        return self._typed(table, places, fields[-2:], codes)
+        table = self._typed(table, places, fields[-2:], codes)
+        return table if self._adds_up(piece, lines, table[SURE].to_numpy()) else None
+
+    def _adds_up(self, piece: Piece, lines: pl.DataFrame, sure: npt.NDArray[np.bool_]) -> bool:
+        """Tell whether there are certain rows, with as many separators as a row must have."""
+        if not sure.any():
+            return False
+        counted = ~sure
+        counted[piece.quoted] = True
+        others = lines.filter(counted)[RAW].str.count_matches(self.layout.separator, literal=True)
+        separators = int(others.sum()) + (self.layout.width - 1) * int((~counted).sum())
+        return piece.text.count(self._separator) == separators
 
     def _typed(
         self, table: pl.DataFrame, places: dict[str, str], ends: list[str], codes: dict[str, int]
@@ -186,9 +185,21 @@ class Reader:
             if raw in wanted and raw not in doubtful and raw == raw.strip()
         }
 
-    def _exactly(self, lines: pl.LazyFrame) -> pl.DataFrame:
-        """Classify numbered lines by the exact rules."""
-        rows = split_lines(lines, self.layout)
+    def _exactly(
+        self, plain: pl.DataFrame, quoted: pl.DataFrame, apart: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Classify rows by the exact rules.
+
+        Args:
+            plain: row_number and raw of lines that are split at every separator.
+            quoted: of lines that are not.
+            apart: row_number, columns, problem, raw.
+        """
+        rows = split_lines(plain.lazy(), self.layout)
+        if quoted.height or apart.height:
+            read = read_quoted(quoted[RAW].to_list(), self.layout)
+            others = to_frame(quoted[ROW_NUMBER].to_list(), read, self.layout.columns)
+            rows = pl.concat([rows, others.lazy(), apart.lazy()]).sort(ROW_NUMBER)
         if self.source.behavior is not None:
             rows = rows.with_columns(pl.lit(self.source.behavior).alias(BEHAVIOR))
         return classify(rows, self.data, self.layout.header).collect()
@@ -223,35 +234,14 @@ def _side_by_side(work: Callable[[T], U], given: Iterable[T]) -> Iterator[U]:
                 future.cancel()
 
 
-def read_pieces(source: Source, layout: Layout) -> Iterator[bytes]:
-    """Yield the file in pieces of whole lines, without BOM and header.
-
-    Raises:
-        OSError: if a compressed file breaks off.
-    """
-    with open_bytes(source.path) as stream:
-        rest, header = stream.read(len(BOM)).removeprefix(BOM), layout.header
-        while block := stream.read(PIECE_BYTES):
-            end = block.rfind(b"\n") + 1
-            if not end:
-                rest += block
-                continue
-            piece, rest = rest + block[:end], block[end:]
-            if header:
-                piece, header = _without_header(piece)
-            if piece:
-                yield piece
-        if header:
-            rest, header = _without_header(rest)
-        if rest:
-            yield rest
-
-
 def split_lines(lines: pl.LazyFrame, layout: Layout) -> pl.LazyFrame:
-    """Return row_number, columns, problem and raw of lines (row_number, raw)."""
-    problems, text = _quote_rules(layout)
+    """Return row_number, columns, problem and raw of lines (row_number, raw).
+
+    Quotes, where they have a meaning, stand around whole fields without a separator.
+    """
+    text = pl.col(RAW).str.replace_all(QUOTE, "", literal=True) if layout.quoting else pl.col(RAW)
     fields, number = pl.col("_fields"), pl.col("_fields").list.len()
-    problems += [
+    problems = [
         pl.when(number < layout.width).then(pl.lit(TOO_FEW)),
         pl.when(number > layout.width).then(pl.lit(TOO_MANY)),
     ]
@@ -261,57 +251,6 @@ def split_lines(lines: pl.LazyFrame, layout: Layout) -> pl.LazyFrame:
         pl.coalesce(problems).alias(PROBLEM),
         RAW,
     )
-
-
-def _quote_rules(layout: Layout) -> tuple[list[pl.Expr], pl.Expr]:
-    """Return the rule that asks for care, and the line with its simple quotes taken off."""
-    line = pl.col(RAW)
-    quoted = line.str.contains('"', literal=True)
-    if not layout.quoting:
-        return [], line
-    if not layout.quotes_seen:
-        return [pl.when(quoted).then(pl.lit(BAD_QUOTES))], line
-    mark = f"\\x{{{ord(layout.separator):x}}}"
-    field = f'(?:"[^"{mark}]*"|[^"{mark}]*)'
-    simple = line.str.contains(f"^{field}(?:{mark}{field})*$")
-    return (
-        [pl.when(quoted & ~simple).then(pl.lit(BAD_QUOTES))],
-        line.str.replace_all('"', "", literal=True),
-    )
-
-
-def _without_header(piece: bytes) -> tuple[bytes, bool]:
-    """Drop the first line that is not blank; tell whether it is still to come."""
-    start = 0
-    while start < len(piece):
-        end = piece.find(b"\n", start) + 1 or len(piece)
-        if piece[start:end].strip((BLANK + "\n").encode()):
-            return piece[end:], False
-        start = end
-    return b"", True
-
-
-def _lines(piece: bytes) -> pl.LazyFrame:
-    return pl.scan_lines(io.BytesIO(piece), name=RAW)
-
-
-def _number(lines: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        lines.filter(pl.col(RAW).str.strip_chars(BLANK) != "")
-        .with_row_index(ROW_NUMBER)
-        .with_columns(pl.col(ROW_NUMBER).cast(pl.Int64))
-    )
-
-
-def _lines_at(piece: bytes, places: npt.NDArray[np.intp], height: int) -> list[bytes]:
-    """Return some lines of a piece, without their ends."""
-    if not len(places):
-        return []
-    ends = np.flatnonzero(np.frombuffer(piece, np.uint8) == ord("\n"))
-    edges = np.concatenate([[-1], ends, [len(piece)]])[: height + 1]
-    starts = (edges[places] + 1).tolist()
-    stops = edges[places + 1].tolist()
-    return [piece[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
 def _nothing(*names: str) -> list[pl.Expr]:

@@ -1,7 +1,7 @@
 """All parts of a log together: one type of id, unique interactions, one quarantine, the books."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ ADVICE = {
     clean.TOO_LATE: "check data.time_unit and data.time_max",
     clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
+STRAY_SHARE = 0.5  # of the rows: more ids that are no whole numbers are no strays
 SpreadMerge = Callable[[Sequence[Part], dict[str, bool]], list[Path]]
 log = logging.getLogger(__name__)
 
@@ -88,15 +89,32 @@ def join_parts(
 
 def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:
     """Tell whether an id column is Int64: its ids are whole in every part."""
-    facts = [part.counts["ids"] for part in parts]
+    whole = {}
     for name in (USER_ID, ITEM_ID):
-        if any(found[name]["look_float"] for found in facts):
+        found = {part.source.name: part.counts["ids"][name] for part in parts}
+        whole[name] = all(facts["whole"] for facts in found.values())
+        if any(facts["look_float"] for facts in found.values()):
             log.warning(
                 "some %s look like floats ('12.0'), as an integer column with gaps is often "
                 "exported; they are kept as given",
                 name,
             )
-    return {name: all(found[name]["whole"] for found in facts) for name in (USER_ID, ITEM_ID)}
+        elif not whole[name]:
+            _warn_of_strays(name, found, sum(part.counts["usable"] for part in parts))
+    return whole
+
+
+def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -> None:
+    """Say which ids make a column text that would be numbers without them."""
+    strays = sum(facts["strays"] for facts in found.values())
+    if strays <= rows * STRAY_SHARE:
+        file, facts = next(item for item in found.items() if item[1]["strays"])
+        log.warning(
+            "%s is kept as text, for %d of %d rows have no whole number there, the first of them "
+            "%r in %s; as numbers they would be read faster and sorted as such: if these ids are "
+            "mistakes, take their rows out of the log",
+            *(name, strays, rows, facts["stray"][:100], file),
+        )
 
 
 def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:

@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import psutil
 import pytest
+import typer
 
+from bigel.config.data import Format
+from bigel.ingest.synth.files import KINDS
+from flows import cli
 from tests.flows.conftest import Bigel, Start, options
 
 LOG = "uid,sku,event,when\n" + "".join(
@@ -39,6 +43,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, bigel: Bigel, tiny: Path)
 def summary_of(home: Path, name: str) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((home / f"{name}.json").read_text())
     return summary
+
+
+def test_help_names_all_formats_and_contracts() -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    words = {
+        (verb, option.name): option.help for verb in commands for option in commands[verb].params
+    }
+    assert [name for name in get_args(Format) if name not in words["ingest", "file_format"]] == []
+    assert [ending for ending in KINDS if ending not in words["synth", "out"]] == []
+    for verb in ("ingest", "validate"):
+        assert "raw-log, interactions and drift contracts" in commands[verb].help
 
 
 def test_run_writes_the_summary_that_scripts_rely_on(finished: Path) -> None:

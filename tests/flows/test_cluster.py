@@ -29,7 +29,7 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from bigel.config import RunConfig, load_config  # noqa: E402
 from bigel.engine import WorkUnit  # noqa: E402
 from bigel.errors import BigelError, ClusterUnreachableError, ConfigError, DataError  # noqa: E402
-from bigel.ingest import ingest, ranges  # noqa: E402
+from bigel.ingest import ingest, merge, ranges  # noqa: E402
 from bigel.retry import is_transient  # noqa: E402
 from bigel.workspace import Record, Workspace  # noqa: E402
 from flows import cluster  # noqa: E402
@@ -118,7 +118,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "RANGE_ROWS", 100)
-    monkeypatch.setattr(ranges, "SAMPLE_EVERY", 10)
+    monkeypatch.setattr(merge, "LOOKED_AT", 10)
 
 
 def contents(record: Record) -> list[bytes]:

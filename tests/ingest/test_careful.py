@@ -16,7 +16,6 @@ LAYOUT = Layout(
     columns={"user_id": 0, "item_id": 1},
     header=False,
     quoting=True,
-    quotes_seen=True,
     bom=False,
 )
 

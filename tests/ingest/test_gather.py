@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
-from bigel.ingest import careful, read, text
+from bigel.ingest import careful, pieces, read
 from bigel.ingest.gather import REFUSED_SCHEMA, Gathered, gather
 from bigel.ingest.sources import Source
 
@@ -19,7 +19,7 @@ HEADER = "user,item,behavior\n"
 DATA = DataConfig(
     path="the log", behaviors=("click", "buy"), columns={"user": "user", "item": "item"}
 )
-# What a line is: kept (None) or refused. A quoted line sends its file through the careful reader.
+# What a line is: kept (None) or refused.
 LINES = {
     "1,10,click": None,
     "2,10,buy": None,
@@ -49,7 +49,7 @@ def test_rows_in_are_rows_out(
 ) -> None:
     lines = [*lines, "7,70,click"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "PIECE_BYTES", 9 * batch)
+        patch.setattr(pieces, "PIECE_BYTES", 9 * batch)
         patch.setattr(careful, "BATCH_ROWS", batch)
         found = gathered(tmp_path_factory.mktemp("gather"), lines)
     assert found.rows == len(lines)

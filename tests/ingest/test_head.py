@@ -84,7 +84,7 @@ def test_a_peek_is_the_file_or_its_first_whole_lines(
 
 
 def test_a_missing_file_is_an_error_of_the_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^gone\.csv: cannot be read as csv \(.*No such file"):
+    with pytest.raises(DataError, match=r"^gone\.csv: not found at /.*/gone\.csv; .* this machine"):
         peek(Source(tmp_path / "gone.csv", "gone.csv", "csv"))
 
 
@@ -95,7 +95,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=4, columns={"user_id": 3, "item_id": 2, "behavior": 0},
-            header=True, quoting=True, quotes_seen=False, bom=False,
+            header=True, quoting=True, bom=False,
         ),
     ),
     "quotes, spaces, BOM, CRLF and blank lines": (
@@ -104,7 +104,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=3, columns={"user_id": 0, "item_id": 1, "behavior": 2},
-            header=True, quoting=True, quotes_seen=True, bom=True,
+            header=True, quoting=True, bom=True,
         ),
     ),
     "a quoted name that holds the separator": (
@@ -114,7 +114,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         Layout(
             separator="\t", width=5,
             columns={"user_id": 1, "item_id": 2, "behavior": 3, "timestamp": 4},
-            header=True, quoting=True, quotes_seen=True, bom=False,
+            header=True, quoting=True, bom=False,
         ),
     ),
     "no header": (
@@ -127,7 +127,16 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         },
         Layout(
             separator="|", width=4, columns={"user_id": 1, "item_id": 2, "behavior": 3},
-            header=False, quoting=True, quotes_seen=False, bom=False,
+            header=False, quoting=True, bom=False,
+        ),
+    ),
+    "a header is expected, but there is nothing": (
+        b"\n",
+        "csv",
+        {},
+        Layout(
+            separator=",", width=0, columns={"user_id": 0, "item_id": 1},
+            header=True, quoting=True, bom=False,
         ),
     ),
     "no header and no row": (
@@ -136,7 +145,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {"header": False},
         Layout(
             separator=",", width=0, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=True, quotes_seen=False, bom=False,
+            header=False, quoting=True, bom=False,
         ),
     ),
     "pairs": (
@@ -145,7 +154,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, quotes_seen=True, bom=False,
+            header=False, quoting=False, bom=False,
         ),
     ),
     "pairs that are not UTF-8 in their first row": (
@@ -154,7 +163,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, quotes_seen=False, bom=False,
+            header=False, quoting=False, bom=False,
         ),
     ),
 }  # fmt: skip
@@ -188,6 +197,37 @@ def test_a_missing_column_comes_with_the_likely_reason(
 ) -> None:
     with pytest.raises(DataError, match=advice):
         layout_of(tmp_path, first + b"\n", **settings)
+
+
+NUMBERED = {"user": "column_1", "item": "column_2", "behavior": "column_3"}
+UNNAMED = {"header": False, "columns": NUMBERED | {"timestamp": "column_4"}}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"1,2,click",  # short
+        b"1,2,click,5,6",  # long
+        b"caf\xe9,2,click,5",
+        b"1,2\r,click,5,6",
+        b'1,2,click,5,"a\n\n\n\n\nb"',  # six lines
+    ],
+)
+def test_a_file_without_a_header_is_as_wide_as_most_rows(tmp_path: Path, odd: bytes) -> None:
+    layout = layout_of(tmp_path, odd + b"\n1,2,click,5\n3,4,click,6\n", **UNNAMED)
+    assert (layout.width, layout.columns["timestamp"]) == (4, 3)
+
+
+def test_a_file_of_equally_many_widths_is_as_wide_as_its_first_row(tmp_path: Path) -> None:
+    assert layout_of(tmp_path, b"1,2,click,5\n1,2,click,5,6\n", **UNNAMED).width == 4
+    assert layout_of(tmp_path, b"1,2,click,5,6\n1,2,click,5\n", **UNNAMED).width == 5
+
+
+def test_a_file_without_a_header_and_without_a_readable_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the first line is not UTF-8"):
+        layout_of(tmp_path, b"caf\xe9,2,click,5\n", **UNNAMED)
+    with pytest.raises(DataError, match="no column 'column_3' among 'column_1', 'column_2';"):
+        layout_of(tmp_path, b"1,2\n1,2,3\n1,2\n", **UNNAMED)
 
 
 def test_a_missing_column_names_the_nearest_and_at_most_twenty() -> None:

@@ -52,8 +52,10 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         r"a.log, b.log cannot be read as data.format = 'auto'.*\.ndjson",
     ),
     "unknown ending": ({"a.xlsx": b"x"}, {}, r"a.xlsx cannot be read.*set data.format"),
-    "empty file": ({"a.csv": b""}, {}, "a.csv: is empty; a header line with user, item, behavior"),
-    "blank lines only": ({"a.csv": b"\n  \n"}, {}, "a.csv: is empty"),
+    "empty file": ({"a.csv": b""}, {}, r"holds no rows in 1 file"),
+    "empty files": ({"a.csv": b"", "b.tsv": b"", "c.csv": HEADER}, {}, r"holds no rows in 3 file"),
+    "blank lines only": ({"a.csv": b"\n  \n"}, {}, r"holds no rows in 1 file"),
+    "very many blank lines": ({"a.csv": b"\n" * 70_000 + HEADER}, {}, "65536 bytes of blank lines"),
     "header only": ({"a.csv": HEADER}, {}, r"holds no rows in 1 file"),
     "empty NDJSON": ({"a.ndjson": b""}, {}, "holds no rows"),
     "empty Parquet": ({"a.parquet": b""}, {}, "a.parquet: cannot be read as parquet"),
@@ -226,6 +228,11 @@ ROWS: dict[str, tuple[bytes, list[str | None]]] = {
     "not UTF-8": (b"caf\xe9,10,click,1600000000\n", ["not UTF-8"]),
     "not UTF-8 in a behavior": (b"1,10,cli\xffck,1600000000\n", ["not UTF-8"]),
     "tab in an id": (b"1\t2,10,click,1600000000\n", ["control character in an id"]),
+    "byte order mark of a file within": (
+        "\ufeff1,10,click,5\n".encode(),
+        ["control character in an id"],
+    ),
+    "space of no width": ("1,1\u200b0,click,5\n".encode(), ["control character in an id"]),
     "line break in an id": (b'"1\n2",10,click,1600000000\n', ["control character in an id"]),
     "unclosed quote": (b'1,"10,click,1600000000\n', ["broken quotes"]),
     "unclosed quote before good rows": (b'1,"10,click,1\n2,10,click,9\n', ["broken quotes", None]),
@@ -273,7 +280,7 @@ def test_the_range_of_times_includes_its_ends(ingest_files: Callable[..., Any]) 
 
 
 def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any]) -> None:
-    """A row that is not UTF-8 sends the whole file through the careful reader."""
+    """A row that is not UTF-8 is read apart."""
     spoiled = {7: b",1,click,5\n", 9_999: b"1,2,click\n", 15_000: b"1,2,click,-1\n"}
     lines = LARGE.splitlines(keepends=True)
     for row, line in spoiled.items():
@@ -308,6 +315,18 @@ def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any])
         (
             b'{"user": {"id": 1}, "item": 2, "behavior": "click", "time": 5}\n',
             "id is a list or an object",
+        ),
+        (
+            b'{"user": 12.5, "item": 2, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
+        ),
+        (
+            b'{"user": 1, "item": 1e400, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
+        ),
+        (
+            b'{"user": true, "item": 2, "behavior": "click", "time": 5}\n',
+            "id is not a whole number",
         ),
         (
             b'{"user": "a\\nb", "item": 2, "behavior": "click", "time": 5}\n',

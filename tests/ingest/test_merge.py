@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +16,24 @@ from hypothesis import strategies as st
 
 from bigel.config import DataConfig
 from bigel.ingest.merge import (
-    _user_ranges,
+    find_bounds,
     find_id_types,
     merge,
     part_leaks,
     type_ids,
+    within,
     write_interactions,
 )
 
 DATA = DataConfig(behaviors=("view", "cart", "buy"))  # not in the order of the alphabet
 EVENT = st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2), st.integers(0, 99))
 NAMES = ("user_id", "item_id", "behavior_index", "timestamp")
+IDS: dict[str, Callable[[int], Any]] = {  # from small numbers
+    "one number for a row": lambda n: n - 3,
+    "one number for a key": lambda n: n << 27,
+    "any numbers": lambda n: (-1) ** n * (2**63 - 1 - n),
+    "text": lambda n: str(8 + n),  # whose order is not that of the numbers
+}
 
 
 def frame(rows: list[tuple[Any, ...]], ids: pl.DataType, extra: str = "timestamp") -> pl.DataFrame:
@@ -48,24 +59,61 @@ def merged(rows: pl.LazyFrame, folder: Path, **options: int) -> pl.DataFrame:
     return pl.read_parquet(folder / "merged.parquet")
 
 
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+import polars as pl
+from bigel.ingest.merge import merge
+
+ROWS = 1_000_000
+folder, draws = Path(sys.argv[1]), np.random.default_rng(0)
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+def draw(many):
+    return pl.Series([f"{n:036}" for n in range(many)]).gather(draws.integers(0, many, ROWS))
+
+ids = {"user_id": draw(10_000), "item_id": draw(40_000)}
+rows = pl.DataFrame(ids | {"timestamp": draws.integers(0, 2**30, ROWS)})
+rows = rows.with_columns(behavior_index=pl.lit(0, pl.UInt8), count=pl.lit(1, pl.UInt32))
+rows.write_ipc(folder / "rows.arrow", record_batch_size=100_000)
+del rows, ids
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+before = peak()
+merge(pl.scan_ipc(folder / "rows.arrow"), folder)
+print((peak() - before) // ROWS)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are Linux's")
+def test_text_is_not_held_row_by_row(tmp_path: Path) -> None:
+    """Two ids of 36 characters in each of a million rows; a row of them alone takes 104 bytes."""
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    threads = os.environ | {"POLARS_MAX_THREADS": "2"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=threads)
+    assert int(ran.stdout) < 240  # bytes a row, with what does not grow; grouping takes 340
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     events=st.lists(EVENT, min_size=1, max_size=60),
     cuts=st.lists(st.integers(0, 60), max_size=4),
     merge_rows=st.integers(1, 70),
-    text=st.booleans(),
+    kind=st.sampled_from(sorted(IDS)),
 )
 def test_pieces_and_ranges_give_what_a_naive_grouping_gives(
-    events: list[tuple[int, int, int, int]],
+    events: list[tuple[Any, Any, int, int]],
     cuts: list[int],
     merge_rows: int,
-    text: bool,
+    kind: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("pieces")
-    if text:  # ids whose order as text is another one than as numbers
-        events = [(f"{8 + u}", f"{8 + i}", b, t) for u, i, b, t in events]  # type: ignore[misc]
-    rows = frame(events, pl.String() if text else pl.Int64())
+    events = [(IDS[kind](u), IDS[kind](i), b, t) for u, i, b, t in events]
+    rows = frame(events, pl.String() if kind == "text" else pl.Int64())
     got = merged(in_pieces(rows, cuts, folder), folder, merge_rows=merge_rows)
     naive = (
         rows.group_by("user_id", "item_id", "behavior_index")
@@ -106,21 +154,21 @@ def test_splits_come_out_by_name_in_every_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("merge_rows", "expected"),
+    ("range_rows", "bounds"),
     [
-        (8, [[1, 1, 2, 2, 2, 3, 4, 4]]),  # all fit
-        (7, [[1, 1, 2, 2, 2, 3], [4, 4]]),  # eight rows do not, so the range ends before
-        (3, [[1, 1], [2, 2, 2, 3], [4, 4]]),
-        (1, [[1, 1], [2, 2, 2], [3], [4, 4]]),  # a user is never divided
+        (8, []),  # all fit
+        (7, [4]),
+        (3, [2, 4]),
+        (1, [2, 3, 4]),  # a user is never divided
     ],
 )
-def test_ranges_hold_whole_users_in_order(merge_rows: int, expected: list[list[int]]) -> None:
+def test_ranges_hold_whole_users_in_order(range_rows: int, bounds: list[int]) -> None:
     rows = pl.LazyFrame({"user_id": [4, 2, 1, 2, 3, 2, 1, 4]})
-    if len(expected) == 1:
-        assert _user_ranges(rows, merge_rows) == [(None, None)]
-    else:
-        ends = [(users[0], users[-1]) for users in expected]
-        assert _user_ranges(rows, merge_rows) == ends
+    assert find_bounds(rows, range_rows) == bounds
+    ends = [None, *bounds, None]
+    found = [within(rows, *pair).collect()["user_id"] for pair in itertools.pairwise(ends)]
+    assert sorted(pl.concat(found)) == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert all(one.max() < other.min() for one, other in itertools.pairwise(found))
 
 
 def test_each_id_column_becomes_numbers_by_itself() -> None:
@@ -138,13 +186,14 @@ def test_whole_ids_beside_others_become_text_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "float_like"), [(["12.0", "x"], True), (["1.5", "2.0.0"], False)]
+    ("items", "stray", "float_like"),
+    [(["7", "x", "12.0"], "x", True), (["2.0.0", "1.5", "7"], "2.0.0", False)],
 )
-def test_ids_like_whole_floats_are_told(items: list[str], float_like: bool) -> None:
-    found = find_id_types(pl.LazyFrame({"user_id": ["1", "2"], "item_id": items}))
+def test_ids_that_are_no_numbers_are_told(items: list[str], stray: str, float_like: bool) -> None:
+    found = find_id_types(pl.LazyFrame({"user_id": ["1", "2", "-3"], "item_id": items}))
     assert found == {
-        "user_id": {"whole": True, "look_float": False},
-        "item_id": {"whole": False, "look_float": float_like},
+        "user_id": {"whole": True, "strays": 0, "stray": None, "look_float": False},
+        "item_id": {"whole": False, "strays": 2, "stray": stray, "look_float": float_like},
     }
 
 

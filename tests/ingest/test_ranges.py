@@ -9,7 +9,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.engine import in_turn
 from bigel.errors import WorkspaceError
-from bigel.ingest import ingest, ranges
+from bigel.ingest import ingest, merge, ranges
 from bigel.ingest.part import Part
 from bigel.ingest.ranges import UserRange, cut
 from bigel.ingest.sources import Source
@@ -40,7 +40,7 @@ def write(folder: Path, files: dict[str, list[str]]) -> None:
 @pytest.fixture
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "RANGE_ROWS", 4)
-    monkeypatch.setattr(ranges, "SAMPLE_EVERY", 2)
+    monkeypatch.setattr(merge, "LOOKED_AT", 2)
 
 
 @pytest.mark.usefixtures("small_ranges")

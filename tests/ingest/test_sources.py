@@ -130,3 +130,48 @@ def test_patterns_that_do_not_part_the_files(
     touch(tmp_path, "a.csv", "b.csv")
     with pytest.raises(DataError, match=message):
         found(tmp_path, behavior_by_file=by_file)
+
+
+def test_endings_count_in_capitals_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.csv", "B.CSV", "c.Tsv.GZ", "d.PARQUET")
+    kinds = [f[:2] for f in found(tmp_path)]
+    assert kinds == [
+        ("B.CSV", "csv"),
+        ("a.csv", "csv"),
+        ("c.Tsv.GZ", "tsv"),
+        ("d.PARQUET", "parquet"),
+    ]
+    touch(tmp_path / "lists", "buy.TXT.GZ", "test.txt")
+    assert found(tmp_path / "lists", format="lists", behaviors=("buy",)) == [
+        ("buy.TXT.GZ", "lists", "train", "buy"),
+        ("test.txt", "lists", "test", "buy"),
+    ]
+
+
+def test_names_that_differ_in_the_ending_alone_are_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(
+        tmp_path,
+        "1/a.csv",
+        "1/a.CSV.gz",
+        "1/b.parquet",
+        "2/a.csv",
+        "2/b.ndjson",
+        "2/b.csv.zst",
+        "c",
+    )
+    with caplog.at_level(logging.WARNING):
+        assert len(found(tmp_path)) == 6
+    assert (
+        "1/a.CSV.gz and 1/a.csv, 2/b.csv.zst and 2/b.ndjson count twice if they hold the same rows"
+    ) in caplog.text
+
+
+def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "log/a.csv")
+    monkeypatch.chdir(tmp_path)
+    for path in ("log", "log/a.csv", "l*/*.csv"):
+        (source,) = find_sources(DataConfig(path=path), Path("unused"))
+        assert source.path == tmp_path / "log" / "a.csv"
+        assert source.name == "log/a.csv" if path == "l*/*.csv" else "a.csv"

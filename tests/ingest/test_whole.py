@@ -45,6 +45,27 @@ def test_one_id_that_is_no_number_makes_the_column_text_in_all_files(tmp_path: P
     assert got.rows() == [("10", 5, "buy", 1), ("9", 5, "buy", 2), ("x", 5, "buy", 1)]
 
 
+def test_a_few_ids_that_are_no_numbers_are_counted_and_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"{user},5,buy" for user in range(8)]
+    with caplog.at_level(logging.WARNING, logger="bigel"):
+        joined(tmp_path, {"a.csv": lines, "b.csv": ["zz,5,buy", *lines, "007,5,buy"]})
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(
+        "user_id is kept as text, for 2 of 18 rows have no whole number there, the first of them "
+        "'zz' in b.csv;"
+    )
+
+
+def test_ids_that_are_mostly_text_are_no_strays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="bigel"):
+        joined(tmp_path, {"a.csv": ["u1,5,buy", "u2,5,buy", "3,5,buy"]})
+    assert caplog.records == []
+
+
 def test_float_like_ids_of_one_file_are_warned_about_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,143 @@
+"""A text file in pieces of whole rows, of which those that need care are read on the way.
+
+A row with broken quotes, with line breaks in quotes or with bytes that are not UTF-8 costs itself
+the quick path, and nothing else: it is read by the rules of ``careful``, and a piece ends where no
+row is open. All other lines of a piece are a row each, or blank.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from bigel.ingest.careful import MAX_LINES, QUOTE, Row, decoded, read_row, to_frame
+from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
+from bigel.ingest.sources import Source
+from bigel.schema import RAW, ROW_NUMBER
+
+PIECE_BYTES = 1 << 24
+GONE = b" "  # stands for a line that was read already; blank
+REPLACED = "\ufffd"  # what decoding puts in the place of bytes that are not UTF-8
+PLACE = "_place"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some lines of a file, known by their place from 0.
+
+    Args:
+        text: the lines, in UTF-8; the header, and what was read with care, is blank.
+        apart: rows read with care: row_number (the place of the first line), columns, problem, raw.
+        quoted: places of lines with separators or quotes in quotes.
+    """
+
+    text: bytes
+    apart: pl.DataFrame
+    quoted: npt.NDArray[np.int64]
+
+
+def read_pieces(source: Source, layout: Layout) -> Iterator[Piece]:
+    """Yield a file without its BOM.
+
+    Raises:
+        OSError: if a compressed file breaks off.
+    """
+    with open_bytes(source.path) as stream:
+        rest, header, more = stream.read(len(BOM)).removeprefix(BOM), layout.header, True
+        while more:
+            block = stream.read(PIECE_BYTES)
+            more = bool(block)
+            end = block.rfind(b"\n") + 1
+            if more and not end:
+                rest += block
+                continue
+            lines, rest = rest + block[:end], block[end:]
+            piece, left = _take_apart(lines, layout, more)
+            rest = left + rest
+            if header:
+                piece, header = _without_header(piece)
+            if piece.text:
+                yield piece
+
+
+def _take_apart(lines: bytes, layout: Layout, more: bool) -> tuple[Piece, bytes]:
+    """Return the rows that are whole, and the bytes from the first row on that is not yet.
+
+    Args:
+        lines: what there is.
+        layout: of the file.
+        more: whether more lines may follow.
+    """
+    odd, quoted = _find_odd(lines, layout)
+    if not odd:
+        return Piece(lines, to_frame([], [], layout.columns), quoted), b""
+    split = lines.removesuffix(b"\n").split(b"\n")
+    apart: dict[int, Row] = {}
+    gone = np.zeros(len(split), dtype=bool)
+    end, free = len(split), 0
+    for place in odd:
+        if place < free:
+            continue
+        following = map(decoded, split[place + 1 : place + 1 + MAX_LINES])
+        tried = read_row(decoded(split[place]), following, layout)
+        if tried.is_open and more:
+            end = place
+            break
+        apart[place] = tried.row
+        free = place + 1 + tried.used
+        gone[place:free] = True
+        split[place:free] = [GONE] * (free - place)
+    piece = Piece(
+        b"\n".join([*split[:end], b""]),
+        to_frame(list(apart), list(apart.values()), layout.columns),
+        quoted[(quoted < end) & ~gone[quoted]],
+    )
+    return piece, b"\n".join([*split[end:], b""])
+
+
+def _find_odd(lines: bytes, layout: Layout) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """Return the places of lines that need care, and of those that ``Piece.quoted`` means."""
+    odd: set[int] = set()
+    text = lines if lines.isascii() else lines.decode(errors="replace").encode()
+    numbered = pl.scan_lines(io.BytesIO(text), name=RAW, row_index_name=PLACE)
+    line, mark = pl.col(RAW), f"\\x{{{ord(layout.separator):x}}}"
+    if text != lines:
+        split = lines.split(b"\n")
+        places = numbered.filter(line.str.contains(REPLACED, literal=True)).collect()[PLACE]
+        odd = {place for place in places if not decoded(split[place])[1]}
+    quoted = np.zeros(0, np.int64)
+    if layout.quoting and QUOTE.encode() in lines:
+        found = (
+            numbered.filter(line.str.contains(QUOTE, literal=True))
+            .filter(~_has_fields(f'[^"{mark}\\r]', mark))
+            .select(pl.col(PLACE).cast(pl.Int64), _has_fields('(?:[^"]|"")', mark).alias("whole"))
+            .collect()
+        )
+        quoted = found.filter("whole")[PLACE].to_numpy()
+        odd |= set(found.filter(~pl.col("whole"))[PLACE])
+    return sorted(odd), quoted
+
+
+def _has_fields(inside: str, mark: str) -> pl.Expr:
+    """Tell which lines are fields that have such characters in quotes, or no quotes."""
+    field = f'(?:"{inside}*"|[^"{mark}\\r]*)'
+    line = pl.col(RAW)
+    short = line.str.len_bytes() <= csv.field_size_limit()
+    return short & line.str.contains(f"^{field}(?:{mark}{field})*$")
+
+
+def _without_header(piece: Piece) -> tuple[Piece, bool]:
+    """Take the first row out; tell whether it is still to come."""
+    start, first = 0, piece.apart[ROW_NUMBER].first()
+    for place, line in enumerate(io.BytesIO(piece.text)):
+        if place == first:
+            return replace(piece, apart=piece.apart[1:]), False
+        if line.strip((BLANK + "\n").encode()):
+            text = piece.text[:start] + GONE + b"\n" + piece.text[start + len(line) :]
+            return replace(piece, text=text, quoted=piece.quoted[piece.quoted != place]), False
+        start += len(line)
+    return piece, True
