@@ -50,7 +50,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         rows = pl.scan_parquet(ingested.file(INTERACTIONS_FILE))
         places = {name: str(place) for place, name in enumerate(behaviors)}
-        items = behavior_sizes(rows, ITEM_ID, places).collect(engine="streaming")
+        items = behavior_sizes(rows, ITEM_ID, places)
         users = rows.select(USER_ID).unique().collect(engine="streaming")
         for column, ids, name in ((USER_ID, users, USERS_FILE), (ITEM_ID, items, ITEMS_FILE)):
             ids.select(column).sort(column).write_parquet(out / name)

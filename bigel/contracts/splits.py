@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from bigel import schema
@@ -41,7 +43,7 @@ def split_tables(record: Record, config: Config, limits: Limits) -> Tables:
     }
     frames: dict[str, pl.DataFrame | pl.LazyFrame] = {
         "rows": rows,
-        "totals": _split_totals(parts),
+        "totals": _split_totals(parts, {USER: maps[0]["rows"], ITEM: maps[1]["rows"]}),
         "behaviors": _split_behaviors(rows, config.data.behaviors),
         "pairs": split_pairs(parts, by_time=record.counts.get("method") == "time"),
         "maps": pl.DataFrame(maps),
@@ -55,16 +57,30 @@ def _together(parts: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
     return pl.concat(named, how="diagonal")
 
 
-def _split_totals(parts: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
-    held_out = pl.concat(parts[name].select(USER, ITEM) for name in (schema.VALID, schema.TEST))
+def _split_totals(parts: Mapping[str, pl.LazyFrame], numbers: Mapping[str, int]) -> pl.DataFrame:
+    """Return one row of sizes, and of what valid and test have that train does not.
+
+    Args:
+        parts: the splits.
+        numbers: how many users and items there are; beyond, a number is a fault of its row.
+    """
     sizes: dict[str, Any] = {name: _height(part) for name, part in parts.items()}
-    for column in (USER, ITEM):
-        distinct = held_out.select(column).unique().collect(engine="streaming")
-        known = parts[schema.TRAIN].select(column).unique().collect(engine="streaming")
-        cold = distinct.join(known, on=column, how="anti").height
+    for column, number in numbers.items():
+        train, valid, test = (_present(parts[name], column, number) for name in schema.SPLITS)
+        held_out = valid | test
+        cold = int((held_out & ~train).sum())
         sizes[f"cold_{column}s"] = cold
-        sizes[f"cold_{column}_share"] = cold / max(distinct.height, 1)
+        sizes[f"cold_{column}_share"] = cold / max(int(held_out.sum()), 1)
     return pl.DataFrame([sizes])
+
+
+def _present(rows: pl.LazyFrame, column: str, number: int) -> npt.NDArray[np.bool_]:
+    """Tell of each of the first numbers whether it is in a column."""
+    present = np.zeros(number, np.bool_)
+    within = rows.select(column).filter(pl.col(column) < number)
+    for batch in within.collect_batches(maintain_order=False, engine="streaming"):
+        present[batch[column].to_numpy()] = True
+    return present
 
 
 def _split_behaviors(rows: pl.LazyFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:

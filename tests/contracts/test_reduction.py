@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bigel.contracts.engine import Judge, Judgement
+from bigel.contracts.engine import Judge, Judgement, rows_enough
 from bigel.contracts.keys import MOST_TRACED
 from bigel.contracts.reduction import repeated
 from bigel.contracts.suites import Suite, load_suites, suite_folder
@@ -130,6 +130,8 @@ def test_expectations_on_the_whole_table_are_judged_on_the_whole_table(
         ("expect_column_values_to_not_be_null", {"column": "user_id", "mostly": 0.9999}),
         ("expect_table_row_count_to_be_between", {"min_value": 2_000, "max_value": 2_000}),
         ("expect_table_row_count_to_be_between", {"min_value": 2_001}),
+        ("expect_table_row_count_to_be_between", {"max_value": 1_999}),
+        ("expect_table_row_count_to_equal", {"value": 7}),
         ("expect_column_values_to_be_between", {"column": "count", "max_value": 9}),
     ]
     tree = tuple(
@@ -141,7 +143,23 @@ def test_expectations_on_the_whole_table_are_judged_on_the_whole_table(
     for edit in (spread("user_id", None, (1_500,)), spread("count", 30, (1_700,))):
         edit(data)
     checks = same(judge, suite, data.frames["interactions"], tmp_path, samples=False)
-    assert [check["success"] for check in checks] == [False, True, False, True, False, False]
+    good = [place for place, check in enumerate(checks) if check["success"]]
+    assert good == [1, 3]
+
+
+def test_of_a_number_of_rows_as_many_are_shown_as_its_limits_need(
+    judge: Judge, tmp_path: Path
+) -> None:
+    kwargs = {"min_value": 1, "max_value": {"$PARAMETER": "most"}}
+    one = {"type": "expect_table_row_count_to_be_between", "severity": "critical", "kwargs": kwargs}
+    suite = Suite("x.y", {}, (one,), tmp_path / "x.y.json")
+    rows = pl.LazyFrame({"a": range(500)})
+    for most, good in ((499, False), (500, True)):
+        judgement = judge.judge(suite, rows, {"most": most})
+        (check,) = judgement.checks
+        assert (check.success, check.rows) == (good, 500)
+        assert judgement.result.results[0].result["observed_value"] == 500
+    assert rows_enough(10**12, [one], {"most": 500}) == 501
 
 
 def test_the_judge_sees_few_rows_of_a_long_table(

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bigel.contracts import lists, splits
+from bigel.contracts import lists, splits, volumes
 from bigel.contracts.lists import Facts, list_table, recommendations_tables
 from bigel.contracts.splits import split_pairs, split_tables
 from bigel.contracts.tables import (
@@ -15,7 +15,7 @@ from bigel.contracts.tables import (
     raw_log_tables,
     schema_table,
 )
-from bigel.contracts.volumes import behavior_volumes
+from bigel.contracts.volumes import behavior_sizes, behavior_volumes
 from tests.contracts.good import BEHAVIORS, DAY, GOOD, HandOver
 from tests.contracts.mutations import keep, put, see_the_first_item
 
@@ -51,6 +51,21 @@ def test_volumes_per_behavior_in_cascade_order_with_zeros() -> None:
     ]
 
 
+@pytest.mark.parametrize("ids", [pl.Int64, pl.UInt32, pl.String])
+def test_interactions_are_counted_by_place_as_by_group(
+    ids: pl.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = LOG.with_columns(pl.col("item_id").cast(ids)).lazy()
+    columns = {"click": "c", "buy": "b"}
+    by_place = behavior_sizes(rows, "item_id", columns).sort("item_id")
+    assert by_place.with_columns(pl.col("item_id").cast(pl.Int64)).rows() == [
+        (7, 2, 2), (8, 1, 0), (9, 1, 0),
+    ]  # fmt: skip
+    monkeypatch.setattr(volumes, "CELLS", 0)
+    by_group = behavior_sizes(rows, "item_id", columns).sort("item_id")
+    assert by_group.rows() == by_place.rows()
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -70,8 +85,8 @@ def test_funnel_pairs_are_first_and_last_or_those_configured(
     overrides = ["data.behaviors=['click', 'share', 'buy']"]
     overrides += [f"contracts.funnel={setting}"] if setting else []
     config = load_config("", overrides)
-    volumes = behavior_volumes(LOG, config.data.behaviors)
-    assert funnel_table(volumes, config).rows() == expected
+    found = behavior_volumes(LOG, config.data.behaviors)
+    assert funnel_table(found, config).rows() == expected
 
 
 def test_rows_ignored_on_purpose_count_neither_as_read_nor_as_refused(tmp_path: Path) -> None:
