@@ -66,13 +66,17 @@ def recommendations_tables(record: Record, facts: Facts, limits: Limits) -> Tabl
     """
     rows = pl.scan_parquet(record.file(schema.RECOMMENDATIONS_FILE))
     policy = Policy(facts)
-    parts = []
+    parts: list[pl.DataFrame] = []
+    times: list[pl.DataFrame] = []
     for part in _parts(rows):
         parts.append(list_table(part))
         policy.check(part)
+        times.append(item_table(part))
+        if sum(map(len, times)) > 2 * len(times[0]) + ROWS_AT_A_TIME:
+            times = [_added(times)]
     lists = pl.concat(parts)
     frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows, "lists": lists.lazy()}
-    frames["behaviors"] = _behavior_table(rows, lists, facts)
+    frames["behaviors"] = _behavior_table(_added(times), lists, facts)
     skipped = {}
     if policy.broken:
         frames["policy"] = policy.table()
@@ -120,20 +124,26 @@ def list_table(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _behavior_table(rows: pl.LazyFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
+def item_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return ``behavior, item_id, times``: how many rows name the item."""
+    return rows.group_by(BEHAVIOR, ITEM_ID).len("times")
+
+
+def _added(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(tables).group_by(BEHAVIOR, ITEM_ID).agg(pl.col("times").sum())
+
+
+def _behavior_table(times: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
     """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``."""
     asked = pl.DataFrame({BEHAVIOR: list(facts.behaviors)}, schema={BEHAVIOR: pl.String})
     of_lists = lists.group_by(BEHAVIOR).agg(
         pl.len().alias("lists"),
         (pl.col("popular") > 0).mean().alias("popular_share"),
     )
-    per_item = rows.group_by(pl.col(BEHAVIOR).cast(pl.Categorical), ITEM_ID).len("times")
-    of_items = per_item.group_by(pl.col(BEHAVIOR).cast(pl.String)).agg(
-        pl.len().alias("distinct_items"), pl.col("times").max()
-    )
+    of_items = times.group_by(BEHAVIOR).agg(pl.len().alias("distinct_items"), pl.col("times").max())
     return (
         asked.join(of_lists, on=BEHAVIOR, how="left", maintain_order="left")
-        .join(of_items.collect(engine="streaming"), on=BEHAVIOR, how="left", maintain_order="left")
+        .join(of_items, on=BEHAVIOR, how="left", maintain_order="left")
         .with_columns(
             pl.when(pl.col("lists") >= FEW_LISTS)
             .then(pl.col("times") / pl.col("lists"))
