@@ -342,6 +342,7 @@ ODD = st.sampled_from(
     [
         b'1,"2",click,5', b'"1","2","click","5"', b'1,"2,3",click,5', b'1,"say ""x""",click,5',
         b'1,"2', b'3",click,5', b'1,2,click,"5', b'"', b'""', b'"",""', b'"1""', b'1,2,click,5"',
+        b'1\r,"2",click,5', b'1\r,"2,3",click,5',
         b'x"y,2,click,5', b'"1"x,2,click,5', b' "1", "2",click,5', b'1,"2"\r', b'"1\r",2,click,5',
         b"caf\xe9,2,click,5", b'1,"2\xff', b"\xff", b"\xef\xbf\xbd,2,click,5", b"\xc3,2,click,5",
         b"1,2,click,5,", b"1,2,off,5", b"off,off,off,off", b"", b" \r", b"\xef\xbb\xbf1,2,click,5",
@@ -451,10 +452,13 @@ def test_rows_left_out_on_purpose_leave_the_others_certain(share: int, tmp_path:
     assert [row[1] for row in rows].count("ignored behavior") == kinds.count("off")
 
 
-@pytest.mark.parametrize("quoted", ["user,item,time", "behavior", "title"])
-def test_quotes_around_whole_fields_leave_rows_certain(quoted: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("title", ["new shoe", "new, red shoe", 'the ""shoe""'])
+@pytest.mark.parametrize("quoted", ["title", "user,title", "item,time,title", "behavior,title"])
+def test_quotes_around_whole_fields_leave_rows_certain(
+    title: str, quoted: str, tmp_path: Path
+) -> None:
     path = tmp_path / "log.csv"
-    fields = {"user": "3", "item": "4", "behavior": "click", "time": "6", "title": "new shoe"}
+    fields = {"user": "3", "item": "4", "behavior": "click", "time": "6", "title": title}
     row = ",".join(f'"{text}"' if name in quoted else text for name, text in fields.items())
     path.write_text("\n".join([",".join(fields), *[row] * 50]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
