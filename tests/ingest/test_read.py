@@ -381,7 +381,7 @@ def test_the_two_readers_agree_on_odd_lines(
     path.write_bytes(b"\n".join([header, *[b"3,4,click,6"] * good, *lines]) + end)
     source = Source(path, path.name, "csv")
     names = {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy"), ignore=("off",))
+    data = DataConfig(columns=names, behaviors=("click", "buy"), ignore=("off",), time_min=0)
     layout = Layout(
         separator=",",
         width=5 if b"a, b" in header else 4,
@@ -426,7 +426,7 @@ def test_an_odd_line_costs_only_itself_the_quick_parse(
     path.write_bytes(b"\n".join([b"user,item,behavior,time", *good, odd, *good, odd, *good]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
     monkeypatch.setattr(pieces, "PIECE_BYTES", piece)
-    certain, _ = certain_and_judged(path, DataConfig(columns=names))
+    certain, _ = certain_and_judged(path, DataConfig(columns=names, time_min=0))
     assert certain == 900
 
 
@@ -436,7 +436,7 @@ def test_a_field_too_long_for_the_standard_parser_is_refused(tmp_path: Path) -> 
     lines = ["1,2,click,5,a", f'1,2,click,5,"{long}"', f'1,2,click,5,"{long},"', "1,2,click,6,b"]
     path.write_text("\n".join(["user,item,behavior,time,title", *lines]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, rows = certain_and_judged(path, DataConfig(columns=names))
+    certain, rows = certain_and_judged(path, DataConfig(columns=names, time_min=0))
     assert certain == 2
     assert [row[1] for row in rows[:2]] == ["broken quotes"] * 2
 
@@ -447,7 +447,7 @@ def test_rows_left_out_on_purpose_leave_the_others_certain(share: int, tmp_path:
     kinds = ["off" if row % share == 0 else "click" for row in range(100)]
     path.write_text("\n".join(["user,item,behavior,time", *(f"3,4,{kind},6" for kind in kinds)]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, rows = certain_and_judged(path, DataConfig(columns=names, ignore=("off",)))
+    certain, rows = certain_and_judged(path, DataConfig(columns=names, ignore=("off",), time_min=0))
     assert certain == kinds.count("click")
     assert [row[1] for row in rows].count("ignored behavior") == kinds.count("off")
 
@@ -462,7 +462,7 @@ def test_quotes_around_whole_fields_leave_rows_certain(
     row = ",".join(f'"{text}"' if name in quoted else text for name, text in fields.items())
     path.write_text("\n".join([",".join(fields), *[row] * 50]))
     names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, _ = certain_and_judged(path, DataConfig(columns=names))
+    certain, _ = certain_and_judged(path, DataConfig(columns=names, time_min=0))
     assert certain == 50
 
 
@@ -510,7 +510,7 @@ def test_the_two_json_readers_agree(objects: list[dict[str, Any]], tmp_path_fact
     lines = [{"user": 1, "item": 1, "behavior": "click"}, *objects]
     path.write_text("\n\n".join(json.dumps(line) for line in lines), "utf-8")
     source = Source(path, path.name, "ndjson")
-    data = DataConfig(columns=COLUMNS)
+    data = DataConfig(columns=COLUMNS, time_min=0)
     slow = pl.concat(list(read_carefully(source, data))).drop("raw")
     try:
         quick = pl.concat(list(read_quickly(source, data))).drop("raw")
@@ -526,7 +526,7 @@ def test_the_careful_reader_numbers_rows_across_batches(
     monkeypatch.setattr(careful, "BATCH_ROWS", 3)
     path = tmp_path / "a.csv"
     path.write_bytes(b"user,item,behavior\n" + b"1,2,click\n\n" * 7)
-    data = DataConfig(columns={"user": "user", "item": "item"})
+    data = DataConfig(columns={"user": "user", "item": "item"}, time_min=0)
     frames = list(read_carefully(Source(path, "a.csv", "csv"), data))
     assert [frame.height for frame in frames] == [3, 3, 1]
     assert pl.concat(frames)["row_number"].to_list() == [1, 2, 3, 4, 5, 6, 7]
