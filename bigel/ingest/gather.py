@@ -9,8 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.errors import DataError
 from bigel.ingest.merge import type_ids
 from bigel.ingest.read import NeedsCareError, read_carefully, read_quickly
+from bigel.ingest.report import FAULT
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, REASON, ROW_NUMBER, USER_ID
 
@@ -68,7 +70,7 @@ def gather(source: Source, data: DataConfig, scratch: Path) -> Gathered:
             rows.
 
     Raises:
-        DataError: if the file cannot be read.
+        DataError: if the file cannot be read, or a row of it is lost.
     """
     try:
         rows = _store(read_quickly(source, data), source, scratch)
@@ -99,7 +101,10 @@ def _store(batches: Iterator[pl.DataFrame], source: Source, folder: Path) -> int
         if usable.height < batch.height:
             refused = _refused_columns(batch.filter(~fine))
             refused.write_parquet(folder / f"refused-{part:06d}.parquet")
-    assert last == rows or (source.format == "lists" and last < rows), "rows are counted"
+    if last != rows and not (source.format == "lists" and last < rows):  # a line has many rows
+        raise DataError(
+            f"{source.name}: {rows:,} rows were read, but the last is number {last:,}; {FAULT}"
+        )
     return rows
 
 

@@ -11,6 +11,7 @@ from bigel.ingest import clean
 from bigel.schema import BEHAVIOR, COUNT, ITEM_ID, REASON, SOURCE_FILE, USER_ID
 
 ROWS = "rows"
+FAULT = "this is a fault of bigel's ingest: nothing was stored, please report it with the file"
 GROUPS = {
     "null_users": (clean.NULL_USER,),
     "null_items": (clean.NULL_ITEM,),
@@ -30,8 +31,7 @@ def refuse_loss(where: str, read: int, kept: int, refused: int) -> None:
     if read != kept + refused:
         raise DataError(
             f"{where}: {read:,} rows were read, but {kept:,} kept and {refused:,} refused, so "
-            "the books do not balance; this is a fault of bigel's ingest: nothing was stored, "
-            "please report it with the file"
+            f"the books do not balance; {FAULT}"
         )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
+from bigel.errors import DataError
 from bigel.ingest import careful, pieces, read
 from bigel.ingest.gather import REFUSED_SCHEMA, Gathered, gather
 from bigel.ingest.sources import Source
@@ -98,3 +99,17 @@ def test_a_clean_log_has_an_empty_table_of_refused_rows(tmp_path: Path) -> None:
     assert found.refused == ()
     assert found.scan_refused().collect_schema() == REFUSED_SCHEMA
     assert found.scan_refused().collect().height == 0
+
+
+def test_a_row_that_the_reader_lost_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("bigel.ingest.gather")
+    read_quickly = module.read_quickly
+
+    def lose(*given: Any) -> Any:
+        return (batch[1:] for batch in read_quickly(*given))
+
+    monkeypatch.setattr(module, "read_quickly", lose)
+    with pytest.raises(DataError, match=r"^a\.csv: 1 rows were read, but the last is number 2;"):
+        gathered(tmp_path, ["1,10,click", "2,10,buy"])
