@@ -230,7 +230,7 @@ class Recommender:
 
     def _entries(self, behavior: int, users: Ints, session: Session) -> tuple[Ints, Ints]:
         """Return (row, column) of what each user has under a behavior, each pair once."""
-        row, column = entries_of(*self.seen[behavior], users)
+        row, column = _stored(*self.seen[behavior], users)
         new = session.behavior == behavior
         if not new.any():
             return row, column
@@ -383,7 +383,7 @@ def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def entries_of(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints]:
+def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints]:
     """Return (row, column) of every stored entry of the users' rows; unknown users have none."""
     known = np.flatnonzero(users >= 0)
     start = crow[users[known]].astype(np.int64)
