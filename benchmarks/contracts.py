@@ -1,10 +1,15 @@
-"""What the contracts of a log cost: time and peak memory of each, on a synthetic log.
+"""What the contracts of a run cost: time and peak memory of each, on a synthetic log.
 
 python benchmarks/contracts.py [--rows N]… [--copies N] [--out FOLDER] [--threads 2]
 
-Each size is written, ingested, and judged in processes of their own, so that the peak memory of the
-contracts is their own. "start" is what importing polars and Great Expectations takes. With --copies
-the interactions are repeated that many times under other user ids: long without a long ingest.
+Each size is written (``bigel synth``, the layout of the public UserBehavior log: a user per 100
+rows, an item per 24), ingested and split; then everything that a run judges before training is
+judged in a process of its own, so that the peak memory is that of the contracts: the raw log, the
+interactions, the drift from an accepted run of a tenth as many rows with the profile that it needs,
+the split. "start" is what importing polars and Great Expectations takes. With
+--copies the outputs are repeated that many times under other users and items: long without a long
+ingest. Peaks are those up to and with a step; "all" is what must stay within 60 s and 4 GiB for
+100 million rows.
 """
 
 import argparse
@@ -18,57 +23,96 @@ from pathlib import Path
 from typing import Any
 
 SIZES = (1_000_000, 10_000_000)
-ROWS_PER_EVENT = 1.3177  # 1 + 0.25 + 0.25^2 and twice 0.2 % of dirt
+ROWS_PER_EVENT = 1.3323  # of the first behavior
+SPLITS = ("train", "valid", "test")
+
+Records = dict[str, Any]  # of ingest and of split
 
 
 def configuration(path: Path, rows: int) -> list[str]:
-    """Return settings of a log of about so many rows; 75 events per user, 200 per item."""
-    events = round(rows / ROWS_PER_EVENT)
-    sizes = {"events": events, "users": max(events // 75, 1), "items": max(events // 200, 1)}
-    return [f"data.path={path}", *(f"synth.{name}={size}" for name, size in sizes.items())]
+    """Return settings of a log of about so many rows."""
+    settings = {
+        "layout": "userbehavior",
+        "events": round(rows / ROWS_PER_EVENT),
+        "users": max(rows // 100, 1),
+        "items": max(rows * 416 // 10_000, 1),
+        "start": 1_511_539_200,
+        "days": 9,
+    }
+    return [f"data.path={path}", *(f"synth.{name}={value}" for name, value in settings.items())]
 
 
-def prepare(folder: Path, rows: int) -> Any:
-    """Write and ingest a log; return the record."""
+def prepare(folder: Path, rows: int) -> Records:
+    """Write, ingest and split a log, and accept one of a tenth as many rows; return the records."""
     from bigel.config import load_config
+    from bigel.contracts import accept, measure_drift, profile_log
     from bigel.ingest import ingest, write_log
-    from bigel.workspace import Workspace
+    from bigel.split import split
+    from bigel.workspace import Record, Workspace
 
-    path = folder / "log.csv"
-    config = load_config("demo", configuration(path, rows))
-    write_log(path, config.synth, config.data.behaviors)
-    record = ingest(config, Workspace(folder))
-    path.unlink()
-    return record
+    path, workspace = folder / "log.csv", Workspace(folder)
+    for size in (rows // 10, rows):
+        config = load_config("userbehavior", configuration(path, size))
+        write_log(path, config.synth, config.data.behaviors)
+        ingested = ingest(config, workspace)
+        path.unlink()
+        if size != rows:
+            profiled = profile_log(ingested, config, workspace)
+            drifted = measure_drift(profiled, config, workspace)
+            accept(profiled, drifted, Record("train", "", "", False, 0.0), [], config, workspace)
+    return {"ingest": ingested, "split": split(ingested, config, workspace)}
 
 
-def multiply(record: Any, folder: Path, copies: int) -> Any:
-    """Write the interactions several times, each time of other users; return a record of them."""
+def multiply(records: Records, folder: Path, copies: int) -> Records:
+    """Write the outputs several times, each time of other users and items; return records."""
     import polars as pl
 
-    rows = pl.scan_parquet(record.file("interactions.parquet"))
-    users = rows.select(pl.col("user_id").max()).collect().item() + 1
-    parts = [rows.with_columns(pl.col("user_id") + users * n) for n in range(copies)]
+    ingested, parted = records["ingest"], records["split"]
     folder.mkdir()
-    pl.concat(parts).sink_parquet(folder / "interactions.parquet", maintain_order=True)
-    for name in ("quarantine.parquet", "raw_summary.parquet"):
-        shutil.copyfile(record.file(name), folder / name)
-    counts = record.counts | {
-        name: record.counts[name] * copies for name in ("kept", "merged", "in")
+    _copy(ingested, folder, "interactions", {"user_id": None, "item_id": None}, copies)
+    _copy(ingested, folder, "quarantine", {}, copies)
+    summary = pl.read_parquet(ingested.file("raw_summary.parquet"))
+    summary = summary.with_columns(pl.selectors.integer() * copies)
+    summary.write_parquet(folder / "raw_summary.parquet")
+    sizes = {name: parted.counts[f"{name}s"] for name in ("user", "item")}
+    for name in SPLITS:
+        _copy(parted, folder, name, sizes, copies)
+    for name, size in sizes.items():
+        _copy(parted, folder, f"{name}s", {name: size, f"{name}_id": None}, copies)
+    times = ("in", "kept", "merged", "quarantined")
+    counts = ingested.counts | {name: ingested.counts[name] * copies for name in times}
+    record = type(ingested)
+    return {
+        "ingest": record("ingest", "copies", str(folder), False, 0.0, counts),
+        "split": record("split", "copies", str(folder), False, 0.0, parted.counts),
     }
-    return type(record)("ingest", "copies", str(folder), False, 0.0, counts)
 
 
-def judge(folder: Path, rows: int, record: Any) -> list[tuple[str, float, float, float]]:
+def _copy(record: Any, folder: Path, name: str, shifts: dict[str, int | None], copies: int) -> None:
+    """Repeat a file; each copy adds to a column the shift, or one more than its largest value."""
+    import polars as pl
+
+    rows = pl.scan_parquet(record.file(f"{name}.parquet"))
+    largest = {n: rows.select(pl.col(n).max()).collect().item() + 1 for n in shifts}
+    steps = {n: largest[n] if shift is None else shift for n, shift in shifts.items()}
+    kinds = rows.collect_schema()
+    parts = [
+        rows.with_columns((pl.col(n) + step * copy).cast(kinds[n]) for n, step in steps.items())
+        for copy in range(copies)
+    ]
+    pl.concat(parts).sink_parquet(folder / f"{name}.parquet", maintain_order=True)
+
+
+def judge(folder: Path, rows: int, records: Records) -> list[tuple[str, float, float, float]]:
     """Return step, seconds, CPU seconds and peak memory so far (GiB) of every step."""
-    started, steps = (time.perf_counter(), time.process_time()), []
+    began = started = (time.perf_counter(), time.process_time())
+    steps = []
 
-    def done(step: str) -> None:
+    def done(step: str, since: tuple[float, float]) -> None:
         nonlocal started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        now = time.perf_counter(), time.process_time()
-        steps.append((step, now[0] - started[0], now[1] - started[1], peak))
-        started = now
+        started = time.perf_counter(), time.process_time()
+        steps.append((step, started[0] - since[0], started[1] - since[1], peak))
 
     import bigel.contracts.docs
     from bigel.config import load_config
@@ -76,21 +120,26 @@ def judge(folder: Path, rows: int, record: Any) -> list[tuple[str, float, float,
     from bigel.workspace import Workspace
 
     assert bigel.contracts.docs
-    config = load_config("demo", configuration(folder / "log.csv", rows))
+    config = load_config("userbehavior", configuration(folder / "log.csv", rows))
     workspace = Workspace(folder)
-    done("start")
+    done("start", started)
     for handover in ("raw_log", "interactions"):
-        validate(handover, record, config, workspace)
-        done(handover)
-    drifted = measure_drift(profile_log(record, config, workspace), config, workspace)
-    done("profile")
-    validate("drift", drifted, config, workspace)
-    done("drift")
+        validate(handover, records["ingest"], config, workspace)
+        done(handover, started)
+    profiled = profile_log(records["ingest"], config, workspace)
+    done("profile", started)
+    validate("drift", measure_drift(profiled, config, workspace), config, workspace)
+    done("drift", started)
+    validate("split", records["split"], config, workspace)
+    done("split", started)
+    done("all", began)
     return steps
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, action="append")
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -105,16 +154,17 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(dir=args.out))
         try:
             with context.Pool(1) as pool:
-                record = pool.apply(prepare, (folder, size))
+                records = pool.apply(prepare, (folder, size))
                 if args.copies > 1:
-                    record = pool.apply(multiply, (record, folder / "copies", args.copies))
+                    records = pool.apply(multiply, (records, folder / "copies", args.copies))
             with context.Pool(1) as pool:
-                steps = pool.apply(judge, (folder, size, record))
+                steps = pool.apply(judge, (folder, size, records))
         finally:
             shutil.rmtree(folder)
+        counts = records["ingest"].counts
         for step, seconds, cpu, peak in steps:
-            counts = f"{record.counts['in']:13,d}{record.counts['kept']:13,d}"
-            print(f"{counts}  {step:14s}{seconds:9.2f}{cpu:9.2f}{peak:10.2f}", flush=True)
+            sizes = f"{counts['in']:13,d}{counts['kept']:13,d}"
+            print(f"{sizes}  {step:14s}{seconds:9.2f}{cpu:9.2f}{peak:10.2f}", flush=True)
 
 
 if __name__ == "__main__":
