@@ -111,15 +111,16 @@ def read_facts(folder: Path) -> dict[str, Any]:
         return serving.read_facts(folder)
 
 
-def stored_bundle(key: str, workspace: Workspace) -> Record | None:
-    """Return a bundle of the stage store; None if none there is whole and of our format."""
+def stored_bundle(key: str, workspace: Workspace) -> tuple[Path, dict[str, Any]] | None:
+    """Return a bundle of the stage store and its facts; None if none is whole, of our format."""
     record = workspace.stored("register", key) if FINGERPRINT.fullmatch(key) else None
-    if record is not None:
-        try:
-            read_facts(Path(record.path))
-        except DataError:
-            return None
-    return record
+    if record is None:
+        return None
+    folder = Path(record.path)
+    try:
+        return folder, read_facts(folder)
+    except DataError:
+        return None
 
 
 def load_bundle(folder: Path) -> "Recommender":

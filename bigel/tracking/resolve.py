@@ -47,6 +47,7 @@ class Model:
         version: registered version, None for a run's model.
         alias: its alias if it has one of the gate's, else "".
         folder: its bundle on this disk, whole and of our format.
+        facts: what the bundle says of itself.
     """
 
     uri: str
@@ -54,6 +55,7 @@ class Model:
     version: int | None
     alias: str
     folder: Path
+    facts: dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -88,18 +90,18 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
             name = model_name(client, config)
             uri, source, version = _locate(client, home, reference, name)
             try:
-                folder = _whole(home, uri, source, version, Path(scratch), workspace)
+                folder, facts = _whole(home, uri, source, version, Path(scratch), workspace)
             except (ConfigError, DataError) as error:
                 if reference is None and CHAMPION in version.aliases:
                     raise DataError(f"{error}. {uri} {NO_LISTS}") from error
                 raise
         if version is None:
-            yield Model(uri, "", None, "", folder)
+            yield Model(uri, "", None, "", folder, facts)
         else:
             number, alias = int(version.version), alias_of(version.aliases)
             if alias == CHAMPION:
                 note(version.name, version, workspace)
-            yield Model(uri, version.name, number, alias, folder)
+            yield Model(uri, version.name, number, alias, folder, facts)
 
 
 def existing_home(workspace: Workspace) -> Home:
@@ -126,14 +128,14 @@ def model_name(client: Any, config: Config) -> str:
 def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
     """Return a model of the stage store; the champion last seen keeps its registered name."""
     key = reference.removeprefix(STORED)
-    record = stored_bundle(key, workspace)
-    if record is None:
+    found = stored_bundle(key, workspace)
+    if found is None:
         raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
-    known, folder = seen(config.tracking.model_name, workspace), Path(record.path)
+    known, (folder, facts) = seen(config.tracking.model_name, workspace), found
     if known is None or known["bundle"] != key:
-        return Model(reference, config.tracking.model_name, None, "", folder)
+        return Model(reference, config.tracking.model_name, None, "", folder, facts)
     uri = f"models:/{known['name']}/{known['version']}"
-    return Model(uri, known["name"], known["version"], CHAMPION, folder)
+    return Model(uri, known["name"], known["version"], CHAMPION, folder, facts)
 
 
 def _locate(client: Any, home: Home, reference: str | None, name: str) -> tuple[str, str, Any]:
@@ -210,12 +212,11 @@ def _what_exists(client: Any, reference: str, name: str) -> str:
 
 def _whole(
     home: Home, uri: str, source: str, version: Any, scratch: Path, workspace: Workspace
-) -> Path:
-    """Return the folder of a bundle that can be read: the registered one, else the stored one."""
+) -> tuple[Path, dict[str, Any]]:
+    """Return a bundle that can be read, and its facts: the registered one, else the stored one."""
     try:
         folder = _fetch(home, uri, source, scratch)
-        read_facts(folder)
-        return folder
+        return folder, read_facts(folder)
     except (ConfigError, DataError) as error:
         key = "" if version is None else version.tags.get(BUNDLE_TAG, "")
         copy = stored_bundle(key, workspace)
@@ -223,9 +224,9 @@ def _whole(
             raise
         log.warning(
             "%s. %s is read from its copy in the stage store, %s; `mlflow models serve` needs the "
-            "registered artifacts: restore them from a backup", error, uri, copy.path,
+            "registered artifacts: restore them from a backup", error, uri, copy[0],
         )  # fmt: skip
-        return Path(copy.path)
+        return copy
 
 
 def _fetch(home: Home, uri: str, source: str, scratch: Path) -> Path:

@@ -21,7 +21,7 @@ from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.interactions import IntArray, Interactions
 from bigel.schema import COLD, CONTENT, EARLIER
-from bigel.tracking.bundle import SEEN_FILE, read_facts
+from bigel.tracking.bundle import SEEN_FILE
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.resolve import Model, model_name, open_model
@@ -65,8 +65,8 @@ def choose_start(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         if model == CHAMPION and (reason := _no_champion(config, workspace)):
             return _cold(reason)
-        with _opened(model, config, workspace) as (champion, facts):
-            return _take(champion, facts, split, config, out)
+        with _opened(model, config, workspace) as champion:
+            return _take(champion, split, config, out)
 
     try:
         record = workspace.run_stage(
@@ -92,10 +92,8 @@ class UnreadableError(DataError):
 
 
 @contextlib.contextmanager
-def _opened(
-    model: str, config: Config, workspace: Workspace
-) -> Iterator[tuple[Model, dict[str, Any]]]:
-    """Open the champion and read what its bundle says of itself.
+def _opened(model: str, config: Config, workspace: Workspace) -> Iterator[Model]:
+    """Open the champion.
 
     Raises:
         UnreadableError: if that cannot be done.
@@ -103,10 +101,9 @@ def _opened(
     with contextlib.ExitStack() as stack:
         try:
             champion = stack.enter_context(open_model(model, config, workspace))
-            facts = read_facts(champion.folder)
         except (ConfigError, DataError) as error:
             raise UnreadableError(str(error)) from error
-        yield champion, facts
+        yield champion
 
 
 def _no_champion(config: Config, workspace: Workspace) -> str:
@@ -124,10 +121,8 @@ def _cold(reason: str) -> dict[str, Any]:
     return {COLD: reason, "uri": "", CONTENT: ""}
 
 
-def _take(
-    champion: Model, facts: dict[str, Any], split: Record, config: Config, out: Path
-) -> dict[str, Any]:
-    if reason := _other_architecture(facts, config):
+def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
+    if reason := _other_architecture(champion.facts, config):
         return _cold(f"{champion.uri} {reason}")
     places = {
         inner: _places(split.file(name), champion.folder / name, inner)
