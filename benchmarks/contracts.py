@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from userbehavior import synth
+
 SIZES = (1_000_000, 10_000_000)
-ROWS_PER_EVENT = 1.3323  # of the first behavior
 SPLITS = ("train", "valid", "test")
 
 Records = dict[str, Any]  # of ingest and of split
@@ -31,15 +32,7 @@ Records = dict[str, Any]  # of ingest and of split
 
 def configuration(path: Path, rows: int) -> list[str]:
     """Return settings of a log of about so many rows."""
-    settings = {
-        "layout": "userbehavior",
-        "events": round(rows / ROWS_PER_EVENT),
-        "users": max(rows // 100, 1),
-        "items": max(rows * 416 // 10_000, 1),
-        "start": 1_511_539_200,
-        "days": 9,
-    }
-    return [f"data.path={path}", *(f"synth.{name}={value}" for name, value in settings.items())]
+    return [f"data.path={path}", *synth(rows)]
 
 
 def prepare(folder: Path, rows: int) -> Records:

@@ -21,10 +21,10 @@ import time
 import uuid
 from pathlib import Path
 
+from userbehavior import ROWS_PER_USER, items_of, synth
+
 KINDS = ("dense", "wide", "short", "uuid")
 NAMES = ["user", "item", "category", "behavior", "time"]
-ROWS_PER_EVENT = 1.3323  # of the first behavior
-ROWS_PER_USER, ROWS_PER_ITEM = 100, 24
 
 
 def write_log(path: Path, rows: int) -> None:
@@ -32,10 +32,7 @@ def write_log(path: Path, rows: int) -> None:
     from bigel.config import load_config
     from bigel.ingest import write_log
 
-    settings = {"layout": "userbehavior", "events": round(rows / ROWS_PER_EVENT), "dirt": 0}
-    settings |= {"users": rows // ROWS_PER_USER, "items": rows // ROWS_PER_ITEM}
-    settings |= {"start": 1_511_539_200, "days": 9}
-    config = load_config("userbehavior", [f"synth.{name}={v}" for name, v in settings.items()])
+    config = load_config("userbehavior", synth(rows, dirt=0))
     write_log(path, config.synth, config.data.behaviors)
 
 
@@ -48,7 +45,7 @@ def rewrite(log: Path, out: Path, kind: str, rows: int) -> None:
             user, item = batch["user"], batch["item"]
             if kind == "wide":
                 user = 400_000_000 + user * (600_000_000 // (rows // ROWS_PER_USER))
-                item = 1_000_000 + item * (130_000_000 // (rows // ROWS_PER_ITEM))
+                item = 1_000_000 + item * (130_000_000 // items_of(rows))
             elif kind == "short":
                 user, item = "u" + user.cast(pl.String), "i" + item.cast(pl.String)
             elif kind == "uuid":

@@ -36,6 +36,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from userbehavior import synth
+
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 HERE = Path(__file__).parent
 RIVALS = ("duckdb", "polars")
@@ -45,7 +47,6 @@ DIRT = (
     "unreadable_timestamp", "early_timestamp", "late_timestamp", "too_few_fields",
     "too_many_fields", "control_character",
 )  # fmt: skip
-ROWS_PER_EVENT = 1.3323  # of the first behavior
 
 
 def write(path: Path, rows: int) -> float:
@@ -54,18 +55,7 @@ def write(path: Path, rows: int) -> float:
     from bigel.ingest import write_log
 
     kinds = ", ".join(f'"{kind}"' for kind in DIRT)
-    settings = {
-        "layout": "userbehavior",
-        "events": round(rows / ROWS_PER_EVENT),
-        "users": max(rows // 100, 1),
-        "items": max(rows * 416 // 10_000, 1),
-        "start": 1_511_539_200,
-        "days": 9,
-        "dirt_kinds": f"[{kinds}]",
-    }
-    config = load_config(
-        "userbehavior", [f"synth.{name}={value}" for name, value in settings.items()]
-    )
+    config = load_config("userbehavior", synth(rows, dirt_kinds=f"[{kinds}]"))
     began = time.perf_counter()
     write_log(path, config.synth, config.data.behaviors)
     return time.perf_counter() - began

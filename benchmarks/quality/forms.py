@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from validation import head, line, parser_of
 
 from bigel.config import Config, load_config
 from bigel.graph.normalize import unit_rows
@@ -160,8 +161,7 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
     records = run_pipeline(config, Workspace(args.workspace), "graph").records
     world = World.load(records["split"], records["graph"], config)
     valid = Interactions.load(records["split"], VALID)
-    yield f"| form | seed | mean | {' | '.join(world.train.behaviors)} | seconds |"
-    yield "|---|---:" + "|---:" * (len(world.train.behaviors) + 2) + "|"
+    yield from head(["form", "seed"], world.train.behaviors)
     for name in args.forms.split(",") if args.forms else FORMS:
         for seed in map(int, args.seeds.split(",")):
             started = time.perf_counter()
@@ -174,28 +174,17 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
                     world.train, valid, mine, world.device, Path(scratch),
                 )  # fmt: skip
             found = validate(fitted.scores, world.train, valid, config)
-            figures = [found["mean"], *found["ndcg"].values()]
-            yield (
-                f"| {name} | {seed} | "
-                + " | ".join("–" if figure is None else f"{figure:.4f}" for figure in figures)
-                + f" | {time.perf_counter() - started:.0f} |"
-            )
+            yield line([name, seed], found, time.perf_counter() - started)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("preset")
-    parser.add_argument("data")
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--forms", default="")
-    parser.add_argument("--workspace", type=Path, default=Path())
-    parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
     with use_threads(load_config(args.preset, args.set).run.threads):
-        for line in rows(args):
-            print(line, flush=True)
+        for row in rows(args):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

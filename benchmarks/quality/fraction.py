@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from validation import head, line, parser_of
 
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant, choose
 from bigel.config import load_config
@@ -76,8 +77,7 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
     config = load_config(args.preset, overrides)
     split = run_pipeline(config, Workspace(args.workspace), "split").records["split"]
     train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
-    yield f"| model | share | pairs | seed | mean | {' | '.join(train.behaviors)} | seconds |"
-    yield "|---|---:" + "|---:" * (len(train.behaviors) + 4) + "|"
+    yield from head(["model", "share", "pairs", "seed"], train.behaviors)
     for contestant in choose(config, args.models.split(",")):
         for share in map(float, args.shares.split(",")):
             for seed in map(int, args.seeds.split(",")):
@@ -87,29 +87,19 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
                 found = validate(
                     fit(mine, world_of(part, mine), train, valid), train, valid, config
                 )
-                figures = [found["mean"], *found["ndcg"].values()]
-                yield (
-                    f"| {contestant.label} | {share:g} | {len(part):,} | {seed} | "
-                    + " | ".join("–" if figure is None else f"{figure:.4f}" for figure in figures)
-                    + f" | {time.perf_counter() - started:.0f} |"
-                )
+                labels = [contestant.label, f"{share:g}", f"{len(part):,}", seed]
+                yield line(labels, found, time.perf_counter() - started)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("preset")
-    parser.add_argument("data")
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="bigel,lightgcn")
     parser.add_argument("--shares", default="0.1,0.25,0.5,1")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--workspace", type=Path, default=Path())
-    parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
     with use_threads(load_config(args.preset, args.set).run.threads):
-        for line in rows(args):
-            print(line, flush=True)
+        for row in rows(args):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":
