@@ -208,6 +208,13 @@ def of_strings(tmp_path_factory: pytest.TempPathFactory) -> serving.TopK:
     return served
 
 
+def test_a_loaded_model_has_made_what_a_first_session_would_wait_for(artifact: Path) -> None:
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(str(artifact)).unwrap_python_model()
+    assert "_usual_length" in vars(loaded.recommender)
+
+
 def test_the_model_answers_for_user_behavior_and_k(model: Any) -> None:
     frame = pd.DataFrame(
         {"user_id": [100, 999, 100, 104], "behavior": ["purchase", "click", "click", "click"],
