@@ -139,7 +139,7 @@ class BvaeConfig(Section):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(2_000, ge=1, description="Last step; the cosine decay ends there.")
     batch_size: int = Field(500, ge=1, description="Users per step.")
-    evaluate_every: int = Field(25, ge=1, description="Steps between validations.")
+    evaluate_every: int = Field(50, ge=1, description="Steps between validations.")
     patience: int = Field(
         20, ge=1, description="Validations without a better mean NDCG before stopping."
     )

@@ -55,6 +55,7 @@ Part = Between | OneOf | Each
 Space = Mapping[str, Between | OneOf]
 LAYERS = Between(1, 4)
 DROPOUT = OneOf((0.0, 0.25, 0.5, 0.7))
+MOST_VALIDATIONS = 40  # of a trial: patience, counted in validations, grows with its steps
 # What all models trained on pairs search, BiGEL among them. All defaults and presets lie inside.
 SHARED: dict[str, Part] = {
     "learning_rate": Between(1e-4, 5e-2, log=True),
@@ -153,7 +154,10 @@ def present(config: Config, space: Space) -> dict[str, Any]:
 
 
 def apply(config: Config, settings: Mapping[str, Any]) -> Config:
-    """Return a configuration with settings by dotted key in their places."""
+    """Return a configuration with settings by dotted key in their places.
+
+    Where they make ``max_steps`` long, ``evaluate_every`` grows beside it.
+    """
     tree = config.model_dump()
     for key, value in settings.items():
         *path, last = key.split(".")
@@ -166,4 +170,6 @@ def apply(config: Config, settings: Mapping[str, Any]) -> Config:
             node[path[-1]] = tuple(values)
         else:
             node[last] = value
+        if last == "max_steps":
+            node["evaluate_every"] = max(node["evaluate_every"], value // MOST_VALIDATIONS)
     return parse_config(tree, "tuning")

@@ -53,7 +53,8 @@ def tune(
     ``evaluate.select_cutoff``, of one member, without funnel memory; test is not read. The first
     trial is the configuration as far as the space holds it. Pruning: from half of its own steps on,
     at each tenth, a trial whose best value so far is below the median of the others at the same
-    tenth ends; so a long schedule is not judged by a short one's pace. Each proposal hangs on the
+    tenth ends; so a long schedule is not judged by a short one's pace. A trial validates at most
+    ``MOST_VALIDATIONS`` times, so patience, too, goes by its own pace. Each proposal hangs on the
     seed and the trials before it alone, so a search that was stopped and one that was not are the
     same.
 

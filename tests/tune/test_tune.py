@@ -97,6 +97,26 @@ def test_a_setting_with_a_value_per_behavior_is_searched_for_each():
     assert spread.rivals.lightgcn.temperature == (0.1, 0.1, 0.2)
 
 
+@pytest.mark.parametrize(("key", "section"), [
+    ("train.max_steps", lambda config: config.train),
+    ("rivals.bvae.max_steps", lambda config: config.rivals.bvae),
+])  # fmt: skip
+def test_a_long_trial_has_longer_between_validations(key, section):
+    config = load_config("jd")
+    every = section(config).evaluate_every
+    short, long = (section(apply(config, {key: steps})) for steps in (100, 8_000))
+    assert (short.max_steps, short.evaluate_every) == (100, every)
+    assert (long.max_steps, long.evaluate_every) == (8_000, 200)
+
+
+@pytest.mark.parametrize("preset", ["jd", "taobao"])
+def test_present_settings_change_nothing(preset):
+    config = load_config(preset)
+    for model in SPACES:
+        same = apply(config, present(config, space_of(model, 3)))
+        assert (same.train, same.rivals.bvae) == (config.train, config.rivals.bvae), model
+
+
 def test_all_models_trained_on_pairs_search_the_same_room():
     of_bigel = {key.partition(".")[2]: part for key, part in SPACES["bigel"].items()}
     pairs = [name for name, space in SPACES.items() if f"rivals.{name}.objective" in space]
