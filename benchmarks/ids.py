@@ -32,7 +32,7 @@ def write_log(path: Path, rows: int) -> None:
     from bigel.config import load_config
     from bigel.ingest import write_log
 
-    config = load_config("userbehavior", synth(rows, dirt=0))
+    config = load_config("userbehavior", synth(rows, dirt="{}"))
     write_log(path, config.synth, config.data.behaviors)
 
 

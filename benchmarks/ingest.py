@@ -36,17 +36,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from userbehavior import synth
+from userbehavior import synth, toml_of
 
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 HERE = Path(__file__).parent
 RIVALS = ("duckdb", "polars")
 PARTS = ("ingest", "contracts", "split", "graph")
-DIRT = (
+REFUSED = (
     "null_user", "null_item", "null_behavior", "null_timestamp", "unknown_behavior",
     "unreadable_timestamp", "early_timestamp", "late_timestamp", "too_few_fields",
     "too_many_fields", "control_character",
 )  # fmt: skip
+DIRT = {"duplicate": 0.002, **dict.fromkeys(REFUSED, 0.00018)}
 
 
 def write(path: Path, rows: int) -> float:
@@ -54,8 +55,7 @@ def write(path: Path, rows: int) -> float:
     from bigel.config import load_config
     from bigel.ingest import write_log
 
-    kinds = ", ".join(f'"{kind}"' for kind in DIRT)
-    config = load_config("userbehavior", synth(rows, dirt_kinds=f"[{kinds}]"))
+    config = load_config("userbehavior", synth(rows, dirt=toml_of(DIRT)))
     began = time.perf_counter()
     write_log(path, config.synth, config.data.behaviors)
     return time.perf_counter() - began

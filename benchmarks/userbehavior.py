@@ -2,6 +2,12 @@
 
 ROWS_PER_EVENT = 1.3323  # of the first behavior
 ROWS_PER_USER = 100
+SOME_DIRT = {"duplicate": 0.002, "null_user": 0.001, "late_timestamp": 0.001}
+
+
+def toml_of(dirt: dict[str, float]) -> str:
+    """Return shares of dirt as a value of synth.dirt."""
+    return "{" + ", ".join(f"{kind} = {share}" for kind, share in dirt.items()) + "}"
 
 
 def items_of(rows: int) -> int:
@@ -18,5 +24,6 @@ def synth(rows: int, **more: object) -> list[str]:
         "items": items_of(rows),
         "start": 1_511_539_200,
         "days": 9,
+        "dirt": toml_of(SOME_DIRT),
     }
     return [f"synth.{name}={value}" for name, value in (settings | more).items()]

@@ -5,7 +5,7 @@ measurement, its source. Hyper-parameters (what changes the model) live in ``mod
 ``train``; run context (device, threads, logging) lives in ``run``.
 """
 
-from bigel.config.data import Columns, ContractsConfig, DataConfig, SplitConfig, SynthConfig
+from bigel.config.data import Columns, ContractsConfig, DataConfig, SplitConfig
 from bigel.config.load import PRESETS, load_config, parse_config
 from bigel.config.model import ModelConfig, TrainConfig
 from bigel.config.rivals import (
@@ -21,6 +21,7 @@ from bigel.config.rivals import (
     RivalsConfig,
     TrainedRival,
 )
+from bigel.config.synth import DirtConfig, SynthConfig
 from bigel.config.tree import Config, EvaluateConfig, RunConfig
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ContractsConfig",
     "CrgcnConfig",
     "DataConfig",
+    "DirtConfig",
     "EaseConfig",
     "EvaluateConfig",
     "GraphRival",

@@ -1,13 +1,12 @@
 """Settings of the log, its split and its contracts."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bigel.config.address import check_address, check_variable
 from bigel.config.section import Section
-from bigel.errors import ConfigError
 
 
 class Columns(Section):
@@ -180,106 +179,6 @@ class DataConfig(Section):
     def target(self) -> str:
         """The last behavior of the cascade."""
         return self.behaviors[-1]
-
-
-DirtKind = Literal[
-    "null_user", "null_item", "null_behavior", "null_timestamp",
-    "unknown_behavior", "ignored_behavior", "control_character", "unreadable_timestamp",
-    "early_timestamp", "late_timestamp", "too_few_fields", "too_many_fields", "repeated_header",
-    "broken_quotes", "not_utf8", "not_json", "nested_id", "fractional_id",
-]  # fmt: skip
-Chance = Annotated[float, Field(gt=0, le=1)]
-
-
-class SynthConfig(Section):
-    """The synthetic log: latent taste, long tails, a funnel, sessions, rhythm, drift, some dirt."""
-
-    users: int = Field(2_000, ge=1, description="Number of users.")
-    items: int = Field(1_500, ge=1, description="Number of items.")
-    events: int = Field(75_000, ge=1, description="Number of first-behavior events (clicks).")
-    tastes: int = Field(20, ge=1, description="Number of latent taste groups.")
-    conversion: tuple[Chance, ...] = Field(
-        (0.25,),
-        min_length=1,
-        description=(
-            "Mean probability that an event leads to the next behavior; one value serves all "
-            "steps of the cascade."
-        ),
-    )
-    start: int = Field(
-        1_699_833_600,
-        ge=0,
-        description="When the log starts, Unix seconds (2023-11-13, a Monday, 00:00 UTC).",
-    )
-    days: int = Field(30, ge=1, le=20_000, description="Length of the log in days.")
-    daily_rhythm: float = Field(
-        1.0, ge=0, le=1, description="Strength of the hours of the day (UTC); 0: none."
-    )
-    weekly_rhythm: float = Field(
-        1.0, ge=0, le=1, description="Strength of the days of the week; 0: none."
-    )
-    drift: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description=(
-            "Share of the items' popularity and of the users' tastes that is another by the last "
-            "day; it grows evenly from 0 on the first."
-        ),
-    )
-    dirt: float = Field(
-        0.002,
-        ge=0,
-        lt=1,
-        description=(
-            "Spoiled copies of rows by share of the clean ones, evenly of the dirt_kinds; as many "
-            "plain copies come on top."
-        ),
-    )
-    dirt_kinds: tuple[DirtKind, ...] = Field(
-        ("null_user", "null_item", "unknown_behavior", "early_timestamp", "late_timestamp"),
-        description=(
-            "How rows are spoiled. Text only: control_character, unreadable_timestamp, not_utf8; "
-            "CSV only: too_few_fields, too_many_fields, repeated_header, broken_quotes; NDJSON "
-            "only: not_json, nested_id; Parquet only: fractional_id. ignored_behavior writes "
-            "'impression', for data.ignore."
-        ),
-    )
-    layout: Literal["plain", "userbehavior"] = Field(
-        "plain",
-        description=(
-            "plain: user_id, item_id, behavior, timestamp. userbehavior: with a category behind "
-            "the item, behaviors pv, fav, cart, buy, and in CSV no header."
-        ),
-    )
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
-
-    @field_validator("conversion", mode="before")
-    @classmethod
-    def _one_for_all(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int | float) else value
-
-    @model_validator(mode="after")
-    def _kinds_are_a_set(self) -> "SynthConfig":
-        if len(set(self.dirt_kinds)) != len(self.dirt_kinds):
-            raise ValueError(f"dirt_kinds names one twice: {list(self.dirt_kinds)}")
-        if not self.dirt_kinds:
-            raise ValueError("dirt_kinds names none; for a clean log set dirt = 0")
-        return self
-
-    def conversions(self, behaviors: int) -> tuple[float, ...]:
-        """Return the conversion of each step of a cascade.
-
-        Raises:
-            ConfigError: if neither one value nor one per step was given.
-        """
-        steps = behaviors - 1
-        if len(self.conversion) not in (1, steps):
-            raise ConfigError(
-                f"synth.conversion has {len(self.conversion)} values for {steps} steps between "
-                f"{behaviors} behaviors; give one value, or one for each step"
-            )
-        return self.conversion * steps if len(self.conversion) == 1 else self.conversion
 
 
 class SplitConfig(Section):

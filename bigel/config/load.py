@@ -110,6 +110,8 @@ def _explain(problem: Any) -> str:
             f"unknown key {path}{nearest(str(problem['loc'][-1]), _names_at(problem['loc'][:-1]))}"
         )
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"a section of its own, with the keys {', '.join(_names_at(problem['loc']))}"
     if problem["type"] == "secret":
         return f"{path}: {message}"
     if problem["type"] == "literal_error":

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from bigel.config.data import ContractsConfig, DataConfig, SplitConfig, SynthConfig
+from bigel.config.data import ContractsConfig, DataConfig, SplitConfig
 from bigel.config.model import ModelConfig, TrainConfig
 from bigel.config.rivals import RivalsConfig
 from bigel.config.section import Section
+from bigel.config.synth import SynthConfig
 from bigel.errors import ConfigError, nearest
 
 MAX_PATTERNED = 8

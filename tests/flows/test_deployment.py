@@ -80,7 +80,7 @@ def test_the_server_makes_the_runs_of_cron_schedules(site: Site) -> None:
 
 
 def test_runs_of_a_workspace_wait_for_each_other_and_a_failed_one_is_told(site: Site) -> None:
-    asked = [site.start(RECOMMEND), site.start(TRAIN, overrides=["synth.dirt=0.5"])]
+    asked = [site.start(RECOMMEND), site.start(TRAIN, overrides=["synth.dirt.null_user=0.25"])]
     done = site.finished(*asked)
     assert [run.state_name for run in done] == ["Completed", "Failed"], site.logs()
     ran = sorted((run.start_time, run.end_time) for run in site.runs() if run.start_time)

@@ -89,7 +89,7 @@ def test_a_broken_contract_fails_the_flow_before_anything_downstream(
     home, _ = trained
     published = (home / "artifacts" / "latest" / "recommendations.parquet").read_bytes()
     with pytest.raises(ContractError) as caught:
-        train_flow(str(tiny), ["synth.dirt=0.5"], str(home))
+        train_flow(str(tiny), ["synth.dirt.null_user=0.25"], str(home))
     assert caught.value.summary is not None
     assert list(caught.value.summary["stages"]) == ["ingest"]
     assert (home / "artifacts" / "latest" / "recommendations.parquet").read_bytes() == published

@@ -213,7 +213,12 @@ def test_a_run_that_meets_the_same_new_file_does_not_disturb(
 
 
 def test_without_a_path_the_log_is_synthetic(tmp_path: Path) -> None:
-    overrides = ["synth.users=50", "synth.items=30", "synth.events=500", "synth.dirt=0.02"]
+    overrides = [
+        "synth.users=50",
+        "synth.items=30",
+        "synth.events=500",
+        "synth.dirt.null_item=0.02",
+    ]
     record = ingest(load_config("demo", overrides), Workspace(tmp_path))
     assert record.counts["quarantined"] > 5
     assert min(record.counts["per_behavior"].values()) > 5

@@ -16,8 +16,9 @@ from bigel.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 BEHAVIORS = ("click", "cart", "purchase")
-SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, dirt=0.0, seed=3)
-LARGE = SynthConfig(users=5_000, items=10_000, events=200_000, tastes=10, days=28, dirt=0, drift=0)
+SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, seed=3)
+DIRT = {"duplicate": 0.01, "null_user": 0.01, "unknown_behavior": 0.005}
+LARGE = SynthConfig(users=5_000, items=10_000, events=200_000, tastes=10, days=28, drift=0)
 
 
 def changed(config: SynthConfig, **values: Any) -> SynthConfig:
@@ -33,7 +34,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     for ending in ("csv", "csv.gz", "ndjson", "parquet"):
         paths = [tmp_path / f"{n}.{ending}" for n in ("one", "two", "other")]
         for path, seed in zip(paths, (3, 3, 4), strict=True):
-            write_log(path, changed(SMALL, dirt=0.01, seed=seed), BEHAVIORS)
+            write_log(path, changed(SMALL, dirt=DIRT, seed=seed), BEHAVIORS)
         one, two, other = (path.read_bytes() for path in paths)
         assert one == two != other
         if ending == "csv.gz":
@@ -41,7 +42,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
-    config = changed(SMALL, events=40_000, dirt=0.01)
+    config = changed(SMALL, events=40_000, dirt=DIRT)
     write_log(tmp_path / "here.csv", config, BEHAVIORS)
     code = (
         "import sys, pathlib, polars; from bigel.config import SynthConfig;"
@@ -67,13 +68,13 @@ def test_every_ending_holds_the_same_rows(ending: str, tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = changed(SMALL, dirt_kinds=("nested_id", "null_user"))
+    one = changed(SMALL, dirt={"nested_id": 0.1, "null_user": 0.1})
     with pytest.raises(ConfigError, match=r"log\.xlsx: the ending must be \.csv"):
         write_log(tmp_path / "log.xlsx", SMALL, BEHAVIORS)
     with pytest.raises(ConfigError, match=r"a \.csv log .* cannot hold nested_id; it can hold"):
         write_log(tmp_path / "log.csv", one, BEHAVIORS)
     with pytest.raises(ConfigError, match="unknown_behavior writes 'unknown'"):
-        write_log(tmp_path / "log.csv", SMALL, ("unknown", "purchase"))
+        write_log(tmp_path / "log.csv", changed(SMALL, dirt=DIRT), ("unknown", "purchase"))
     with pytest.raises(ConfigError, match="has 3 values for 2 steps between 3 behaviors"):
         write_log(tmp_path / "log.csv", changed(SMALL, conversion=(0.1, 0.2, 0.3)), BEHAVIORS)
     monkeypatch.setattr(files.Frames, "make", None)

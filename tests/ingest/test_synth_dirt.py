@@ -1,18 +1,17 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import polars as pl
 import pytest
 
 from bigel import schema
-from bigel.config import SynthConfig
-from bigel.config.data import DirtKind
+from bigel.config import DirtConfig, SynthConfig
 from bigel.ingest import clean, write_log
 from bigel.ingest.synth import events
 
 BEHAVIORS = ("click", "cart", "purchase")
-SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, dirt=0.0, seed=3)
+SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, seed=3)
 COLUMNS = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
 REASONS = {
     "null_user": clean.NULL_USER,
@@ -46,20 +45,25 @@ def test_dirt_is_all_quarantined_and_nothing_else(
     tmp_path: Path, ingest_files: Callable[..., Any]
 ) -> None:
     results = {}
-    for dirt in (0.0, 0.1):
-        path = tmp_path / f"{dirt}.csv"
-        write_log(path, SMALL.model_copy(update={"dirt": dirt}), BEHAVIORS)
-        results[dirt] = ingest_files(
+    shares = {"duplicate": 0.2, "null_user": 0.1, "null_item": 0.01, "late_timestamp": 0.002}
+    for name, dirt in (("clean", {}), ("dirty", shares)):
+        path = tmp_path / f"{name}.csv"
+        write_log(path, SMALL.model_copy(update={"dirt": DirtConfig(**dirt)}), BEHAVIORS)
+        results[name] = ingest_files(
             {path.name: path.read_bytes()}, path=path.name, columns=COLUMNS, behaviors=BEHAVIORS
         )
-    clean_log, dirty = results[0.0], results[0.1]
-    bad = round(0.1 * clean_log.record.counts["in"])
+    clean_log, dirty = results["clean"], results["dirty"]
+    numbers = {kind: round(share * clean_log.record.counts["in"]) for kind, share in shares.items()}
+    doubled = numbers.pop("duplicate")
+    bad = sum(numbers.values())
     assert clean_log.record.counts["quarantined"] == 0
-    assert dirty.record.counts["in"] == clean_log.record.counts["in"] + 2 * bad
+    assert dirty.record.counts["in"] == clean_log.record.counts["in"] + bad + doubled
     assert dirty.record.counts["quarantined"] == bad
-    assert dirty.record.counts["merged"] == clean_log.record.counts["merged"] + bad
+    assert dirty.record.counts["merged"] == clean_log.record.counts["merged"] + doubled
     assert dirty.interactions.drop("count").equals(clean_log.interactions.drop("count"))
-    assert len(dirty.record.counts["reasons"]) == 5
+    assert dirty.record.counts["reasons"] == {
+        REASONS[kind]: number for kind, number in numbers.items()
+    }
 
 
 @pytest.mark.parametrize("ending", DIRT)
@@ -70,22 +74,22 @@ def test_each_kind_of_dirt_is_quarantined_for_its_reason(
     path, kinds = tmp_path / f"log{ending}", DIRT[ending]
     write_log(tmp_path / "clean.parquet", SMALL, BEHAVIORS)
     clean_log = pl.read_parquet(tmp_path / "clean.parquet")
-    dirty = SMALL.model_copy(update={"dirt": 0.05, "dirt_kinds": tuple(kinds)})
-    write_log(path, dirty, BEHAVIORS)
+    shares = {kind: 0.002 + 0.0005 * at for at, kind in enumerate(kinds)}
+    dirt = DirtConfig(**shares, duplicate=0.05)
+    write_log(path, SMALL.model_copy(update={"dirt": dirt}), BEHAVIORS)
     settings = {"columns": COLUMNS, "behaviors": BEHAVIORS, "ignore": ["impression"]}
     done = ingest_files({path.name: path.read_bytes()}, **settings)
-    bad = round(0.05 * clean_log.height)
-    each, rest = divmod(bad, len(kinds))
-    expected = {reason: each + (i < rest) for i, reason in enumerate(kinds.values())}
+    expected = {kinds[kind]: round(share * clean_log.height) for kind, share in shares.items()}
     assert done.record.counts["reasons"] == expected
-    assert done.record.counts["in"] == clean_log.height + 2 * bad
+    added = sum(expected.values()) + round(0.05 * clean_log.height)
+    assert done.record.counts["in"] == clean_log.height + added
     pairs = clean_log.select("user_id", "item_id", "behavior").unique()
     assert set(done.pairs()) == set(pairs.iter_rows())
 
 
 def test_every_reason_of_a_single_log_has_its_kind_of_dirt() -> None:
     kinds = {kind: reason for of_ending in DIRT.values() for kind, reason in of_ending.items()}
-    assert set(kinds) == set(get_args(DirtKind))
+    assert set(kinds) == set(DirtConfig.model_fields) - {"duplicate"}
     others = {"PROBLEM", "LEAK", "CONTROL_PATTERN", "ISO_ZONED"}  # LEAK is of pre-split logs
     names = {name for name in vars(clean) if name.isupper()} - set(vars(schema)) - others
     texts = {value for name in names if isinstance(value := getattr(clean, name), str)}

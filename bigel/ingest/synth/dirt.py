@@ -13,6 +13,7 @@ from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
 
 # What stands for a behavior; the second for data.ignore.
 BEHAVIORS = {"unknown_behavior": "unknown", "ignored_behavior": "impression"}
+DUPLICATE = "duplicate"
 BELL = "\x07"
 FAR_FUTURE = 9_999_999_999  # the year 2286
 
@@ -59,16 +60,16 @@ def check_kinds(synth: SynthConfig, ending: str, behaviors: tuple[str, ...]) -> 
         ConfigError: naming those that it cannot, or a behavior that a kind takes for its own.
     """
     allowed = KINDS[ending] - ({"repeated_header"} if synth.layout == "userbehavior" else set())
-    if wrong := [kind for kind in synth.dirt_kinds if kind not in allowed]:
+    if wrong := [kind for kind in synth.dirt.spoiled if kind not in allowed]:
         raise ConfigError(
-            f"synth.dirt_kinds: a {ending} log of layout {synth.layout!r} cannot hold "
+            f"synth.dirt: a {ending} log of layout {synth.layout!r} cannot hold "
             f"{', '.join(wrong)}; it can hold {', '.join(sorted(allowed))}"
         )
     for kind, name in BEHAVIORS.items():
-        if kind in synth.dirt_kinds and name in behaviors:
+        if kind in synth.dirt.spoiled and name in behaviors:
             raise ConfigError(
-                f"synth.dirt_kinds: {kind} writes {name!r}, which is in data.behaviors; leave the "
-                "kind out or rename the behavior"
+                f"synth.dirt.{kind} writes {name!r}, which is in data.behaviors; set it to 0 or "
+                "rename the behavior"
             )
 
 
@@ -91,30 +92,28 @@ def spoil_line(line: bytes, kind: str, header: bytes) -> bytes:
 
 
 class DirtDraws:
-    """Where copies go, chunk by chunk: spoiled ones, and as many plain ones.
+    """Where copies go, chunk by chunk: plain ones, and spoiled ones of each kind.
 
     Args:
-        synth: share and kinds; over the log, no kind has more than one row more than another.
+        synth: shares; over the log, each kind has its share of the clean rows, rounded.
         rng: source of the places.
     """
 
     def __init__(self, synth: SynthConfig, rng: np.random.Generator) -> None:
-        self._share, self._kinds, self._rng = synth.dirt, synth.dirt_kinds, rng
-        self._rows = self._spoiled = 0
+        self._shares = {DUPLICATE: synth.dirt.duplicate, **synth.dirt.spoiled}
+        self._rng = rng
+        self._rows = 0
 
     def add(self, rows: Rows) -> tuple[Rows, Copies]:
         """Return the next rows of the log with plain copies among them, and the spoiled ones."""
-        self._rows += len(rows)
-        before, self._spoiled = self._spoiled, round(self._share * self._rows)
-        number = self._spoiled - before
-        if not number:
-            return rows, {}
-        doubled = self._rng.integers(len(rows), size=number)
+        before, self._rows = self._rows, self._rows + len(rows)
+        numbers = {
+            kind: round(share * self._rows) - round(share * before)
+            for kind, share in self._shares.items()
+        }
+        doubled = self._rng.integers(len(rows), size=numbers.pop(DUPLICATE))
         times = 1 + np.bincount(doubled, minlength=len(rows))
-        rows = rows.take(np.repeat(np.arange(len(rows)), times))
-        turns = np.arange(before, self._spoiled) % len(self._kinds)
-        numbers = np.bincount(turns, minlength=len(self._kinds)).tolist()
-        copies = zip(self._kinds, numbers, strict=True)
+        rows = rows.take(np.repeat(np.arange(len(rows)), times)) if len(doubled) else rows
         return rows, {
-            kind: np.sort(self._rng.integers(len(rows), size=n)) for kind, n in copies if n
+            kind: np.sort(self._rng.integers(len(rows), size=n)) for kind, n in numbers.items() if n
         }

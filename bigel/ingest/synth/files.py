@@ -73,7 +73,7 @@ class Frames:
 
     def __init__(self, world: World, synth: SynthConfig, behaviors: tuple[str, ...]) -> None:
         self.headed = synth.layout == "plain"
-        self.fractional = "fractional_id" in synth.dirt_kinds
+        self.fractional = synth.dirt.fractional_id > 0
         names = {} if self.headed else USERBEHAVIOR_NAMES
         self.behaviors = [names.get(name, name) for name in behaviors]
         self._world, self._start = world, synth.start
