@@ -21,7 +21,7 @@ BEHAVIOR_INDEX = "behavior_index"
 SOURCE_FILE = "source_file"
 ROW_NUMBER = "row_number"  # 1-based data row of its file, the header not counted
 REASON = "reason"
-RAW = "raw"  # the refused row as JSON text
+RAW = "raw"  # the refused row: of text its line, of Parquet the wanted columns as JSON
 REFUSED_COLUMNS = (SOURCE_FILE, ROW_NUMBER, REASON, RAW)  # of the quarantine
 
 EARLIER = "earlier"  # inner id in an earlier model, null for a new id

@@ -1,14 +1,14 @@
-"""Row-by-row readers for text files that the vectorized ones cannot take.
+"""Rules for single rows of text, exact and slower by an order of magnitude than whole columns.
 
-They yield the same columns, and tell broken quotes, bytes that are not UTF-8 and broken JSON
-apart row by row; slower by an order of magnitude, memory bounded by ``BATCH_ROWS``.
+They tell broken quotes, bytes that are not UTF-8 and broken JSON apart, and say what a row is where
+the vectorized readers cannot.
 """
 
 import csv
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
-BATCH_ROWS = 100_000
 MAX_LINES = 100  # physical lines that one quoted row may span
 Line = tuple[str, bool]  # text, whether it was UTF-8
 Row = tuple[list[str | None], str | None, str]  # fields, problem, raw text
@@ -50,33 +49,6 @@ class Tried(NamedTuple):
     is_open: bool = False
 
 
-def read_text(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
-    """Yield batches of a delimited text file: row_number, columns, problem, raw.
-
-    Raises:
-        OSError: if a compressed file breaks off.
-    """
-    rows = _text_rows(read_lines(source), layout)
-    if layout.header:
-        next(rows, None)
-    yield from _batches(rows, layout.columns)
-
-
-def read_objects(source: Source, columns: dict[str, str]) -> Iterator[pl.DataFrame]:
-    """Yield batches of an NDJSON file: row_number, columns, problem, raw.
-
-    Args:
-        source: the file.
-        columns: schema name to field name.
-
-    Raises:
-        OSError: if a compressed file breaks off.
-    """
-    lines = (line for line in read_lines(source) if line[0].strip(BLANK))
-    rows = (_object_row(line, columns) for line in lines)
-    yield from _batches(rows, {name: place for place, name in enumerate(columns)})
-
-
 def read_lines(source: Source) -> Iterator[Line]:
     """Yield the lines, blank ones too, without their ends and without a BOM.
 
@@ -97,15 +69,6 @@ def decoded(raw_line: bytes) -> Line:
         return line.decode(), True
     except UnicodeDecodeError:
         return line.decode(errors="replace"), False
-
-
-def _text_rows(lines: Iterator[Line], layout: Layout) -> Iterator[Row]:
-    waiting: list[Line] = []  # lines that an unclosed quote had joined, to be read again
-    while line := waiting.pop(0) if waiting else next(lines, None):
-        if line[0].strip(BLANK):
-            tried = read_row(line, chain(waiting, lines), layout)
-            waiting = [*tried.seen[tried.used :], *waiting[len(tried.seen) :]]
-            yield tried.row
 
 
 def read_row(line: Line, following: Iterator[Line], layout: Layout) -> Tried:
@@ -169,7 +132,8 @@ def _sized(fields: list[str], width: int, text: str) -> Row:
     return [], TOO_FEW if len(fields) < width else TOO_MANY, text
 
 
-def _object_row(line: Line, columns: dict[str, str]) -> Row:
+def object_row(line: Line, columns: dict[str, str]) -> Row:
+    """Parse a line that holds an object; ``columns`` are schema name to field name."""
     text, valid = line
     if not valid:
         return [], BAD_UTF8, text
@@ -216,13 +180,6 @@ def _as_text(value: Any) -> str | None:
         value.encode()  # a lone surrogate is no text: UnicodeEncodeError, a ValueError
         return str(value)
     return json.dumps(value)
-
-
-def _batches(rows: Iterator[Row], columns: dict[str, int]) -> Iterator[pl.DataFrame]:
-    first = 1
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield to_frame(range(first, first + len(batch)), batch, columns)
-        first += len(batch)
 
 
 def to_frame(numbers: Sequence[int], rows: Sequence[Row], columns: dict[str, int]) -> pl.DataFrame:

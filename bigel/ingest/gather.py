@@ -1,6 +1,5 @@
 """All rows of a file into two places: usable rows, still with duplicates, and refused ones."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.merge import type_ids
-from bigel.ingest.read import NeedsCareError, read_carefully, read_quickly
+from bigel.ingest.read import read_rows
 from bigel.ingest.report import FAULT
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, REASON, ROW_NUMBER, USER_ID
 
 REFUSED_SCHEMA = pl.Schema({ROW_NUMBER: pl.Int64, REASON: pl.String, RAW: pl.String})
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,7 @@ def gather(source: Source, data: DataConfig, scratch: Path) -> Gathered:
     Raises:
         DataError: if the file cannot be read, or a row of it is lost.
     """
-    try:
-        rows = _store(read_quickly(source, data), source, scratch)
-    except NeedsCareError as why:
-        log.info("%s: read again, row by row (%s)", source.name, why)
-        rows = _store(read_carefully(source, data), source, scratch)
+    rows = _store(read_rows(source, data), source, scratch)
     return Gathered(
         whole=tuple(sorted(scratch.glob("whole-*.arrow"))),
         usable=tuple(sorted(scratch.glob("usable-*.arrow"))),

@@ -156,7 +156,7 @@ def check_objects(source: Source, data: DataConfig) -> None:
     for line in head.splitlines()[:PEEK_OBJECTS]:
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             keys |= dict.fromkeys(value)

@@ -23,9 +23,9 @@ from bigel.workspace import Record, working_folder
 
 REFUSED_FILE = "refused.parquet"
 CODE = [
-    *(f"ingest/{name}.py" for name in ("careful", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "packing", "part", "pieces", "ranks", "read")),
-    *("ingest/report.py", "ingest/text.py"),
+    *(f"ingest/{name}.py" for name in ("careful", "certain", "clean", "gather", "head", "lists")),
+    *(f"ingest/{name}.py" for name in ("merge", "ndjson", "packing", "part", "pieces", "ranks")),
+    *(f"ingest/{name}.py" for name in ("read", "report", "text")),
     "schema.py",
 ]
 ELSEWHERE = {

@@ -7,8 +7,11 @@ row is open. All other lines of a piece are a row each, or blank.
 
 import csv
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +24,9 @@ from bigel.schema import RAW, ROW_NUMBER
 
 PIECE_BYTES = 1 << 24
 GONE = b" "  # stands for a line that was read already; blank
-REPLACED = "\ufffd"  # what decoding puts in the place of bytes that are not UTF-8
 PLACE = "_place"
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,62 @@ def read_pieces(source: Source, layout: Layout) -> Iterator[Piece]:
     Raises:
         OSError: if a compressed file breaks off.
     """
+    left, header = b"", layout.header
+    for lines, more in read_blocks(source):
+        piece, left = _take_apart(left + lines, layout, more)
+        if header:
+            piece, header = _without_header(piece)
+        if piece.text:
+            yield piece
+
+
+def read_blocks(source: Source) -> Iterator[tuple[bytes, bool]]:
+    """Yield a file without its BOM as blocks of whole lines, and whether another block follows.
+
+    Raises:
+        OSError: if a compressed file breaks off.
+    """
     with open_bytes(source.path) as stream:
-        rest, header, more = stream.read(len(BOM)).removeprefix(BOM), layout.header, True
-        while more:
-            block = stream.read(PIECE_BYTES)
-            more = bool(block)
+        waiting = [stream.read(len(BOM)).removeprefix(BOM)]
+        while block := stream.read(PIECE_BYTES):
             end = block.rfind(b"\n") + 1
-            if more and not end:
-                rest += block
-                continue
-            lines, rest = rest + block[:end], block[end:]
-            piece, left = _take_apart(lines, layout, more)
-            rest = left + rest
-            if header:
-                piece, header = _without_header(piece)
-            if piece.text:
-                yield piece
+            if end:
+                yield b"".join([*waiting, memoryview(block)[:end]]), True
+                waiting = []
+            waiting.append(block[end:])
+        yield b"".join(waiting), False
+
+
+def side_by_side(
+    work: Callable[[T], list[pl.DataFrame]], given: Iterable[T]
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows that come of each piece, which numbers them from 0; the file's from 1.
+
+    With as many threads as polars has, and little more pieces in memory.
+    """
+    first = 1
+    for frames in _in_threads(work, given):
+        for frame in frames:
+            if frame.height:
+                yield frame.with_columns(pl.col(ROW_NUMBER) + first)
+        first += sum(frame.height for frame in frames)
+
+
+def _in_threads(work: Callable[[T], U], given: Iterable[T]) -> Iterator[U]:
+    """Yield the results in order."""
+    threads = pl.thread_pool_size()
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[U]] = deque()
+        try:
+            for one in given:
+                under_way.append(pool.submit(work, one))
+                if len(under_way) > threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
 
 
 def _take_apart(lines: bytes, layout: Layout, more: bool) -> tuple[Piece, bytes]:
@@ -101,14 +145,10 @@ def _take_apart(lines: bytes, layout: Layout, more: bool) -> tuple[Piece, bytes]
 
 def _find_odd(lines: bytes, layout: Layout) -> tuple[list[int], npt.NDArray[np.int64]]:
     """Return the places of lines that need care, and of those that ``Piece.quoted`` means."""
-    odd: set[int] = set()
-    text = lines if lines.isascii() else lines.decode(errors="replace").encode()
-    numbered = pl.scan_lines(io.BytesIO(text), name=RAW, row_index_name=PLACE)
+    text, spoiled = as_utf8(lines)
+    odd = set(spoiled)
+    numbered = scan_lines(text).with_row_index(PLACE)
     line, mark = pl.col(RAW), f"\\x{{{ord(layout.separator):x}}}"
-    if text != lines:
-        split = lines.split(b"\n")
-        places = numbered.filter(line.str.contains(REPLACED, literal=True)).collect()[PLACE]
-        odd = {place for place in places if not decoded(split[place])[1]}
     quoted = np.zeros(0, np.int64)
     if layout.quoting and QUOTE.encode() in lines:
         found = (
@@ -120,6 +160,28 @@ def _find_odd(lines: bytes, layout: Layout) -> tuple[list[int], npt.NDArray[np.i
         quoted = found.filter("whole")[PLACE].to_numpy()
         odd |= set(found.filter(~pl.col("whole"))[PLACE])
     return sorted(odd), quoted
+
+
+def as_utf8(lines: bytes) -> tuple[bytes, list[int]]:
+    """Return lines with what is not UTF-8 replaced, and the places of those that had such bytes."""
+    if lines.isascii() or decoded(lines)[1]:
+        return lines, []
+    split, spoiled = lines.split(b"\n"), []
+    for place, line in enumerate(split):
+        if not line.isascii() and not decoded(line)[1]:
+            spoiled.append(place)
+            split[place] = line.decode(errors="replace").encode()
+    return b"\n".join(split), spoiled
+
+
+def scan_lines(text: bytes) -> pl.LazyFrame:
+    """Return the lines of a text in UTF-8, blank ones too."""
+    return pl.scan_lines(opened(text), name=RAW).slice(1)
+
+
+def opened(text: bytes) -> io.BytesIO:
+    """Return a text behind a blank line: one that starts with ``x^`` polars takes for zipped."""
+    return io.BytesIO(GONE + b"\n" + text)
 
 
 def _has_fields(inside: str, mark: str) -> pl.Expr:

@@ -1,14 +1,13 @@
 """The corners of the careful reader that a whole log seldom meets."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from bigel.ingest import careful
 from bigel.ingest.head import Layout
 from bigel.ingest.sources import Source
+from tests.ingest import reference
 
 LAYOUT = Layout(
     separator=",",
@@ -20,19 +19,16 @@ LAYOUT = Layout(
 )
 
 
-def rows_of(frames: Iterator[pl.DataFrame]) -> list[tuple[object, ...]]:
-    return [row for frame in frames for row in frame.drop("raw").rows()]
-
-
 def read_text(path: Path, content: bytes) -> list[tuple[object, ...]]:
     path.write_bytes(content)
-    return rows_of(careful.read_text(Source(path, path.name, "csv"), LAYOUT))
+    return reference.read_text(Source(path, path.name, "csv"), LAYOUT).drop("raw").rows()
 
 
 def read_objects(path: Path, content: bytes) -> list[tuple[object, ...]]:
     path.write_bytes(content)
     fields = {"user_id": "u", "item_id": "i"}
-    return rows_of(careful.read_objects(Source(path, path.name, "ndjson"), fields))
+    source = Source(path, path.name, "ndjson")
+    return reference.read_objects(source, fields).drop("raw").rows()
 
 
 def test_a_quoted_row_spans_lines_up_to_a_limit(

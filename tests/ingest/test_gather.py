@@ -1,7 +1,6 @@
 """Every row of every file ends in one of two places, once."""
 
 import importlib
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import careful, pieces, read
+from bigel.ingest import pieces
 from bigel.ingest.gather import REFUSED_SCHEMA, Gathered, gather
 from bigel.ingest.sources import Source
 
@@ -51,7 +50,6 @@ def test_rows_in_are_rows_out(
     lines = [*lines, "7,70,click"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", 9 * batch)
-        patch.setattr(careful, "BATCH_ROWS", batch)
         found = gathered(tmp_path_factory.mktemp("gather"), lines)
     assert found.rows == len(lines)
     refused = [
@@ -72,28 +70,6 @@ def test_usable_rows_keep_their_number(tmp_path: Path) -> None:
     }
 
 
-def test_batches_before_the_one_that_needs_care_are_not_stored_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    module = importlib.import_module("bigel.ingest.gather")  # its name is that of its function
-    monkeypatch.setattr(module, "read_quickly", quick_until_row_three)
-    lines = ["1,1,click", ",2,click", '3,"3",click']
-    with caplog.at_level(logging.INFO, logger="bigel"):
-        found = gathered(tmp_path, lines)
-    assert "a.csv: read again, row by row (quotes)" in caplog.text
-    assert usable_of(found)["user_id"].to_list() == ["1", "3"]
-    assert found.scan_refused().collect()["row_number"].to_list() == [2]
-    assert found.rows == 3
-
-
-def quick_until_row_three(source: Source, data: DataConfig) -> Any:
-    """Yield the first two rows in batches of one, then ask for care."""
-    frame = pl.concat(read.read_carefully(source, data))
-    yield frame[:1]
-    yield frame[1:2]
-    raise read.NeedsCareError("quotes")
-
-
 def test_a_clean_log_has_an_empty_table_of_refused_rows(tmp_path: Path) -> None:
     found = gathered(tmp_path, ["1,1,click"])
     assert found.refused == ()
@@ -105,11 +81,11 @@ def test_a_row_that_the_reader_lost_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("bigel.ingest.gather")
-    read_quickly = module.read_quickly
+    read_rows = module.read_rows
 
     def lose(*given: Any) -> Any:
-        return (batch[1:] for batch in read_quickly(*given))
+        return (batch[1:] for batch in read_rows(*given))
 
-    monkeypatch.setattr(module, "read_quickly", lose)
+    monkeypatch.setattr(module, "read_rows", lose)
     with pytest.raises(DataError, match=r"^a\.csv: 1 rows were read, but the last is number 2;"):
         gathered(tmp_path, ["1,10,click", "2,10,buy"])

@@ -257,7 +257,14 @@ GOOD = json.dumps({"user": 1, "item": 2, "behavior": "click"}).encode()
 
 
 def test_a_field_may_be_in_any_of_the_first_objects(tmp_path: Path) -> None:
-    spread = [b'\xef\xbb\xbf{"user": 1}', b"", b'{"item": 2}', b"oops", b"[1]", b'{"behavior": 3}']
+    spread = [
+        b'\xef\xbb\xbf{"user": 1}',
+        b"",
+        b'{"item": 2}',
+        b"oops",
+        b"[" * 9_999,
+        b'{"behavior": 3}',
+    ]
     objects_of(tmp_path, spread)
     with pytest.raises(DataError, match="a: no column 'behavior' among 'user', 'item'"):
         objects_of(tmp_path, spread[:-1])

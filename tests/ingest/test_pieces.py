@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from bigel.config import DataConfig
 from bigel.ingest import pieces
 from bigel.ingest.head import Layout
 from bigel.ingest.pieces import Piece, read_pieces
+from bigel.ingest.read import read_rows
 from bigel.ingest.sources import Source
+from tests.ingest.reference import judged, read_carefully
 
 
 def pieces_of(
@@ -91,3 +94,14 @@ def test_a_header_that_is_all_there_is(tmp_path: Path) -> None:
     (piece,) = pieces_of(tmp_path, b"user,item", header=True)
     assert piece.text.strip() == b""
     assert pieces_of(tmp_path, b"", header=True) == []
+
+
+def test_a_piece_may_start_like_a_compressed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"user,item,behavior\n1,2,click\n" + b'x^1,2,click\nx^1,"2",click\n' * 40)
+    data = DataConfig(columns={"user": "user", "item": "item"}, time_min=0)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 30)
+    source = Source(path, path.name, "csv")
+    assert judged(list(read_rows(source, data))) == judged(read_carefully(source, data))
