@@ -37,6 +37,19 @@ class ModelConfig(Section):
     feedback: bool = Field(True, description="CGF: the target refines the auxiliary behaviors.")
     context: bool = Field(True, description="GCE: add the union graph's embedding.")
     alignment: bool = Field(True, description="CPA: contrast the target with the union graph.")
+    view: bool = Field(
+        False,
+        description=(
+            "Global view: a second set of embeddings on the union graph, with a loss of its own; "
+            "scores are averaged. Train with edge dropout."
+        ),
+    )
+    view_layers: int = Field(1, ge=0, description="Propagation layers of the view.")
+    view_temperature: tuple[PositiveFloat, ...] = Field(
+        (0.1,),
+        min_length=1,
+        description="Score temperature of the view per behavior; one value serves all.",
+    )
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
     memory: bool = Field(
         True,
@@ -57,7 +70,7 @@ class ModelConfig(Section):
         ),
     )
 
-    @field_validator("layers", "temperature", mode="before")
+    @field_validator("layers", "temperature", "view_temperature", mode="before")
     @classmethod
     def _accept_one_value(cls, value: Any) -> Any:
         return as_tuple(value)
@@ -90,6 +103,14 @@ class ModelConfig(Section):
             ConfigError: if neither one value nor one per behavior was given.
         """
         return per_behavior("model.temperature", self.temperature, behaviors)
+
+    def view_temperatures_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one score temperature of the view per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("model.view_temperature", self.view_temperature, behaviors)
 
 
 class TrainConfig(Section):

@@ -1,6 +1,8 @@
-"""BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings.
+"""BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings, and a global view beside.
 
-.. math:: s_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i}
+.. math:: c_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i}, \\qquad s_k = (c_k + v_k) / 2
+
+v_k is the global view's score; without a view s_k = c_k.
 
 Messages pass over all nodes (``forward``); everything after them works row by row, so a
 training step computes it only for the nodes of its batch (``embed``).
@@ -19,22 +21,26 @@ from bigel.graph.propagate import Side
 from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
+from bigel.model.score import score, score_pairs
+from bigel.model.view import GlobalView
 
 INITIAL_STD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What messages left at all nodes: X_1 … X_K and G (None where nothing uses it)."""
+    """What messages left at all nodes: X_1 … X_K, G and H (None where nothing uses it)."""
 
     cascade: list[Nodes]
     context: Nodes | None
+    view: Nodes | None
 
 
 class Embedded(NamedTuple):
-    """One side's rows: Z_k per behavior, and the target's X_K and G for CPA."""
+    """One side's rows: Z_k and H per behavior, and the target's X_K and G for CPA."""
 
     z: list[Tensor]
+    view: list[Tensor]
     target: Tensor
     context: Tensor | None
 
@@ -72,9 +78,12 @@ class BiGEL(nn.Module):
         if config.feedback and n_behaviors > 1:
             self.user_feedback = CGF(config.dim, n_behaviors - 1, generator)
             self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
+        self.view = None
+        if config.view:
+            self.view = GlobalView(config, n_items, n_behaviors, generator, INITIAL_STD)
 
     def forward(self, graphs: Graphs) -> States:
-        """Pass messages over all graphs: CGL, and the union's part of GCE and CPA."""
+        """Pass messages over all graphs: CGL, the union's part of GCE and CPA, the view."""
         config = self.config
         in_order = learn_cascade(
             [graphs.cascade[k] for k in self.order],
@@ -85,10 +94,11 @@ class BiGEL(nn.Module):
         context = None
         if config.context or config.alignment:
             context = learn_context(graphs.union, config.global_layers, self.items, self.users)
-        return States(cascade, context)
+        view = None if self.view is None else self.view(graphs.union)
+        return States(cascade, context, view)
 
     def embed(self, states: States, side: Side, rows: Sequence[Tensor]) -> Embedded:
-        """Return Z_k at chosen rows of each behavior: CGF, then the fusion of GCE.
+        """Return Z_k, by CGF and the fusion of GCE, and H at chosen rows of each behavior.
 
         Args:
             states: result of ``forward``.
@@ -111,32 +121,46 @@ class BiGEL(nn.Module):
                 if feedback is not None:
                     x = feedback(k, x, target[k])
             z.append(fuse(x, context[k] if self.config.context else None))
-        return Embedded(z, target[-1], context[-1])
+        view: list[Tensor] = []
+        if states.view is not None:
+            view = list(getattr(states.view, side).index_select(0, joined).split(sizes))
+        return Embedded(z, view, target[-1], context[-1])
 
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
-        """Return (B, S) scores s_k of B users' rows of Z_k against S items' rows."""
+        """Return (B, S) scores c_k of B users' rows of Z_k against S items' rows."""
         bias = self.item_bias[k].index_select(0, items)
-        return torch.addmm(bias, user_BD / self.temperatures[k], item_SD.T)
+        return score(user_BD, item_SD, bias, self.temperatures[k])
 
     def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
-        """Return (B,) scores s_k of B users' rows of Z_k with one item's row each."""
+        """Return (B,) scores c_k of B users' rows of Z_k with one item's row each."""
         bias = self.item_bias[k].index_select(0, items)
-        return (user_BD * item_BD).sum(1) / self.temperatures[k] + bias
+        return score_pairs(user_BD, item_BD, bias, self.temperatures[k])
 
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
         """Return all rows: "user_emb" (K, U, D) with 1/τ_k folded in, "item_emb" (K, I, D) and
         "item_bias" (K, I), so that s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
+
+        With a view, its rows stand behind those of Z_k: 2 D in place of D.
         """
         states = self(graphs)
 
-        def embed_all(side: Side, count: int) -> Tensor:
+        def embed_all(side: Side, count: int) -> tuple[Tensor, ...]:
             everyone = torch.arange(count, device=self.items.device)
-            return torch.stack(self.embed(states, side, [everyone] * len(self.layers)).z)
+            rows = self.embed(states, side, [everyone] * len(self.layers))
+            return tuple(torch.stack(part) for part in (rows.z, rows.view) if part)
 
-        users_KUD = embed_all("users", graphs.n_users)
+        users = embed_all("users", graphs.n_users)
+        biases, temperatures = [self.item_bias.detach()], [self.temperatures]
+        if self.view is not None:
+            biases.append(self.view.bias.detach())
+            temperatures.append(self.view.temperatures)
+        divided = [
+            part / (len(users) * part.new_tensor(of_part)[:, None, None])
+            for part, of_part in zip(users, temperatures, strict=True)
+        ]
         return {
-            "user_emb": users_KUD / users_KUD.new_tensor(self.temperatures)[:, None, None],
-            "item_emb": embed_all("items", graphs.n_items),
-            "item_bias": self.item_bias.detach().clone(),
+            "user_emb": torch.cat(divided, 2),
+            "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),
+            "item_bias": torch.stack(biases).mean(0),
         }

@@ -1,4 +1,4 @@
-"""The loss of a step: Σ_k λ_k L_k + λ_c CPA."""
+"""The loss of a step: Σ_k λ_k (L_k + L^v_k) + λ_c CPA, with L^v_k of a global view alone."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from bigel.graph import Graphs
 from bigel.model import BiGEL
 from bigel.model.alignment import align, first_of_each
 from bigel.model.bigel import Embedded
+from bigel.model.view import GlobalView
 from bigel.train.sampler import Batch
 
 
@@ -20,7 +21,7 @@ class Loss:
 
     Args:
         total: scalar, the weighted sum.
-        behaviors: per behavior, the scalar L_k; None where the behavior has no pairs.
+        behaviors: per behavior, the scalar L_k + L^v_k; None where the behavior has no pairs.
         alignment: the scalar CPA; None where it is off.
     """
 
@@ -86,7 +87,7 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
     candidates = [torch.cat(both) for both in zip(batch.items, batch.negatives, strict=True)]
     items = model.embed(states, "items", candidates)
     losses = [
-        _behavior_loss(model, k, users.z[k], items.z[k], candidates[k], batch.log_ratio, config)
+        _behavior_loss(model, k, users, items, candidates[k], batch, config)
         if len(batch.users[k])
         else None
         for k in range(len(batch.users))
@@ -103,17 +104,28 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
 
 
 def _behavior_loss(
-    model: BiGEL, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
-    log_ratio_KS: Tensor | None, config: TrainConfig,
+    model: BiGEL, k: int, users: Embedded, items: Embedded, candidates: Tensor, batch: Batch,
+    config: TrainConfig,
 ) -> Tensor:  # fmt: skip
-    """Return L_k; the candidates are the B positive items, then the S negatives."""
+    """Return L_k, or L_k + L^v_k; the candidates are the B positive items, then the S negatives."""
+    log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
+    more = candidates, log_ratio_S, config.objective
+    loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
+    if model.view is None:
+        return loss
+    return loss + _loss_of_scores(model.view, k, users.view[k], items.view[k], *more)
+
+
+def _loss_of_scores(
+    model: BiGEL | GlobalView, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
+    log_ratio_S: Tensor | None, objective: str,
+) -> Tensor:  # fmt: skip
     size = len(user_BD)
     positives, negatives = candidates[:size], candidates[size:]
     positive_B = model.score_pairs(k, user_BD, item_CD[:size], positives)
     negative_BS = model.score(k, user_BD, item_CD[size:], negatives)
     same = positives.unsqueeze(1) == negatives
-    log_ratio_S = None if log_ratio_KS is None else log_ratio_KS[k]
-    return ranking_loss(config.objective, positive_B, negative_BS, same, log_ratio_S)
+    return ranking_loss(objective, positive_B, negative_BS, same, log_ratio_S)
 
 
 def _alignment(

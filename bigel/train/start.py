@@ -28,7 +28,10 @@ from bigel.schema import (
 )
 from bigel.workspace import Record
 
-ID_AXES = {"items": (ITEM, 0), "users": (USER, 0), "item_bias": (ITEM, 1)}  # of BiGEL's weights
+ID_AXES = {  # of BiGEL's weights
+    "items": (ITEM, 0), "users": (USER, 0), "item_bias": (ITEM, 1),
+    "view.items": (ITEM, 0), "view.bias": (ITEM, 1),
+}  # fmt: skip
 
 Begin = Callable[[nn.Module, str], None]
 

@@ -25,6 +25,8 @@ def make(**settings):
     model = BiGEL(config, USERS, ITEMS, BEHAVIORS, torch.Generator().manual_seed(7)).double()
     with torch.no_grad():
         model.item_bias.copy_(torch.linspace(-1, 1, BEHAVIORS * ITEMS).reshape(BEHAVIORS, ITEMS))
+        if model.view is not None:
+            model.view.bias.copy_(model.item_bias.flip(1) ** 3)
     return model
 
 
@@ -55,6 +57,13 @@ def naive_scores(model, graphs):
                 refined[rows] = x[rows] + gate * (states[-1][rows] @ cgf.value[k])
         z = naive_unit_rows(refined + context if config.context else refined)
         scores.append(z[:USERS] @ z[USERS:].T / temperature[k] + model.item_bias[k])
+    if config.view:
+        start = torch.cat([torch.zeros(USERS, config.dim).double(), model.view.items])
+        h = naive_unit_rows(dense_power_mean(dense_of(graphs.union), start, config.view_layers))
+        for k, tau in enumerate(
+            config.view_temperature * (BEHAVIORS // len(config.view_temperature))
+        ):
+            scores[k] = (scores[k] + h[:USERS] @ h[USERS:].T / tau + model.view.bias[k]) / 2
     return torch.stack(scores)
 
 
@@ -72,6 +81,8 @@ def fast_scores(model, graphs=GRAPHS):
         {"context": False},
         {"alignment": False},
         {"user_vectors": True},
+        {"view": True},
+        {"view": True, "view_layers": 2, "view_temperature": (0.2, 0.1, 0.5)},
         {"cascade": False, "feedback": False, "context": False, "alignment": False},
         {"temperature": 0.5, "global_layers": 0},
         {"temperature": (0.1, 0.2, 0.5)},
@@ -83,9 +94,10 @@ def test_all_scores_agree_with_the_dense_twin(settings):
         torch.testing.assert_close(fast_scores(model), naive_scores(model, GRAPHS))
 
 
-@pytest.mark.parametrize("switch", ["cascade", "feedback", "context"])
+@pytest.mark.parametrize("switch", ["cascade", "feedback", "context", "view"])
 def test_each_switch_changes_the_scores(switch):
-    assert not torch.allclose(fast_scores(make()), fast_scores(make(**{switch: False})))
+    on, off = make(**{switch: True}), make(**{switch: False})
+    assert not torch.allclose(fast_scores(on), fast_scores(off))
 
 
 def test_alignment_changes_the_loss_not_the_scores():
@@ -95,9 +107,11 @@ def test_alignment_changes_the_loss_not_the_scores():
 def test_switches_leave_no_unused_weights():
     assert {name for name, _ in make(feedback=False).named_parameters()} == {"items", "item_bias"}
     assert make(user_vectors=True).users.shape == (USERS, 4)
+    assert make().view is None and make()(GRAPHS).view is None
     assert make(context=False, alignment=False)(GRAPHS).context is None
     assert make(context=False)(GRAPHS).context is not None  # CPA needs it
-    assert not make(item_bias=False).item_bias.requires_grad
+    without = make(item_bias=False, view=True)
+    assert not without.item_bias.requires_grad and not without.view.bias.requires_grad
 
 
 @pytest.mark.parametrize("side", ["users", "items"])
@@ -122,11 +136,11 @@ def test_pair_scores_are_the_diagonal_of_all_scores():
     torch.testing.assert_close(every[0, 2], user_emb[0] @ item_emb[2] / 0.1 + model.item_bias[1, 8])
 
 
-@pytest.mark.parametrize("user_vectors", [False, True])
-def test_gradients_agree_with_those_of_the_dense_twin(user_vectors):
+@pytest.mark.parametrize("settings", [{}, {"user_vectors": True}])
+def test_gradients_agree_with_those_of_the_dense_twin(settings):
     grads = []
     for scores_of in (fast_scores_with_gradient, naive_scores):
-        model = make(user_vectors=user_vectors)
+        model = make(**settings)
         (scores_of(model, GRAPHS) ** 2).sum().backward()
         grads.append([p.grad for p in model.parameters()])
     for fast, naive in zip(*grads, strict=True):
@@ -146,11 +160,13 @@ def test_relabelling_users_and_items_relabels_the_embeddings():
     rng = np.random.default_rng(0)
     new_user, new_item = rng.permutation(USERS), rng.permutation(ITEMS)
     moved_graphs = graphs_of(relabel(WORLD, new_user, new_item)).to("cpu", torch.float64)
-    model, moved = make(user_vectors=True), make(user_vectors=True)
+    model, moved = (make(user_vectors=True, view=True) for _ in range(2))
     with torch.no_grad():
         moved.users[new_user] = model.users
         moved.items[new_item] = model.items
         moved.item_bias[:, new_item] = model.item_bias
+        moved.view.items[new_item] = model.view.items
+        moved.view.bias[:, new_item] = model.view.bias
     here, there = model.final_embeddings(GRAPHS), moved.final_embeddings(moved_graphs)
     torch.testing.assert_close(there["user_emb"][:, new_user], here["user_emb"])
     torch.testing.assert_close(there["item_emb"][:, new_item], here["item_emb"])

@@ -128,9 +128,10 @@ def test_another_champion_gives_another_training(workspace: Workspace) -> None:
 def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
     workspace: Workspace,
 ) -> None:
-    first = night(first_log(), workspace, "model.user_vectors=true")
+    more = "model.user_vectors=true", "model.view=true"
+    first = night(first_log(), workspace, *more)
     make_champion(first, workspace)
-    config, parted, graph = prepare(second_log(), workspace, "model.user_vectors=true")
+    config, parted, graph = prepare(second_log(), workspace, *more)
     record = choose_start(parted, graph, config, workspace)
     counts = record.counts
     assert (counts["known_users"], counts["users"]) == (12, 13)
@@ -142,7 +143,11 @@ def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
     start.begin(model, "")
     earlier = load_file(first.train.file("weights.safetensors"))
     now = dict(model.named_parameters())
-    for inner, name, axis in (("item", "items", 0), ("user", "users", 0), ("item", "item_bias", 1)):
+    by_id = {
+        "items": ("item", 0), "users": ("user", 0), "item_bias": ("item", 1),
+        "view.items": ("item", 0), "view.bias": ("item", 1),
+    }  # fmt: skip
+    for name, (inner, axis) in by_id.items():
         ids = [
             pl.read_parquet(one.file(f"{inner}s.parquet")).sort(inner)[f"{inner}_id"].to_list()
             for one in (first.split, parted)
@@ -150,12 +155,12 @@ def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
         assert ids[1] == [ids[1][0], *ids[0]] and ids[1][0] in ("a0", "a-new")  # all moved
         new = now[name].select(axis, 0)
         assert torch.equal(new, drawn[name].select(axis, 0))
-        assert (new == 0).all() if name == "item_bias" else (new != 0).all()
+        assert (new == 0).all() if "bias" in name else (new != 0).all()
         for place, name_of in enumerate(ids[1]):
             if name_of in ids[0]:
                 old = earlier[name].select(axis, ids[0].index(name_of))
                 assert torch.equal(now[name].select(axis, place), old)
-    other = [name for name in now if name not in ("items", "users", "item_bias")]
+    other = [name for name in now if name not in by_id]
     assert other and all(torch.equal(now[name], earlier[name]) for name in other)
 
 

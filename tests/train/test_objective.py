@@ -117,8 +117,27 @@ def test_switching_alignment_off_leaves_it_out():
     torch.testing.assert_close(without.total, expected)
 
 
+def test_a_view_adds_a_loss_of_its_own_for_each_behavior():
+    model, batch = model_of(view=True), batch_of()
+    view, model.view = model.view, None
+    alone = step_loss(model, GRAPHS, batch, TrainConfig())
+    model.view = view
+    loss = step_loss(model, GRAPHS, batch, TrainConfig())
+    users, items = view(GRAPHS.union)
+    for k in range(3):
+        scores = users[batch.users[k]] @ items.T / 0.1 + view.bias[k]
+        losses = []
+        for row, item in zip(scores, batch.items[k].tolist(), strict=True):
+            others = [row[j] for j in batch.negatives[k].tolist() if j != item]
+            losses.append(torch.stack([row[item], *others]).logsumexp(0) - row[item])
+        torch.testing.assert_close(
+            loss.behaviors[k] - alone.behaviors[k], torch.stack(losses).mean()
+        )
+    torch.testing.assert_close(loss.total - alone.total, sum(loss.behaviors) - sum(alone.behaviors))
+
+
 def test_every_weight_receives_a_gradient():
-    model = model_of(user_vectors=True)
+    model = model_of(user_vectors=True, view=True)
     step_loss(model, GRAPHS, batch_of(), TrainConfig()).total.backward()
     assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
 

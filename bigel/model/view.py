@@ -1,0 +1,54 @@
+"""The global view, our extension: what the union graph says by itself, with a loss of its own.
+
+.. math:: H = n(P_{L_v}(Â_g, V)), \\qquad v_k(u, i) = ⟨h_u, h_i⟩ / τ^v_k + b^v_{k,i}
+
+GCE adds the union's embedding to each behavior's before they are scored, so each explains the
+pairs that the other leaves. The view is trained on all pairs by itself, on a table of its own, and
+its scores are averaged with the cascade's: two opinions, of which neither was formed by the other.
+"""
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bigel.config import ModelConfig
+from bigel.graph import Graph, Nodes, propagate
+from bigel.graph.normalize import unit_rows
+from bigel.model.score import score, score_pairs
+
+
+class GlobalView(nn.Module):
+    """V (I, D), and a bias per behavior and item, b^v (K, I), at first zero.
+
+    Args:
+        config: D, L_v and τ^v.
+        n_items: I.
+        n_behaviors: K.
+        generator: source of the initial values.
+        std: their standard deviation.
+
+    Source: ours; alone it is LightGCN (SIGIR 2020) on the union graph without user vectors.
+    """
+
+    def __init__(
+        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator, std: float
+    ) -> None:
+        super().__init__()
+        self.layers = config.view_layers
+        self.temperatures = config.view_temperatures_of(n_behaviors)
+        self.items = nn.Parameter(torch.randn(n_items, config.dim, generator=generator) * std)
+        self.bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
+
+    def forward(self, union: Graph) -> Nodes:
+        """Return H."""
+        mixed = propagate(union, self.layers, self.items)
+        return Nodes(unit_rows(mixed.users), unit_rows(mixed.items))
+
+    def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
+        """Return (B, S) scores v_k of B users' rows of H against S items' rows."""
+        bias = self.bias[k].index_select(0, items)
+        return score(user_BD, item_SD, bias, self.temperatures[k])
+
+    def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
+        """Return (B,) scores v_k of B users' rows of H with one item's row each."""
+        bias = self.bias[k].index_select(0, items)
+        return score_pairs(user_BD, item_BD, bias, self.temperatures[k])
