@@ -13,6 +13,7 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false" \
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
+    --variant "view=bigel model.view=true train.edge_dropout=0.5" \
     --variant "user vectors=bigel model.user_vectors=true" \
     --variant "BPR=bigel train.objective=bpr" \
     --variant "popular negatives=bigel train.negative_power=0.5" \

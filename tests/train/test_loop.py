@@ -66,6 +66,7 @@ def assert_same(one, other):
         ("model.feedback=false",),
         ("model.context=false", "model.alignment=false"),
         ("model.user_vectors=true",),
+        ("model.view=true", "train.edge_dropout=0.2"),
         ("train.objective='bpr'",),
     ],
 )
