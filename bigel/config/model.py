@@ -45,11 +45,6 @@ class ModelConfig(Section):
         ),
     )
     view_layers: int = Field(1, ge=0, description="Propagation layers of the view.")
-    view_temperature: tuple[PositiveFloat, ...] = Field(
-        (0.1,),
-        min_length=1,
-        description="Score temperature of the view per behavior; one value serves all.",
-    )
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
     memory: bool = Field(
         True,
@@ -70,7 +65,7 @@ class ModelConfig(Section):
         ),
     )
 
-    @field_validator("layers", "temperature", "view_temperature", mode="before")
+    @field_validator("layers", "temperature", mode="before")
     @classmethod
     def _accept_one_value(cls, value: Any) -> Any:
         return as_tuple(value)
@@ -103,14 +98,6 @@ class ModelConfig(Section):
             ConfigError: if neither one value nor one per behavior was given.
         """
         return per_behavior("model.temperature", self.temperature, behaviors)
-
-    def view_temperatures_of(self, behaviors: int) -> tuple[float, ...]:
-        """Return one score temperature of the view per behavior.
-
-        Raises:
-            ConfigError: if neither one value nor one per behavior was given.
-        """
-        return per_behavior("model.view_temperature", self.view_temperature, behaviors)
 
 
 class TrainConfig(Section):

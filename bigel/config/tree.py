@@ -122,7 +122,6 @@ class Config(Section):
         self.model.layers_of(behaviors)
         self.model.order_of(behaviors)
         self.model.temperatures_of(behaviors)
-        self.model.view_temperatures_of(behaviors)
         self.train.weights_of(behaviors)
         self.rivals.check(behaviors)
         if self.model.memory and behaviors > MAX_PATTERNED:

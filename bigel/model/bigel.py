@@ -151,16 +151,12 @@ class BiGEL(nn.Module):
             return tuple(torch.stack(part) for part in (rows.z, rows.view) if part)
 
         users = embed_all("users", graphs.n_users)
-        biases, temperatures = [self.item_bias.detach()], [self.temperatures]
+        biases = [self.item_bias.detach()]
         if self.view is not None:
             biases.append(self.view.bias.detach())
-            temperatures.append(self.view.temperatures)
-        divided = [
-            part / (len(users) * part.new_tensor(of_part)[:, None, None])
-            for part, of_part in zip(users, temperatures, strict=True)
-        ]
+        temperature_K = self.items.new_tensor(self.temperatures)
         return {
-            "user_emb": torch.cat(divided, 2),
+            "user_emb": torch.cat(users, 2) / (len(users) * temperature_K[:, None, None]),
             "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),
             "item_bias": torch.stack(biases).mean(0),
         }

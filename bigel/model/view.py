@@ -1,6 +1,6 @@
 """The global view, our extension: what the union graph says by itself, with a loss of its own.
 
-.. math:: H = n(P_{L_v}(Â_g, V)), \\qquad v_k(u, i) = ⟨h_u, h_i⟩ / τ^v_k + b^v_{k,i}
+.. math:: H = n(P_{L_v}(Â_g, V)), \\qquad v_k(u, i) = ⟨h_u, h_i⟩ / τ_k + b^v_{k,i}
 
 GCE adds the union's embedding to each behavior's before they are scored, so each explains the
 pairs that the other leaves. The view is trained on all pairs by itself, on a table of its own, and
@@ -20,7 +20,7 @@ class GlobalView(nn.Module):
     """V (I, D), and a bias per behavior and item, b^v (K, I), at first zero.
 
     Args:
-        config: D, L_v and τ^v.
+        config: D, L_v and τ.
         n_items: I.
         n_behaviors: K.
         generator: source of the initial values.
@@ -34,7 +34,7 @@ class GlobalView(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = config.view_layers
-        self.temperatures = config.view_temperatures_of(n_behaviors)
+        self.temperatures = config.temperatures_of(n_behaviors)
         self.items = nn.Parameter(torch.randn(n_items, config.dim, generator=generator) * std)
         self.bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
 

@@ -89,6 +89,8 @@ def _bigel() -> dict[str, Part]:
         **shared,
         "model.layers": Each(LAYERS),
         "model.global_layers": LAYERS,
+        "model.view": OneOf((True, False)),
+        "model.view_layers": LAYERS,
         "train.alignment_weight": Between(0.0, 1.0),
         "train.edge_dropout": DROPOUT,
     }

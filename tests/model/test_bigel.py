@@ -60,9 +60,7 @@ def naive_scores(model, graphs):
     if config.view:
         start = torch.cat([torch.zeros(USERS, config.dim).double(), model.view.items])
         h = naive_unit_rows(dense_power_mean(dense_of(graphs.union), start, config.view_layers))
-        for k, tau in enumerate(
-            config.view_temperature * (BEHAVIORS // len(config.view_temperature))
-        ):
+        for k, tau in enumerate(temperature):
             scores[k] = (scores[k] + h[:USERS] @ h[USERS:].T / tau + model.view.bias[k]) / 2
     return torch.stack(scores)
 
@@ -82,7 +80,7 @@ def fast_scores(model, graphs=GRAPHS):
         {"alignment": False},
         {"user_vectors": True},
         {"view": True},
-        {"view": True, "view_layers": 2, "view_temperature": (0.2, 0.1, 0.5)},
+        {"view": True, "view_layers": 2, "temperature": (0.2, 0.1, 0.5)},
         {"cascade": False, "feedback": False, "context": False, "alignment": False},
         {"temperature": 0.5, "global_layers": 0},
         {"temperature": (0.1, 0.2, 0.5)},

@@ -24,7 +24,7 @@ def view_of(n_items, behaviors, **settings):
 
 def test_a_view_worked_by_hand():
     union = graphs_of(interactions_of([[(0, 0)], [(0, 1)]], 1, 2)).union  # one user, both items
-    view = view_of(2, 2, view_temperature=(0.5, 1.0))
+    view = view_of(2, 2, temperature=(0.5, 1.0))
     with torch.no_grad():
         view.items.copy_(torch.tensor([[3.0, 0.0], [0.0, 3.0]]))
         view.bias.copy_(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
