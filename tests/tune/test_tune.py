@@ -93,7 +93,7 @@ def test_a_setting_with_a_value_per_behavior_is_searched_for_each():
     assert [present(config, space)[key] for key in keys] == [0.1, 0.2, 0.1]
     moved = apply(config, {keys[1]: 0.3, "model.layers.2": 2})
     assert moved.model.temperature == (0.1, 0.3, 0.1) and moved.model.layers == (4, 3, 2)
-    spread = apply(config, {"rivals.lightgcn.temperature.2": 0.2})
+    spread = apply(load_config("demo"), {"rivals.lightgcn.temperature.2": 0.2})
     assert spread.rivals.lightgcn.temperature == (0.1, 0.1, 0.2)
 
 
