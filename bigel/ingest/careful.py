@@ -18,6 +18,7 @@ from bigel.ingest.clean import (
     BAD_JSON,
     BAD_QUOTES,
     BAD_UTF8,
+    EXACT_FLOAT,
     NOT_WHOLE,
     PROBLEM,
     TOO_FEW,
@@ -155,7 +156,7 @@ def object_row(line: Line, columns: dict[str, str]) -> Row:
 
 
 class Fraction(str):
-    """The text of a number that is not whole."""
+    """The text of a number that is not whole, or too large to be exact."""
 
 
 def _plain_float(token: str) -> str:
@@ -165,8 +166,9 @@ def _plain_float(token: str) -> str:
     ('12', '1000', '0.1')
     """
     number = float(token)
-    text = format(Decimal(repr(number)), "f")
-    return text.removesuffix(".0") if number.is_integer() else Fraction(text)
+    text = format(Decimal(repr(number)), "f").removesuffix(".0")
+    is_exact = number.is_integer() and abs(number) < EXACT_FLOAT
+    return text if is_exact else Fraction(text)
 
 
 def _refuse_constant(token: str) -> None:

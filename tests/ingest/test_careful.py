@@ -71,6 +71,17 @@ def test_the_first_of_two_equal_keys_wins(tmp_path: Path) -> None:
     ]
 
 
+def test_a_float_id_that_may_stand_for_another_is_refused(tmp_path: Path) -> None:
+    tokens = ["9007199254740991.0", "9007199254740992.0", "9007199254740993.0", "-1e16"]
+    lines = "".join(f'{{"u": {token}, "i": 1}}\n' for token in tokens)
+    whole = '{"u": 9007199254740993, "i": "9007199254740993.0"}\n'
+    assert read_objects(tmp_path / "a.ndjson", (lines + whole).encode()) == [
+        (1, "9007199254740991", "1", None),
+        *((row, None, None, "id is not a whole number") for row in (2, 3, 4)),
+        (5, "9007199254740993", "9007199254740993.0", None),
+    ]
+
+
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
     content = b'{"u": "\\ud83d", "i": 1}\n{"u": "\\ud83d\\ude00", "i": 1}\n'
     assert read_objects(tmp_path / "a.ndjson", content) == [

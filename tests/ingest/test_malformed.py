@@ -353,6 +353,7 @@ def test_refused_objects(line: bytes, reason: str, ingest_files: Callable[..., A
         ({"item": [float("nan"), 10.0]}, "null item_id"),
         ({"item": [1.5, 10.0]}, "id is not a whole number"),
         ({"item": [1e300, 10.0]}, "id is not a whole number"),
+        ({"item": [2.0**53, 10.0]}, "id is not a whole number"),
         ({"behavior": ["like", "click"]}, "unknown behavior"),
         ({"time": [None, 5]}, "null timestamp"),
         ({"time": [-1, 5]}, "timestamp before data.time_min"),
