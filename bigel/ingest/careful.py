@@ -24,7 +24,7 @@ from bigel.ingest.clean import (
     TOO_FEW,
     TOO_MANY,
 )
-from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
+from bigel.ingest.head import BLANK, BOM, Layout, open_bytes, refuse_constant
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
@@ -143,7 +143,7 @@ def object_row(line: Line, columns: dict[str, str]) -> Row:
             text,
             object_pairs_hook=lambda pairs: dict(reversed(pairs)),  # the first of two keys wins
             parse_float=_plain_float,
-            parse_constant=_refuse_constant,
+            parse_constant=refuse_constant,
         )
         if isinstance(value, dict):
             ids = [value.get(columns[name]) for name in (USER_ID, ITEM_ID)]
@@ -169,10 +169,6 @@ def _plain_float(token: str) -> str:
     text = format(Decimal(repr(number)), "f").removesuffix(".0")
     is_exact = number.is_integer() and abs(number) < EXACT_FLOAT
     return text if is_exact else Fraction(text)
-
-
-def _refuse_constant(token: str) -> None:
-    raise ValueError(token)
 
 
 def _as_text(value: Any) -> str | None:

@@ -10,6 +10,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import clean
+from bigel.ingest.head import NO_OBJECTS
 from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids, write_interactions
 from bigel.ingest.part import Part
 from bigel.ingest.report import count_refused, count_rows, summarize
@@ -33,6 +34,11 @@ ADVICE = {
     clean.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
     clean.TOO_EARLY: "check data.time_unit and data.time_min",
     clean.TOO_LATE: "check data.time_unit and data.time_max",
+    **dict.fromkeys(
+        (clean.NULL_USER, clean.NULL_ITEM, clean.NULL_BEHAVIOR, clean.NULL_TIMESTAMP),
+        "check data.columns",
+    ),
+    clean.BAD_JSON: NO_OBJECTS,
     clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
 STRAY_SHARE = 0.5  # of the rows: more ids that are no whole numbers are no strays

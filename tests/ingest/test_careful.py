@@ -15,7 +15,6 @@ LAYOUT = Layout(
     columns={"user_id": 0, "item_id": 1},
     header=False,
     quoting=True,
-    bom=False,
 )
 
 

@@ -138,6 +138,16 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         {},
         r"column 'item' is List\(Int64\), integers or text is expected",
     ),
+    "objects on one long line": (
+        {"a.ndjson": JSON_GOOD.replace(b"\n", b" ") * 2_000},
+        {},
+        r"none of 1 rows is usable \(1 × not a JSON object\);.*; NDJSON has one JSON object a line",
+    ),
+    "CSV under the name of NDJSON": (
+        {"a.ndjson": HEADER + GOOD},
+        {},
+        "a.ndjson: no JSON object on its first lines; the first is 'user,item,behavior,time'; ",
+    ),
     "all rows bad": (
         {"a.csv": HEADER + b",10,click,1600000000\n1,,click,1600000000\n,3,buy,1\n"},
         {},
