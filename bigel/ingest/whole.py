@@ -126,7 +126,11 @@ def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -
 def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:
     total = sum(part.counts["rows"] for part in parts)
     if not total:
-        return DataError(f"{data.origin}: holds no rows in {len(parts)} file(s)")
+        files = "1 file" if len(parts) == 1 else f"{len(parts)} files"
+        return DataError(
+            f"{data.origin}: holds no rows in {files}; look for the export that was to fill it, or "
+            f"correct {'data.sql' if data.sql else 'data.path'}"
+        )
     reasons = (
         refused.group_by(REASON)
         .len()
