@@ -221,13 +221,15 @@ def synth(
 ) -> None:
     """Write a synthetic behavior log: taste, long tails, a funnel, sessions, some dirt.
 
-    Example: bigel synth log.csv --set synth.users=10000 --set synth.events=1000000
+    `bigel config demo` lists the kinds of dirt; --set synth.dirt={} clears those of the demo.
+
+    Example: bigel synth log.csv --set synth.events=1000000 --set synth.dirt.null_user=0.01
     """
     resolved = load_config(source, settings or [])
     from bigel.ingest import write_log
 
-    write_log(out, resolved.synth, resolved.data.behaviors)
-    typer.echo(f"wrote {out}")
+    rows = write_log(out, resolved.synth, resolved.data.behaviors)
+    typer.echo(f"wrote {out}: {rows:,} {'row' if rows == 1 else 'rows'}")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from bigel.config.tree import Config
+from bigel.config.write import to_toml
 from bigel.errors import ConfigError, nearest
 
 PRESETS = (
@@ -111,7 +112,10 @@ def _explain(problem: Any) -> str:
         )
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "model_type":
-        message = f"a section of its own, with the keys {', '.join(_names_at(problem['loc']))}"
+        message = (
+            f"it is a section: write for example {_example_at(problem['loc'])} (its keys are "
+            f"{', '.join(_names_at(problem['loc']))})"
+        )
     if problem["type"] == "secret":
         return f"{path}: {message}"
     if problem["type"] == "literal_error":
@@ -133,6 +137,15 @@ def _section_at(loc: Sequence[Any]) -> type[BaseModel]:
 
 def _names_at(loc: Sequence[Any]) -> list[str]:
     return list(_section_at(loc).model_fields)
+
+
+def _example_at(loc: Sequence[Any]) -> str:
+    """Return a setting of the section at a place, with its default."""
+    name, field = next(iter(_section_at(loc).model_fields.items()))
+    place = [*map(str, loc), name]
+    if _section_at(place) is field.annotation:
+        return _example_at(place)
+    return f"{'.'.join(place)} = {to_toml(field.default)}"
 
 
 def _choices_at(loc: Sequence[Any]) -> tuple[Any, ...]:

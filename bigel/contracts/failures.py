@@ -82,12 +82,20 @@ def message(result: Mapping[str, Any], record: Record, folder: Path, shipped: bo
 
 def details(check: Mapping[str, Any]) -> list[str]:
     """Return up to three bad rows of a failed check, and how to go on."""
-    rows = [{name: _short(value) for name, value in sample.items()} for sample in check["samples"]]
+    lines = [_row(sample) for sample in check["samples"]]
+    if "quarantine" in check:
+        lines += [_row(row) for row in check["quarantined"]]
+        lines.append(f"    all refused: {check['quarantine']}")
     return [
-        *(f"    {json.dumps(row, ensure_ascii=False)}" for row in rows),
+        *lines,
         f"    what to do: {check['fix']}",
         f"    or relax:   {check['relax']}",
     ]
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    shown = {name: _short(value) for name, value in row.items()}
+    return f"    {json.dumps(shown, ensure_ascii=False)}"
 
 
 def _short(value: Any) -> Any:

@@ -5,12 +5,18 @@ sees integers with nulls as floats; a polars mask is exact.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from bigel.ingest.clean import IGNORED
+from bigel.schema import RAW, REASON, REFUSED_COLUMNS, SOURCE_FILE
+
 SAMPLES = 3
+LONGEST_RAW = 200  # letters of a refused row that are shown
+REFUSED_SHARES = ("refused_share", "quarantined_share")  # columns of the raw log's tables
 
 Kwargs = dict[str, Any]
 
@@ -47,6 +53,20 @@ def bad_rows(
     if expectation == "expect_column_values_to_be_unique":
         bad = bad.sort(kwargs["column"], maintain_order=True)
     return bad.height, [json_row(row) for row in bad.head(SAMPLES).to_dicts()]
+
+
+def refused_rows(quarantine: Path, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first rows that were refused, without those ignored on purpose; raw text is cut.
+
+    Args:
+        quarantine: the file of refused rows.
+        samples: bad rows of ``REFUSED_SHARES``; where they name files, only their rows are meant.
+    """
+    rows = pl.scan_parquet(quarantine).filter(pl.col(REASON) != IGNORED)
+    if files := [row[SOURCE_FILE] for row in samples if SOURCE_FILE in row]:
+        rows = rows.filter(pl.col(SOURCE_FILE).is_in(files))
+    first = rows.head(SAMPLES).select(REFUSED_COLUMNS).collect(engine="streaming")
+    return first.with_columns(pl.col(RAW).str.head(LONGEST_RAW)).to_dicts()
 
 
 def json_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, lists, splits, suites, tables
 from bigel.contracts.history import MEASURES_FILE, all_accepted
+from bigel.contracts.samples import REFUSED_SHARES, refused_rows
 from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
@@ -52,9 +53,10 @@ def validate(
     Returns:
         JSON-ready: ``handover``; ``contract``, its version and digest; ``success``; ``evaluated``,
         the number of expectations; ``failed``, the warnings (table, expectation, column, severity,
-        description, fix, relax, observed, count, samples); ``skipped``, table to reason; for
-        drift, ``limits`` (``suites.limits_of``); ``docs``, the index page; ``page``, the page of
-        this validation.
+        description, fix, relax, observed, count, samples; of a share of refused rows also
+        ``quarantined``, up to three of them, and ``quarantine``, the file of all); ``skipped``,
+        table to reason; for drift, ``limits`` (``suites.limits_of``); ``docs``, the index page;
+        ``page``, the page of this validation.
 
     Raises:
         ContractError: on a critical failure, after the Data Docs were written.
@@ -72,6 +74,8 @@ def validate(
     found, judged = _judge(handover, record, config, wanted, limits, facts)
     checks = [check for judgement in judged for check in judgement.checks]
     result = _result(handover, checks, found, wanted, limits)
+    if handover == "raw_log":
+        _show_refused(result["failed"], record)
     report = _report(result, record, wanted, found, checks)
     if handover == suites.DRIFT:
         report[handover] = _drift_facts(record, config, wanted, limits)
@@ -189,6 +193,15 @@ def _result(
         "failed": failed,
         "skipped": found.skipped,
     }
+
+
+def _show_refused(failed: list[dict[str, Any]], record: Record) -> None:
+    """Add rows of the quarantine to the failures that are about their share."""
+    quarantine = record.file(schema.QUARANTINE_FILE)
+    for check in failed:
+        if check["column"] in REFUSED_SHARES:
+            check["quarantined"] = refused_rows(quarantine, check["samples"])
+            check["quarantine"] = str(quarantine)
 
 
 def _drift_facts(

@@ -18,12 +18,13 @@ from bigel.ingest.clean import (
     BAD_JSON,
     BAD_QUOTES,
     BAD_UTF8,
+    EXACT_FLOAT,
     NOT_WHOLE,
     PROBLEM,
     TOO_FEW,
     TOO_MANY,
 )
-from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
+from bigel.ingest.head import BLANK, BOM, Layout, open_bytes, refuse_constant
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
@@ -142,7 +143,7 @@ def object_row(line: Line, columns: dict[str, str]) -> Row:
             text,
             object_pairs_hook=lambda pairs: dict(reversed(pairs)),  # the first of two keys wins
             parse_float=_plain_float,
-            parse_constant=_refuse_constant,
+            parse_constant=refuse_constant,
         )
         if isinstance(value, dict):
             ids = [value.get(columns[name]) for name in (USER_ID, ITEM_ID)]
@@ -155,7 +156,7 @@ def object_row(line: Line, columns: dict[str, str]) -> Row:
 
 
 class Fraction(str):
-    """The text of a number that is not whole."""
+    """The text of a number that is not whole, or too large to be exact."""
 
 
 def _plain_float(token: str) -> str:
@@ -165,12 +166,9 @@ def _plain_float(token: str) -> str:
     ('12', '1000', '0.1')
     """
     number = float(token)
-    text = format(Decimal(repr(number)), "f")
-    return text.removesuffix(".0") if number.is_integer() else Fraction(text)
-
-
-def _refuse_constant(token: str) -> None:
-    raise ValueError(token)
+    text = format(Decimal(repr(number)), "f").removesuffix(".0")
+    is_exact = number.is_integer() and abs(number) < EXACT_FLOAT
+    return text if is_exact else Fraction(text)
 
 
 def _as_text(value: Any) -> str | None:

@@ -45,6 +45,7 @@ TOO_EARLY = "timestamp before data.time_min"
 TOO_LATE = "timestamp after data.time_max"
 LEAK = "leak: also in "  # and the earlier split
 
+EXACT_FLOAT = 2**53  # from here on a float may stand for another whole number
 BAD_TIMESTAMPS = (NULL_TIMESTAMP, BAD_TIMESTAMP, TOO_EARLY, TOO_LATE)
 
 CONTROL_PATTERN = r"[\x00-\x1f\x7f-\x9f\x{200b}\x{2060}\x{feff}]"  # no eye can tell them

@@ -5,6 +5,7 @@ import csv
 import difflib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ PEEK_OBJECTS = 100
 READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 BLANK = " \t\r"  # a line of nothing else is no row
+ARRAY = re.compile(rb"\s*\[\s*[{\]]")
+NO_OBJECTS = (
+    "NDJSON has one JSON object a line, and NaN is no JSON: rewrite it, for example by jq -c ., or "
+    "set data.format, for example to 'csv'"
+)
+SET_COLUMNS = "; set data.columns to the names of the log"
 SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " ", "lists": " "}
 STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 STRANGERS = {
@@ -44,7 +51,6 @@ class Layout:
         columns: schema name to field index.
         header: whether the first row names the columns.
         quoting: whether quotes around a field have a meaning.
-        bom: whether the file starts with a byte order mark.
     """
 
     separator: str
@@ -52,7 +58,6 @@ class Layout:
     columns: dict[str, int]
     header: bool
     quoting: bool
-    bom: bool
 
 
 def wanted_columns(data: DataConfig) -> dict[str, str]:
@@ -79,6 +84,12 @@ def peek(source: Source) -> bytes:
     Raises:
         DataError: if the file is unreadable or is not UTF-8 text by its first bytes.
     """
+    head = _first_bytes(source)
+    whole, newline, rest = head.rpartition(b"\n")
+    return whole + newline if newline and len(head) == PEEK_BYTES else whole + newline + rest
+
+
+def _first_bytes(source: Source) -> bytes:
     try:
         with open_bytes(source.path) as stream:
             head = stream.read(PEEK_BYTES)
@@ -91,8 +102,7 @@ def peek(source: Source) -> bytes:
         raise DataError(f"{source.name}: holds zero bytes; it is binary, not {source.format} text")
     if b"\r" in head and b"\n" not in head:
         raise DataError(f"{source.name}: lines end with CR alone; convert them to LF or CRLF")
-    whole, newline, rest = head.rpartition(b"\n")
-    return whole + newline if newline and len(head) == PEEK_BYTES else whole + newline + rest
+    return head
 
 
 def unreadable(source: Source, error: Exception) -> DataError:
@@ -137,44 +147,79 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
         columns=columns,
         header=header,
         quoting=source.format != "pairs",
-        bom=head.startswith(BOM),
     )
 
 
 def check_objects(source: Source, data: DataConfig) -> None:
-    """Check that the first objects of an NDJSON file have the wanted fields.
+    """Check that there are objects among the first lines of an NDJSON file, with the wanted fields.
+
+    A line that is too long to be seen whole may be an object. A field that is in none of the first
+    objects may come later, unless another one has nearly its name or all wanted ones are missing.
 
     Raises:
-        DataError: if a field is in none of them, or the file is one JSON array.
+        DataError: if there is no object or such a field, or the file is one JSON array.
     """
-    head = peek(source).removeprefix(BOM)
-    if head.lstrip().startswith(b"["):
+    head = _first_bytes(source)
+    start = head.removeprefix(BOM)
+    *lines, last = start.split(b"\n")
+    is_cut = len(head) == PEEK_BYTES
+    rows = [line for line in (lines if is_cut else [*lines, last]) if line.strip(BLANK.encode())]
+    objects = [found for line in rows[:PEEK_OBJECTS] if (found := _object_of(line)) is not None]
+    if ARRAY.match(start) and len(objects) < 2:  # its last line may look like an object of its own
         raise DataError(
             f"{source.name}: is one JSON array; NDJSON has one object a line (jq -c '.[]')"
         )
-    keys: dict[str, None] = {}
-    for line in head.splitlines()[:PEEK_OBJECTS]:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            keys |= dict.fromkeys(value)
-    if keys:
-        for name in wanted_columns(data).values():
-            if name not in keys:
-                raise missing_column(source, name, list(keys))
+    if objects:
+        _check_fields(source, data, objects, not is_cut and len(rows) <= PEEK_OBJECTS)
+    elif rows and not (is_cut and len(last) > PEEK_BYTES // 2):
+        raise DataError(
+            f"{source.name}: no JSON object on its first lines; the first is "
+            f"{rows[0][:200].decode(errors='replace')!r}; {NO_OBJECTS}"
+        )
+
+
+def _object_of(line: bytes) -> dict[str, object] | None:
+    """Return the object of a line, None if there is none or another value."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(line.decode(errors="replace"), parse_constant=refuse_constant)
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def refuse_constant(token: str) -> None:
+    """Refuse NaN and the infinities, which are no JSON.
+
+    Raises:
+        ValueError: with the token.
+    """
+    raise ValueError(token)
+
+
+def _check_fields(
+    source: Source, data: DataConfig, objects: Sequence[dict[str, object]], is_all: bool
+) -> None:
+    names = list(dict.fromkeys(name for found in objects for name in found))
+    wanted = wanted_columns(data).values()
+    missing = [name for name in wanted if name not in names]
+    others = [name for name in names if name not in wanted]
+    for name in missing:
+        if is_all or len(missing) == len(wanted) or _nearest(name, others):
+            seen = f"none of the first {len(objects)} objects" if len(objects) > 1 else "no object"
+            raise missing_column(source, name, names, f"; it is in {seen}{SET_COLUMNS}")
 
 
 def missing_column(source: Source, name: str, names: Sequence[str], advice: str = "") -> DataError:
     """Return the error for a column that is not there, with the nearest name."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = _nearest(name, names)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(n) for n in names[:20])
     return DataError(
-        f"{source.name}: no column {name!r} among {listed}{hint}"
-        f"{advice or '; set data.columns to the names of the log'}"
+        f"{source.name}: no column {name!r} among {listed}{hint}{advice or SET_COLUMNS}"
     )
+
+
+def _nearest(name: str, names: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.5)
 
 
 def _rows(source: Source, head: bytes) -> list[bytes]:

@@ -25,6 +25,7 @@ from bigel.schema import BEHAVIOR, RAW, ROW_NUMBER
 UTF8 = "_utf8"  # whether a line is
 FIELD = "field_"
 NESTED_START = r"^\s*[\[{]"
+LARGE = 16  # characters of an id that may be 2**53
 UNCLEAR = rf"{NESTED_START}|^(?:true|false|-?\d+\.\d+)$"  # of an id: may have been text or not
 HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 # A high surrogate without a low one behind it; the parser makes a zero byte of it, or worse.
@@ -33,6 +34,7 @@ STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
 NUMBER = r"-?(?:0|[1-9][0-9]{0,37})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?"  # the parser takes it
 SPACE = r"[ \t\r]*"
 PAIR = rf"{SPACE}{STRING}{SPACE}:{SPACE}(?:{STRING}|{NUMBER}|true|false|null){SPACE}"
+LARGE_FLOAT = rf":{SPACE}-?(?:[0-9]{{{LARGE},}}\.|[0-9]+(?:\.[0-9]+)?[eE])"
 FLAT = rf"^{SPACE}\{{(?:{PAIR},)*{PAIR}\}}{SPACE}$"  # an object without lists or objects in it
 
 
@@ -63,7 +65,7 @@ class Reader:
         columns = wanted_columns(self.data)
         lines = _rows_of(text)
         table = _parse_objects(text, lines, columns)
-        told = ~_is_unlike(columns)
+        told = ~(_is_unlike(columns) | _may_be_rounded())
         places = {name: FIELD + name for name in columns}
         typed = type_certain(table, places, self.source, self.data, told)
         frames = []
@@ -159,7 +161,10 @@ def _are_objects(lines: pl.Series) -> pl.Series:
 
 
 def _is_unlike(columns: Iterable[str]) -> pl.Expr:
-    """Tell which rows have a list or an object for no id: its text is not that of ``careful``."""
+    """Tell which rows have a list or an object in a field that is no id.
+
+    Its text is not that of ``careful``.
+    """
     others = [pl.col(FIELD + name) for name in columns if name not in IDS]
     return _any(text.str.contains(NESTED_START) for text in others)
 
@@ -167,6 +172,12 @@ def _is_unlike(columns: Iterable[str]) -> pl.Expr:
 def _has_unclear_id() -> pl.Expr:
     """Tell which rows have an id that is no text or whole number, or a text that may be none."""
     return _any(pl.col(FIELD + name).str.contains(UNCLEAR) for name in IDS)
+
+
+def _may_be_rounded() -> pl.Expr:
+    """Tell which rows have a large id that may have been written as a float, and so be another."""
+    is_large = _any(pl.col(FIELD + name).str.len_bytes() >= LARGE for name in IDS)
+    return _any([pl.when(is_large).then(pl.col(RAW)).str.contains(LARGE_FLOAT)])
 
 
 def _any(rules: Iterable[pl.Expr]) -> pl.Expr:

@@ -10,7 +10,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import ndjson, text
-from bigel.ingest.clean import NOT_WHOLE, PROBLEM, classify
+from bigel.ingest.clean import EXACT_FLOAT, NOT_WHOLE, PROBLEM, classify
 from bigel.ingest.head import (
     missing_column,
     text_layout,
@@ -22,7 +22,6 @@ from bigel.ingest.sources import Source
 from bigel.schema import BEHAVIOR, ITEM_ID, RAW, ROW_NUMBER, TIMESTAMP, USER_ID
 
 BATCH_ROWS = 200_000
-EXACT_FLOAT = 2**53
 PLACE = "\0row"  # the row number, under a name that no log has
 
 
@@ -97,7 +96,7 @@ def _check_type(source: Source, schema_name: str, name: str, dtype: pl.DataType)
 
 def _is_broken(name: str) -> pl.Expr:
     value = pl.col(name)
-    return value.is_not_nan() & ((value != value.floor()) | (value.abs() > EXACT_FLOAT))
+    return value.is_not_nan() & ((value != value.floor()) | (value.abs() >= EXACT_FLOAT))
 
 
 def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:

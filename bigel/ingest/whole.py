@@ -10,6 +10,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import clean
+from bigel.ingest.head import NO_OBJECTS
 from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids, write_interactions
 from bigel.ingest.part import Part
 from bigel.ingest.report import count_refused, count_rows, summarize
@@ -33,6 +34,11 @@ ADVICE = {
     clean.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
     clean.TOO_EARLY: "check data.time_unit and data.time_min",
     clean.TOO_LATE: "check data.time_unit and data.time_max",
+    **dict.fromkeys(
+        (clean.NULL_USER, clean.NULL_ITEM, clean.NULL_BEHAVIOR, clean.NULL_TIMESTAMP),
+        "check data.columns",
+    ),
+    clean.BAD_JSON: NO_OBJECTS,
     clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
 STRAY_SHARE = 0.5  # of the rows: more ids that are no whole numbers are no strays
@@ -120,7 +126,11 @@ def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -
 def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:
     total = sum(part.counts["rows"] for part in parts)
     if not total:
-        return DataError(f"{data.origin}: holds no rows in {len(parts)} file(s)")
+        files = "1 file" if len(parts) == 1 else f"{len(parts)} files"
+        return DataError(
+            f"{data.origin}: holds no rows in {files}; look for the export that was to fill it, or "
+            f"correct {'data.sql' if data.sql else 'data.path'}"
+        )
     reasons = (
         refused.group_by(REASON)
         .len()

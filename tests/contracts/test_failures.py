@@ -1,5 +1,6 @@
 """Where a failure sends its reader."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_the_version_follows_what_the_suites_and_thresholds_say(tmp_path: Path) 
 def test_long_figures_of_samples_are_cut() -> None:
     check = {"samples": [{"share": 0.123456789, "n": 123456789}], "fix": "x", "relax": "y"}
     assert details(check)[0] == '    {"share": 0.123457, "n": 123456789}'
+
+
+def test_a_share_of_refused_rows_shows_some_of_them_and_where_all_are(tmp_path: Path) -> None:
+    data = GOOD["raw_log"]()
+    put("quarantine", "raw", '{"user": <1' + "é" * 300)(data)
+    settings("contracts.max_quarantined_share=0.006")(data)
+    with pytest.raises(ContractError) as caught:
+        data.validate(tmp_path)
+    text, result = str(caught.value), caught.value.result
+    assert result is not None
+    totals, files = result["failed"]
+    shown = {"source_file": "a.csv", "row_number": 3, "reason": "null user_id"}
+    shown["raw"] = '{"user": <1' + "é" * 189
+    assert totals["quarantined"] == files["quarantined"] == [shown]
+    assert f"    {json.dumps(shown, ensure_ascii=False)}\n" in text
+    assert f"    all refused: {tmp_path / 'stage' / 'quarantine.parquet'}\n" in text
+    assert "rows that are not a JSON object ask for another data.format" in text
+    page = Path(result["page"]).read_text("utf-8")
+    assert page.count("{&#34;user&#34;: &lt;1é") == 2
+    assert str(tmp_path / "stage" / "quarantine.parquet") in page
 
 
 @pytest.mark.usefixtures("no_pages")

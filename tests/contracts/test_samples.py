@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from bigel.contracts.engine import Judge
-from bigel.contracts.samples import bad_rows, json_row
+from bigel.contracts.samples import bad_rows, json_row, refused_rows
 from bigel.contracts.suites import Suite
 
 TABLE = pl.DataFrame(
@@ -156,4 +156,23 @@ def test_every_value_of_a_row_can_be_written_as_json() -> None:
         "day": "2024-02-29",
         "price": "1.50",
         "list": "[1, 2]",
+    }
+
+
+def test_refused_rows_are_the_first_of_the_files_meant_without_ignored_ones(tmp_path: Path) -> None:
+    rows = {
+        "source_file": ["a", "a", "a", "b", "b", "b", "b"],
+        "row_number": [4, 5, 6, 1, 2, 3, 4],
+        "reason": ["null user_id", "ignored behavior", *["not a JSON object"] * 5],
+        "raw": [*"uvwxyz", None],
+    }
+    path = tmp_path / "quarantine.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    assert [row["row_number"] for row in refused_rows(path, [{"rows": 9}])] == [4, 6, 1]
+    (_, _, third) = refused_rows(path, [{"source_file": "b"}])
+    assert third == {
+        "source_file": "b",
+        "row_number": 3,
+        "reason": "not a JSON object",
+        "raw": "z",
     }

@@ -188,9 +188,11 @@ def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, bigel:
     printed = bigel("config", "jd", "--set", "model.dim=32", cwd=tmp_path)
     assert printed.returncode == 0
     assert "# Embedding size D.\ndim = 32" in printed.stdout
-    done = bigel("synth", "log.csv", "--set", "synth.events=500", cwd=tmp_path)
+    done = bigel("synth", "log.CSV", "--set", "synth.events=1500", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert pl.read_csv(tmp_path / "log.csv", infer_schema=False).height >= 500
+    rows = pl.read_csv(tmp_path / "log.CSV", infer_schema=False).height
+    assert rows >= 1500
+    assert done.stdout == f"wrote log.CSV: {rows:,} rows\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)

@@ -15,7 +15,6 @@ LAYOUT = Layout(
     columns={"user_id": 0, "item_id": 1},
     header=False,
     quoting=True,
-    bom=False,
 )
 
 
@@ -68,6 +67,17 @@ def test_bytes_that_are_not_utf8_spoil_a_row_of_several_lines(tmp_path: Path) ->
 def test_the_first_of_two_equal_keys_wins(tmp_path: Path) -> None:
     assert read_objects(tmp_path / "a.ndjson", b'{"u": 1, "i": 2, "u": 3}\n') == [
         (1, "1", "2", None)
+    ]
+
+
+def test_a_float_id_that_may_stand_for_another_is_refused(tmp_path: Path) -> None:
+    tokens = ["9007199254740991.0", "9007199254740992.0", "9007199254740993.0", "-1e16"]
+    lines = "".join(f'{{"u": {token}, "i": 1}}\n' for token in tokens)
+    whole = '{"u": 9007199254740993, "i": "9007199254740993.0"}\n'
+    assert read_objects(tmp_path / "a.ndjson", (lines + whole).encode()) == [
+        (1, "9007199254740991", "1", None),
+        *((row, None, None, "id is not a whole number") for row in (2, 3, 4)),
+        (5, "9007199254740993", "9007199254740993.0", None),
     ]
 
 

@@ -95,7 +95,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=4, columns={"user_id": 3, "item_id": 2, "behavior": 0},
-            header=True, quoting=True, bom=False,
+            header=True, quoting=True,
         ),
     ),
     "quotes, spaces, BOM, CRLF and blank lines": (
@@ -104,7 +104,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=3, columns={"user_id": 0, "item_id": 1, "behavior": 2},
-            header=True, quoting=True, bom=True,
+            header=True, quoting=True,
         ),
     ),
     "a quoted name that holds the separator": (
@@ -114,7 +114,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         Layout(
             separator="\t", width=5,
             columns={"user_id": 1, "item_id": 2, "behavior": 3, "timestamp": 4},
-            header=True, quoting=True, bom=False,
+            header=True, quoting=True,
         ),
     ),
     "no header": (
@@ -127,7 +127,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         },
         Layout(
             separator="|", width=4, columns={"user_id": 1, "item_id": 2, "behavior": 3},
-            header=False, quoting=True, bom=False,
+            header=False, quoting=True,
         ),
     ),
     "a header is expected, but there is nothing": (
@@ -136,7 +136,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=",", width=0, columns={"user_id": 0, "item_id": 1},
-            header=True, quoting=True, bom=False,
+            header=True, quoting=True,
         ),
     ),
     "no header and no row": (
@@ -145,7 +145,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {"header": False},
         Layout(
             separator=",", width=0, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=True, bom=False,
+            header=False, quoting=True,
         ),
     ),
     "pairs": (
@@ -154,7 +154,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, bom=False,
+            header=False, quoting=False,
         ),
     ),
     "pairs that are not UTF-8 in their first row": (
@@ -163,7 +163,7 @@ HAND_WORKED: dict[str, tuple[bytes, str, dict[str, Any], Layout]] = {
         {},
         Layout(
             separator=" ", width=2, columns={"user_id": 0, "item_id": 1},
-            header=False, quoting=False, bom=False,
+            header=False, quoting=False,
         ),
     ),
 }  # fmt: skip
@@ -274,21 +274,79 @@ def test_a_field_may_be_in_any_of_the_first_objects(tmp_path: Path) -> None:
 def test_only_the_first_hundred_objects_are_looked_at(
     tmp_path: Path, before: int, found: bool
 ) -> None:
-    lines = [b'{"user": 1, "item": 2}'] * before + [GOOD]
+    lines = [b'{"user": 1, "item": 2, "behaviour": "click"}'] * before + [GOOD]
     if found:
         objects_of(tmp_path, lines)
     else:
-        with pytest.raises(DataError, match="no column 'behavior'"):
+        told = (
+            "no column 'behavior' among 'user', 'item', 'behaviour'; did you mean 'behaviour'?; "
+            r"it is in none of the first 100 objects; set data\.columns"
+        )
+        with pytest.raises(DataError, match=told.replace("?", r"\?")):
             objects_of(tmp_path, lines)
 
 
-def test_without_a_readable_object_nothing_is_said_about_columns(tmp_path: Path) -> None:
-    objects_of(tmp_path, [b"", b"{half", b"7"])  # refused row by row, later
+def test_a_field_may_come_later_where_none_looks_like_it(tmp_path: Path) -> None:
+    objects_of(tmp_path, [b'{"user": 1, "item": 2}'] * 150 + [GOOD])
+    with pytest.raises(DataError, match=r"no column 'user' among 'x'; .*none of the first 100 obj"):
+        objects_of(tmp_path, [b'{"x": 1}'] * 150 + [GOOD])
+    alike = {"user": "user_id", "item": "item_id"}  # one wanted name is no misspelling of the other
+    path = source_of(tmp_path, b'{"user_id": 1, "behavior": 2}\n' * 150, "ndjson")
+    check_objects(path, data_of(columns=alike))
+    with pytest.raises(DataError, match=r"no column 'behavior' .*; it is in no object; set data"):
+        objects_of(tmp_path, [b'{"user": 1, "item": 2}'])  # there is no later
 
 
-def test_one_json_array_is_no_ndjson(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"one JSON array; NDJSON has one object a line"):
-        objects_of(tmp_path, [b"\xef\xbb\xbf \n[", GOOD, b"]"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        json.dumps({"user": 1, "item": 2, "behavior": "click"}, indent=1).encode().split(b"\n"),
+        [GOOD + b" " + GOOD, GOOD + GOOD],
+        [b"user,item,behavior", b"1,2,click"],
+        [GOOD.replace(b"2", b"NaN")] * 3,
+        [b"", b"7", b"[]"],
+        [b"[INFO] export started", b"[INFO] nothing to export"],
+        [b"x" * 300],
+    ],
+)
+def test_a_start_without_an_object_is_refused_with_advice(
+    lines: list[bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        objects_of(tmp_path, lines)
+    first = next(line for line in lines if line)[:200].decode()
+    assert str(caught.value) == (
+        f"a: no JSON object on its first lines; the first is {first!r}; NDJSON has one JSON object "
+        "a line, and NaN is no JSON: rewrite it, for example by jq -c ., or set data.format, for "
+        "example to 'csv'"
+    )
+
+
+@pytest.mark.parametrize("before", [[], [b"", b"[INFO] export started"]])
+def test_a_line_too_long_to_be_seen_whole_may_be_an_object(
+    before: list[bytes], tmp_path: Path
+) -> None:
+    objects_of(tmp_path, [*before, GOOD[:-1] + b', "x": "' + b"x" * (1 << 16) + b'"}'])
+
+
+def test_lines_without_text_are_no_objects_and_no_rows(tmp_path: Path) -> None:
+    objects_of(tmp_path, [b"", b" \r"])
+
+
+@pytest.mark.parametrize("inside", [[GOOD], [GOOD + b",", GOOD], [GOOD + b"," * (1 << 16)], []])
+def test_one_json_array_is_no_ndjson(inside: list[bytes], tmp_path: Path) -> None:
+    for lines in ([b"\xef\xbb\xbf \n[", *inside, b"]"], [b"[" + b" ".join(inside) + b"]"]):
+        with pytest.raises(DataError, match=r"one JSON array; NDJSON has one object a line"):
+            objects_of(tmp_path, lines)
+
+
+@pytest.mark.parametrize("stray", [b"[INFO] export started", b"[", b"[]"])
+def test_a_bracket_before_objects_makes_no_array(stray: bytes, tmp_path: Path) -> None:
+    objects_of(tmp_path, [stray, *[GOOD] * 1_000])
+
+
+def test_an_object_in_another_encoding_is_one(tmp_path: Path) -> None:
+    objects_of(tmp_path, [GOOD[:-1] + b', "x": "\xe9"}'] * 3)  # the rules give the reason
 
 
 def test_a_time_is_wanted_only_where_the_log_has_one() -> None:

@@ -138,6 +138,16 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         {},
         r"column 'item' is List\(Int64\), integers or text is expected",
     ),
+    "objects on one long line": (
+        {"a.ndjson": JSON_GOOD.replace(b"\n", b" ") * 2_000},
+        {},
+        r"none of 1 rows is usable \(1 × not a JSON object\);.*; NDJSON has one JSON object a line",
+    ),
+    "CSV under the name of NDJSON": (
+        {"a.ndjson": HEADER + GOOD},
+        {},
+        "a.ndjson: no JSON object on its first lines; the first is 'user,item,behavior,time'; ",
+    ),
     "all rows bad": (
         {"a.csv": HEADER + b",10,click,1600000000\n1,,click,1600000000\n,3,buy,1\n"},
         {},
@@ -353,6 +363,7 @@ def test_refused_objects(line: bytes, reason: str, ingest_files: Callable[..., A
         ({"item": [float("nan"), 10.0]}, "null item_id"),
         ({"item": [1.5, 10.0]}, "id is not a whole number"),
         ({"item": [1e300, 10.0]}, "id is not a whole number"),
+        ({"item": [2.0**53, 10.0]}, "id is not a whole number"),
         ({"behavior": ["like", "click"]}, "unknown behavior"),
         ({"time": [None, 5]}, "null timestamp"),
         ({"time": [-1, 5]}, "timestamp before data.time_min"),

@@ -27,6 +27,7 @@ VALUES = [
     *(str(n) for n in (0, 7, -7, 2**53 + 1, 2**63, 2**64, 2**127, 2**128, -(2**128), 10**60)),
     *("-0", "-0.0", "1.0", "1.50", "12.5", "-2.5", "0.1e1", "1e3", "1E+3", "25e-1", "1e-7", "1e22"),
     *("1e16", "123456789012345678.5", "0.30000000000000004", "5e-324", "1e300", "1e400", "-1e400"),
+    *("9007199254740991.0", "9007199254740993.0", "-9007199254740993.0", "9007199254740994E0"),
     *("true", "false", "null", '""', '" "', '" 7 "', '"7"', '"007"', '"-7"', '"+7"', '"7.0"'),
     *('"12.5"', '"true"', '"false"', '"null"', '"1e3"', '"NaN"', '"[7]"', '" {7}"', '"u7"'),
     *('"\\u0037"', '"\\u00e9"', '"é"', '"\\ud83d\\ude00"', '"\\uD83D\\uDE00"', '"\\ud83d"'),
@@ -139,6 +140,8 @@ def given_to_the_rules(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         GOOD.replace(b"click", b"\\ud83d\\ue000"),
         GOOD.replace(b"click", b"\\ud83d\\ud700"),
         GOOD.replace(b"5", b"1e400"),
+        GOOD.replace(b"3", b"9007199254740993.0"),
+        GOOD.replace(b"4", b"-9.007199254740993e15"),
     ],
 )
 @pytest.mark.parametrize("good", [GOOD, GOOD.replace(b"3", b'"u3"'), NESTED])
@@ -163,11 +166,12 @@ def test_an_odd_line_costs_only_itself_the_quick_parse(
 def test_a_clean_log_needs_no_rules(given_to_the_rules: list[str], tmp_path: Path) -> None:
     emoji = GOOD.replace(b"5", rb'"\ud83d\uDE00 \u00e9 \\"')
     huge = GOOD.replace(b"6", b"6.5").replace(b"3", b"18446744073709551617")
-    lines = [GOOD, b"", emoji, b" " + NESTED + b"\r", huge, GOOD.replace(b"click", b"off")]
+    hashed = huge.replace(b'"x":5', b'"x":"5e7.12345678901234567.5"')
+    lines = [GOOD, b"", emoji, b" " + NESTED + b"\r", huge, hashed, GOOD.replace(b"click", b"off")]
     source = source_of(tmp_path / "log.ndjson", b"\n".join(lines))
     rows = judged(list(read_rows(source, DATA)))
     assert rows == judged(read_carefully(source, DATA))
-    assert rows[0] == (5, "unknown behavior", lines[-1].decode())  # the line as it is
+    assert rows[0] == (6, "unknown behavior", lines[-1].decode())  # the line as it is
     assert given_to_the_rules == []
 
 

@@ -25,7 +25,6 @@ def pieces_of(
         columns={"user_id": 0, "item_id": 1},
         header=header,
         quoting=quoting,
-        bom=False,
     )
     return list(read_pieces(Source(path, "a.csv", "csv"), layout))
 

@@ -380,7 +380,6 @@ def test_the_two_readers_agree_on_odd_lines(
         columns={"user_id": 0, "item_id": 1, "behavior": 2, "timestamp": 3},
         header=True,
         quoting=True,
-        bom=False,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "PIECE_BYTES", piece)
@@ -474,7 +473,6 @@ def test_the_careful_reader_is_the_standard_one_on_well_formed_text(
         columns={"user_id": 0, "item_id": 1, "behavior": 2, "timestamp": 3},
         header=True,
         quoting=True,
-        bom=False,
     )
     got = [row[1:5] for row in read_text(source, layout).rows()]
     assert got == [tuple(row) for row in rows]

@@ -30,7 +30,7 @@ def ending_of(path: Path) -> str:
         ConfigError: if it is none that can be written.
     """
     for ending in KINDS:
-        if path.name.endswith(ending):
+        if path.name.lower().endswith(ending):
             return ending
     raise ConfigError(f"{path}: the ending must be .csv, .csv.gz, .ndjson or .parquet")
 
