@@ -202,8 +202,6 @@ def test_a_run_told_to_end_says_how_to_go_on_and_leaves_no_server_and_no_old_sum
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "s.json").write_text('{"status": "ok"}')
     process = start_bigel("run", tiny, "--json", "new/s.json", cwd=tmp_path)
-    log = tmp_path / "artifacts" / "prefect" / "server.log"
-    wait_for(log.exists)
     server = server_of(process.pid)
     process.send_signal(number)
     assert shell_code(process.wait(60)) == 130
@@ -239,7 +237,6 @@ def test_a_killed_run_takes_its_server_along(
     tmp_path: Path, start_bigel: Start, tiny: Path
 ) -> None:
     process = start_bigel("run", tiny, cwd=tmp_path)
-    wait_for((tmp_path / "artifacts" / "prefect" / "server.log").exists)
     server = server_of(process.pid)
     process.kill()
     process.wait(60)
@@ -299,14 +296,24 @@ def shell_code(code: int) -> int:
 
 
 def server_of(pid: int) -> int:
-    """Return the process of the server that a run started."""
-    servers = [
-        child.pid
-        for child in psutil.Process(pid).children(recursive=True)
-        if "flows.serve" in child.cmdline()
-    ]
-    assert len(servers) == 1
-    return servers[0]
+    """Return the process of the server that a run starts, once it is there."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        children = psutil.Process(pid).children(recursive=True)
+        found[:] = [child.pid for child in children if "flows.serve" in command_of(child)]
+        return bool(found)
+
+    wait_for(is_there)
+    assert len(found) == 1
+    return found[0]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
