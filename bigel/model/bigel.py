@@ -128,13 +128,11 @@ class BiGEL(nn.Module):
 
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
         """Return (B, S) scores c_k of B users' rows of Z_k against S items' rows."""
-        bias = self.item_bias[k].index_select(0, items)
-        return score(user_BD, item_SD, bias, self.temperatures[k])
+        return score(user_BD, item_SD, self.item_bias[k], items, self.temperatures[k])
 
     def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
         """Return (B,) scores c_k of B users' rows of Z_k with one item's row each."""
-        bias = self.item_bias[k].index_select(0, items)
-        return score_pairs(user_BD, item_BD, bias, self.temperatures[k])
+        return score_pairs(user_BD, item_BD, self.item_bias[k], items, self.temperatures[k])
 
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bigel.config import ModelConfig
-from bigel.graph import Graph, Nodes, propagate
-from bigel.graph.normalize import unit_rows
+from bigel.graph import Graph, Nodes
+from bigel.model.context import learn_context
 from bigel.model.score import score, score_pairs
 
 
@@ -40,15 +40,12 @@ class GlobalView(nn.Module):
 
     def forward(self, union: Graph) -> Nodes:
         """Return H."""
-        mixed = propagate(union, self.layers, self.items)
-        return Nodes(unit_rows(mixed.users), unit_rows(mixed.items))
+        return learn_context(union, self.layers, self.items)
 
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
         """Return (B, S) scores v_k of B users' rows of H against S items' rows."""
-        bias = self.bias[k].index_select(0, items)
-        return score(user_BD, item_SD, bias, self.temperatures[k])
+        return score(user_BD, item_SD, self.bias[k], items, self.temperatures[k])
 
     def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
         """Return (B,) scores v_k of B users' rows of H with one item's row each."""
-        bias = self.bias[k].index_select(0, items)
-        return score_pairs(user_BD, item_BD, bias, self.temperatures[k])
+        return score_pairs(user_BD, item_BD, self.bias[k], items, self.temperatures[k])
