@@ -19,8 +19,8 @@ from bigel.ingest.certain import IDS, SURE, take_certain, type_certain
 from bigel.ingest.clean import NESTED, PROBLEM, classify
 from bigel.ingest.head import BLANK, check_objects, wanted_columns
 from bigel.ingest.pieces import as_utf8, opened, read_blocks, scan_lines, side_by_side
-from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR, RAW, ROW_NUMBER
+from bigel.ingest.sources import Source, with_behavior
+from bigel.schema import RAW, ROW_NUMBER
 
 UTF8 = "_utf8"  # whether a line is
 FIELD = "field_"
@@ -94,9 +94,7 @@ class Reader:
             places = {name: place for place, name in enumerate(columns)}
             others = refuse_nested(to_frame(lines[ROW_NUMBER].to_list(), read, places))
             rows = pl.concat([rows, others]).sort(ROW_NUMBER)
-        if self.source.behavior is not None:
-            rows = rows.with_columns(pl.lit(self.source.behavior).alias(BEHAVIOR))
-        return classify(rows.lazy(), self.data).collect()
+        return classify(with_behavior(rows.lazy(), self.source), self.data).collect()
 
 
 def refuse_nested(rows: pl.DataFrame) -> pl.DataFrame:

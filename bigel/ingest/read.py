@@ -18,8 +18,8 @@ from bigel.ingest.head import (
     wanted_columns,
 )
 from bigel.ingest.lists import read_lists
-from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR, ITEM_ID, RAW, ROW_NUMBER, TIMESTAMP, USER_ID
+from bigel.ingest.sources import Source, with_behavior
+from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, TIMESTAMP, USER_ID
 
 BATCH_ROWS = 200_000
 PLACE = "\0row"  # the row number, under a name that no log has
@@ -47,16 +47,10 @@ def _batches(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
         return text.Reader(source, layout, data).read() if layout.width else iter(())
     if source.format == "lists":
         frames = (rows.lazy() for rows in read_lists(source, data))
-        return (classify(_with_behavior(rows, source), data).collect() for rows in frames)
-    return classify(_with_behavior(_scan_parquet(source, data), source), data).collect_batches(
+        return (classify(with_behavior(rows, source), data).collect() for rows in frames)
+    return classify(with_behavior(_scan_parquet(source, data), source), data).collect_batches(
         chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
     )
-
-
-def _with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
-    if source.behavior is None:
-        return rows
-    return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
 
 
 def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:

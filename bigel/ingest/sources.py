@@ -8,11 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
+
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.objects import copy_objects, is_url, list_objects
 from bigel.ingest.sql import read_sql
-from bigel.schema import SPLITS, TEST, TRAIN, VALID
+from bigel.schema import BEHAVIOR, SPLITS, TEST, TRAIN, VALID
 
 ENDINGS = {
     ".csv": "csv",
@@ -46,6 +48,13 @@ class Source:
     format: str
     split: str | None = None
     behavior: str | None = None
+
+
+def with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
+    """Return the rows of a file with its behavior, where the file gives it."""
+    if source.behavior is None:
+        return rows
+    return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
 
 
 def find_sources(data: DataConfig, copies: Path) -> list[Source]:

@@ -21,8 +21,8 @@ from bigel.ingest.certain import SURE, take_certain, type_certain
 from bigel.ingest.clean import PROBLEM, TOO_FEW, TOO_MANY, classify
 from bigel.ingest.head import BLANK, BOM, Layout
 from bigel.ingest.pieces import Piece, opened, read_pieces, scan_lines, side_by_side
-from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR, RAW, ROW_NUMBER
+from bigel.ingest.sources import Source, with_behavior
+from bigel.schema import RAW, ROW_NUMBER
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,7 @@ class Reader:
             read = read_quoted(quoted[RAW].to_list(), self.layout)
             others = to_frame(quoted[ROW_NUMBER].to_list(), read, self.layout.columns)
             rows = pl.concat([rows, others.lazy(), apart.lazy()]).sort(ROW_NUMBER)
-        if self.source.behavior is not None:
-            rows = rows.with_columns(pl.lit(self.source.behavior).alias(BEHAVIOR))
-        return classify(rows, self.data, self.layout.header).collect()
+        return classify(with_behavior(rows, self.source), self.data, self.layout.header).collect()
 
     @property
     def _separator(self) -> bytes:

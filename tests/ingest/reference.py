@@ -11,8 +11,7 @@ from bigel.ingest.careful import Line, Row, object_row, read_lines, read_row, to
 from bigel.ingest.clean import classify
 from bigel.ingest.head import BLANK, Layout, text_layout, wanted_columns
 from bigel.ingest.ndjson import refuse_nested
-from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR
+from bigel.ingest.sources import Source, with_behavior
 
 
 def read_carefully(source: Source, data: DataConfig) -> list[pl.DataFrame]:
@@ -22,9 +21,8 @@ def read_carefully(source: Source, data: DataConfig) -> list[pl.DataFrame]:
     else:
         layout = text_layout(source, data)
         rows, header = read_text(source, layout), layout.header
-    if source.behavior is not None:
-        rows = rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
-    return [classify(rows.lazy(), data, header).collect()] if rows.height else []
+    judged_rows = classify(with_behavior(rows.lazy(), source), data, header)
+    return [judged_rows.collect()] if rows.height else []
 
 
 def read_text(source: Source, layout: Layout) -> pl.DataFrame:
