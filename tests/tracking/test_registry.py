@@ -279,8 +279,11 @@ def test_two_at_once_give_two_versions_and_one_champion(
         thread.join()
     worse, better = (records[seed].counts["version"] for seed in (0, 1))
     assert {worse, better} == {1, 2}
-    other = "challenger" if better == 1 else "previous"  # whichever came first
-    assert aliases(workspace) == {"champion": better, other: worse}
+    # The gates take turns in either order, whichever model was registered first.
+    assert aliases(workspace) in (
+        {"champion": better, "challenger": worse},
+        {"champion": better, "previous": worse},
+    )
 
 
 @pytest.mark.usefixtures("_light_model")
