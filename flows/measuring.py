@@ -1,5 +1,6 @@
 """The verbs that measure: compare, tune."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,9 @@ def tune(
     source: Source,
     model: Annotated[str, typer.Option(help="bigel, or a rival of bigel compare.")] = "bigel",
     trials: Annotated[int, typer.Option(min=1, help="Finished trials to end at.")] = 20,
+    minutes: Annotated[
+        float, typer.Option(help="Begin no other trial after so many minutes of trials.")
+    ] = math.inf,
     out: Annotated[
         Path | None, typer.Option(help="Write the best settings there as a TOML preset.")
     ] = None,
@@ -60,4 +64,4 @@ def tune(
 
     Example: bigel tune jd --trials 50 --out jd-tuned.toml; bigel run jd-tuned.toml
     """
-    run_search(load_config(source, settings or []), workspace, json, model, trials, out)
+    run_search(load_config(source, settings or []), workspace, json, model, trials, minutes, out)

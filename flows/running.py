@@ -69,14 +69,15 @@ def run_comparison(
 
 
 def run_search(
-    config: Config, workspace: Path, json: Path | None, model: str, trials: int, out: Path | None
-) -> None:
+    config: Config, workspace: Path, json: Path | None, model: str, trials: int, minutes: float,
+    out: Path | None,
+) -> None:  # fmt: skip
     """Search settings in this process, without Prefect; copy the best ones to ``out``."""
     place = Workspace(workspace)
     from bigel.tune.run import run_search as search
 
     with place.in_use():
-        summary = _with_json(lambda: search(model, trials, config, place), json)
+        summary = _with_json(lambda: search(model, trials, config, place, minutes=minutes), json)
     console.print_search(summary)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

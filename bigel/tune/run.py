@@ -1,5 +1,6 @@
 """The way of a search: data once, the trials, the best settings as a preset, MLflow."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from bigel.workspace import Workspace
 
 
 def run_search(
-    model: str, trials: int, config: Config, workspace: Workspace, step: Step[Any] = plain
-) -> dict[str, Any]:
+    model: str, trials: int, config: Config, workspace: Workspace, step: Step[Any] = plain,
+    minutes: float = math.inf,
+) -> dict[str, Any]:  # fmt: skip
     """Run or go on with a search; return its summary, JSON values only.
 
     Args:
@@ -22,14 +24,15 @@ def run_search(
         config: the resolved configuration.
         workspace: where data, study and MLflow are.
         step: wraps each stage function before it is called.
+        minutes: no trial begins once the finished ones took so long together.
 
     Raises:
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
-    check_request(model, trials)
+    check_request(model, trials, minutes)
     records = run_pipeline(config, workspace, "graph", step).records
-    found = tune(model, trials, records["split"], records["graph"], config, workspace)
+    found = tune(model, trials, records["split"], records["graph"], config, workspace, minutes)
     members = {
         f"trial {trial['number']}": {
             "settings": {"state": trial["state"], **trial["settings"]},

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,21 +33,24 @@ CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py", "
 log = logging.getLogger(__name__)
 
 
-def check_request(model: str, trials: int) -> None:
+def check_request(model: str, trials: int, minutes: float) -> None:
     """Refuse what cannot be searched, before anything is read.
 
     Raises:
-        ConfigError: on an unknown model, or fewer than one trial.
+        ConfigError: on an unknown model, fewer than one trial, or no time.
     """
     if model not in SPACES:
         raise ConfigError(f"there is nothing to tune for {model!r}{nearest(model, list(SPACES))}")
     if trials < 1:
         raise ConfigError(f"--trials {trials}: at least 1")
+    if not minutes > 0:
+        raise ConfigError(f"--minutes {minutes:g}: more than 0")
 
 
 def tune(
-    model: str, trials: int, split: Record, graph: Record, config: Config, workspace: Workspace
-) -> dict[str, Any]:
+    model: str, trials: int, split: Record, graph: Record, config: Config, workspace: Workspace,
+    minutes: float = math.inf,
+) -> dict[str, Any]:  # fmt: skip
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
     A trial's value is the best validation mean over behaviors of NDCG at
@@ -65,17 +69,18 @@ def tune(
         graph: record of the graph stage.
         config: resolved; what is not searched stays as it is.
         workspace: the study lies in ``artifacts/tune/<fingerprint>/``.
+        minutes: once the finished trials took so long, no other begins; the first always does.
 
     Returns:
         "model", "best" (value, number, settings by dotted key), "trials" (number, state, value,
-        settings), "preset" (path of the best settings as TOML), "study" (path).
+        settings, seconds), "preset" (path of the best settings as TOML), "study" (path).
 
     Raises:
-        ConfigError: on an unknown model, fewer than one trial, or no validation users.
+        ConfigError: on what ``check_request`` refuses, or no validation users.
         TrainingError: if one trial after the other fails.
         WorkspaceError: if another process works on this search.
     """
-    check_request(model, trials)
+    check_request(model, trials, minutes)
     world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
     if len(valid) == 0:
         raise ConfigError("no user has a validation item, so settings cannot be compared")
@@ -83,7 +88,7 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), use_threads(config.run.threads):
         study = _open_study(folder, model, config)
-        while (done := len(_finished(study))) < trials:
+        while (done := len(_finished(study))) < trials and _seconds(study) < 60 * minutes:
             _run_trial(study, done, model, config, world, valid, folder)
             _report(study, done + 1, trials)
     best = study.best_trial
@@ -225,6 +230,12 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
+def _seconds(study: optuna.Study) -> float:
+    """Return how long the finished trials took together."""
+    lengths = (trial.duration for trial in _finished(study))
+    return sum(length.total_seconds() for length in lengths if length is not None)
+
+
 def _report(study: optuna.Study, done: int, trials: int) -> None:
     finished = _finished(study)
     last, values = finished[-1], [t.value for t in finished if t.state == TrialState.COMPLETE]
@@ -239,4 +250,5 @@ def _described(trial: FrozenTrial) -> dict[str, Any]:
         "state": trial.state.name.lower(),
         "value": trial.value,
         "settings": trial.params,
+        "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
     }

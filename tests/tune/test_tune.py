@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import shutil
 from dataclasses import replace
 
@@ -41,9 +42,9 @@ def small_space(monkeypatch):
         monkeypatch.setitem(SPACES[model], f"{section}.negatives", OneOf((8, 16)))
 
 
-def run(data, folder, model="bigel", trials=3):
+def run(data, folder, model="bigel", trials=3, minutes=math.inf):
     config, split, graph = data
-    return tune(model, trials, split, graph, config, Workspace(folder))
+    return tune(model, trials, split, graph, config, Workspace(folder), minutes)
 
 
 def test_the_space_of_every_model_names_settings_that_exist():
@@ -139,6 +140,14 @@ def test_a_longer_search_goes_on_as_if_it_had_not_stopped(data, tmp_path, monkey
     assert len({str(settings) for settings in proposals(four)}) == 4
     monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("trained again"))
     assert run(data, tmp_path, trials=4) == four
+
+
+@pytest.mark.usefixtures("small_space")
+def test_no_trial_begins_once_the_finished_ones_took_so_long(data, tmp_path):
+    found = run(data, tmp_path, trials=5, minutes=1e-9)
+    assert len(found["trials"]) == 1 and found["trials"][0]["seconds"] > 0
+    longer = run(data, tmp_path, trials=5, minutes=1 + found["trials"][0]["seconds"] / 60)
+    assert len(longer["trials"]) == 5  # a later, longer search goes on
 
 
 @pytest.mark.usefixtures("small_space")
@@ -273,12 +282,16 @@ def test_progress_is_told(data, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("model", "trials", "message"),
-    [("bigle", 3, "did you mean 'bigel'"), ("popularity", 3, "nothing to tune"), ("bigel", 0, "1")],
-)
-def test_wrong_requests_are_refused(data, tmp_path, model, trials, message):
+    ("model", "trials", "minutes", "message"),
+    [
+        ("bigle", 3, 1, "did you mean 'bigel'"), ("popularity", 3, 1, "nothing to tune"),
+        ("bigel", 0, 1, "--trials 0: at least 1"), ("bigel", 3, 0, "--minutes 0: more than 0"),
+        ("bigel", 3, math.nan, "--minutes nan: more than 0"),
+    ],
+)  # fmt: skip
+def test_wrong_requests_are_refused(data, tmp_path, model, trials, minutes, message):
     with pytest.raises(ConfigError, match=message):
-        run(data, tmp_path, model, trials)
+        run(data, tmp_path, model, trials, minutes)
 
 
 def test_the_result_is_json(data, tmp_path):
