@@ -5,7 +5,7 @@ Where a field has the name of a field of [train], it stands in its place while t
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 
 from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import Section, as_tuple, per_behavior
@@ -110,7 +110,22 @@ class CrgcnConfig(GraphRival):
 class MbCgcnConfig(GraphRival):
     """MB-CGCN: a cascade of graph convolutions with a feature transformation between stages."""
 
-    layers: int = Field(2, ge=0, description="Propagation layers per behavior.")
+    layers: tuple[NonNegativeInt, ...] = Field(
+        (2,), min_length=1, description="Propagation layers per behavior; one value serves all."
+    )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _accept_one_count(cls, value: Any) -> Any:
+        return as_tuple(value)
+
+    def layers_of(self, behaviors: int) -> tuple[int, ...]:
+        """Return one layer count per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("rivals.mb_cgcn.layers", self.layers, behaviors)
 
 
 class MbHgcnConfig(GraphRival):
@@ -134,7 +149,7 @@ class BvaeConfig(Section):
     dim: int = Field(100, ge=1, description="Size D of the latent code.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of the input that is dropped.")
     kl_weight: float = Field(
-        0.2, ge=0, description="Weight of the KL term at the last step; it grows from zero."
+        0.01, ge=0, description="Weight of the KL term at the last step; it grows from zero."
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(2_000, ge=1, description="Last step; the cosine decay ends there.")
@@ -175,3 +190,4 @@ class RivalsConfig(Section):
             rival = getattr(self, name)
             if isinstance(rival, TrainedRival):
                 per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)
+        self.mb_cgcn.layers_of(behaviors)

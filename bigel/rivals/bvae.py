@@ -1,14 +1,15 @@
 """BVAE: a variational autoencoder with one decoder per behavior.
 
-.. math:: μ = M^⊤ n(x) + m, \\qquad \\log σ_k^2 = S_k^⊤ n(x_k) + t_k, \\qquad z_k = μ + σ_k ⊙ ε_k
+.. math:: μ_k = M^⊤ n(x) + m, \\quad \\log σ_k^2 = S_k^⊤ n(x_k) + t_k, \\quad z_k = μ_k + σ_k ⊙ ε_k
 .. math:: \\text{logits}_k = W_k \\sum_j z_j + b_k
 .. math:: L_k = \\frac{1}{2v_k} NLL_k + \\log v_k, \\qquad v_k = (\\text{mean}_D σ_k)^2
 
 x_k is the user's row of items under k, x that of their union, n scales a row to length 1 (then
-dropout), ε is normal, and NLL_k = -Σ_i x_{k,i} log softmax(logits_k)_i. So the first
-semi-encoder, global, gives the mean, a second one per behavior the deviation, and the deviation
-also weighs the loss. The total is Σ_k (L_k + β KL_k), where KL_k is the divergence of
-N(μ, σ_k²) from N(0, 1) and β grows with the step. Ranking takes z_k = μ.
+dropout, drawn anew for each k, so the μ_k differ in training alone), ε is normal, and
+NLL_k = -Σ_i x_{k,i} log softmax(logits_k)_i. So the first semi-encoder, global, gives the mean, a
+second one per behavior the deviation, and the deviation also weighs the loss. The total is
+Σ_k (L_k + β KL_k), where KL_k is the divergence of N(μ_k, σ_k²) from N(0, 1) and β grows with the
+step. Ranking takes z_k = μ_k.
 """
 
 import math
@@ -76,21 +77,23 @@ class UserBatch:
     """What one step trains on.
 
     Args:
-        union: the users' items under any behavior.
+        unions: the users' items under any behavior, once per behavior: dropout differs.
         behaviors: their items under each behavior.
         noise: (K, B, D), ε.
         kl_weight: β of this step.
     """
 
-    union: Bags
+    unions: list[Bags]
     behaviors: list[Bags]
     noise: Tensor
     kl_weight: float
 
     def to(self, device: torch.device) -> "UserBatch":
         """Return the batch on a device."""
-        behaviors = [bags.to(device) for bags in self.behaviors]
-        return UserBatch(self.union.to(device), behaviors, self.noise.to(device), self.kl_weight)
+        unions, behaviors = (
+            [bags.to(device) for bags in rows] for rows in (self.unions, self.behaviors)
+        )
+        return UserBatch(unions, behaviors, self.noise.to(device), self.kl_weight)
 
 
 class UserBatches:
@@ -116,15 +119,17 @@ class UserBatches:
     def draw(self) -> UserBatch:
         """Return the next batch."""
         users = self._users[self._pass.take(self._config.batch_size)]
-        union, *behaviors = (
-            Bags.of(pairs, users).dropped(self._settings.dropout, self._generator)
-            for pairs in (self._union, *self._behaviors)
+        own = [Bags.of(pairs, users) for pairs in self._behaviors]
+        whole = Bags.of(self._union, users)
+        unions, behaviors = (
+            [bags.dropped(self._settings.dropout, self._generator) for bags in rows]
+            for rows in ([whole] * len(own), own)
         )
         shape = (len(behaviors), len(users), self._settings.dim)
         noise = torch.randn(shape, generator=self._generator)
         grown = min(1.0, self._drawn / self._config.max_steps)
         self._drawn += 1
-        return UserBatch(union, behaviors, noise, self._settings.kl_weight * grown)
+        return UserBatch(unions, behaviors, noise, self._settings.kl_weight * grown)
 
     def state(self) -> tuple[dict[str, Tensor], list[int]]:
         """Return the generators' states, the position in the pass and the number drawn."""
@@ -157,7 +162,8 @@ class Bvae(nn.Module):
     (global feature filtering, target feature fusion) are there a softmax over one value, thus
     always 1: the filter passes μ on and the fusion is the plain sum. Not as there: the code
     counts the last behavior twice in the sum of its first decoder, draws dropout and ε anew for
-    each decoder, and lets β grow by 1 / 200,000 per step up to 0.2; here β grows over the run.
+    each decoder, too, and lets β grow by 1 / 200,000 per step up to 0.2; here β grows over the run,
+    by default as far as it does there in as many steps.
     """
 
     def __init__(self, world: World, settings: BvaeConfig) -> None:
@@ -185,12 +191,12 @@ class Bvae(nn.Module):
 
     def loss(self, batch: UserBatch) -> Loss:
         """Return Σ_k (L_k + β KL_k) and each L_k, means over the users."""
-        mean_BD = self.encode(batch.union)
+        mean_KBD = torch.stack([self.encode(union) for union in batch.unions])
         spread = zip(batch.behaviors, self.log_variance.unbind(), strict=True)
         log_variance_KBD = torch.stack([bags.sums(table, bags.unit) for bags, table in spread])
         log_variance_KBD = log_variance_KBD + self.log_variance_bias.unsqueeze(1)
         deviation_KBD = (log_variance_KBD / 2).exp()
-        code_BD = (mean_BD + deviation_KBD * batch.noise).sum(0)
+        code_BD = (mean_KBD + deviation_KBD * batch.noise).sum(0)
         weight_KB = deviation_KBD.mean(2).square()
         losses: list[Tensor | None] = []
         decoders = zip(batch.behaviors, self.decoder.unbind(), self.decoder_bias, strict=True)
@@ -200,7 +206,7 @@ class Bvae(nn.Module):
                 continue
             nll_B = negative_log_likelihood(bags, code_BD, table_ID, bias_I)
             losses.append((nll_B / (2 * weight_KB[k]) + weight_KB[k].log()).mean())
-        square_KBD = mean_BD.square() + deviation_KBD.square()
+        square_KBD = mean_KBD.square() + deviation_KBD.square()
         divergence = (square_KBD - log_variance_KBD - 1).sum((0, 2)).mean() / 2
         total = batch.kl_weight * divergence + sum(loss for loss in losses if loss is not None)
         return Loss(total, losses, None)

@@ -19,7 +19,8 @@ class Crgcn(FreeEmbeddings):
         settings: shape.
 
     Source: TOIS 2022 (arXiv 2205.13128). As in the authors' code a block gives its last layer,
-    not the mean of all, and there is no residual inside a block.
+    not the mean of all, and there is no residual inside a block. Not as there: its layers have a
+    learned bias, and each behavior may have its own number of them; the published runs have one.
     """
 
     def __init__(self, world: World, settings: CrgcnConfig) -> None:

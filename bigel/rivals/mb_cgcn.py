@@ -1,6 +1,6 @@
 """MB-CGCN: a cascade of LightGCN blocks with a feature transformation between two blocks.
 
-.. math:: X_1 = P_L(Â_1, E), \\qquad X_k = P_L(Â_k, X_{k-1} W_{k-1}), \\qquad Z = \\sum_k X_k
+.. math:: X_1 = P_{L_1}(Â_1, E), \\quad X_k = P_{L_k}(Â_k, X_{k-1} W_{k-1}), \\quad Z = \\sum_k X_k
 
 W differs between users and items. Z scores the target. The paper trains Z alone; here each
 auxiliary behavior is also scored by its own X_k, and the losses of all behaviors are summed.
@@ -29,7 +29,7 @@ class MbCgcn(FreeEmbeddings):
 
     def __init__(self, world: World, settings: MbCgcnConfig) -> None:
         super().__init__(world, settings.dim)
-        self.layers = settings.layers
+        self.layers = settings.layers_of(len(world.train.behaviors))
         between = len(world.train.behaviors) - 1
         self.user_transform = nn.Parameter(_identities(between, settings.dim))
         self.item_transform = nn.Parameter(_identities(between, settings.dim))
@@ -37,11 +37,11 @@ class MbCgcn(FreeEmbeddings):
     def forward(self, world: World) -> Embedded:
         """Return per behavior the users' (U, D) and the items' (I, D) embeddings."""
         first, *later = world.graphs.cascade
-        x = propagate(first, self.layers, self.items, self.users)
+        x = propagate(first, self.layers[0], self.items, self.users)
         total, states = x, [x]
         for k, graph in enumerate(later):
             start = Nodes(x.users @ self.user_transform[k], x.items @ self.item_transform[k])
-            x = propagate(graph, self.layers, start.items, start.users)
+            x = propagate(graph, self.layers[k + 1], start.items, start.users)
             total = plus(total, x)
             states.append(x)
         return sides([*states[:-1], total])

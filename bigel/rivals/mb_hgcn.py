@@ -34,7 +34,7 @@ class MbHgcn(FreeEmbeddings):
         settings: shape.
 
     Source: arXiv 2306.10679. Not as there: w = exp(a) with a = 0 at first, so that no sum of
-    weights can vanish.
+    weights can vanish; the authors' code divides the users' attention by √32 at any D.
     """
 
     def __init__(self, world: World, settings: MbHgcnConfig) -> None:

@@ -72,7 +72,8 @@ class Mule(FreeEmbeddings):
     Source: CIKM 2024 and its authors' code. There the logit of f is linear in [query; h^f]. The
     query's part is the same for all f and drops out of the softmax, and with it the stage that
     makes the query from the H_k; so neither stands here. In the code a message's weight is
-    normalized over its sender's neighbours; here over its receiver's, as attention is.
+    normalized over its sender's neighbours, and the sender's row asks; here it is normalized over
+    the receiver's, and the receiver asks, as attention does.
     """
 
     def __init__(self, world: World, settings: MuleConfig) -> None:

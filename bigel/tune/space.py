@@ -69,14 +69,14 @@ SHARED: dict[str, Part] = {
 }
 
 
-def _rival(name: str, **more: Between | OneOf) -> dict[str, Part]:
+def _rival(name: str, **more: Part) -> dict[str, Part]:
     """Return what all rivals trained on pairs search, and more."""
     penalties = OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2))  # BiGEL has none
     room = {**SHARED, "normalize": OneOf((True, False)), "l2": penalties, **more}
     return {f"rivals.{name}.{key}": part for key, part in room.items()}
 
 
-def _graph_rival(name: str, layers: Between, **more: Between) -> dict[str, Part]:
+def _graph_rival(name: str, layers: Part, **more: Part) -> dict[str, Part]:
     return _rival(name, layers=layers, edge_dropout=DROPOUT, **more)
 
 
@@ -105,13 +105,13 @@ SPACES: dict[str, Mapping[str, Part]] = {
     "lightgcn": _graph_rival("lightgcn", LAYERS),
     "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),
     "crgcn": _graph_rival("crgcn", LAYERS),
-    "mb_cgcn": _graph_rival("mb_cgcn", LAYERS),
+    "mb_cgcn": _graph_rival("mb_cgcn", Each(Between(1, 5))),
     "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),
-    "mule": _graph_rival("mule", Between(1, 2), attention_layers=Between(1, 4)),
+    "mule": _graph_rival("mule", LAYERS, attention_layers=Between(1, 6)),
     "bvae": {
         "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),
-        "rivals.bvae.kl_weight": Between(0.05, 1.0, log=True),
+        "rivals.bvae.kl_weight": Between(0.002, 1.0, log=True),
         "rivals.bvae.max_steps": Between(500, 6_000, log=True),
         "rivals.bvae.dim": OneOf((64, 100, 200)),
     },

@@ -92,9 +92,9 @@ def test_the_loss_agrees_with_the_dense_twin():
     learner.batches.draw()
     batch = learner.batches.draw()
     weights = {name: w.detach().double() for name, w in learner.model.named_parameters()}
-    mean = naive_rows(batch.union, 9)[0] @ weights["mean"] + weights["mean_bias"]
     codes, deviations, total = 0, [], 0
     for k, bags in enumerate(batch.behaviors):
+        mean = naive_rows(batch.unions[k], 9)[0] @ weights["mean"] + weights["mean_bias"]
         log_variance = naive_rows(bags, 9)[0] @ weights["log_variance"][k]
         log_variance = log_variance + weights["log_variance_bias"][k]
         deviations.append(log_variance.exp().sqrt())
@@ -150,7 +150,7 @@ def test_new_names_of_users_and_items_change_nothing():
 
 def test_each_pass_holds_every_user_with_an_item_once():
     batches = make(batch_size=3).batches
-    items = [batches.draw().union for _ in range(2)]
+    items = [batches.draw().unions[0] for _ in range(2)]
     train = random_world(0)
     counts = torch.cat([bags.counts for bags in items]).tolist()
     touched = [len(set(train.items[train.users == user].tolist())) for user in range(6)]
@@ -165,9 +165,16 @@ def test_restored_batches_go_on_alike():
     for _ in range(3):
         one, two = batches.draw(), other.draw()
         assert torch.equal(one.noise, two.noise)
-        assert torch.equal(one.union.unit, two.union.unit)
+        for k in range(3):
+            assert torch.equal(one.unions[k].unit, two.unions[k].unit)
         assert torch.equal(one.behaviors[2].items, two.behaviors[2].items)
         assert one.kl_weight == two.kl_weight > 0
+
+
+def test_dropout_of_the_union_is_drawn_for_each_behavior():
+    one, two, three = make().batches.draw().unions
+    assert torch.equal(one.items, two.items) and torch.equal(one.items, three.items)
+    assert not torch.equal(one.unit, two.unit) and not torch.equal(two.unit, three.unit)
 
 
 def test_a_behavior_without_pairs_has_no_loss():

@@ -1,11 +1,13 @@
+import pytest
 import torch
 
-from bigel.config import MbCgcnConfig
+from bigel.config import MbCgcnConfig, load_config
+from bigel.errors import ConfigError
 from bigel.rivals import mb_cgcn
 from tests.rivals import graph_checks as checks
 from tests.worlds import dense_of, dense_power_mean, interactions_of
 
-SETTINGS = MbCgcnConfig(dim=4, layers=2, temperature=1.0, normalize=False)
+SETTINGS = MbCgcnConfig(dim=4, layers=(2, 0, 3), temperature=1.0, normalize=False)
 
 
 def test_by_hand():
@@ -13,7 +15,7 @@ def test_by_hand():
     train = interactions_of([[(0, 0), (1, 1)], [(0, 1)]], 2, 2)
     learner = mb_cgcn.learner(
         checks.world_of(train, dtype=torch.float32),
-        SETTINGS.model_copy(update={"dim": 2, "layers": 1}),
+        SETTINGS.model_copy(update={"dim": 2, "layers": (1,)}),
         checks.SMALL_TRAIN,
     )
     checks.set_free(learner.model, [[0.0, 0.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 4.0]])
@@ -36,7 +38,7 @@ def test_agrees_with_the_dense_twin():
             users = x[: checks.USERS] @ model.user_transform[k - 1].detach()
             items = x[checks.USERS :] @ model.item_transform[k - 1].detach()
             x = torch.cat([users, items])
-        x = dense_power_mean(dense_of(graph), x, 2)
+        x = dense_power_mean(dense_of(graph), x, SETTINGS.layers[k])
         total = total + x
         torch.testing.assert_close(found[k], total if k == checks.BEHAVIORS - 1 else x)
 
@@ -65,3 +67,9 @@ def test_the_checkerboard_is_learned(tmp_path):
 
 def test_seeds(tmp_path):
     checks.check_seeds(mb_cgcn, "mb_cgcn", tmp_path)
+
+
+def test_layers_are_one_or_as_many_as_behaviors():
+    assert load_config("jd", ["rivals.mb_cgcn.layers=3"]).rivals.mb_cgcn.layers_of(3) == (3, 3, 3)
+    with pytest.raises(ConfigError, match=r"rivals\.mb_cgcn\.layers"):
+        load_config("jd", ["rivals.mb_cgcn.layers=[1, 5]"])
