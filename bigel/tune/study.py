@@ -254,10 +254,12 @@ def _seconds(study: optuna.Study) -> float:
 
 def _report(study: optuna.Study, done: int, trials: int) -> None:
     finished = _finished(study)
-    last, values = finished[-1], [t.value for t in finished if t.state == TrialState.COMPLETE]
+    complete = [t.value for t in finished if t.state == TrialState.COMPLETE]
+    values = [value for value in complete if value is not None]
+    last = finished[-1]
     value = last.state.name.lower() if last.value is None else f"{last.value:.4f}"
-    best = max((v for v in values if v is not None), default=float("nan"))
-    log.info("trial %d of %d: %s; best %.4f", done, trials, value, best)
+    best = f"{max(values):.4f}" if values else "none yet"
+    log.info("trial %d of %d: %s; best %s", done, trials, value, best)
 
 
 def _described(number: int, trial: FrozenTrial) -> dict[str, Any]:

@@ -262,13 +262,15 @@ def test_a_search_in_which_all_fails_gives_up(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_space")
-def test_a_search_without_a_trained_trial_says_why(data, tmp_path):
+def test_a_search_without_a_trained_trial_says_why(data, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="bigel")
     config, *records = data
     data = apply(config, {"train.behavior_weights": (3e38,)}), *records
     for _ in range(2):  # also where nothing is left to train
         with pytest.raises(TrainingError, match=r"no trial of 1 could be trained; the last: the "
                            r"loss is not finite .* or allow more trials"):  # fmt: skip
             run(data, tmp_path, trials=1)
+    assert "trial 1 of 1: fail; best none yet" in caplog.text
 
 
 @pytest.mark.usefixtures("small_space")
@@ -303,7 +305,7 @@ def test_a_wrong_name_is_refused_before_anything_is_read(tmp_path):
 def test_progress_is_told(data, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="bigel"):
         run(data, tmp_path, "ease", trials=2)
-    assert "trial 2 of 2" in caplog.text
+    assert [f"trial {number} of 2" in caplog.text for number in (1, 2)] == [True, True]
 
 
 @pytest.mark.parametrize(
