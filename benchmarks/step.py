@@ -16,8 +16,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from bigel.config import Config, load_config
+from bigel.config import Config, ModelConfig, load_config
 from bigel.graph import Graph, Graphs, build_all, propagate
+from bigel.graph.dropout import thinning
 from bigel.interactions import Interactions
 from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, choose_device, use_threads
@@ -71,10 +72,15 @@ def half_bytes(graph: Graph, dim: int) -> float:
     return graph.n_edges * (4 * dim + 8) + rows * 4 * dim
 
 
+def union_layers(config: ModelConfig) -> list[int]:
+    """Return the layers of each table's way over the union graph: GCE's and the view's."""
+    return [config.global_layers, *([config.view_layers] if config.view else [])]
+
+
 def propagation_bytes(graphs: Graphs, config: Config) -> float:
     """Return the bytes of a step's half products, forward and backward."""
     layers = config.model.layers_of(len(graphs.cascade))
-    total = 2 * config.model.global_layers * half_bytes(graphs.union, config.model.dim)
+    total = 2 * sum(union_layers(config.model)) * half_bytes(graphs.union, config.model.dim)
     for k, (graph, count) in enumerate(zip(graphs.cascade, layers, strict=True)):
         halves = 1 if k == 0 and not config.model.user_vectors else 2
         total += 2 * halves * count * half_bytes(graph, config.model.dim)
@@ -91,9 +97,10 @@ def time_propagation(trainer: Trainer, graphs: Graphs, backend: str, repeat: int
         nodes = propagate(graphs.cascade[0], layers[0], items, None, backend)
         for graph, count in zip(graphs.cascade[1:], layers[1:], strict=True):
             nodes = propagate(graph, count, nodes.items, nodes.users, backend)
-        union = propagate(graphs.union, config.global_layers, items, None, backend)
-        grads = [torch.ones_like(x) for x in (*nodes, *union)]
-        torch.autograd.backward([*nodes, *union], grads)
+        ends = [*nodes]
+        for count in union_layers(config):
+            ends += propagate(graphs.union, count, items, None, backend)
+        torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])
 
     return milliseconds(once, repeat)
 
@@ -109,13 +116,17 @@ def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float
         trainer.optimizer.zero_grad()
         loss().backward()
 
-    messages = milliseconds(lambda: trainer.model(graphs), repeat)
+    thin = thinning(graphs, trainer.config.train.edge_dropout)
+    thinned = thin(batch.kept)
+    dropout = milliseconds(lambda: thin(batch.kept), repeat)
+    messages = milliseconds(lambda: trainer.model(thinned), repeat)
     forward = milliseconds(loss, repeat)
     both = milliseconds(forward_backward, repeat)
     return {
         "sample a batch": milliseconds(trainer.batches.draw, repeat),
+        "forward: edge dropout": dropout,
         "forward: messages": messages,
-        "forward: rows and loss": forward - messages,
+        "forward: rows and loss": forward - dropout - messages,
         "backward": both - forward,
         "optimizer": milliseconds(trainer.optimizer.step, repeat),
         "average": milliseconds(trainer._update_average, repeat),
@@ -146,10 +157,12 @@ def main() -> None:
         trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"union {config.model.global_layers}, batch {config.train.batch_size}, "
-              f"negatives {config.train.negatives}")  # fmt: skip
+              f"union {union_layers(config.model)}, edge dropout {config.train.edge_dropout}, "
+              f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
+        kept = trainer.batches.draw().to(device).kept
+        graphs = thinning(graphs, config.train.edge_dropout)(kept)
         moved, speed = propagation_bytes(graphs, config), bandwidth(device)
         print(f"propagation moves {moved / 1e6:.0f} MB per step; "
               f"a streaming copy reaches {speed:.1f} GB/s")  # fmt: skip

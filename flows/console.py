@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bigel import schema
+from bigel.config.write import to_toml
 from bigel.summary import metric_rows
 from bigel.workspace import Workspace
 
@@ -156,7 +158,8 @@ def print_comparison(summary: dict[str, Any], workspace: Workspace) -> None:
 def print_search(summary: dict[str, Any]) -> None:
     """Print the best trials of a search, the best settings, and where its files are."""
     console = Console(highlight=False, emoji=False)
-    table = Table(title=f"{summary['model']}: validation mean of NDCG")
+    title = f"{summary['model']}: validation mean of NDCG@{summary['cutoff']}"
+    table = Table(title=title, min_width=len(title))  # or the title is broken
     for name in ("trial", "value"):
         table.add_column(name, justify="right")
     order = sorted(summary["trials"], key=lambda trial: -(trial["value"] or 0.0))
@@ -164,11 +167,37 @@ def print_search(summary: dict[str, Any]) -> None:
         done = trial["state"] == "complete"
         table.add_row(str(trial["number"]), f"{trial['value']:.4f}" if done else trial["state"])
     console.print(table)
-    for key, value in summary["best"]["settings"].items():
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        console.print(f"best      {escape(key)} = {text}")
+    for key, value in _as_settings(summary["best"]["settings"]).items():
+        console.print(f"best      {escape(f'{key} = {to_toml(value)}')}", soft_wrap=True)
     for name in ("preset", "study"):
         console.print(f"{name:<15} {escape(summary[name])}", soft_wrap=True)
+
+
+def print_next(model: str, preset: Path, workspace: Workspace) -> None:
+    """Print the command that shows how good found settings are."""
+    command = ["bigel", "run", str(preset)]
+    if model != "bigel":
+        command = ["bigel", "compare", str(preset), "--models", f"bigel,{model}"]
+    if workspace.root != Path.cwd():
+        command += ["--workspace", str(workspace.root)]
+    print(f"next            {shlex.join(command)}")
+
+
+def _as_settings(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a trial set as --set takes it: one list per key, four digits of a number.
+
+    >>> _as_settings({"model.dim": 64, "model.temperature.0": 0.123456, "model.temperature.1": 0.2})
+    {'model.dim': 64, 'model.temperature': (0.1235, 0.2)}
+    """
+    settings: dict[str, Any] = {}
+    for key, value in found.items():
+        shown = float(f"{value:.4g}") if isinstance(value, float) else value
+        name, _, place = key.rpartition(".")
+        if place.isdigit():
+            settings[name] = (*settings.get(name, ()), shown)
+        else:
+            settings[key] = shown
+    return settings
 
 
 def print_models(found: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def tune(
         float, typer.Option(help="Begin no other trial after so many minutes of trials.")
     ] = math.inf,
     out: Annotated[
-        Path | None, typer.Option(help="Write the best settings there as a TOML preset.")
+        Path | None, typer.Option(help="Write the best settings to that .toml file.")
     ] = None,
     settings: Settings = None,
     workspace: Place = Path(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from bigel.config import Config, load_config
 from bigel.disk import full_disk_explained
+from bigel.errors import ConfigError
 from bigel.retry import delays, retrying
 from bigel.workspace import Workspace, copy_file, write_json
 from flows import console
@@ -73,6 +74,8 @@ def run_search(
     out: Path | None,
 ) -> None:  # fmt: skip
     """Search settings in this process, without Prefect; copy the best ones to ``out``."""
+    if out is not None:
+        _check_out(out)
     place = Workspace(workspace)
     from bigel.tune.run import run_search as search
 
@@ -80,9 +83,22 @@ def run_search(
         summary = _with_json(lambda: search(model, trials, config, place, minutes=minutes), json)
     console.print_search(summary)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         copy_file(Path(summary["preset"]), out)
         console.print_copied([out])
+    console.print_next(model, out or Path(summary["preset"]), place)
+
+
+def _check_out(out: Path) -> None:
+    """Make the folder of a preset; refuse a place where it could not be written or run."""
+    if out.is_dir() or out.suffix != ".toml":
+        example = out / "tuned.toml" if out.is_dir() else out.with_suffix(".toml")
+        raise ConfigError(f"--out {out}: name a file that ends in .toml, for example {example}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: its folder cannot be made ({error.strerror}); name another place"
+        ) from None
 
 
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:

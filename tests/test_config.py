@@ -22,6 +22,14 @@ def test_override_wins_over_the_file_and_keeps_its_neighbours(tmp_path: Path) ->
     assert config.data.rename == {"pv": "click"}
 
 
+@pytest.mark.parametrize("key", ["model.layers", "model.temperature", "train.behavior_weights"])
+def test_one_value_serves_all_behaviors(key: str) -> None:
+    section, name = key.split(".")
+    assert getattr(getattr(load_config("", [f"{key}=2"]), section), name) == (2,)
+    with pytest.raises(ConfigError, match="true and false stand only where a switch"):
+        load_config("", [f"{key}=true"])
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

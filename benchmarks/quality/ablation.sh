@@ -1,5 +1,7 @@
 #!/bin/sh
-# The ablation of docs/model.md, on validation: BiGEL of a preset with one thing changed at a time.
+# The ablation of docs/model.md, on validation: BiGEL of a preset with one thing changed at a time,
+# each without and with funnel memory, as bigel compare shows them. The list is made for the preset
+# jd; the variants of order are for three behaviors.
 # Usage: benchmarks/quality/ablation.sh PRESET FOLDER_OF_ITS_DATA [more options of bigel compare]
 set -eu
 preset=$1
@@ -10,16 +12,19 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "no CGF=bigel model.feedback=false" \
     --variant "no GCE=bigel model.context=false" \
     --variant "no CPA=bigel model.alignment=false" \
-    --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false" \
+    --variant "no view=bigel model.view=false" \
+    --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false" \
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
-    --variant "view=bigel model.view=true train.edge_dropout=0.5" \
     --variant "user vectors=bigel model.user_vectors=true" \
-    --variant "BPR=bigel train.objective=bpr" \
-    --variant "popular negatives=bigel train.negative_power=0.5" \
     --variant "1 layer=bigel model.layers=1 model.global_layers=1" \
     --variant "2 layers=bigel model.layers=2 model.global_layers=2" \
-    --variant "d 64=bigel model.dim=64" \
+    --variant "3 layers=bigel model.layers=3 model.global_layers=3" \
+    --variant "d 32=bigel model.dim=32" \
+    --variant "d 128=bigel model.dim=128" \
     --variant "d 256=bigel model.dim=256" \
     --variant "tau 0.05=bigel model.temperature=0.05" \
-    --variant "tau 0.2=bigel model.temperature=0.2" "$@"
+    --variant "tau 0.2=bigel model.temperature=0.2" \
+    --variant "no edge dropout=bigel train.edge_dropout=0" \
+    --variant "BPR=bigel train.objective=bpr" \
+    --variant "popular negatives=bigel train.negative_power=0.5" "$@"

@@ -14,6 +14,8 @@ cascade says of a node under behavior k (x_K: the target's), g what the union gr
     gated context       GCE: n(x + σ(W[x; g] + c) ⊙ g)
     convex context      GCE: n((1 - σ) ⊙ x + σ ⊙ g)
     linear context      GCE: n(A x + B g), A and B from the identity
+
+A global view (model.view) stands beside them as it is.
 """
 
 import argparse
@@ -62,13 +64,15 @@ class Form(BiGEL):
         assert states.context is not None
         feedback = self.user_feedback if side == "users" else self.item_feedback
         assert feedback is not None
-        z = []
+        z, view = [], []
         for k, indices in enumerate(rows):
             at = [getattr(nodes, side).index_select(0, indices) for nodes in states.cascade]
             context = getattr(states.context, side).index_select(0, indices)
             x = at[k] if k == len(rows) - 1 else self.refine(feedback, k, at)
             z.append(self.fuse(side, x, context))
-        return Embedded(z, at[-1], context)
+            if states.view is not None:
+                view.append(getattr(states.view, side).index_select(0, indices))
+        return Embedded(z, view, at[-1], context)
 
 
 class StepByStep(Form):

@@ -138,6 +138,11 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0, description="Seed of initialization, batches and negatives.")
 
+    @field_validator("behavior_weights", mode="before")
+    @classmethod
+    def _accept_one_value(cls, value: Any) -> Any:
+        return as_tuple(value)
+
     def weights_of(self, behaviors: int) -> tuple[float, ...]:
         """Return one loss weight per behavior.
 

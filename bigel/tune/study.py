@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
-from bigel.config import Config
+from bigel.config import Config, RunConfig
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
 from bigel.interactions import Interactions
@@ -72,12 +72,13 @@ def tune(
         minutes: once the finished trials took so long, no other begins; the first always does.
 
     Returns:
-        "model", "best" (value, number, settings by dotted key), "trials" (number, state, value,
-        settings, seconds), "preset" (path of the best settings as TOML), "study" (path).
+        "model", "cutoff", "best" (value, number, settings by dotted key), "trials" (number from 1,
+        state, value, settings, seconds), "preset" (path of the best settings as TOML, without
+        [run]), "study" (path).
 
     Raises:
         ConfigError: on what ``check_request`` refuses, or no validation users.
-        TrainingError: if one trial after the other fails.
+        TrainingError: if one trial after the other fails, or all.
         WorkspaceError: if another process works on this search.
     """
     check_request(model, trials, minutes)
@@ -91,13 +92,28 @@ def tune(
         while (done := len(_finished(study))) < trials and _seconds(study) < 60 * minutes:
             _run_trial(study, done, model, config, world, valid, folder)
             _report(study, done + 1, trials)
-    best = study.best_trial
+    return _summary(study, model, config, folder)
+
+
+def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> dict[str, Any]:
+    """Write the best settings as a preset; return what ``tune`` returns."""
+    finished = _finished(study)
+    trials = [_described(number, trial) for number, trial in enumerate(finished, 1)]
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    if not complete:
+        raise TrainingError(
+            f"no trial of {len(trials)} could be trained; the last: "
+            f"{finished[-1].user_attrs[ERROR]}; or allow more trials, whose settings are others"
+        )
+    best = max(complete, key=lambda trial: trial["value"])
     preset = folder / "best.toml"
-    write_text(preset, short_toml(apply(config, best.params)))
+    chosen = apply(config, best["settings"]).model_copy(update={"run": RunConfig()})
+    write_text(preset, short_toml(chosen))
     return {
         "model": model,
-        "best": {"value": best.value, "number": best.number, "settings": best.params},
-        "trials": [_described(trial) for trial in _finished(study)],
+        "cutoff": config.evaluate.select_cutoff,
+        "best": {key: best[key] for key in ("value", "number", "settings")},
+        "trials": trials,
         "preset": str(preset),
         "study": str(folder / "study.log"),
     }
@@ -115,7 +131,7 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
         train = {key: value for key, value in train.items() if key in own or key not in moved}
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = (settings.model_dump(), train, config.evaluate.model_dump(), space, device)
+    fixed = (settings.model_dump(), train, config.evaluate.select_cutoff, space, device)
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 
@@ -238,15 +254,17 @@ def _seconds(study: optuna.Study) -> float:
 
 def _report(study: optuna.Study, done: int, trials: int) -> None:
     finished = _finished(study)
-    last, values = finished[-1], [t.value for t in finished if t.state == TrialState.COMPLETE]
+    complete = [t.value for t in finished if t.state == TrialState.COMPLETE]
+    values = [value for value in complete if value is not None]
+    last = finished[-1]
     value = last.state.name.lower() if last.value is None else f"{last.value:.4f}"
-    best = max((v for v in values if v is not None), default=float("nan"))
-    log.info("trial %d of %d: %s; best %.4f", done, trials, value, best)
+    best = f"{max(values):.4f}" if values else "none yet"
+    log.info("trial %d of %d: %s; best %s", done, trials, value, best)
 
 
-def _described(trial: FrozenTrial) -> dict[str, Any]:
+def _described(number: int, trial: FrozenTrial) -> dict[str, Any]:
     return {
-        "number": trial.number,
+        "number": number,
         "state": trial.state.name.lower(),
         "value": trial.value,
         "settings": trial.params,

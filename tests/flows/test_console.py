@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bigel.config import parse_config
+from bigel.config import load_config, parse_config
 from bigel.config.write import documented_toml
 from bigel.workspace import Workspace
 from flows import console
@@ -294,3 +294,50 @@ def test_sync_tells_what_it_delivered_and_what_waits(capsys: pytest.CaptureFixtu
     assert "version 4 is without an alias: better" in capsys.readouterr().out
     console.print_sync({"delivered": [], "waiting": []})
     assert "nothing waits" in capsys.readouterr().out
+
+
+def trial(number: int, value: float | None, state: str = "complete") -> dict[str, Any]:
+    return {"number": number, "value": value, "state": state}
+
+
+def test_a_search_prints_its_trials_and_settings_that_can_be_set(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {
+        "model.layers.0": 4, "model.layers.1": 3, "model.layers.2": 3, "model.item_bias": True,
+        "model.temperature.0": 0.123456, "model.temperature.1": 0.2, "model.temperature.2": 1.0,
+        "train.learning_rate": 1.23456e-5, "train.objective": "bpr",
+    }  # fmt: skip
+    console.print_search(
+        {
+            "model": "bigel", "cutoff": 10, "preset": "/w/best.toml", "study": "/w/study.log",
+            "trials": [trial(1, 0.1), trial(2, 0.2), trial(3, None, "fail")],
+            "best": {"number": 2, "value": 0.2, "settings": settings},
+        }
+    )  # fmt: skip
+    text = capsys.readouterr().out
+    assert "bigel: validation mean of NDCG@10" in text
+    rows = [line.split("│")[1:3] for line in text.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["2", "0.2000"], ["1", "0.1000"], ["3", "fail"]
+    ]  # fmt: skip
+    best = [line.removeprefix("best ").strip() for line in text.splitlines() if "best  " in line]
+    assert "model.layers = [4, 3, 3]" in best
+    config = load_config("jd", best)
+    assert config.model.layers == (4, 3, 3) and config.model.temperature == (0.1235, 0.2, 1)
+    assert config.train.learning_rate == 1.235e-5 and config.train.objective == "bpr"
+
+
+@pytest.mark.parametrize(
+    ("model", "root", "command"),
+    [
+        ("bigel", "", "bigel run 'a b.toml'"),
+        ("ease", "", "bigel compare 'a b.toml' --models bigel,ease"),
+        ("bigel", "/w", "bigel run 'a b.toml' --workspace /w"),
+    ],
+)
+def test_the_next_command_can_be_copied(
+    capsys: pytest.CaptureFixture[str], model: str, root: str, command: str
+) -> None:
+    console.print_next(model, Path("a b.toml"), Workspace(root))
+    assert capsys.readouterr().out.split(maxsplit=1) == ["next", f"{command}\n"]

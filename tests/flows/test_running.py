@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,3 +233,44 @@ def test_ingested_files_are_copied_with_their_counts(tmp_path: Path) -> None:
     ]
     assert state(out / "ingest.json") == {"rows": rows, "contracts": SUMMARY["contracts"]}
     assert (made / "interactions.parquet").read_text() == "rows of interactions"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("folder", r"folder: name a file that ends in \.toml, for example .*folder/tuned\.toml"),
+        ("folder.toml", "name a file"),
+        ("best", r"for example .*best\.toml"),
+        ("file/best.toml", "its folder cannot be made"),
+        ("file/more/best.toml", r"its folder cannot be made \(Not a directory\)"),
+    ],
+)
+def test_found_settings_that_could_not_be_written_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    monkeypatch.setattr("bigel.tune.run.run_search", failing(AssertionError("it was searched")))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=message):
+        running.run_search(Config(), tmp_path / "w", None, "bigel", 1, math.inf, tmp_path / out)
+    assert not (tmp_path / "w").exists()
+
+
+def test_found_settings_are_copied_and_the_command_for_them_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset, out = tmp_path / "best.toml", tmp_path / "new" / "tuned.toml"
+    preset.write_text("[model]\n")
+    best = {"number": 1, "value": 0.2, "settings": {"rivals.ease.penalty": 9.0}}
+    trials = [best | {"state": "complete"}]
+    found = {"model": "ease", "cutoff": 5, "best": best, "trials": trials, "preset": str(preset)}
+    monkeypatch.setattr(
+        "bigel.tune.run.run_search", lambda *_, **__: found | {"study": "study.log"}
+    )
+    monkeypatch.chdir(tmp_path)
+    for place in (out, None):
+        running.run_search(Config(), tmp_path, None, "ease", 1, math.inf, place)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.endswith(f"bigel compare {place or preset} --models bigel,ease")
+    assert out.read_text() == "[model]\n"

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from bigel.compare.contestants import MODELS
-from bigel.config import load_config
+from bigel.config import RunConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError
 from bigel.pipeline import run_pipeline
@@ -69,6 +69,17 @@ def test_a_search_ends_with_a_preset_of_the_best_trial(data, tmp_path, model):
     config = load_config(found["preset"])
     assert present(config, space_of(model, 3)) == found["best"]["settings"]
     assert config.synth.users == 150  # what is not searched stays
+    assert data[0].run != config.run == RunConfig()  # but not how the machine ran it
+
+
+@pytest.mark.usefixtures("small_space")
+def test_a_trial_is_one_member_and_the_preset_keeps_their_number(data, tmp_path, monkeypatch):
+    config, *records = data
+    fit, calls = Trainer.fit, []
+    monkeypatch.setattr(Trainer, "fit", lambda *args: calls.append(1) or fit(*args))
+    found = run((apply(config, {"train.members": 3}), *records), tmp_path, trials=1)
+    assert calls == [1]
+    assert load_config(found["preset"]).train.members == 3
 
 
 @pytest.mark.usefixtures("small_space")
@@ -170,6 +181,7 @@ def test_an_interrupted_trial_is_run_again_from_its_checkpoint(data, tmp_path, m
     found = run(data, tmp_path / "cut", trials=3)
     assert proposals(found) == proposals(whole)
     assert again[0] == folders[1]
+    assert [trial["number"] for trial in found["trials"]] == [1, 2, 3]
     assert not list(folders[1].parent.glob("trial-*"))
 
 
@@ -215,6 +227,8 @@ def test_a_search_of_bigel_moves_no_search_of_a_rival(data, tmp_path):
     for model, is_same in (("crgcn", True), ("bvae", True), ("ease", True), ("bigel", False)):
         before, after = (_study_key(model, *records, one) for one in (config, other))
         assert (before == after) == is_same, model
+    other = apply(config, {"evaluate.batch_users": 64, "evaluate.activity": (1, 2)})
+    assert _study_key("bigel", *records, other) == _study_key("bigel", *records, config)
     for change in ({"rivals.crgcn.l2": 0.1}, {"train.ema": 0.5}, {"evaluate.select_cutoff": 10}):
         assert _study_key("crgcn", *records, apply(config, change)) != _study_key(
             "crgcn", *records, config
@@ -234,6 +248,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(data, tmp_path, monke
     monkeypatch.setattr(Trainer, "fit", fail_in_the_second)
     found = run(data, tmp_path, trials=3)
     assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete"]
+    assert found["trials"][found["best"]["number"] - 1]["value"] == found["best"]["value"]
 
 
 @pytest.mark.usefixtures("small_space")
@@ -244,6 +259,18 @@ def test_a_search_in_which_all_fails_gives_up(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "fit", fail)
     with pytest.raises(TrainingError, match="5 trials in a row failed; the last: the loss"):
         run(data, tmp_path, trials=9)
+
+
+@pytest.mark.usefixtures("small_space")
+def test_a_search_without_a_trained_trial_says_why(data, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="bigel")
+    config, *records = data
+    data = apply(config, {"train.behavior_weights": (3e38,)}), *records
+    for _ in range(2):  # also where nothing is left to train
+        with pytest.raises(TrainingError, match=r"no trial of 1 could be trained; the last: the "
+                           r"loss is not finite .* or allow more trials"):  # fmt: skip
+            run(data, tmp_path, trials=1)
+    assert "trial 1 of 1: fail; best none yet" in caplog.text
 
 
 @pytest.mark.usefixtures("small_space")
@@ -278,7 +305,7 @@ def test_a_wrong_name_is_refused_before_anything_is_read(tmp_path):
 def test_progress_is_told(data, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="bigel"):
         run(data, tmp_path, "ease", trials=2)
-    assert "trial 2 of 2" in caplog.text
+    assert [f"trial {number} of 2" in caplog.text for number in (1, 2)] == [True, True]
 
 
 @pytest.mark.parametrize(
