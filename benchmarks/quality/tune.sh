@@ -1,7 +1,7 @@
 #!/bin/sh
 # The settings behind the tables: every model searched with as many trials, one after the other.
 # OUT gathers the best of each; a stopped search goes on. benchmarks/quality/jd.sh takes OUT by
-# PRESET=OUT. A trial is one member; OUT keeps the preset's train.members, but nothing of [run].
+# PRESET=OUT. A trial is one member; OUT keeps the preset's train.members.
 # Usage: benchmarks/quality/tune.sh PRESET FOLDER_OF_ITS_DATA TRIALS OUT.toml [more options]
 set -eu
 preset=$1

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
-from bigel.config import Config, RunConfig
+from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
 from bigel.interactions import Interactions
@@ -73,8 +73,8 @@ def tune(
 
     Returns:
         "model", "cutoff", "best" (value, number, settings by dotted key), "trials" (number from 1,
-        state, value, settings, seconds), "preset" (path of the best settings as TOML, without
-        [run]), "study" (path).
+        state, value, settings, seconds), "preset" (path of the best settings as TOML), "study"
+        (path).
 
     Raises:
         ConfigError: on what ``check_request`` refuses, or no validation users.
@@ -107,8 +107,7 @@ def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> d
         )
     best = max(complete, key=lambda trial: trial["value"])
     preset = folder / "best.toml"
-    chosen = apply(config, best["settings"]).model_copy(update={"run": RunConfig()})
-    write_text(preset, short_toml(chosen))
+    write_text(preset, short_toml(apply(config, best["settings"])))
     return {
         "model": model,
         "cutoff": config.evaluate.select_cutoff,

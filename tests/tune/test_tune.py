@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from bigel.compare.contestants import MODELS
-from bigel.config import RunConfig, load_config
+from bigel.config import load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError
 from bigel.pipeline import run_pipeline
@@ -69,7 +69,6 @@ def test_a_search_ends_with_a_preset_of_the_best_trial(data, tmp_path, model):
     config = load_config(found["preset"])
     assert present(config, space_of(model, 3)) == found["best"]["settings"]
     assert config.synth.users == 150  # what is not searched stays
-    assert data[0].run != config.run == RunConfig()  # but not how the machine ran it
 
 
 @pytest.mark.usefixtures("small_space")
