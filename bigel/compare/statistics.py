@@ -116,8 +116,6 @@ def rival_of(entry: Entry, entries: Sequence[Entry], means: Sequence[float]) -> 
     others = [at for at, other in enumerate(entries) if other.model != entry.model]
     if others:
         return max(others, key=means.__getitem__)
-    if any(other.model != entries[0].model for other in entries):
-        return None
     alike = [at for at, other in enumerate(entries) if other.memory == entry.memory]
     return None if entries[alike[0]] is entry else alike[0]
 
