@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bigel.config import Config, parse_config
+from bigel.config import Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.evaluate.popularity import popularity
@@ -47,6 +47,14 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
+# Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
+# reads there and no rival does: it has its own in its section, or none. All that are trained read
+# the others.
+OF_NOBODY = frozenset({"checkpoint_every", "warm_start"})
+OF_BIGEL = frozenset({
+    "objective", "negatives", "negative_power", "edge_dropout", "behavior_weights",
+    "alignment_weight", "alignment_temperature",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,16 @@ class Contestant:
     def settings(self) -> Any:
         """The rival's section of the configuration; None where it has none."""
         return getattr(self.config.rivals, self.model, None)
+
+    @property
+    def of_train(self) -> dict[str, Any]:
+        """What of [train] its figures hang on, for a key beside ``settings``.
+
+        Without training that is the seed alone, which draws the folds of its memory.
+        """
+        skipped = OF_NOBODY if self.model == BIGEL else OF_NOBODY | OF_BIGEL
+        read = {"seed"} if self.model in CLOSED else set(TrainConfig.model_fields) - skipped
+        return self.config.train.model_dump(include=read)
 
     @property
     def is_random(self) -> bool:
