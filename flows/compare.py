@@ -29,7 +29,7 @@ def compare_flow(
     models: list[str] | None = None,
     variants: list[str] | None = None,
     seeds: list[int] | None = None,
-    split: str = "test",
+    split: str = "valid",
 ) -> dict[str, Any]:
     """Train contestants with each seed, rank a split, write table and plot, log to MLflow.
 
@@ -40,7 +40,7 @@ def compare_flow(
         models: names; None: all.
         variants: each "LABEL=MODEL section.key=value …".
         seeds: of training; None: 0.
-        split: "valid" or "test".
+        split: "valid", or "test" once, when settings are final.
 
     Returns:
         The summary of the comparison, JSON values only.

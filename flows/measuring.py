@@ -26,8 +26,11 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
     split: Annotated[
-        str, typer.Option(help="Split to rank: valid to choose settings, test once at the end.")
-    ] = "test",
+        str,
+        typer.Option(
+            help="valid, on which settings are chosen; test once, at the end, when they are final."
+        ),
+    ] = "valid",
     settings: Settings = None,
     workspace: Place = Path(),
     json: Json = None,

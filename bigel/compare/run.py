@@ -21,7 +21,7 @@ def run_comparison(
     workspace: Workspace,
     contestants: Sequence[Contestant],
     seeds: Sequence[int],
-    on: str = TEST,
+    on: str = VALID,
     step: Step[Any] = plain,
 ) -> dict[str, Any]:
     """Run or reuse everything a comparison needs; return its summary, JSON values only.
@@ -31,7 +31,7 @@ def run_comparison(
         workspace: where outputs are stored and reused: a stopped comparison goes on there.
         contestants: who takes part.
         seeds: of training; a contestant without randomness runs once.
-        on: split that is ranked, "valid" (to choose) or "test" (once, at the end).
+        on: split that is ranked, "valid" (to choose) or "test" (once, when settings are final).
         step: wraps each stage function before it is called.
 
     Raises:
