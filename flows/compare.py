@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from bigel.compare import MODELS, choose
+from bigel.compare import MODELS, choose, warn_of_shadowed
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.workspace import Workspace
@@ -47,6 +47,7 @@ def compare_flow(
     """
     config = load_config(source, overrides or [])
     contestants = choose(config, MODELS if models is None else models, variants or ())
+    warn_of_shadowed([one.model for one in contestants], overrides or [], config)
     place = Workspace(workspace)
     with place.in_use():
         summary = run_comparison(config, place, contestants, seeds or [0], split, steps(config))

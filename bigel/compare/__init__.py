@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
-from bigel.compare.contestants import MODELS, Contestant, choose
+from bigel.compare.contestants import MODELS, Contestant, choose, warn_of_shadowed
 from bigel.compare.statistics import Entry, Row, summarize
 from bigel.compare.table import markdown
 from bigel.config import Config
@@ -16,7 +16,17 @@ from bigel.errors import ConfigError
 from bigel.schema import MEMORY
 from bigel.workspace import Record, Workspace
 
-__all__ = ["MODELS", "Contestant", "Row", "choose", "compare", "contest", "read_rows", "units_of"]
+__all__ = [
+    "MODELS",
+    "Contestant",
+    "Row",
+    "choose",
+    "compare",
+    "contest",
+    "read_rows",
+    "units_of",
+    "warn_of_shadowed",
+]
 
 CODE = ("compare", "evaluate/plots.py", "schema.py")
 ROWS_FILE, TABLE_FILE, PLOT_FILE = "comparison.parquet", "comparison.md", "comparison.png"

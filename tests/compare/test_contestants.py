@@ -1,6 +1,14 @@
 import pytest
 
-from bigel.compare.contestants import BIGEL, MODELS, TRAINED, Contestant, choose, fit_rival
+from bigel.compare.contestants import (
+    BIGEL,
+    MODELS,
+    TRAINED,
+    Contestant,
+    choose,
+    fit_rival,
+    warn_of_shadowed,
+)
 from bigel.config import TrainConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError
@@ -133,3 +141,15 @@ def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
     assert {"ema", "max_steps", "seed"} <= fields
     in_key = {*one.of_train, *type(one.settings).model_fields}
     assert fields - in_key == {"checkpoint_every"}
+
+
+def test_overrides_that_do_not_reach_a_rival_are_named_once_with_what_does(caplog):
+    config, models = load_config("demo"), ["bigel", "mule", "ease", "bvae", "mule", "popularity"]
+    warn_of_shadowed(models, ["train.patience=3", "train.ema=0.5", "model.dim=8"], config)
+    assert caplog.messages == [
+        "train.patience does not reach mule, bvae: a rival has its own, rivals.NAME.patience"
+    ]
+    caplog.clear()
+    warn_of_shadowed(models, ["train.negatives = 8", "rivals.mule.negatives=8"], config)
+    warn_of_shadowed(["bigel", "ease", "bigle"], ["train.patience=3", "train.seed=3"], config)
+    assert caplog.messages == []
