@@ -92,9 +92,9 @@ def _entries(units: Sequence[tuple[Contestant, int, Record]]) -> list[Entry]:
     return [Entry(label, model, memory, seeds) for (model, memory, label), seeds in frames.items()]
 
 
-def read_rows(record: Record) -> list[Row]:
-    """Return the rows that ``compare`` wrote."""
-    return [Row(**row) for row in pl.read_parquet(record.file(ROWS_FILE)).to_dicts()]
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows that ``compare`` wrote as ``comparison.parquet``."""
+    return [Row(**row) for row in pl.read_parquet(path).to_dicts()]
 
 
 def units_of(contestants: Sequence[Contestant], seeds: Sequence[int]) -> list[Contestant]:

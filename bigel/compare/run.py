@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bigel.compare import compare, read_rows, units_of
+from bigel.compare import ROWS_FILE, compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant
 from bigel.config import Config
@@ -48,7 +48,7 @@ def run_comparison(
         record = step(contest)(entry, records["split"], records["graph"], on, workspace)
         units.append((entry, entry.config.train.seed, record))
     compared = step(compare)(units, on, config, workspace)
-    rows = read_rows(compared)
+    rows = read_rows(compared.file(ROWS_FILE))
     metrics: dict[str, Any] = {}
     for row in rows:
         views = metrics.setdefault(row.contestant, {})
