@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from bigel.compare import MODELS, choose
+from bigel.compare import MODELS, choose, warn_of_shadowed
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.workspace import Workspace
@@ -29,7 +29,7 @@ def compare_flow(
     models: list[str] | None = None,
     variants: list[str] | None = None,
     seeds: list[int] | None = None,
-    split: str = "test",
+    split: str = "valid",
 ) -> dict[str, Any]:
     """Train contestants with each seed, rank a split, write table and plot, log to MLflow.
 
@@ -40,13 +40,14 @@ def compare_flow(
         models: names; None: all.
         variants: each "LABEL=MODEL section.key=value …".
         seeds: of training; None: 0.
-        split: "valid" or "test".
+        split: "valid", or "test" once, when settings are final.
 
     Returns:
         The summary of the comparison, JSON values only.
     """
     config = load_config(source, overrides or [])
     contestants = choose(config, MODELS if models is None else models, variants or ())
+    warn_of_shadowed([one.model for one in contestants], overrides or [], config)
     place = Workspace(workspace)
     with place.in_use():
         summary = run_comparison(config, place, contestants, seeds or [0], split, steps(config))

@@ -5,9 +5,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,12 +18,20 @@ from bigel.config.write import to_toml
 from bigel.summary import metric_rows
 from bigel.workspace import Workspace
 
+if TYPE_CHECKING:
+    from bigel.compare import Row
+
 LINE = "%(asctime)s  %(message)s"
 ITEMS_SHOWN = 5
 TRIALS_SHOWN = 10
 REASONS_SHOWN = 5
 DIGITS_SHOWN = 8  # of a fingerprint or a commit
 NO_ALIAS = "without an alias"
+SIGNS = {"first": "+", "tied": "=", "behind": "-", None: " "}
+EXPLAINED = (
+    "Below a figure: its 95 % interval. Beside it, by the interval of the difference to its rival, "
+    "which the table names: + first, = tied, - behind."
+)
 
 
 def set_up_logging() -> None:
@@ -146,9 +155,17 @@ def print_comparison(summary: dict[str, Any], workspace: Workspace) -> None:
     console = Console(highlight=False, emoji=False)
     units = summary["units"]
     console.print(f"units     {units['ran']} ran, {units['reused']} reused")
-    k, metrics = summary["cutoff"], summary["metrics"]
-    for view in dict.fromkeys(view for tree in metrics.values() for view in tree):
-        console.print(_comparison_table(metrics, view, k, summary["on"]))
+    from bigel.compare import read_rows  # with torch, which takes seconds to import
+    from bigel.compare.table import ranking
+
+    metric = f"ndcg@{summary['cutoff']}"
+    rows = [row for row in read_rows(Path(summary["paths"]["rows"])) if row.metric == metric]
+    for view in dict.fromkeys(row.view for row in rows):
+        shown = [row for row in rows if row.view == view]
+        title = f"{metric.upper()}, {view} view, {summary['on']} split"
+        console.print()
+        console.print(_comparison_table(shown, ranking(shown, metric), title))
+    console.print(f"\n{EXPLAINED}")
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name, path in summary["paths"].items():
@@ -279,19 +296,19 @@ def _metrics_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _comparison_table(metrics: dict[str, Any], view: str, k: int, on: str) -> Table:
-    """Return the lines of a comparison, best mean first; the file has the other figures."""
-    table = Table(title=f"NDCG@{k}, {view} view, {on} split")
-    table.add_column("contestant", no_wrap=True)
-    behaviors = next(iter(metrics.values()))[view]
-    for behavior in behaviors:
-        table.add_column(escape(behavior), justify="right", overflow="fold", min_width=6)
-    figures = {
-        label: [tree[view][behavior][f"ndcg@{k}"] for behavior in behaviors]
-        for label, tree in metrics.items()
-    }
-    for label, values in sorted(figures.items(), key=lambda one: -sum(one[1])):
-        table.add_row(escape(label), *(f"{value:.4f}" for value in values))
+def _comparison_table(rows: list["Row"], labels: list[str], title: str) -> Table:
+    """Return the contestants in the order of labels, with figure, verdict and interval."""
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        interval = f"{row.low:.4f}–{row.high:.4f}".replace("0.", ".")
+        cell = f"{row.mean:.4f} {SIGNS[row.verdict]}\n[dim]{interval}[/]"
+        cells.setdefault(row.contestant, []).append(cell)
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("contestant", overflow="fold")
+    for behavior in dict.fromkeys(row.behavior for row in rows):
+        table.add_column(escape(behavior), justify="right", overflow="fold", min_width=11)
+    for label in labels:
+        table.add_row(escape(label), *cells[label])
     return table
 
 

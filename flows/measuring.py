@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from bigel.config import load_config
 from bigel.errors import ConfigError
 from flows.options import Json, Place, Settings, Source
 from flows.running import run_comparison, run_search
@@ -26,16 +25,24 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
     split: Annotated[
-        str, typer.Option(help="Split to rank: valid to choose settings, test once at the end.")
-    ] = "test",
+        str,
+        typer.Option(
+            help="valid, on which settings are chosen; test once, at the end, when they are final."
+        ),
+    ] = "valid",
     settings: Settings = None,
     workspace: Place = Path(),
     json: Json = None,
 ) -> None:
     """Train BiGEL and its rivals alike, rank a split, write one table and one plot.
 
-    A stopped comparison goes on where it was. Example: bigel compare jd --models
-    bigel,lightgcn,ease --variant "no CGF=bigel model.feedback=false" --seeds 0,1,2 --split valid
+    Rivals have settings of their own: --set train.max_steps=20 does not reach
+    LightGCN, --set rivals.lightgcn.max_steps=20 does.
+
+    A stopped comparison goes on where it was.
+
+    Example: bigel compare jd --models bigel,lightgcn,ease --seeds 0,1,2
+    --variant "no CGF=bigel model.feedback=false"
     """
     names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
     try:
@@ -62,6 +69,9 @@ def tune(
 ) -> None:
     """Search settings on validation; a stopped search goes on, a longer one adds trials.
 
+    Of what is searched, --set moves the first trial only. A rival's settings are
+    those of its section: --model lightgcn --set rivals.lightgcn.batch_size=512.
+
     Example: bigel tune jd --trials 50 --out jd-tuned.toml; bigel run jd-tuned.toml
     """
-    run_search(load_config(source, settings or []), workspace, json, model, trials, minutes, out)
+    run_search(source, settings or [], workspace, json, model, trials, minutes, out)

@@ -70,15 +70,17 @@ def run_comparison(
 
 
 def run_search(
-    config: Config, workspace: Path, json: Path | None, model: str, trials: int, minutes: float,
-    out: Path | None,
+    source: str, settings: list[str], workspace: Path, json: Path | None, model: str, trials: int,
+    minutes: float, out: Path | None,
 ) -> None:  # fmt: skip
     """Search settings in this process, without Prefect; copy the best ones to ``out``."""
     if out is not None:
         _check_out(out)
-    place = Workspace(workspace)
+    place, config = Workspace(workspace), load_config(source, settings)
+    from bigel.compare import warn_of_shadowed
     from bigel.tune.run import run_search as search
 
+    warn_of_shadowed([model], settings, config)
     with place.in_use():
         summary = _with_json(lambda: search(model, trials, config, place, minutes=minutes), json)
     console.print_search(summary)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
-from bigel.compare.contestants import MODELS, Contestant, choose
+from bigel.compare.contestants import MODELS, Contestant, choose, warn_of_shadowed
 from bigel.compare.statistics import Entry, Row, summarize
 from bigel.compare.table import markdown
 from bigel.config import Config
@@ -16,7 +16,17 @@ from bigel.errors import ConfigError
 from bigel.schema import MEMORY
 from bigel.workspace import Record, Workspace
 
-__all__ = ["MODELS", "Contestant", "Row", "choose", "compare", "contest", "read_rows", "units_of"]
+__all__ = [
+    "MODELS",
+    "Contestant",
+    "Row",
+    "choose",
+    "compare",
+    "contest",
+    "read_rows",
+    "units_of",
+    "warn_of_shadowed",
+]
 
 CODE = ("compare", "evaluate/plots.py", "schema.py")
 ROWS_FILE, TABLE_FILE, PLOT_FILE = "comparison.parquet", "comparison.md", "comparison.png"
@@ -82,9 +92,9 @@ def _entries(units: Sequence[tuple[Contestant, int, Record]]) -> list[Entry]:
     return [Entry(label, model, memory, seeds) for (model, memory, label), seeds in frames.items()]
 
 
-def read_rows(record: Record) -> list[Row]:
-    """Return the rows that ``compare`` wrote."""
-    return [Row(**row) for row in pl.read_parquet(record.file(ROWS_FILE)).to_dicts()]
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows that ``compare`` wrote as ``comparison.parquet``."""
+    return [Row(**row) for row in pl.read_parquet(path).to_dicts()]
 
 
 def units_of(contestants: Sequence[Contestant], seeds: Sequence[int]) -> list[Contestant]:

@@ -59,7 +59,6 @@ def contest(
         that keep one).
     """
     config = contestant.config
-    device = choose_device(config.run.device)
     trained = train(split, graph, config, workspace) if contestant.model == BIGEL else None
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
@@ -81,25 +80,28 @@ def contest(
         counts = _counts(history) if trained is None else dict(trained.counts)
         return counts | {schema.MEMORY: kept}
 
-    settings: dict[str, Any] = {
-        "on": on, "cutoffs": config.evaluate.cutoffs, "device": device.type,
-        "select_cutoff": config.evaluate.select_cutoff,
-        "memory_penalty": config.model.memory_penalty,
-    }  # fmt: skip
-    if trained is None:
-        section = contestant.settings
-        settings |= {
-            "model": contestant.model,
-            "settings": None if section is None else section.model_dump(),
-            "train": config.train.model_dump(exclude={"checkpoint_every"}),
-        }
     return workspace.run_stage(
         "contest",
         inputs=[split.fingerprint, graph.fingerprint, trained.fingerprint if trained else ""],
-        settings=settings,
+        settings=_key(contestant, on),
         code=CODE,
         build=build,
     )
+
+
+def _key(contestant: Contestant, on: str) -> dict[str, Any]:
+    """Return what figures hang on beside the inputs; BiGEL's training is one of these."""
+    config, section = contestant.config, contestant.settings
+    key: dict[str, Any] = {
+        "on": on, "cutoffs": config.evaluate.cutoffs,
+        "device": choose_device(config.run.device).type,
+        "select_cutoff": config.evaluate.select_cutoff,
+        "memory_penalty": config.model.memory_penalty,
+    }  # fmt: skip
+    if contestant.model != BIGEL:
+        key["model"], key["train"] = contestant.model, contestant.of_train
+        key["settings"] = None if section is None else section.model_dump()
+    return key
 
 
 def refit(contestant: Contestant, world: World, known: Interactions) -> Scores | None:

@@ -1,12 +1,13 @@
 """Who takes part in a comparison: BiGEL, every rival, and variants by settings."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bigel.config import Config, parse_config
+from bigel.config import Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.evaluate.popularity import popularity
@@ -47,6 +48,15 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
+# Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
+# reads there and no rival does: it has its own in its section, or none. All that are trained read
+# the others.
+OF_NOBODY = frozenset({"checkpoint_every", "warm_start"})
+OF_BIGEL = frozenset({
+    "objective", "negatives", "negative_power", "edge_dropout", "behavior_weights",
+    "alignment_weight", "alignment_temperature",
+})  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,16 @@ class Contestant:
     def settings(self) -> Any:
         """The rival's section of the configuration; None where it has none."""
         return getattr(self.config.rivals, self.model, None)
+
+    @property
+    def of_train(self) -> dict[str, Any]:
+        """What of [train] its figures hang on, for a key beside ``settings``.
+
+        Without training that is the seed alone, which draws the folds of its memory.
+        """
+        skipped = OF_NOBODY if self.model == BIGEL else OF_NOBODY | OF_BIGEL
+        read = {"seed"} if self.model in CLOSED else set(TrainConfig.model_fields) - skipped
+        return self.config.train.model_dump(include=read)
 
     @property
     def is_random(self) -> bool:
@@ -122,6 +142,25 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
     return found
 
 
+def warn_of_shadowed(models: Sequence[str], overrides: Sequence[str], config: Config) -> None:
+    """Log a warning for each override of [train] that does not reach a rival, which has its own.
+
+    Args:
+        models: who is trained.
+        overrides: each "section.key=value"; a rival whose own key is among them is left out.
+        config: tells the rivals' sections.
+    """
+    chosen = {_key_of(override) for override in overrides}
+    for key in sorted(chosen):
+        own = {model: _own_key(model, key, config) for model in dict.fromkeys(models)}
+        missed = [model for model, its in own.items() if its is not None and its not in chosen]
+        if missed:
+            log.warning(
+                "%s does not reach %s: a rival has its own, rivals.NAME.%s",
+                key, ", ".join(missed), key.partition(".")[2],
+            )  # fmt: skip
+
+
 def fit_rival(
     contestant: Contestant, world: World, valid: Interactions, scratch: Path
 ) -> tuple[Scores, dict[str, Any]]:
@@ -155,13 +194,24 @@ def _contestant(label: str, model: str, config: Config) -> Contestant:
 
 def _refuse_shadowed(model: str, override: str, config: Config) -> None:
     """Refuse a setting of [train] in whose place the rival's own section puts another."""
-    section, _, key = override.partition("=")[0].strip().partition(".")
-    own = getattr(config.rivals, model, None)
-    if section == "train" and own is not None and key in type(own).model_fields:
+    own = _own_key(model, override, config)
+    if own is not None:
         raise ConfigError(
-            f"--variant: {override!r} would change nothing: {model} has its own {key}; "
-            f"write rivals.{model}.{key}"
+            f"--variant: {override!r} would change nothing: {model} has its own; write {own}"
         )
+
+
+def _own_key(model: str, override: str, config: Config) -> str | None:
+    """Return the key of a rival's own section that stands in the place of one of [train]."""
+    section, _, name = _key_of(override).partition(".")
+    own = getattr(config.rivals, model, None)
+    if section != "train" or own is None or name not in type(own).model_fields:
+        return None
+    return f"rivals.{model}.{name}"
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _with_train(config: Config, changes: dict[str, Any]) -> Config:

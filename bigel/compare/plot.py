@@ -11,6 +11,11 @@ from bigel.compare.table import ranking
 from bigel.evaluate.plots import INK, MODEL, POPULAR, new_figure, save, style
 from bigel.schema import PUBLISHED
 
+NOTE = (
+    "dot: mean over seeds and users; line: its 95 % interval (differences are paired: the table "
+    "has theirs)"
+)
+
 
 def draw(rows: Sequence[Row], k: int, on: str, png: Path) -> str:
     """Draw NDCG@k of the published view; write it as PNG, return it as SVG.
@@ -25,7 +30,7 @@ def draw(rows: Sequence[Row], k: int, on: str, png: Path) -> str:
     behaviors = list(dict.fromkeys(row.behavior for row in shown))
     labels = ranking(shown, f"ndcg@{k}")[::-1]
     with style():
-        figure = new_figure(height=0.9 + 0.3 * len(labels))
+        figure = new_figure(height=1.1 + 0.3 * len(labels))
         axes = figure.subplots(1, len(behaviors), sharey=True, squeeze=False)[0]
         for axis, behavior in zip(axes, behaviors, strict=True):
             of_behavior = {row.contestant: row for row in shown if row.behavior == behavior}
@@ -33,6 +38,7 @@ def draw(rows: Sequence[Row], k: int, on: str, png: Path) -> str:
             axis.set_title(behavior)
             axis.set_xlabel(f"NDCG@{k}, {on}")
         axes[0].set_yticks(range(len(labels)), labels)
+        figure.supxlabel(NOTE, fontsize=7.5, color=INK)
         return save(figure, png)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bigel.compare import compare, read_rows, units_of
+from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant
 from bigel.config import Config
@@ -21,7 +21,7 @@ def run_comparison(
     workspace: Workspace,
     contestants: Sequence[Contestant],
     seeds: Sequence[int],
-    on: str = TEST,
+    on: str = VALID,
     step: Step[Any] = plain,
 ) -> dict[str, Any]:
     """Run or reuse everything a comparison needs; return its summary, JSON values only.
@@ -31,7 +31,7 @@ def run_comparison(
         workspace: where outputs are stored and reused: a stopped comparison goes on there.
         contestants: who takes part.
         seeds: of training; a contestant without randomness runs once.
-        on: split that is ranked, "valid" (to choose) or "test" (once, at the end).
+        on: split that is ranked, "valid" (to choose) or "test" (once, when settings are final).
         step: wraps each stage function before it is called.
 
     Raises:
@@ -48,28 +48,13 @@ def run_comparison(
         record = step(contest)(entry, records["split"], records["graph"], on, workspace)
         units.append((entry, entry.config.train.seed, record))
     compared = step(compare)(units, on, config, workspace)
-    rows = read_rows(compared)
-    metrics: dict[str, Any] = {}
-    for row in rows:
-        views = metrics.setdefault(row.contestant, {})
-        views.setdefault(row.view, {}).setdefault(row.behavior, {})[row.metric] = row.mean
+    metrics = _by_contestant(read_rows(compared.file(ROWS_FILE)))
     paths = {
         name: str(compared.file(f"comparison.{ending}"))
         for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
     }
-    members = {
-        label: {"settings": _settings(one) | {"with_memory": memory}, "metrics": metrics[label]}
-        for one in contestants
-        for memory, label in one.labels.items()
-        if label in metrics
-    }
-    run_id = None
-    try:
-        run_id = step(log_family)(
-            "compare", compared.fingerprint, list(paths.values()), members, config, workspace
-        )
-    except UnreachableError as error:
-        step(keep_family)("compare", compared, members, str(error), config, workspace)
+    members = _members(contestants, metrics)
+    run_id = _log(compared, list(paths.values()), members, config, workspace, step)
     reused = sum(record.reused for _, _, record in units)
     return {
         "status": "ok",
@@ -82,6 +67,40 @@ def run_comparison(
         "mlflow_run": run_id,
         "waiting": names_waiting(workspace),
         "paths": paths,
+    }
+
+
+def _log(
+    compared: Record, files: list[str], members: dict[str, Any], config: Config,
+    workspace: Workspace, step: Step[Any],
+) -> str | None:  # fmt: skip
+    """Return the MLflow run; None where the store does not answer and the outbox keeps it."""
+    try:
+        run_id: str = step(log_family)(
+            "compare", compared.fingerprint, files, members, config, workspace
+        )
+        return run_id
+    except UnreachableError as error:
+        step(keep_family)("compare", compared, members, str(error), config, workspace)
+        return None
+
+
+def _by_contestant(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the means by contestant, view, behavior and metric."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        views = found.setdefault(row.contestant, {})
+        views.setdefault(row.view, {}).setdefault(row.behavior, {})[row.metric] = row.mean
+    return found
+
+
+def _members(contestants: Sequence[Contestant], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what MLflow keeps of each line of the table."""
+    return {
+        label: {"settings": _settings(one) | {"with_memory": memory}, "metrics": metrics[label]}
+        for one in contestants
+        for memory, label in one.labels.items()
+        if label in metrics
     }
 
 

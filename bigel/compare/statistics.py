@@ -1,12 +1,11 @@
 """From figures per user to a table: means, spread over seeds, intervals, paired differences.
 
-Intervals are percentile bootstraps on two levels: a resample draws as many seeds as there are for
-each contestant, then users, the same for all. So the interval of a difference to a rival is paired
-over users and holds what other seeds of either would have changed. A resample of S seeds spreads
-by (S - 1) / S too little (its variance is that about the seeds' own mean), so deviations of the
-seeds from their mean are first stretched by the root of S / (S - 1). One seed has no such spread.
+Intervals are percentiles of what the means would be with other users, the same for all contestants,
+and other seeds, for each on its own (``resample``). So the interval of a difference to a rival is
+paired over users and holds what other seeds of either would have changed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -117,8 +116,6 @@ def rival_of(entry: Entry, entries: Sequence[Entry], means: Sequence[float]) -> 
     others = [at for at, other in enumerate(entries) if other.model != entry.model]
     if others:
         return max(others, key=means.__getitem__)
-    if any(other.model != entries[0].model for other in entries):
-        return None
     alike = [at for at, other in enumerate(entries) if other.memory == entry.memory]
     return None if entries[alike[0]] is entry else alike[0]
 
@@ -163,31 +160,44 @@ def _rows(
 
 
 def resample(values: Sequence[Floats], seed: int) -> Floats:
-    """Return the mean of each under ``RESAMPLES`` draws of seeds and users, (M, RESAMPLES).
+    """Return what each mean could be with other users and other seeds, (M, RESAMPLES).
+
+    With x_su = μ + a_u + b_s + e_su, the variance of a mean over S seeds and U users is
+    σ_a²/U + σ_b²/S + σ_e²/(SU), and that of the draws is the same: users are drawn with replacement
+    from the means over seeds, whose variance over users is σ_a² + σ_e²/S; a normal draw of variance
+    σ_b²/S is added. σ_b² is that of the seeds' means less their part of σ_e²; where this would be
+    negative it is 0, so that without any σ_b² the last term counts up to half as much again.
+
+    One seed shows no σ_b²: its draws are a bootstrap of users alone. From few seeds it is little
+    known, and a normal draw takes no account of that: where σ_b² dominates, 70 % of the 95 %
+    intervals hold the true mean with 2 seeds, 81 % with 3 and 88 % with 5 (of a difference between
+    two such means 81, 88 and 91 %).
 
     Args:
         values: M arrays (seeds, users), all of the same users in the same order.
-        seed: of the resampling; the same users are drawn for all, seeds for each on their own.
+        seed: of the resampling.
     """
     users, seeds = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    n_users = values[0].shape[1]
-    stretched = [_stretched(values_SU) for values_SU in values]
-    means: list[list[Floats]] = [[] for _ in values]
+    means = [values_SU.mean(axis=0) for values_SU in values]
+    n_users = len(means[0])
+    drawn: list[Floats] = []
     for _ in range(0, RESAMPLES, AT_A_TIME):
         of_user = users.multinomial(n_users, np.full(n_users, 1 / n_users), size=AT_A_TIME)
         of_user = of_user.astype(np.float64)
-        for values_SU, found in zip(stretched, means, strict=True):
-            n = len(values_SU)
-            of_seed = seeds.multinomial(n, np.full(n, 1 / n), size=AT_A_TIME)
-            found.append(((of_user @ values_SU.T) * of_seed).sum(1) / (n_users * n))
-    return np.stack([np.concatenate(found) for found in means])
+        drawn.append(np.stack([of_user @ mean_U for mean_U in means]) / n_users)
+    by_users = np.concatenate(drawn, axis=1)
+    error_M1 = np.array([[_error_of_seeds(values_SU)] for values_SU in values])
+    moved: Floats = by_users + error_M1 * seeds.standard_normal(by_users.shape)
+    return moved
 
 
-def _stretched(values_SU: Floats) -> Floats:
-    """Return the figures with each user's deviations between S seeds times the root of S/(S-1)."""
-    n = len(values_SU)
-    if n == 1:
-        return values_SU
-    mean_U = values_SU.mean(axis=0)
-    stretched: Floats = mean_U + (values_SU - mean_U) * np.sqrt(n / (n - 1))
-    return stretched
+def _error_of_seeds(values_SU: Floats) -> float:
+    """Return the root of σ_b²/S by a two-way analysis of variance; 0 for one seed."""
+    n_seeds, n_users = values_SU.shape
+    if n_seeds == 1:
+        return 0.0
+    mean_S1 = values_SU.mean(axis=1, keepdims=True)
+    rest_SU = values_SU - values_SU.mean(axis=0) - mean_S1 + values_SU.mean()
+    of_rest = np.square(rest_SU).sum() / (n_seeds - 1) / max(n_users - 1, 1)
+    of_seeds = mean_S1.var(ddof=1) - of_rest / n_users
+    return math.sqrt(max(of_seeds, 0.0) / n_seeds)

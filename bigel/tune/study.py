@@ -121,16 +121,12 @@ def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> d
 def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     """Return what a study depends on: another search never goes on with its trials."""
     (contestant,) = choose(config, [model])
-    settings, train = contestant.settings, contestant.config.train.model_dump()
-    if model == BIGEL:
-        settings = config.model
-    else:  # what a search of BiGEL moves there and this rival does not read
-        own = type(settings).model_fields
-        moved = {key.removeprefix("train.") for key in SPACES[BIGEL]}
-        train = {key: value for key, value in train.items() if key in own or key not in moved}
+    settings = config.model if model == BIGEL else contestant.settings
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = (settings.model_dump(), train, config.evaluate.select_cutoff, space, device)
+    fixed = (
+        settings.model_dump(), contestant.of_train, config.evaluate.select_cutoff, space, device,
+    )  # fmt: skip
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 

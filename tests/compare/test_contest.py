@@ -119,6 +119,12 @@ def test_a_rule_sees_on_test_all_buys_that_lead_to_a_click(place):
         ("ease", "rivals.ease.penalty=77.0"),
         ("bpr_mf", "rivals.bpr_mf.dim=5"),
         ("bpr_mf", "train.ema=0.5"),
+        ("bigel", "train.ema=0.5"),
+        ("bigel", "train.alignment_weight=0.1"),
+        ("bigel", "train.batch_size=64"),
+        ("bpr_mf", "rivals.bpr_mf.batch_size=64"),
+        ("bpr_mf", "train.members=2"),
+        ("ease", "train.seed=1"),
         ("bpr_mf", "rivals.bpr_mf.max_steps=3"),
         ("bigel", "model.dim=5"),
         ("ease", "model.memory_penalty=2.0"),
@@ -141,7 +147,19 @@ def test_another_split_ranked_is_another_unit(place):
     assert units[0] != units[1]
 
 
-@pytest.mark.parametrize("change", ["run.retries=5", "rivals.bpr_mf.dim=9", "recommend.k=7"])
-def test_a_unit_is_reused_when_what_changed_is_no_part_of_it(place, change):
-    run(place, "ease")
-    assert run(place, "ease", change)[0].reused
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("ease", "run.retries=5"),
+        ("ease", "rivals.bpr_mf.dim=9"),
+        ("ease", "recommend.k=7"),
+        *((model, "train.alignment_weight=0.1") for model in ("popularity", "ease", "bpr_mf")),
+        *((model, "train.batch_size=64") for model in ("popularity", "ease", "bpr_mf")),
+        ("ease", "train.ema=0.5"),
+        ("bigel", "train.checkpoint_every=3"),
+        ("bpr_mf", "train.checkpoint_every=3"),
+    ],
+)
+def test_a_unit_is_reused_when_what_changed_is_no_part_of_it(place, model, change):
+    run(place, model)
+    assert run(place, model, change)[0].reused

@@ -1,8 +1,42 @@
 import pytest
 
-from bigel.compare.contestants import BIGEL, MODELS, choose
-from bigel.config import load_config
+from bigel.compare.contestants import (
+    BIGEL,
+    MODELS,
+    TRAINED,
+    Contestant,
+    choose,
+    fit_rival,
+    warn_of_shadowed,
+)
+from bigel.config import TrainConfig, load_config
+from bigel.config.write import to_toml
 from bigel.errors import ConfigError
+from bigel.rivals.base import World
+from tests.worlds import graphs_of, random_world
+
+LOOKED = ("bigel", "mule", "bvae", "ease", "popularity")
+OF_ALL_TRAINED = ("bigel", "mule", "bvae")
+BY_FIELD = {  # another value, and whose figures hang on it; rivals have most in their sections
+    "objective": ("bpr", ("bigel",)),
+    "negatives": (7, ("bigel",)),
+    "negative_power": (0.3, ("bigel",)),
+    "edge_dropout": (0.3, ("bigel",)),
+    "batch_size": (7, ("bigel",)),
+    "behavior_weights": ((2.0,), ("bigel",)),
+    "alignment_weight": (0.3, ("bigel",)),
+    "alignment_temperature": (0.3, ("bigel",)),
+    "learning_rate": (0.3, ("bigel",)),
+    "warmup_steps": (7, OF_ALL_TRAINED),
+    "max_steps": (7, ("bigel",)),
+    "ema": (0.3, OF_ALL_TRAINED),
+    "evaluate_every": (7, ("bigel",)),
+    "patience": (7, ("bigel",)),
+    "checkpoint_every": (7, ()),
+    "warm_start": (True, ()),
+    "members": (7, OF_ALL_TRAINED),
+    "seed": (7, LOOKED),
+}
 
 
 def test_every_trained_rival_and_every_closed_form_with_settings_has_its_section():
@@ -71,3 +105,51 @@ def test_every_contestant_is_shown_without_and_with_memory_unless_it_is_switched
     assert bigel.labels == {False: "bigel", True: "bigel + memory"}
     assert mule.labels == {False: "mule", True: "mule + memory"}
     assert without.labels == {False: "no memory"}
+
+
+@pytest.mark.parametrize("field", TrainConfig.model_fields)
+def test_each_field_of_train_is_read_by_those_whose_figures_hang_on_it(field):
+    value, readers = BY_FIELD[field]
+    before, after = (
+        choose(load_config("demo", overrides), LOOKED)
+        for overrides in ([], [f"train.{field}={to_toml(value)}"])
+    )
+    changed = [
+        new.model for old, new in zip(before, after, strict=True) if old.of_train != new.of_train
+    ]
+    assert tuple(changed) == readers
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
+    read = set()
+
+    class Watched(TrainConfig):
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    quick = [f"rivals.{model}.max_steps=2", "run.progress=false", "train.checkpoint_every=1"]
+    (one,) = choose(load_config("demo", quick), [model])
+    watched = Watched(**one.config.train.model_dump())
+    one = Contestant(one.label, model, one.config.model_copy(update={"train": watched}))
+    train = random_world(0)
+    world = World(train, graphs_of(train), 0)
+    read.clear()
+    fit_rival(one, world, train, tmp_path)
+    fields = read & set(TrainConfig.model_fields)
+    assert {"ema", "max_steps", "seed"} <= fields
+    in_key = {*one.of_train, *type(one.settings).model_fields}
+    assert fields - in_key == {"checkpoint_every"}
+
+
+def test_overrides_that_do_not_reach_a_rival_are_named_once_with_what_does(caplog):
+    config, models = load_config("demo"), ["bigel", "mule", "ease", "bvae", "mule", "popularity"]
+    warn_of_shadowed(models, ["train.patience=3", "train.ema=0.5", "model.dim=8"], config)
+    assert caplog.messages == [
+        "train.patience does not reach mule, bvae: a rival has its own, rivals.NAME.patience"
+    ]
+    caplog.clear()
+    warn_of_shadowed(models, ["train.negatives = 8", "rivals.mule.negatives=8"], config)
+    warn_of_shadowed(["bigel", "ease", "bigle"], ["train.patience=3", "train.seed=3"], config)
+    assert caplog.messages == []

@@ -39,10 +39,14 @@ def test_without_rivals_there_is_no_table_of_differences():
     assert "Difference to the rival" not in markdown(alone, 5, "test", 3)
 
 
-def test_the_legend_says_what_decides_and_how_memory_was_fitted():
-    assert "*tied*: it holds 0" in markdown(ROWS, 5, "test", 3)
-    assert "without that user's part" not in markdown(ROWS, 5, "test", 3)
-    assert "without that user's part" in markdown(ROWS, 5, "valid", 3)
+def test_the_legend_says_what_decides_what_is_fair_and_what_was_chosen_on_these_users():
+    valid, test = (markdown(ROWS, 5, on, 3) for on in ("valid", "test"))
+    for text in (valid, test):
+        assert "*tied*: it holds 0" in text
+        assert "fair only where all contestants were searched alike (`bigel tune" in text
+        assert "81 % with 3" in text
+    for words in ("without that user's part", "were chosen on these same users"):
+        assert words in valid and words not in test
 
 
 def test_contestants_are_ranked_by_their_mean_over_behaviors():

@@ -4,6 +4,7 @@ import logging
 import os
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bigel.compare import Row
 from bigel.config import load_config, parse_config
 from bigel.config.write import documented_toml
 from bigel.workspace import Workspace
@@ -341,3 +343,35 @@ def test_the_next_command_can_be_copied(
 ) -> None:
     console.print_next(model, Path("a b.toml"), Workspace(root))
     assert capsys.readouterr().out.split(maxsplit=1) == ["next", f"{command}\n"]
+
+
+@pytest.mark.parametrize("behaviors", [("pv", ODD, "buy"), ("pv", "fav", "cart", "buy")])
+def test_a_comparison_shows_interval_and_verdict_on_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    behaviors: tuple[str, ...],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    ends = {"popularity": (-0.3, -0.1), "lightgcn_per_behavior + memory": (-0.1, 0.1)}
+    rows = [
+        Row(label, label, False, "published", behavior, metric, 9, 0.25 + sum(pair), None, 0.0512,
+            0.3, "x", sum(pair) / 2, *pair)
+        for label, pair in (*ends.items(), ("bigel", (0.1, 0.3)))
+        for behavior in behaviors
+        for metric in ("ndcg@5", "hr@5")
+    ]  # fmt: skip
+    file = tmp_path / "comparison.parquet"
+    pl.DataFrame([asdict(row) for row in rows]).write_parquet(file)
+    units = {"ran": 3, "reused": 0}
+    summary = {"units": units, "cutoff": 5, "on": "valid", "paths": {"rows": str(file)}}
+    console.print_comparison(summary, Workspace("/w"))
+    head, *lines = capsys.readouterr().out.partition("rows   ")[0].splitlines()
+    assert head == "units     3 ran, 0 reused"
+    assert max(map(len, lines)) <= 80
+    text = [" ".join(line.split()) for line in lines]
+    n = len(behaviors)
+    at = [text.index(line) for line in ("bigel" + n * " 0.6500 +", "popularity" + n * " -0.1500 -")]
+    assert at == sorted(at) and text[at[0] + 1] == " ".join(n * [".0512–.3000"])
+    (long,) = (line for line in text if line.startswith("lightgcn_per_behavior"))
+    assert long.endswith(n * " 0.2500 =")
+    assert any("NDCG@5, published view, valid split" in line for line in text)
+    assert "+ first, = tied, - behind" in " ".join(text)

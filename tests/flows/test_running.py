@@ -253,7 +253,7 @@ def test_found_settings_that_could_not_be_written_are_not_searched(
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=message):
-        running.run_search(Config(), tmp_path / "w", None, "bigel", 1, math.inf, tmp_path / out)
+        running.run_search("demo", [], tmp_path / "w", None, "bigel", 1, math.inf, tmp_path / out)
     assert not (tmp_path / "w").exists()
 
 
@@ -270,7 +270,7 @@ def test_found_settings_are_copied_and_the_command_for_them_comes_last(
     )
     monkeypatch.chdir(tmp_path)
     for place in (out, None):
-        running.run_search(Config(), tmp_path, None, "ease", 1, math.inf, place)
+        running.run_search("demo", [], tmp_path, None, "ease", 1, math.inf, place)
         last = capsys.readouterr().out.splitlines()[-1]
         assert last.endswith(f"bigel compare {place or preset} --models bigel,ease")
     assert out.read_text() == "[model]\n"
