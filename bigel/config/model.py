@@ -1,10 +1,10 @@
 """Hyper-parameters: what changes the model."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
-from bigel.config.section import Section, as_tuple, per_behavior
+from bigel.config.section import OneOrEach, Section, per_behavior
 from bigel.errors import ConfigError
 
 NEGATIVE_POWER = (
@@ -17,8 +17,8 @@ class ModelConfig(Section):
     """BiGEL's shape. Defaults are the recipe of docs/model.md."""
 
     dim: int = Field(64, ge=1, description="Embedding size D.")
-    layers: tuple[NonNegativeInt, ...] = Field(
-        (3,), min_length=1, description="Propagation layers per behavior; one value serves all."
+    layers: OneOrEach[NonNegativeInt] = Field(
+        (3,), description="Propagation layers per behavior; one value serves all."
     )
     global_layers: int = Field(3, ge=0, description="Propagation layers on the union graph.")
     user_vectors: bool = Field(
@@ -41,7 +41,7 @@ class ModelConfig(Section):
         False,
         description=(
             "Global view: a second set of embeddings on the union graph, with a loss of its own; "
-            "scores are averaged. Train with edge dropout."
+            "scores are averaged."
         ),
     )
     view_layers: int = Field(1, ge=0, description="Propagation layers of the view.")
@@ -56,19 +56,13 @@ class ModelConfig(Section):
     memory_penalty: float = Field(
         1.0, gt=0, description="L2 penalty of the funnel memory's weights."
     )
-    temperature: tuple[PositiveFloat, ...] = Field(
+    temperature: OneOrEach[PositiveFloat] = Field(
         (0.1,),
-        min_length=1,
         description=(
             "Score temperature tau per behavior; one value serves all. A higher one is softer: "
             "it suits a behavior with few pairs."
         ),
     )
-
-    @field_validator("layers", "temperature", mode="before")
-    @classmethod
-    def _accept_one_value(cls, value: Any) -> Any:
-        return as_tuple(value)
 
     def layers_of(self, behaviors: int) -> tuple[int, ...]:
         """Return one layer count per behavior.
@@ -112,8 +106,8 @@ class TrainConfig(Section):
         0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
     )
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
-    behavior_weights: tuple[NonNegativeFloat, ...] = Field(
-        (1.0,), min_length=1, description="Loss weight per behavior; one value serves all."
+    behavior_weights: OneOrEach[NonNegativeFloat] = Field(
+        (1.0,), description="Loss weight per behavior; one value serves all."
     )
     alignment_weight: float = Field(0.5, ge=0, description="Weight of CPA in the loss.")
     alignment_temperature: float = Field(0.2, gt=0, description="Temperature of CPA.")
@@ -137,11 +131,6 @@ class TrainConfig(Section):
         1, ge=1, description="Models trained from different seeds, whose scores are averaged."
     )
     seed: int = Field(0, ge=0, description="Seed of initialization, batches and negatives.")
-
-    @field_validator("behavior_weights", mode="before")
-    @classmethod
-    def _accept_one_value(cls, value: Any) -> Any:
-        return as_tuple(value)
 
     def weights_of(self, behaviors: int) -> tuple[float, ...]:
         """Return one loss weight per behavior.

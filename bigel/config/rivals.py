@@ -3,12 +3,12 @@
 Where a field has the name of a field of [train], it stands in its place while the rival trains.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from bigel.config.model import NEGATIVE_POWER
-from bigel.config.section import Section, as_tuple, per_behavior
+from bigel.config.section import OneOrEach, Section, per_behavior
 
 EASE_SOURCE = "Input row of a user: items under any behavior, or under the same."
 LIGHTGCN_SOURCE = "Graph: the union of all behaviors, or each behavior by itself."
@@ -21,8 +21,8 @@ class TrainedRival(Section):
     objective: Literal["softmax", "bpr"] = Field(
         "softmax", description="Sampled softmax, or BPR, over each behavior's train pairs."
     )
-    temperature: tuple[PositiveFloat, ...] = Field(
-        (0.1,), min_length=1, description="Divides the scores of a behavior; one value serves all."
+    temperature: OneOrEach[PositiveFloat] = Field(
+        (0.1,), description="Divides the scores of a behavior; one value serves all."
     )
     normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
     item_bias: bool = Field(False, description="Learn a bias per item and behavior.")
@@ -36,11 +36,6 @@ class TrainedRival(Section):
     patience: int = Field(
         15, ge=1, description="Validations without a better mean NDCG before stopping."
     )
-
-    @field_validator("temperature", mode="before")
-    @classmethod
-    def _accept_one_value(cls, value: Any) -> Any:
-        return as_tuple(value)
 
     def temperatures_of(self, behaviors: int) -> tuple[float, ...]:
         """Return one score temperature per behavior.
@@ -65,8 +60,8 @@ class BprMfConfig(TrainedRival):
     objective: Literal["softmax", "bpr"] = Field(
         "bpr", description="BPR, or sampled softmax, over each behavior's train pairs."
     )
-    temperature: tuple[PositiveFloat, ...] = Field(
-        (1.0,), min_length=1, description="Divides the scores of a behavior; one value serves all."
+    temperature: OneOrEach[PositiveFloat] = Field(
+        (1.0,), description="Divides the scores of a behavior; one value serves all."
     )
     normalize: bool = Field(False, description="Score by cosine; off: by inner product.")
     l2: float = Field(0.01, ge=0, description="Weight of the batch's squared embeddings, per pair.")
@@ -110,14 +105,9 @@ class CrgcnConfig(GraphRival):
 class MbCgcnConfig(GraphRival):
     """MB-CGCN: a cascade of graph convolutions with a feature transformation between stages."""
 
-    layers: tuple[NonNegativeInt, ...] = Field(
-        (2,), min_length=1, description="Propagation layers per behavior; one value serves all."
+    layers: OneOrEach[NonNegativeInt] = Field(
+        (2,), description="Propagation layers per behavior; one value serves all."
     )
-
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _accept_one_count(cls, value: Any) -> Any:
-        return as_tuple(value)
 
     def layers_of(self, behaviors: int) -> tuple[int, ...]:
         """Return one layer count per behavior.

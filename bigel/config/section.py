@@ -1,12 +1,13 @@
 """What all sections of the configuration share."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bigel.errors import ConfigError
 
 Value = TypeVar("Value", int, float)
+Number = TypeVar("Number")
 
 
 class Section(BaseModel):
@@ -24,9 +25,13 @@ class Section(BaseModel):
         return value
 
 
-def as_tuple(value: Any) -> Any:
-    """Let one number stand for a tuple of one; for validators that run before."""
+def _as_tuple(value: Any) -> Any:
+    """Let one number stand for a tuple of one."""
     return (value,) if isinstance(value, int | float) else value
+
+
+# A setting with one value per behavior, or one for all; ``per_behavior`` reads it.
+OneOrEach = Annotated[tuple[Number, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
 def per_behavior(key: str, values: tuple[Value, ...], behaviors: int) -> tuple[Value, ...]:
