@@ -52,7 +52,7 @@ REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
 SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, behavior
 
-MEMORY = "memory"  # whether figures are with a funnel memory
+CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)
 

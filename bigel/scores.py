@@ -93,3 +93,33 @@ class EmbeddingScores:
             else:
                 padded_BD = functional.pad(block_BD, (0, 0, 0, BLOCK - len(block_BD)))
                 out.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[: len(block_BD)])
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """Scores plus an offset per behavior and item; groups of users may differ in it.
+
+    Args:
+        base: what is shifted.
+        offset: (G, K, I), on the base's device.
+        group_of: (U,) group of each user, 0…G-1, on the CPU.
+    """
+
+    base: Scores
+    offset: Tensor
+    group_of: Tensor
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.base.n_items
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self.base.device
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.base.fill(behavior, users, out_BI)
+        out_BI += self.offset[:, behavior][self.group_of[users].to(out_BI.device)]

@@ -5,10 +5,10 @@ package: the artifact alone answers. Batch recommendation calls the same ``Recom
 
 A bundle is a folder of ``model.json`` (with the checksums of all), ``users.parquet`` (user_id,
 train_events), ``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D],
-item_emb [K, I, D], item_bias [K, I] and, where the model has a funnel memory, memory_weights [K,
-2^K, F + 1] and memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1]
-and ``k.col``, the items of each user) and ``popularity.safetensors`` (popularity [K, I], train
-users per item).
+item_emb [K, I, D], item_bias [K, I] and, where the model has them, item_trend [K, I], an offset of
+the scores, and a funnel memory, memory_weights [K, 2^K, F + 1] and memory_features [K, F, I]),
+``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``, the items of each user) and
+``popularity.safetensors`` (popularity [K, I], train users per item).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
@@ -114,6 +114,7 @@ class Recommender:
     user_emb: Floats
     item_emb: Floats
     item_bias: Floats
+    item_trend: Floats
     popularity: Floats
     seen: tuple[tuple[Ints, Ints], ...]
     memory: tuple[Floats, Floats] | None  # weights (K, 2^K, F + 1), features (K, F, I)
@@ -141,6 +142,7 @@ class Recommender:
             tensors["user_emb"],
             _by_column(tensors["item_emb"]),
             tensors["item_bias"],
+            tensors.get("item_trend", np.zeros_like(tensors["item_bias"])),
             load_file(folder / POPULARITY_FILE)["popularity"],
             tuple((seen[f"{k}.crow"], seen[f"{k}.col"]) for k in range(len(facts["behaviors"]))),
             (tensors["memory_weights"], tensors["memory_features"])
@@ -220,7 +222,7 @@ class Recommender:
             scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
         else:
             scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
-            scores += self.item_bias[behavior]
+            scores += self.item_bias[behavior] + self.item_trend[behavior]
         if remembers:
             self._remember(behavior, list(entries.values()), scores)
         for at in left_out:

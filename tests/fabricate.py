@@ -121,6 +121,7 @@ def embeddings(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
         "item_bias": draw(k, ITEMS),
         "memory_weights": draw(k, 2**k, 2 * k + 2),
         "memory_features": draw(k, 2 * k + 1, ITEMS),
+        "item_trend": draw(k, ITEMS),
     }
 
 

@@ -65,6 +65,7 @@ def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], li
                 )
             )
             score = dot + float(tensors["item_bias"][behavior, item])
+            score += float(tensors["item_trend"][behavior, item])
             scores[item] = score + remembered(behavior, user, item, score)
         else:
             name = fabricate.BEHAVIORS[behavior]

@@ -13,7 +13,7 @@ from bigel.compare.statistics import Entry, Row, summarize
 from bigel.compare.table import markdown
 from bigel.config import Config
 from bigel.errors import ConfigError
-from bigel.schema import MEMORY
+from bigel.schema import CALIBRATED
 from bigel.workspace import Record, Workspace
 
 __all__ = [
@@ -38,7 +38,7 @@ def compare(
     config: Config,
     workspace: Workspace,
 ) -> Record:
-    """Summarize finished units, each without and with a funnel memory: write table and plot.
+    """Summarize finished units, each before and after calibration: write table and plot.
 
     Args:
         units: contestant, seed and record of ``contest``; a contestant's units stand together.
@@ -81,15 +81,14 @@ def compare(
 
 
 def _entries(units: Sequence[tuple[Contestant, int, Record]]) -> list[Entry]:
-    """Return an entry per contestant and memory, with the figures of its seeds."""
+    """Return an entry per label of a contestant, with the figures of its seeds."""
     frames: dict[tuple[str, bool, str], list[pl.DataFrame]] = {}
     for one, _, record in units:
         figures = pl.read_parquet(record.file(FIGURES_FILE))
-        for memory, label in one.labels.items():
-            part = figures.filter(pl.col(MEMORY) == memory)
-            if len(part) or not memory:  # a log of too many behaviors has none with memory
-                frames.setdefault((one.model, memory, label), []).append(part)
-    return [Entry(label, model, memory, seeds) for (model, memory, label), seeds in frames.items()]
+        for calibrated, label in one.labels.items():
+            part = figures.filter(pl.col(CALIBRATED) == calibrated)
+            frames.setdefault((one.model, calibrated, label), []).append(part)
+    return [Entry(label, model, after, seeds) for (model, after, label), seeds in frames.items()]
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -3,15 +3,13 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from bigel.config import Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.evaluate.popularity import popularity
-from bigel.interactions import Interactions
 from bigel.rivals import (
     bpr_mf,
     bvae,
@@ -27,7 +25,6 @@ from bigel.rivals import (
 from bigel.rivals.base import World
 from bigel.scores import Scores
 from bigel.train.learner import Learner
-from bigel.train.members import fit_members
 
 BIGEL = "bigel"
 CLOSED: dict[str, Callable[[World, Any], Scores]] = {
@@ -95,12 +92,12 @@ class Contestant:
 
     @property
     def labels(self) -> dict[bool, str]:
-        """Its label in tables without (False) and with (True) a funnel memory.
+        """Its label in tables before (False) and after (True) it is calibrated.
 
-        Every model is shown both ways; only a BiGEL whose memory is switched off has one label.
+        Every model is shown both ways, unless trend and memory are both switched off.
         """
-        labels = {False: self.label, True: f"{self.label} + memory"}
-        if self.model == BIGEL and not self.config.model.memory:
+        labels = {False: self.label, True: f"{self.label}, calibrated"}
+        if not (self.config.model.trend or self.config.model.memory):
             del labels[True]
         return labels
 
@@ -159,28 +156,6 @@ def warn_of_shadowed(models: Sequence[str], overrides: Sequence[str], config: Co
                 "%s does not reach %s: a rival has its own, rivals.NAME.%s",
                 key, ", ".join(missed), key.partition(".")[2],
             )  # fmt: skip
-
-
-def fit_rival(
-    contestant: Contestant, world: World, valid: Interactions, scratch: Path
-) -> tuple[Scores, dict[str, Any]]:
-    """Return a rival's scores, trained where it has to be, and its training history.
-
-    Args:
-        contestant: a rival, not BiGEL.
-        world: training data.
-        valid: selects the weights.
-        scratch: folder of the checkpoints.
-    """
-    if contestant.model in CLOSED:
-        return CLOSED[contestant.model](world, contestant.settings), {}
-    make = TRAINED[contestant.model]
-    config = contestant.config
-    fitted = fit_members(
-        lambda seed: make(replace(world, seed=seed), contestant.settings, config.train),
-        world.train, valid, config, world.device, scratch,
-    )  # fmt: skip
-    return fitted.scores, fitted.history
 
 
 def _contestant(label: str, model: str, config: Config) -> Contestant:

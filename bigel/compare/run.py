@@ -97,9 +97,9 @@ def _by_contestant(rows: Sequence[Row]) -> dict[str, Any]:
 def _members(contestants: Sequence[Contestant], metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what MLflow keeps of each line of the table."""
     return {
-        label: {"settings": _settings(one) | {"with_memory": memory}, "metrics": metrics[label]}
+        label: {"settings": _settings(one) | {"calibrated": calibrated}, "metrics": metrics[label]}
         for one in contestants
-        for memory, label in one.labels.items()
+        for calibrated, label in one.labels.items()
         if label in metrics
     }
 

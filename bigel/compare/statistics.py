@@ -31,13 +31,13 @@ class Entry:
     Args:
         label: what tables and plots call it.
         model: its model; entries of one model are no rivals of each other.
-        memory: whether it ranked with a funnel memory.
+        calibrated: whether it ranked with trend and funnel memory.
         frames: figures per user, one frame per seed, as ``contest`` writes them.
     """
 
     label: str
     model: str
-    memory: bool
+    calibrated: bool
     frames: Sequence[pl.DataFrame]
 
 
@@ -48,7 +48,7 @@ class Row:
     Args:
         contestant: the entry's label.
         model: its model.
-        memory: whether it ranked with a funnel memory.
+        calibrated: whether it ranked with trend and funnel memory.
         view: "published" or "discovery".
         behavior: its name.
         metric: for example "ndcg@5".
@@ -65,7 +65,7 @@ class Row:
 
     contestant: str
     model: str
-    memory: bool
+    calibrated: bool
     view: str
     behavior: str
     metric: str
@@ -109,14 +109,14 @@ def summarize(entries: Sequence[Entry], metrics: Sequence[str], seed: int = 0) -
 
 
 def rival_of(entry: Entry, entries: Sequence[Entry], means: Sequence[float]) -> int | None:
-    """Return the place of an entry's rival: the best of the other models, with memory or without.
+    """Return the place of an entry's rival: the best of the other models, calibrated or not.
 
-    Where all are of one model (an ablation) it is the first entry with the same memory.
+    Where all are of one model (an ablation) it is the first entry, calibrated or not like this one.
     """
     others = [at for at, other in enumerate(entries) if other.model != entry.model]
     if others:
         return max(others, key=means.__getitem__)
-    alike = [at for at, other in enumerate(entries) if other.memory == entry.memory]
+    alike = [at for at, other in enumerate(entries) if other.calibrated == entry.calibrated]
     return None if entries[alike[0]] is entry else alike[0]
 
 
@@ -145,7 +145,7 @@ def _rows(
         spread = float(seeds.std(ddof=1)) if len(seeds) > 1 else None
         low, high = np.percentile(drawn[at], ENDS).tolist()
         row = Row(
-            entry.label, entry.model, entry.memory, *names,
+            entry.label, entry.model, entry.calibrated, *names,
             values[at].shape[1], means[at], spread, low, high,
         )  # fmt: skip
         rival = rival_of(entry, entries, means)

@@ -1,4 +1,4 @@
-"""The comparison as a table: a line per contestant and memory, best first."""
+"""The comparison as a table: two lines per contestant, best first."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,23 +10,22 @@ TITLES = {
     "discovery": "Discovery: every item the user has in train is masked",
 }
 
-LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands without and with a \
-funnel memory, fitted on validation for all alike{fitted}. ± is the deviation of the seeds' means, \
-brackets hold the 95 % bootstrap interval over seeds and users. **Bold**: best. Settings are those \
-of the configuration: a comparison is fair only where all contestants were searched alike \
-(`bigel tune --model …`).
+LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands as it was trained, \
+and calibrated: with a trend and a funnel memory, fitted on validation for all alike{fitted}. ± is \
+the deviation of the seeds' means, brackets hold the 95 % bootstrap interval over seeds and users. \
+**Bold**: best. Settings are those of the configuration: a comparison is fair only where all \
+contestants were searched alike (`bigel tune --model …`).
 
-Differences are to the rival: the best line of another model, with memory or without (where all \
-are of one model: the first one, with memory or without like the line itself). Their intervals \
-are paired over users and hold the spread over the seeds of both. *First*: the interval lies \
-above 0; *behind*: below 0; *tied*: it holds 0. It is not corrected for the choice of the rival \
-by the same figures. Few seeds show the spread over seeds poorly, one not at all: where it \
-dominates, intervals are too narrow (of a mean, 70 % of them hold the true value with 2 seeds, \
-81 % with 3, 88 % with 5).
+Differences are to the rival: the best line of another model, calibrated or not (where all are of \
+one model: the first one, calibrated or not like the line itself). Their intervals are paired over \
+users and hold the spread over the seeds of both. *First*: the interval lies above 0; *behind*: \
+below 0; *tied*: it holds 0. It is not corrected for the choice of the rival by the same figures. \
+Few seeds show the spread over seeds poorly, one not at all: where it dominates, intervals are too \
+narrow (of a mean, 70 % of them hold the true value with 2 seeds, 81 % with 3, 88 % with 5).
 """
 CROSS_FITTED = """, here for each user without that user's part of validation. But the epoch of \
-what is trained, the scale β of a memory and whether a behavior keeps its memory were chosen on \
-these same users, so figures flatter"""
+what is trained, the scale β of scores and whether a behavior keeps its trend and its memory were \
+chosen on these same users, so figures flatter"""
 
 
 def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:

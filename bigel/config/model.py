@@ -46,6 +46,16 @@ class ModelConfig(Section):
     )
     view_layers: int = Field(1, ge=0, description="Propagation layers of the view.")
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
+    trend: bool = Field(
+        True,
+        description=(
+            "Trend: an offset per behavior and item for what validation has more of, or less, than "
+            "train lets expect; kept for the behaviors where it pays."
+        ),
+    )
+    trend_prior: float = Field(
+        3.0, gt=0, description="Pairs that draw an item's trend to none; more: more cautious."
+    )
     memory: bool = Field(
         True,
         description=(

@@ -96,7 +96,7 @@ def _notes(
         popular = metrics["popularity"][VALID][PUBLISHED][behavior][f"ndcg@{k}"]
         if valid is not None and valid <= popular:
             notes.append(f"{behavior}: not better than popularity on validation.")
-    notes += _memory_notes(history.get("memory", {}), k)
+    notes += _trend_notes(history.get("trend", {}), k) + _memory_notes(history.get("memory", {}), k)
     validations = history["validations"]
     if validations and history["best_step"] == validations[-1]["step"]:
         notes.append(
@@ -108,16 +108,27 @@ def _notes(
     return notes
 
 
+def _trend_notes(trend: Mapping[str, Any], k: int) -> list[str]:
+    notes = _raised("the trend", trend, k)
+    if notes:
+        notes.append("Validation figures are without trend, which has counted the same pairs.")
+    return notes
+
+
 def _memory_notes(memory: Mapping[str, Any], k: int) -> list[str]:
-    notes = [
-        f"{behavior}: funnel memory is on; on validation it raised NDCG@{k} from "
-        f"{_rate(found['ndcg'])} to {_rate(found['ndcg_memory'])} (cross-fitted)."
-        for behavior, found in memory.items()
-        if found["on"]
-    ]
+    notes = _raised("funnel memory", memory, k)
     if notes:
         notes.append("Validation figures of behaviors with a memory are in-sample by its weights.")
     return notes
+
+
+def _raised(part: str, facts: Mapping[str, Any], k: int) -> list[str]:
+    return [
+        f"{behavior}: {part} is on; on validation it raised NDCG@{k} from "
+        f"{_rate(found['ndcg'])} to {_rate(found['ndcg_with'])} (cross-fitted)."
+        for behavior, found in facts.items()
+        if found["on"]
+    ]
 
 
 def _draw(

@@ -41,6 +41,8 @@ GROUPS = ("few", "medium", "many")
 def evaluate(split: Record, trained: Record, config: Config, workspace: Workspace) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
+    On valid the model ranks without its trend, which has counted those pairs.
+
     Args:
         split: record of the split stage.
         trained: record of the train stage; ``embeddings.safetensors`` and ``history.json``.
@@ -62,7 +64,7 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
         events_U = _train_events(split)
         held_out = {name: Interactions.load(split, name) for name in (VALID, TEST)}
         known = {name: Interactions.known(split, name) for name in held_out}
-        model = {name: _load(trained, known[name]) for name in held_out}
+        model = {name: _load(trained, known[name], name) for name in held_out}
         popular = dict.fromkeys(held_out, popularity(known[VALID]))
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
@@ -127,9 +129,11 @@ def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) ->
     }
 
 
-def _load(trained: Record, known: Interactions) -> Scores:
+def _load(trained: Record, known: Interactions, on: str) -> Scores:
+    """Return the model as it ranks a split: valid without trend, which counted its pairs."""
     on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
-    return load_scores(trained.file(EMBEDDINGS_FILE), known, "cuda" if on_gpu else "cpu")
+    device = "cuda" if on_gpu else "cpu"
+    return load_scores(trained.file(EMBEDDINGS_FILE), known, device, with_trend=on != VALID)
 
 
 def _train_events(split: Record) -> IntArray:

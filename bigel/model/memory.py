@@ -12,7 +12,7 @@ Our extension; not in arXiv 2601.07294.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -174,17 +174,22 @@ def _standardized(values: FloatArray) -> FloatArray:
     return centered / (float(values.std()) or 1.0)
 
 
-def load_scores(path: Path, known: Interactions, device: str = "cpu") -> Scores:
+def load_scores(
+    path: Path, known: Interactions, device: str = "cpu", *, with_trend: bool = True
+) -> Scores:
     """Return the scores of a trained model from its embeddings file.
 
     Args:
         path: safetensors with ``user_emb``, ``item_emb``, ``item_bias`` and, where the model has
-            a funnel memory, ``memory_weights`` and ``memory_features``.
+            them, ``item_trend`` (K, I), ``memory_weights`` and ``memory_features``.
         known: the evidence of the memory.
         device: where to score.
+        with_trend: add the trend; without it, validation pairs may be ranked, which it counted.
     """
     tensors = load_file(path, device=device)
     base = _base_of(tensors)
+    if with_trend and "item_trend" in tensors:
+        base = replace(base, item_bias=base.item_bias + tensors["item_trend"])
     if "memory_weights" not in tensors:
         return base
     memory = Memory(tensors["memory_weights"], tensors["memory_features"])
@@ -192,7 +197,7 @@ def load_scores(path: Path, known: Interactions, device: str = "cpu") -> Scores:
 
 
 def load_base(path: Path, device: str = "cpu") -> EmbeddingScores:
-    """Return the scores of a trained model without its funnel memory; see ``load_scores``."""
+    """Return the scores of a trained model without trend and memory; see ``load_scores``."""
     return _base_of(load_file(path, device=device))
 
 

@@ -172,6 +172,7 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
             "user_emb": (behaviors, users, dim),
             "item_emb": (behaviors, items, dim),
             "item_bias": (behaviors, items),
+            "item_trend": (behaviors, items),
             "memory_weights": (behaviors, 2**behaviors, features + 1),
             "memory_features": (behaviors, features, items),
         }

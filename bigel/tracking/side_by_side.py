@@ -1,9 +1,10 @@
 """Candidate and champion rank the same users on the same items: the newest validation data.
 
-Both bundles answer as they would when served, with three things made equal: the candidates are
+Both bundles answer as they would when served, with four things made equal: the candidates are
 the items that both know, the masked and remembered pairs are those of the present train split,
-and a validation pair that one of them was trained on is nobody's. What is left is ranked by the
-published protocol (``bigel.evaluate.protocol``).
+a validation pair that one of them was trained on is nobody's, and neither has its trend, for the
+candidate's has counted these very pairs. What is left is ranked by the published protocol
+(``bigel.evaluate.protocol``).
 """
 
 from dataclasses import dataclass, replace
@@ -178,6 +179,7 @@ def _fit(known: Known, train: Interactions, items: npt.NDArray[np.bool_]) -> Kno
     fitted = replace(
         recommender,
         item_bias=np.where(shared, recommender.item_bias, np.float32(-np.inf)),
+        item_trend=np.zeros_like(recommender.item_trend),
         popularity=np.where(shared, recommender.popularity, np.float32(0)),
         seen=tuple(
             (tensors[f"{k}.crow"], tensors[f"{k}.col"]) for k in range(len(recommender.behaviors))

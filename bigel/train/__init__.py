@@ -104,12 +104,14 @@ def _write(
     assert isinstance(scores, EmbeddingScores)
     save_tensors(out / WEIGHTS_FILE, fitted.weights)
     tensors = scores.tensors()
-    if config.model.memory:
-        found = calibrate(
-            scores, train, valid, config.evaluate.select_cutoff,
-            config.model.memory_penalty, config.train.seed, config.evaluate.batch_users,
-        )  # fmt: skip
-        history["memory"] = found.facts
+    found = calibrate(
+        scores, train, valid, config.model, config.evaluate.select_cutoff, config.train.seed,
+        config.evaluate.batch_users,
+    )  # fmt: skip
+    history |= found.facts
+    if config.model.trend:
+        tensors["item_trend"] = found.trend[-1]
+    if found.memory is not None:
         tensors |= found.memory.tensors()
     save_tensors(out / EMBEDDINGS_FILE, tensors)
     write_json(out / HISTORY_FILE, history)
@@ -121,7 +123,7 @@ def _write(
         "valid_mean": history["valid"]["mean"],
         "valid_ndcg": history["valid"]["ndcg"],
         "members": len(history["members"]),
-        "memory": [name for name, found in history.get("memory", {}).items() if found["on"]],
+        **{"trend": [], "memory": [], **found.kept()},
         "parameters": sum(weight.numel() for weight in fitted.weights.values()),
         "seconds_per_step": sum(seconds) / max(len(seconds), 1),
     }

@@ -1,25 +1,30 @@
-"""Fits the funnel memory on validation, and keeps it only where it pays.
+"""Fits trend and funnel memory on validation, and keeps them only where they pay.
 
-A behavior keeps its memory only if, with weights fitted on other users, NDCG rises by more than
-one standard error. Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first
+First the trend (``bigel.train.trend``), then the memory (``bigel.model.memory``) on top of it. A
+behavior keeps one or the other only if, fitted on other users, it raises NDCG by more than one
+standard error. Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first
 multiplied by the β under which their softmax explains validation best, so any model can be given
-a memory. The fit itself is a conditional logit; see ``bigel.train.logit``.
+both. The fit of the memory itself is a conditional logit; see ``bigel.train.logit``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bigel.config import ModelConfig
+from bigel.config.tree import MAX_PATTERNED
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, Memory, Remembering, item_features
+from bigel.model.memory import Evidence, Memory, MemoryScores, Remembering, item_features
 from bigel.schema import PUBLISHED
-from bigel.scores import Scores
+from bigel.scores import Scores, Shifted
 from bigel.train.logit import collect, fit, fit_scale
 from bigel.train.sampler import make_generator
+from bigel.train.trend import Counts
 
 FOLDS = 5
 Facts = dict[str, Any]
@@ -27,25 +32,48 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The fitted memory, and what ranks validation users without having learned from them.
+    """What was fitted, and what ranks validation users without having learned from them.
 
     Args:
-        memory: fitted on all validation users, on the CPU.
-        facts: by behavior "on", "users", "ndcg" (without), "ndcg_memory" (cross-fitted) and
-            "gain_se" (standard error of their difference).
-        folds: FOLDS memories, each fitted without the users of its fold.
+        trend: (FOLDS + 1, K, I): without the users of each fold, then of all; zeros where it is
+            off.
+        memories: FOLDS memories without the users of each fold, then that of all, on the CPU;
+            none where the memory is switched off.
+        facts: by "trend" and "memory", by behavior: "on", "users", "ndcg" (without), "ndcg_with"
+            (cross-fitted) and "gain_se" (standard error of their difference).
         fold_of: (U,) fold of each user.
     """
 
-    memory: Memory
-    facts: Facts
-    folds: list[Memory]
+    trend: Tensor
+    memories: Sequence[Memory]
+    facts: dict[str, Facts]
     fold_of: Tensor
 
-    def cross_fitted(self, scores: Scores, evidence: Evidence) -> "CrossFitted":
-        """Return scores in which each user has the memory that was fitted without the user."""
-        folds = [memory.to(scores.device) for memory in self.folds]
-        return CrossFitted(scores, folds, self.fold_of, evidence)
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that was fitted on all validation users."""
+        return self.memories[-1] if self.memories else None
+
+    def kept(self) -> dict[str, list[str]]:
+        """Return by "trend" and "memory" the behaviors that keep it."""
+        return {
+            part: [name for name, found in of_part.items() if found["on"]]
+            for part, of_part in self.facts.items()
+        }
+
+    def applied(self, scores: Scores, evidence: Evidence) -> Scores:
+        """Return scores with the trend and the memory of all validation users."""
+        nobody_differs = torch.zeros_like(self.fold_of)
+        shifted = Shifted(scores, self.trend[-1:].to(scores.device), nobody_differs)
+        if self.memory is None:
+            return shifted
+        return MemoryScores(shifted, self.memory.to(scores.device), evidence)
+
+    def cross_fitted(self, scores: Scores, evidence: Evidence) -> Scores:
+        """Return scores in which each user has what was fitted without the user."""
+        shifted = Shifted(scores, self.trend[:-1].to(scores.device), self.fold_of)
+        folds = [memory.to(scores.device) for memory in self.memories[:-1]]
+        return CrossFitted(shifted, folds, self.fold_of, evidence) if folds else shifted
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +81,7 @@ class CrossFitted(Remembering):
     """The scores of a model plus the memory of each user's fold; itself ``Scores``."""
 
     base: Scores
-    folds: list[Memory]
+    folds: Sequence[Memory]
     fold_of: Tensor
     evidence: Evidence
 
@@ -71,62 +99,114 @@ def calibrate(
     scores: Scores,
     train: Interactions,
     valid: Interactions,
+    settings: ModelConfig,
     k: int,
-    penalty: float,
     seed: int,
     batch_users: int = 512,
 ) -> Calibration:
-    """Fit the memory of every behavior on validation, and decide which keep theirs.
+    """Fit trend and memory of every behavior on validation, and decide which keep theirs.
 
     Args:
         scores: the base model, trained.
         train: what users are known to have.
         valid: what they chose.
+        settings: whether there is a trend and a memory, its prior and its penalty. A memory that
+            cannot be, for there are more than ``MAX_PATTERNED`` behaviors, is left out.
         k: cutoff of the NDCG that decides.
-        penalty: weight of ‖w‖² beside the summed negative log-likelihood.
         seed: of the folds.
         batch_users: users scored at a time.
     """
-    evidence, features = Evidence.of(train), item_features(train)
-    shape = (len(train.behaviors), 2 ** len(train.behaviors), features.shape[1] + 1)
-    memory, *folds = (Memory(torch.zeros(shape), features) for _ in range(1 + FOLDS))
     fold_of = torch.randint(FOLDS, (train.n_users,), generator=make_generator(seed, "memory folds"))
-    found = Calibration(memory, {}, folds, fold_of)
-    for behavior, name in enumerate(train.behaviors):
-        task = make_task(train, valid, behavior, PUBLISHED)
-        touched = evidence.touched(behavior, task.users)[0]
-        if len(task.users) < 2 * FOLDS or len(touched) == 0:
-            found.facts[name] = {"on": False, "users": len(task.users)}
-            continue
-        scale = fit_scale(scores, behavior, task, batch_users)
-        choices = collect(scores, evidence, behavior, task, batch_users, scale)
-        left_out = [*(fold_of[task.users] == fold for fold in range(FOLDS)), None]
-        for one, out in zip([*folds, memory], left_out, strict=True):
-            counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
-            one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
-            one.weights[behavior, :, :-1] /= scale
-        crossed = found.cross_fitted(scores, evidence)
-        found.facts[name] = _gain(scores, crossed, behavior, task, k, batch_users)
-        if not found.facts[name]["on"]:
-            for one in (memory, *folds):
-                one.weights[behavior] = 0
+    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(len(train.behaviors))]
+    scales = [
+        fit_scale(scores, at, task, batch_users) if _is_enough(task) else 1.0
+        for at, task in enumerate(tasks)
+    ]
+    fitter = _Fitter(scores, train, tasks, scales, fold_of, k, batch_users)
+    found = Calibration(torch.zeros(FOLDS + 1, len(tasks), train.n_items), [], {}, fold_of)
+    if settings.trend:
+        found = fitter.with_trend(found, settings.trend_prior)
+    if settings.memory and len(tasks) <= MAX_PATTERNED:
+        found = fitter.with_memory(found, settings.memory_penalty)
     return found
 
 
-def _gain(
-    scores: Scores, crossed: CrossFitted, behavior: int, task: Task, k: int, batch_users: int
-) -> Facts:
-    """Compare NDCG@k without memory and with weights that were fitted on other users."""
-    without, with_memory = (
-        METRICS["ndcg"](ranked.hits, ranked.relevant, k)
-        for ranked in (rank_task(s, behavior, task, k, batch_users) for s in (scores, crossed))
-    )
-    gain = (with_memory - without).double()
-    error = gain.std() / len(task.users) ** 0.5
-    return {
-        "on": bool(gain.mean() > error),
-        "users": len(task.users),
-        "ndcg": without.mean().item(),
-        "ndcg_memory": with_memory.mean().item(),
-        "gain_se": error.item(),
-    }
+def _is_enough(task: Task) -> bool:
+    return len(task.users) >= 2 * FOLDS
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitter:
+    """What both fits read; see ``calibrate``."""
+
+    scores: Scores
+    train: Interactions
+    tasks: Sequence[Task]
+    scales: Sequence[float]
+    fold_of: Tensor
+    k: int
+    batch_users: int
+
+    def with_trend(self, found: Calibration, prior: float) -> Calibration:
+        """Return the calibration with a trend for the behaviors where it pays."""
+        counts = Counts.none(FOLDS, len(self.tasks), self.train.n_items)
+        for behavior, task in enumerate(self.tasks):
+            if _is_enough(task):
+                scale = self.scales[behavior]
+                counts.add(self.scores, behavior, task, scale, self.fold_of, self.batch_users)
+        trend = counts.log_ratios(prior) / torch.tensor(self.scales)[:, None]
+        shifted = Shifted(self.scores, trend[:-1].to(self.scores.device), self.fold_of)
+        facts: Facts = {}
+        for behavior, name in enumerate(self.train.behaviors):
+            facts[name] = {"on": False, "users": len(self.tasks[behavior].users)}
+            if _is_enough(self.tasks[behavior]):
+                facts[name] = self._gain(self.scores, shifted, behavior)
+            if not facts[name]["on"]:
+                trend[:, behavior] = 0
+        return Calibration(trend, found.memories, found.facts | {"trend": facts}, self.fold_of)
+
+    def with_memory(self, found: Calibration, penalty: float) -> Calibration:
+        """Return the calibration with a memory for the behaviors where it pays."""
+        evidence, features = Evidence.of(self.train), item_features(self.train)
+        shape = (len(self.tasks), 2 ** len(self.tasks), features.shape[1] + 1)
+        memories = [Memory(torch.zeros(shape), features) for _ in range(FOLDS + 1)]
+        before = found.cross_fitted(self.scores, evidence)
+        facts: Facts = {}
+        found = Calibration(found.trend, memories, found.facts | {"memory": facts}, self.fold_of)
+        for behavior, (name, task) in enumerate(zip(self.train.behaviors, self.tasks, strict=True)):
+            touched = evidence.touched(behavior, task.users)[0]
+            if not _is_enough(task) or len(touched) == 0:
+                facts[name] = {"on": False, "users": len(task.users)}
+                continue
+            scale = self.scales[behavior]
+            choices = collect(before, evidence, behavior, task, self.batch_users, scale)
+            left_out = [*(self.fold_of[task.users] == fold for fold in range(FOLDS)), None]
+            for one, out in zip(memories, left_out, strict=True):
+                counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
+                one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
+                one.weights[behavior, :, :-1] /= scale
+            after = found.cross_fitted(self.scores, evidence)
+            facts[name] = self._gain(before, after, behavior)
+            if not facts[name]["on"]:
+                for one in memories:
+                    one.weights[behavior] = 0
+        return found
+
+    def _gain(self, before: Scores, after: Scores, behavior: int) -> Facts:
+        """Compare NDCG@k of two rankings, the second of which was fitted on other users."""
+        task = self.tasks[behavior]
+        without, with_it = (
+            METRICS["ndcg"](ranked.hits, ranked.relevant, self.k)
+            for ranked in (
+                rank_task(s, behavior, task, self.k, self.batch_users) for s in (before, after)
+            )
+        )
+        gain = (with_it - without).double()
+        error = gain.std() / len(task.users) ** 0.5
+        return {
+            "on": bool(gain.mean() > error),
+            "users": len(task.users),
+            "ndcg": without.mean().item(),
+            "ndcg_with": with_it.mean().item(),
+            "gain_se": error.item(),
+        }

@@ -81,5 +81,6 @@ class Start:
 
 def architecture(config: Config) -> dict[str, Any]:
     """Return what two models must have in common so that weights can be taken over."""
-    model = config.model.model_dump(mode="json", exclude={"memory", "memory_penalty"})
+    fitted_after = {"trend", "trend_prior", "memory", "memory_penalty"}
+    model = config.model.model_dump(mode="json", exclude=fitted_after)
     return {"behaviors": list(config.data.behaviors), **model, "members": config.train.members}

@@ -10,7 +10,7 @@ from bigel.config.load import apply_override
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, MemoryScores
+from bigel.model.memory import Evidence
 from bigel.split import split
 from bigel.train.calibration import calibrate
 from bigel.workspace import Record, Workspace
@@ -66,9 +66,9 @@ def run(place, model, *overrides, on="test"):
     return contest(contestant, divided, graph, on, workspace), divided
 
 
-def figures_of(unit, memory):
+def figures_of(unit, calibrated):
     frame = pl.read_parquet(unit.file("figures.parquet"))
-    return frame.filter(pl.col("memory") == memory).drop("memory")
+    return frame.filter(pl.col("calibrated") == calibrated).drop("calibrated")
 
 
 @pytest.mark.parametrize("on", ["valid", "test"])
@@ -83,13 +83,12 @@ def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_
 
     config, ranking = config_of(), popularity(known)
     assert_frame_equal(figures_of(unit, False), per_user(ranking, known, held_out, config))
-    found = calibrate(popularity(train), train, valid, 6, 1.0, 0)
+    found = calibrate(popularity(train), train, valid, config.model, 6, 0)
     assert "click" in unit.counts["memory"]
 
     def remembering(evidence):
-        if on == "valid":
-            return found.cross_fitted(ranking, evidence)
-        return MemoryScores(ranking, found.memory, evidence)
+        fit = found.cross_fitted if on == "valid" else found.applied
+        return fit(ranking, evidence)
 
     expected = per_user(remembering(Evidence.of(known)), known, held_out, config)
     assert_frame_equal(figures_of(unit, True), expected)
@@ -129,6 +128,9 @@ def test_a_rule_sees_on_test_all_buys_that_lead_to_a_click(place):
         ("bigel", "model.dim=5"),
         ("ease", "model.memory_penalty=2.0"),
         ("bigel", "model.memory_penalty=2.0"),
+        ("ease", "model.trend_prior=2.0"),
+        ("bpr_mf", "model.trend=false"),
+        ("ease", "model.memory=false"),
         ("ease", "evaluate.cutoffs=[1, 6, 7]"),
         ("ease", "evaluate.select_cutoff=1"),
         ("ease", "split.seed=9"),
@@ -163,3 +165,31 @@ def test_another_split_ranked_is_another_unit(place):
 def test_a_unit_is_reused_when_what_changed_is_no_part_of_it(place, model, change):
     run(place, model)
     assert run(place, model, change)[0].reused
+
+
+def stages_of(place, stage):
+    return {entry.name for entry in place[0].artifacts.glob(f"stages/{stage}/*")}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"on": "valid"},
+        {"changes": ("evaluate.cutoffs=[1, 3, 6]",)},
+        {"changes": ("model.trend_prior=9.0",)},
+        {"changes": ("model.dim=5",)},
+    ],
+)
+def test_a_rival_is_trained_once_for_both_splits_and_all_calibrations(place, again):
+    run(place, "bpr_mf")
+    before = stages_of(place, "rival")
+    unit, _ = run(place, "bpr_mf", *again.get("changes", ()), on=again.get("on", "test"))
+    assert stages_of(place, "rival") == before != set()
+    assert unit.counts["best_step"] > 0 and "seconds_per_step" in unit.counts
+
+
+def test_without_trend_and_memory_calibration_changes_nothing(place):
+    for model in ("ease", "bpr_mf"):
+        unit, _ = run(place, model, "model.trend=false", "model.memory=false")
+        assert_frame_equal(figures_of(unit, False), figures_of(unit, True))
+        assert "trend" not in unit.counts and "memory" not in unit.counts

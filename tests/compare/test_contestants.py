@@ -6,9 +6,9 @@ from bigel.compare.contestants import (
     TRAINED,
     Contestant,
     choose,
-    fit_rival,
     warn_of_shadowed,
 )
+from bigel.compare.fitting import train_rival
 from bigel.config import TrainConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError
@@ -81,7 +81,7 @@ def test_a_seed_changes_training_only():
         (["lihgtgcn"], [], "no model 'lihgtgcn'; did you mean 'lightgcn'"),
         (["bigel", "bigel"], [], "named twice"),
         (["bigel"], ["bigel=lightgcn"], "named twice"),
-        (["mule"], ["mule + memory=lightgcn"], "named twice"),
+        (["mule"], ["mule, calibrated=lightgcn"], "named twice"),
         ([], ["no CGF"], 'write "LABEL=MODEL'),
         ([], ["x=bigel model.fedback=false"], "variant 'x': unknown key model.fedback"),
         ([], ["x=lightgcn train.max_steps=3"], "write rivals.lightgcn.max_steps"),
@@ -99,12 +99,12 @@ def test_a_seed_is_checked_like_any_setting():
         one.with_seed(-1)
 
 
-def test_every_contestant_is_shown_without_and_with_memory_unless_it_is_switched_off():
-    models, variant = ["bigel", "mule"], "no memory=bigel model.memory=false"
+def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_off():
+    models, variant = ["bigel", "mule"], "bare=bigel model.memory=false model.trend=false"
     bigel, mule, without = choose(load_config("jd"), models, [variant])
-    assert bigel.labels == {False: "bigel", True: "bigel + memory"}
-    assert mule.labels == {False: "mule", True: "mule + memory"}
-    assert without.labels == {False: "no memory"}
+    assert bigel.labels == {False: "bigel", True: "bigel, calibrated"}
+    assert mule.labels == {False: "mule", True: "mule, calibrated"}
+    assert without.labels == {False: "bare"}
 
 
 @pytest.mark.parametrize("field", TrainConfig.model_fields)
@@ -136,7 +136,7 @@ def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
     train = random_world(0)
     world = World(train, graphs_of(train), 0)
     read.clear()
-    fit_rival(one, world, train, tmp_path)
+    train_rival(one, world, train, tmp_path)
     fields = read & set(TrainConfig.model_fields)
     assert {"ema", "max_steps", "seed"} <= fields
     in_key = {*one.of_train, *type(one.settings).model_fields}

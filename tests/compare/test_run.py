@@ -5,13 +5,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from bigel.compare import choose
-from bigel.compare.contest import per_user, with_and_without
+from bigel.compare.contest import before_and_after, per_user
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
 from bigel.errors import ConfigError, UnreachableError
 from bigel.evaluate.popularity import popularity
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, MemoryScores
+from bigel.model.memory import Evidence
 from bigel.pipeline import run_pipeline
 from bigel.tracking import outbox
 from bigel.train.calibration import calibrate
@@ -42,7 +42,7 @@ def test_every_contestant_has_every_figure(first):
     assert summary["status"] == "ok"
     assert summary["units"] == {"ran": 6, "reused": 0}  # two closed forms, two models twice
     models = ("popularity", "funnel_rule", "bigel", "lightgcn")
-    assert set(summary["metrics"]) == {*models, *(f"{model} + memory" for model in models)}
+    assert set(summary["metrics"]) == {*models, *(f"{model}, calibrated" for model in models)}
     for views in summary["metrics"].values():
         assert set(views) == {"published", "discovery"}
         assert set(views["published"]) == {"click", "cart", "purchase"}
@@ -56,13 +56,13 @@ def test_rows_say_seeds_users_and_rivals_like_beside_like(first):
     rows = pl.read_parquet(summary["paths"]["rows"])
     assert len(rows) == 4 * 2 * 2 * 3 * 6
     assert rows.filter(contestant="popularity")["seed_std"].null_count() == 36
-    assert rows.filter(contestant="lightgcn + memory")["seed_std"].min() >= 0
+    assert rows.filter(contestant="lightgcn, calibrated")["seed_std"].min() >= 0
     assert (rows["difference_low"] <= rows["difference"]).all()
     assert (rows["difference"] <= rows["difference_high"]).all()
     for (view, behavior, metric), part in rows.group_by("view", "behavior", "metric"):
         best = part.filter(pl.col("model") != "bigel")["mean"].max()
         ours = part.filter(model="bigel")
-        assert set(ours["memory"]) == {False, True}, (view, behavior, metric)
+        assert set(ours["calibrated"]) == {False, True}, (view, behavior, metric)
         assert ours["difference"].to_list() == pytest.approx((ours["mean"] - best).to_list())
     assert not any(name.startswith("bigel") for name in rows.filter(model="bigel")["rival"])
 
@@ -70,7 +70,7 @@ def test_rows_say_seeds_users_and_rivals_like_beside_like(first):
 def test_the_table_names_the_best_and_the_plot_is_there(first):
     _, summary = first
     text = Path(summary["paths"]["table"]).read_text("utf-8")
-    for label in ("popularity", "popularity + memory", "bigel", "bigel + memory"):
+    for label in ("popularity", "popularity, calibrated", "bigel", "bigel, calibrated"):
         assert text.count(f"\n| {label} |") == 4  # figures and differences of two views
     assert "**" in text and "seeds: 2" in text
     assert Path(summary["paths"]["plot"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -107,8 +107,8 @@ def test_mlflow_has_a_parent_with_files_and_a_child_per_contestant(first):
     expected = summary["metrics"]["bigel"]["published"]["click"]["ndcg@5"]
     assert found["bigel"].data.metrics["published/click/ndcg_at_5"] == pytest.approx(expected)
     assert found["lightgcn"].data.params["layers"] == "2"
-    assert found["lightgcn"].data.params["with_memory"] == "false"
-    assert found["lightgcn + memory"].data.params["with_memory"] == "true"
+    assert found["lightgcn"].data.params["calibrated"] == "false"
+    assert found["lightgcn, calibrated"].data.params["calibrated"] == "true"
 
 
 def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once(first):
@@ -136,7 +136,7 @@ def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once
     assert names == {"comparison.md", "comparison.png", "comparison.parquet", "config.json"}
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = client.search_runs([parent.info.experiment_id], query)
-    labels = {*models, *(f"{model} + memory" for model in models)}
+    labels = {*models, *(f"{model}, calibrated" for model in models)}
     assert {child.info.run_name for child in children} == labels
     expected = summary["metrics"]["popularity"]["published"]["click"]["ndcg@5"]
     found = next(child for child in children if child.info.run_name == "popularity")
@@ -160,19 +160,17 @@ def test_wrong_seeds_and_splits_are_refused(tmp_path, seeds, on, message):
 
 
 @pytest.mark.parametrize("on", ["valid", "test"])
-def test_validation_users_get_the_memory_that_was_fitted_without_them(first, on):
+def test_validation_users_get_what_was_fitted_without_them(first, on):
     workspace, _ = first
     config = load_config("demo", QUICK)
     split = run_pipeline(config, workspace, "split").records["split"]
     logs = {name: Interactions.load(split, name) for name in ("train", "valid", "test")}
     known = Interactions.known(split, on)
     scores = popularity(logs["train"])
-    found = calibrate(scores, logs["train"], logs["valid"], 5, 1.0, 0)
-    evidence = Evidence.of(known)
-    fitted = MemoryScores(scores, found.memory, evidence)
-    expected = found.cross_fitted(scores, evidence) if on == "valid" else fitted
-    figures, kept = with_and_without(scores, logs, known, on, config)
-    assert kept == [name for name, facts in found.facts.items() if facts["on"]] != []
-    for memory, same in ((False, scores), (True, expected)):
-        part = figures.filter(pl.col("memory") == memory).drop("memory")
+    found = calibrate(scores, logs["train"], logs["valid"], config.model, 5, 0)
+    fit = found.cross_fitted if on == "valid" else found.applied
+    figures, kept = before_and_after(scores, logs, known, on, config)
+    assert kept == found.kept() and kept["memory"] != []
+    for calibrated, same in ((False, scores), (True, fit(scores, Evidence.of(known)))):
+        part = figures.filter(pl.col("calibrated") == calibrated).drop("calibrated")
         assert_frame_equal(part, per_user(same, known, logs[on], config))

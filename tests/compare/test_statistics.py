@@ -10,9 +10,9 @@ def figures(values, behavior="buy", view="published"):
                          "ndcg@5": np.array(values, dtype=float)})  # fmt: skip
 
 
-def entry(label, *seeds, model=None, memory=False):
+def entry(label, *seeds, model=None, calibrated=False):
     frames = [one if isinstance(one, pl.DataFrame) else figures(one) for one in seeds]
-    return Entry(label, model or label, memory, frames)
+    return Entry(label, model or label, calibrated, frames)
 
 
 def bootstrap(values, seed):
@@ -63,19 +63,19 @@ def test_the_rival_is_the_best_other_one_and_users_are_matched_by_name():
     assert [row.verdict for row in rows] == ["tied", "tied", "behind"]
 
 
-def test_the_rival_is_the_best_line_of_another_model_with_memory_or_without():
+def test_the_rival_is_the_best_line_of_another_model_calibrated_or_not():
     rows = summarize(
         [
             entry("ours", [0.4], model="ours"),
-            entry("ours + memory", [0.8], model="ours", memory=True),
-            entry("variant + memory", [0.9], model="ours", memory=True),
+            entry("ours, calibrated", [0.8], model="ours", calibrated=True),
+            entry("variant, calibrated", [0.9], model="ours", calibrated=True),
             entry("theirs", [0.3], model="theirs"),
-            entry("theirs + memory", [0.7], model="theirs", memory=True),
+            entry("theirs, calibrated", [0.7], model="theirs", calibrated=True),
         ],
         ["ndcg@5"],
     )
     rivals = [row.rival for row in rows]
-    assert rivals == ["theirs + memory"] * 3 + ["variant + memory"] * 2
+    assert rivals == ["theirs, calibrated"] * 3 + ["variant, calibrated"] * 2
     assert rows[1].difference == pytest.approx(0.1)
     assert [row.verdict for row in rows] == ["behind", "first", "first", "behind", "behind"]
 
@@ -84,13 +84,13 @@ def test_an_ablation_is_held_to_its_first_contestant_like_to_like():
     rows = summarize(
         [
             entry("full", [0.4], model="ours"),
-            entry("full + memory", [0.8], model="ours", memory=True),
+            entry("full, calibrated", [0.8], model="ours", calibrated=True),
             entry("less", [0.3], model="ours"),
-            entry("less + memory", [0.9], model="ours", memory=True),
+            entry("less, calibrated", [0.9], model="ours", calibrated=True),
         ],
         ["ndcg@5"],
     )
-    assert [row.rival for row in rows] == [None, None, "full", "full + memory"]
+    assert [row.rival for row in rows] == [None, None, "full", "full, calibrated"]
 
 
 def test_one_contestant_has_no_rival_and_a_task_without_users_no_row():

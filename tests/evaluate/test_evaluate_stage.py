@@ -22,7 +22,7 @@ CONFIG = {
 }
 
 
-def world(tmp_path, scale=1.0):
+def world(tmp_path, scale=1.0, trend=None):
     """Return (split record, trained record): 4 users, 6 items; the model knows the test items."""
     rows = [
         # user, item, behavior, count, split
@@ -43,10 +43,10 @@ def world(tmp_path, scale=1.0):
         user_emb[0, user, item] = scale
     trained = tmp_path / "trained"
     trained.mkdir(exist_ok=True)
-    save_file(
-        {"user_emb": user_emb, "item_emb": item_emb, "item_bias": torch.zeros(2, 6)},
-        trained / "embeddings.safetensors",
-    )
+    tensors = {"user_emb": user_emb, "item_emb": item_emb, "item_bias": torch.zeros(2, 6)}
+    if trend is not None:
+        tensors["item_trend"] = trend
+    save_file(tensors, trained / "embeddings.safetensors")
     write_json(trained / "history.json", {
         "steps": [{"step": 1, "loss": 2.0, "losses": {"click": 1.0, "buy": 1.0},
                    "alignment": None, "seconds": 0.1}],
@@ -85,6 +85,22 @@ def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing)
     assert "NaN" not in record.file("metrics.json").read_text()
     assert record.counts["test"] == {"click": 1.0, "buy": None}
     assert set(record.counts["valid"]) == set(BEHAVIORS)
+
+
+def test_valid_is_ranked_without_trend_and_test_with_it(tmp_path, no_drawing):
+    """The trend puts what was chosen in valid, and in test, behind all other items."""
+    trend = torch.zeros(2, 6)
+    trend[0, [1, 3, 2, 4]] = -9.0
+    made = {}
+    for at, given in enumerate((None, trend)):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        split, trained = world(folder, trend=given)
+        record = evaluate(split, trained, parse_config(CONFIG), Workspace(folder))
+        made[at] = json.loads(record.file("metrics.json").read_text())
+    assert made[0]["valid"] == made[1]["valid"]
+    assert made[0]["test"]["published"]["click"]["hr@1"] == 1.0
+    assert made[1]["test"]["published"]["click"]["hr@1"] == 0.0
 
 
 def test_activity_counts_merged_events_and_both_bounds_belong_below(tmp_path, no_drawing):

@@ -181,14 +181,24 @@ def test_notes_say_what_to_be_careful_about(tmp_path, no_drawing):
 
 def test_notes_tell_of_the_funnel_memory_where_it_is_on(tmp_path, no_drawing):
     metrics, history, facts = inputs()
-    on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_memory": 0.0712, "gain_se": 0.001}
+    on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_with": 0.0712, "gain_se": 0.001}
     history["memory"] = {"click": on, "buy": {"on": False, "users": 3}}
     text, _ = write(tmp_path, metrics, history, facts)
     assert (
         "click: funnel memory is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in text
     )
     assert "buy: funnel memory" not in text
-    assert "in-sample" in text
+    assert "in-sample" in text and "trend" not in text
+
+
+def test_notes_tell_of_the_trend_where_it_is_on(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_with": 0.0712, "gain_se": 0.001}
+    history["trend"] = {"click": {"on": False, "users": 3}, "buy": on}
+    text, _ = write(tmp_path, metrics, history, facts)
+    assert "buy: the trend is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in text
+    assert "click: the trend" not in text and "in-sample" not in text
+    assert "Validation figures are without trend" in text
 
 
 def test_the_same_input_gives_the_same_bytes(drawn, tmp_path):

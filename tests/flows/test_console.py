@@ -351,7 +351,7 @@ def test_a_comparison_shows_interval_and_verdict_on_80_columns(
     behaviors: tuple[str, ...],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("COLUMNS", "80")
-    ends = {"popularity": (-0.3, -0.1), "lightgcn_per_behavior + memory": (-0.1, 0.1)}
+    ends = {"popularity": (-0.3, -0.1), "lightgcn_per_behavior, calibrated": (-0.1, 0.1)}
     rows = [
         Row(label, label, False, "published", behavior, metric, 9, 0.25 + sum(pair), None, 0.0512,
             0.3, "x", sum(pair) / 2, *pair)

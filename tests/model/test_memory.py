@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.graph import save_tensors
-from bigel.model.memory import Evidence, Memory, MemoryScores, item_features, load_scores
+from bigel.model.memory import Evidence, Memory, MemoryScores, item_features, load_base, load_scores
 from bigel.scores import EmbeddingScores
 from tests.worlds import interactions_of, random_world, relabel
 
@@ -116,11 +116,20 @@ def test_a_behavior_whose_weights_are_zero_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("with_memory", [True, False])
-def test_scores_read_back_equal(tmp_path, with_memory):
+@pytest.mark.parametrize("has_trend", [True, False])
+@pytest.mark.parametrize("with_trend", [True, False])
+def test_scores_read_back_equal(tmp_path, with_memory, has_trend, with_trend):
     world, base = random_world(2), random_scores(7, 9, 3)
-    memory = random_memory(world)
+    memory, trend = random_memory(world), torch.randn(3, 9)
     tensors = base.tensors() | (memory.tensors() if with_memory else {})
-    save_tensors(tmp_path / "emb.safetensors", tensors)
-    expected = MemoryScores(base, memory, Evidence.of(world)) if with_memory else base
-    found = load_scores(tmp_path / "emb.safetensors", world)
+    save_tensors(tmp_path / "e.safetensors", tensors | ({"item_trend": trend} if has_trend else {}))
+    expected = base
+    if has_trend and with_trend:
+        expected = EmbeddingScores(base.user_emb, base.item_emb, base.item_bias + trend)
+    if with_memory:
+        expected = MemoryScores(expected, memory, Evidence.of(world))
+    found = load_scores(tmp_path / "e.safetensors", world, with_trend=with_trend)
     assert torch.equal(filled(found, 0, range(7)), filled(expected, 0, range(7)))
+    assert torch.equal(
+        filled(load_base(tmp_path / "e.safetensors"), 0, range(7)), filled(base, 0, range(7))
+    )

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
+from bigel.config import ModelConfig
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Evidence, MemoryScores
-from bigel.train.calibration import calibrate
+from bigel.train.calibration import FOLDS, calibrate
 from bigel.train.logit import collect, fit, fit_scale
 from tests.train.funnel import (
     N_ITEMS,
@@ -16,17 +18,20 @@ from tests.train.funnel import (
 )
 from tests.worlds import interactions_of
 
+MEMORY_ALONE = ModelConfig(trend=False)
+TREND_ALONE = ModelConfig(memory=False)
 
-def calibrated(train, valid, scores=None):
+
+def calibrated(train, valid, scores=None, settings=MEMORY_ALONE):
     scores = flat_scores(seed=3) if scores is None else scores
-    return calibrate(scores, train, valid, 5, penalty=1.0, seed=0)
+    return calibrate(scores, train, valid, settings, 5, seed=0)
 
 
 def test_users_who_buy_what_they_clicked_turn_the_memory_on():
     train, valid = funnel_world(0.9)
     found = calibrated(train, valid, flat_scores())
-    facts = found.facts["b1"]
-    assert facts["on"] and facts["ndcg_memory"] > facts["ndcg"]
+    facts = found.facts["memory"]["b1"]
+    assert facts["on"] and facts["ndcg_with"] > facts["ndcg"]
     assert found.memory.weights[1, 0b01, 0] > 1
     scores = MemoryScores(flat_scores(), found.memory, Evidence.of(train))
     with_memory = evaluate_split(scores, train, valid, "published", (6,))[1]
@@ -36,21 +41,21 @@ def test_users_who_buy_what_they_clicked_turn_the_memory_on():
 
 def test_users_who_never_buy_what_they_clicked_turn_it_on_downwards():
     found = calibrated(*funnel_world(0.0))
-    assert found.facts["b1"]["on"]
+    assert found.facts["memory"]["b1"]["on"]
     assert found.memory.weights[1, 0b01, 0] < 0
 
 
 def test_where_clicks_tell_nothing_it_stays_off():
     found = calibrated(*funnel_world(6 / 29))  # the share of clicked items among the candidates
-    assert not found.facts["b1"]["on"]
-    assert not any(memory.weights.any() for memory in (found.memory, *found.folds))
+    assert not found.facts["memory"]["b1"]["on"]
+    assert not any(memory.weights.any() for memory in found.memories)
 
 
 def test_a_gain_within_one_standard_error_is_no_gain():
     between = 0
     for seed in range(12):
-        facts = calibrated(*funnel_world(0.26, seed)).facts["b1"]
-        gain = facts["ndcg_memory"] - facts["ndcg"]
+        facts = calibrated(*funnel_world(0.26, seed)).facts["memory"]["b1"]
+        gain = facts["ndcg_with"] - facts["ndcg"]
         assert facts["on"] == (gain > facts["gain_se"])
         between += 0 < gain <= facts["gain_se"]
     assert between > 0
@@ -59,13 +64,14 @@ def test_a_gain_within_one_standard_error_is_no_gain():
 def test_without_validation_users_or_touched_pairs_it_is_off():
     train, _ = funnel_world(0.5)
     nobody = interactions_of([[], []], N_USERS, N_ITEMS)
-    facts = calibrated(train, nobody).facts
-    assert facts == {name: {"on": False, "users": 0} for name in ("b0", "b1")}
+    facts = calibrated(train, nobody, settings=ModelConfig()).facts
+    off = {name: {"on": False, "users": 0} for name in ("b0", "b1")}
+    assert facts == {"trend": off, "memory": off}
     alone = interactions_of([list(zip(*train.of(1), strict=True))], N_USERS, N_ITEMS)
     later = interactions_of([[(u, (i + 1) % N_ITEMS) for u, i in zip(*alone.of(0), strict=True)]],
                             N_USERS, N_ITEMS)  # fmt: skip
     facts = calibrated(alone, later, flat_scores(behaviors=1)).facts
-    assert facts == {"b0": {"on": False, "users": N_USERS}}
+    assert facts == {"memory": {"b0": {"on": False, "users": N_USERS}}}
 
 
 def test_a_user_is_ranked_by_the_memory_that_was_fitted_without_the_user():
@@ -76,11 +82,11 @@ def test_a_user_is_ranked_by_the_memory_that_was_fitted_without_the_user():
     out = torch.empty(N_USERS, N_ITEMS)
     crossed.fill(1, users, out)
     for row, user in enumerate(users.tolist()):
-        memory = found.folds[int(found.fold_of[user])]
+        memory = found.memories[int(found.fold_of[user])]
         expected = torch.empty(1, N_ITEMS)
         MemoryScores(scores, memory, Evidence.of(train)).fill(1, torch.tensor([user]), expected)
         torch.testing.assert_close(out[row], expected[0])
-    assert len({float(memory.weights[1, 1, 0]) for memory in found.folds}) == len(found.folds)
+    assert len({float(memory.weights[1, 1, 0]) for memory in found.memories}) == FOLDS + 1
     without_fold_0 = interactions_of(
         [[], [pair for pair in zip(*valid.of(1), strict=True) if found.fold_of[pair[0]] != 0]],
         N_USERS, N_ITEMS,
@@ -89,7 +95,7 @@ def test_a_user_is_ranked_by_the_memory_that_was_fitted_without_the_user():
     task = make_task(train, without_fold_0, 1, "published")
     choices = collect(scores, Evidence.of(train), 1, task, 7, scale)
     refit = fit(choices, empty_memory(train), 1, torch.ones(len(task.users), dtype=bool), 1.0)
-    expected = float(found.folds[0].weights[1, 1, 0])
+    expected = float(found.memories[0].weights[1, 1, 0])
     assert float(refit[1, 0]) / scale == pytest.approx(expected, rel=0.05)
 
 
@@ -99,8 +105,75 @@ def test_the_scale_of_the_base_changes_no_ranking_with_memory():
     for factor in (1.0, 250.0):
         scores = Scaled(flat_scores(seed=3), factor)
         found = calibrated(train, valid, scores)
-        assert found.facts["b1"]["on"]
+        assert found.facts["memory"]["b1"]["on"]
         out = torch.empty(N_USERS, N_ITEMS)
         MemoryScores(scores, found.memory, Evidence.of(train)).fill(1, torch.arange(N_USERS), out)
         lists.append(out.topk(5).indices)
     assert (lists[0] == lists[1]).float().mean() > 0.98
+
+
+def trend_world(booms=True, seed=0, n_users=120):
+    """Users have one item of 0…19; later each chooses one of ten items, which boom, or any."""
+    rng = np.random.default_rng(seed)
+    old = [(user, int(rng.integers(20))) for user in range(n_users)]
+    new = [(u, int(rng.integers(20, 30) if booms else (i + 1) % N_ITEMS)) for u, i in old]
+    return interactions_of([old], n_users, N_ITEMS), interactions_of([new], n_users, N_ITEMS)
+
+
+def test_items_whose_time_has_come_since_train_turn_the_trend_on():
+    train, valid = trend_world()
+    scores = flat_scores(120, behaviors=1, seed=3)
+    found = calibrated(train, valid, scores, TREND_ALONE)
+    facts = found.facts["trend"]["b0"]
+    assert facts["on"] and facts["ndcg_with"] > 2 * facts["ndcg"]
+    assert found.trend.shape == (FOLDS + 1, 1, N_ITEMS)
+    assert found.trend[-1, 0, 20:].min() > 0 > found.trend[-1, 0, :20].max()
+    assert found.memory is None and found.kept() == {"trend": ["b0"]}
+    out, base = torch.empty(2, 9, N_ITEMS)
+    scores.fill(0, torch.arange(9), base)
+    found.applied(scores, Evidence.of(train)).fill(0, torch.arange(9), out)
+    torch.testing.assert_close(out, base + found.trend[-1, 0])
+
+
+def test_where_nothing_has_changed_the_trend_stays_off():
+    kept = 0
+    for seed in range(6):
+        train, valid = trend_world(booms=False, seed=seed)
+        scores = flat_scores(120, behaviors=1)
+        found = calibrated(train, valid, scores, TREND_ALONE)
+        facts = found.facts["trend"]["b0"]
+        assert facts["on"] == (facts["ndcg_with"] - facts["ndcg"] > facts["gain_se"])
+        assert facts["on"] == bool(found.trend.any())
+        kept += facts["on"]
+    assert kept <= 2
+
+
+def test_a_users_own_choice_is_no_part_of_the_trend_the_user_is_ranked_by():
+    train, valid = trend_world()
+    scores = flat_scores(120, behaviors=1)
+    found = calibrated(train, valid, scores, TREND_ALONE)
+    crossed = found.cross_fitted(scores, Evidence.of(train))
+    out = torch.empty(120, N_ITEMS)
+    crossed.fill(0, torch.arange(120), out)
+    for fold in range(FOLDS):
+        outside = [p for p in zip(*valid.of(0), strict=True) if found.fold_of[p[0]] != fold]
+        chosen = torch.zeros(N_ITEMS).index_add_(
+            0, torch.tensor([i for _, i in outside]), torch.ones(len(outside))
+        )
+        mine = out[int(torch.nonzero(found.fold_of == fold)[0])]
+        assert (mine[20:].argsort(stable=True) == chosen[20:].argsort(stable=True)).all()
+
+
+def test_the_memory_stands_on_the_trend():
+    """Beside booming items the clicks tell as much as before, and both are kept."""
+    train, valid = funnel_world(0.9)
+    scores = flat_scores(seed=3)
+    both = calibrated(train, valid, scores, ModelConfig())
+    trend = calibrated(train, valid, scores, TREND_ALONE)
+    assert torch.equal(both.trend, trend.trend)
+    assert both.facts["trend"] == trend.facts["trend"]
+    before = both.facts["memory"]["b1"]["ndcg"]
+    assert (
+        before
+        == trend.facts["trend"]["b1"]["ndcg_with" if trend.facts["trend"]["b1"]["on"] else "ndcg"]
+    )

@@ -68,7 +68,7 @@ def test_embeddings_alone_give_the_scores_of_the_best_weights(split, tmp_path):
     shapes = {name: tuple(tensor.shape) for name, tensor in emb.items()}
     assert shapes == {
         "user_emb": (2, 12, 8), "item_emb": (2, 12, 8), "item_bias": (2, 12),
-        "memory_weights": (2, 4, 6), "memory_features": (2, 5, 12),
+        "item_trend": (2, 12), "memory_weights": (2, 4, 6), "memory_features": (2, 5, 12),
     }  # fmt: skip
     assert all(tensor.dtype == torch.float32 for tensor in emb.values())
     scores = emb["user_emb"][1] @ emb["item_emb"][1].T + emb["item_bias"][1]
@@ -99,10 +99,14 @@ def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
         torch.testing.assert_close(found[name], tensor)
 
 
-def test_the_memory_can_be_left_out(split, tmp_path):
-    record = run(split, tmp_path, "model.memory=false")
-    assert "memory_weights" not in load_file(record.file("embeddings.safetensors"))
-    assert record.counts["memory"] == []
+@pytest.mark.parametrize(
+    ("part", "tensor"), [("memory", "memory_weights"), ("trend", "item_trend")]
+)
+def test_memory_and_trend_can_be_left_out(split, tmp_path, part, tensor):
+    record = run(split, tmp_path, f"model.{part}=false")
+    assert tensor not in load_file(record.file("embeddings.safetensors"))
+    assert record.counts[part] == []
+    assert part not in json.loads(record.file("history.json").read_text("utf-8"))
 
 
 def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_path):

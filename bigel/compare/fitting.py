@@ -1,0 +1,90 @@
+"""Training of a contestant: its embeddings, before anything is fitted on validation pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bigel import schema
+from bigel.compare.contestants import BIGEL, TRAINED, Contestant
+from bigel.graph import save_tensors
+from bigel.interactions import Interactions
+from bigel.rivals.base import World
+from bigel.scores import EmbeddingScores
+from bigel.train.loop import choose_device, use_threads
+from bigel.train.members import Fitted, fit_members
+from bigel.workspace import Record, Workspace, write_json
+
+CODE = (
+    *("compare/fitting.py", "compare/contestants.py", "rivals", "model", "graph"),
+    *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members", "objective")),
+    *("train/sampler.py", "train/start.py", "interactions.py", "pairs.py", "schema.py"),
+    *("scores.py", "evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
+    "evaluate/popularity.py",
+)
+
+
+def fit_rival(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
+    """Train a rival with the seed of its configuration, once for all splits it is ranked on.
+
+    Args:
+        contestant: one of ``TRAINED`` with its settings.
+        split: record of the split stage.
+        graph: record of the graph stage.
+        workspace: where the result is stored; checkpoints of a killed training are used.
+
+    Returns:
+        record with ``embeddings.safetensors`` and ``history.json``; counts: best_step, steps,
+        stopped, valid_mean, seconds_per_step.
+
+    Raises:
+        TrainingError: if a loss is not finite.
+    """
+    config = contestant.config
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        with use_threads(config.run.threads):
+            world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
+            fitted = train_rival(contestant, world, valid, scratch)
+        assert isinstance(fitted.scores, EmbeddingScores)
+        save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())
+        write_json(out / schema.HISTORY_FILE, fitted.history)
+        return _counts(fitted.history)
+
+    return workspace.run_stage(
+        "rival",
+        inputs=[split.fingerprint, graph.fingerprint],
+        settings={
+            "model": contestant.model,
+            "settings": contestant.settings.model_dump(),
+            "train": contestant.of_train,
+            "select_cutoff": config.evaluate.select_cutoff,
+            "device": choose_device(config.run.device).type,
+        },
+        code=CODE,
+        build=build,
+    )
+
+
+def train_rival(contestant: Contestant, world: World, valid: Interactions, scratch: Path) -> Fitted:
+    """Train the members of a rival on a world; valid selects their weights."""
+    config, make = contestant.config, TRAINED[contestant.model]
+    return fit_members(
+        lambda seed: make(replace(world, seed=seed), contestant.settings, config.train),
+        world.train, valid, config, world.device, scratch,
+    )  # fmt: skip
+
+
+def is_trained(contestant: Contestant) -> bool:
+    """Tell whether a contestant is trained; rules and closed forms are not."""
+    return contestant.model == BIGEL or contestant.model in TRAINED
+
+
+def _counts(history: dict[str, Any]) -> dict[str, Any]:
+    steps = history["steps"]
+    return {
+        "best_step": history["best_step"],
+        "steps": len(steps),
+        "stopped": history["stopped"],
+        "valid_mean": history["valid"]["mean"],
+        "seconds_per_step": sum(s["seconds"] for s in steps) / max(len(steps), 1),
+    }
