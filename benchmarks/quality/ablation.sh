@@ -1,6 +1,6 @@
 #!/bin/sh
 # The ablation of docs/model.md, on validation: BiGEL of a preset with one thing changed at a time,
-# each without and with funnel memory, as bigel compare shows them. The list is made for the preset
+# each as trained and calibrated, as bigel compare shows them. The list is made for the preset
 # jd; the variants of order are for three behaviors.
 # Usage: benchmarks/quality/ablation.sh PRESET FOLDER_OF_ITS_DATA [more options of bigel compare]
 set -eu
@@ -13,6 +13,8 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "no GCE=bigel model.context=false" \
     --variant "no CPA=bigel model.alignment=false" \
     --variant "no view=bigel model.view=false" \
+    --variant "no trend=bigel model.trend=false" \
+    --variant "no memory=bigel model.memory=false" \
     --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false" \
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
