@@ -222,7 +222,7 @@ class Recommender:
             scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
         else:
             scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
-            scores += self.item_bias[behavior] + self.item_trend[behavior]
+            scores += self._offset[behavior]
         if remembers:
             self._remember(behavior, list(entries.values()), scores)
         for at in left_out:
@@ -271,7 +271,13 @@ class Recommender:
         for index in (self.user_ids, self.item_index):
             for first in index[:1]:
                 _place(index, first)
-        _ = self._usual_length
+        _ = self._usual_length, self._offset
+
+    @cached_property
+    def _offset(self) -> Floats:
+        """(K, I): what is added to an item's score, whoever asks."""
+        offset: Floats = self.item_bias + self.item_trend
+        return offset
 
     @cached_property
     def _usual_length(self) -> Floats:
