@@ -102,12 +102,12 @@ class Shifted:
     Args:
         base: what is shifted.
         offset: (G, K, I), on the base's device.
-        group_of: (U,) group of each user, 0…G-1, on the CPU.
+        group_of: (U,) group of each user, 0…G-1, on the CPU; None: all are of group 0.
     """
 
     base: Scores
     offset: Tensor
-    group_of: Tensor
+    group_of: Tensor | None = None
 
     @property
     def n_items(self) -> int:
@@ -122,4 +122,13 @@ class Shifted:
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
         self.base.fill(behavior, users, out_BI)
-        out_BI += self.offset[:, behavior][self.group_of[users].to(out_BI.device)]
+        offset_GI = self.offset[:, behavior]
+        if not bool(offset_GI.any()):
+            return
+        if self.group_of is None:
+            out_BI += offset_GI[0]
+            return
+        group_B = self.group_of[users]
+        for group, offset_I in enumerate(offset_GI):
+            some = torch.nonzero(group_B == group).flatten().to(out_BI.device)
+            out_BI[some] += offset_I

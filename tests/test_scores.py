@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bigel.errors import TrainingError
-from bigel.scores import BLOCK, EmbeddingScores
+from bigel.scores import BLOCK, EmbeddingScores, Shifted
 
 
 @pytest.mark.parametrize("n_users", [1, BLOCK - 1, BLOCK, BLOCK + 1])
@@ -26,3 +26,30 @@ def test_a_value_that_is_not_finite_is_refused(which, bad):
     tensors[which].view(-1)[1] = bad
     with pytest.raises(TrainingError, match="not finite"):
         EmbeddingScores(*tensors)
+
+
+@pytest.mark.parametrize("groups", [None, 3])
+def test_an_offset_is_added_by_behavior_and_by_the_group_of_each_user(groups):
+    generator = torch.Generator().manual_seed(0)
+    user_emb, item_emb = torch.randn(2, 20, 5), torch.randn(2, 7, 5)
+    base = EmbeddingScores(user_emb, item_emb, torch.zeros(2, 7))
+    offset = torch.randn(groups or 1, 2, 7, generator=generator)
+    group_of = None if groups is None else torch.randint(groups, (20,), generator=generator)
+    scores = Shifted(base, offset, group_of)
+    users = torch.randperm(20, generator=generator)[:9]
+    out, expected = torch.empty(2, 9, 7)
+    for behavior in (0, 1):
+        scores.fill(behavior, users, out)
+        base.fill(behavior, users, expected)
+        for row, user in enumerate(users.tolist()):
+            group = 0 if group_of is None else int(group_of[user])
+            assert torch.equal(out[row], expected[row] + offset[group, behavior])
+
+
+def test_a_behavior_without_offset_stays_as_it_is():
+    base = EmbeddingScores(torch.ones(2, 3, 1), torch.ones(2, 4, 1), torch.zeros(2, 4))
+    offset = torch.zeros(2, 2, 4)
+    offset[:, 1] = torch.nan
+    out = torch.empty(2, 4)
+    Shifted(base, offset, torch.tensor([0, 1, 0])).fill(0, torch.tensor([2, 1]), out)
+    assert torch.equal(out, torch.ones(2, 4))

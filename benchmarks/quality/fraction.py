@@ -5,7 +5,7 @@ python benchmarks/quality/fraction.py PRESET FOLDER_OF_ITS_DATA [--models bigel,
 
 A share of each behavior's train pairs is drawn; graphs and batches see these alone. Validation is
 ranked with all train pairs masked, also while weights are chosen, so that every share ranks the
-same candidates. Without funnel memory, whose evidence would shrink as well.
+same candidates. Uncalibrated: the evidence of a memory would shrink as well.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 from validation import head, line, parser_of
 
-from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant, choose
+from bigel.compare.contestants import CLOSED, Contestant, choose
+from bigel.compare.fitting import learner_of
 from bigel.config import load_config
 from bigel.graph import build_all
 from bigel.interactions import Interactions
@@ -27,7 +28,6 @@ from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
 from bigel.schema import BEHAVIOR_INDEX, ITEM, TRAIN, USER, VALID
 from bigel.scores import Scores
-from bigel.train.learner import Learner, bigel_learner
 from bigel.train.loop import choose_device, use_threads, validate
 from bigel.train.members import fit_members
 from bigel.workspace import Workspace
@@ -60,13 +60,7 @@ def fit(contestant: Contestant, world: World, train: Interactions, valid: Intera
     config = contestant.config
     if contestant.model in CLOSED:
         return CLOSED[contestant.model](world, contestant.settings)
-
-    def make(seed: int) -> Learner:
-        if contestant.model == BIGEL:
-            return bigel_learner(world.train, world.graphs, config, world.device, seed)
-        make_rival = TRAINED[contestant.model]
-        return make_rival(replace(world, seed=seed), contestant.settings, config.train)
-
+    make = learner_of(contestant, world)
     with tempfile.TemporaryDirectory() as scratch:
         return fit_members(make, train, valid, config, world.device, Path(scratch)).scores
 

@@ -1,30 +1,31 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, CLOSED, Contestant
-from bigel.compare.fitting import fit_rival, is_trained
-from bigel.config import Config
+from bigel.compare.contestants import CLOSED, Contestant
+from bigel.compare.fitting import fit, is_trained
+from bigel.config import CALIBRATION, Config
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.interactions import Interactions
-from bigel.model.memory import Evidence, load_base
+from bigel.model.memory import Evidence
 from bigel.rivals.base import World
-from bigel.scores import Scores
-from bigel.train import train
+from bigel.scores import EmbeddingScores, Scores
 from bigel.train.calibration import calibrate
 from bigel.train.loop import choose_device, use_threads
 from bigel.workspace import Record, Workspace
 
 FIGURES_FILE = "figures.parquet"
 COMPARED = ("ndcg", "hr")
-CALIBRATION = {"trend", "trend_prior", "memory", "memory_penalty"}
 CODE = (
     *("compare/contest.py", "compare/contestants.py", "compare/fitting.py", "rivals", "train"),
     *("model", "graph"),
@@ -44,9 +45,10 @@ def contest(
     calibration brings. On valid each user has the one that was fitted without the user.
 
     Rules and closed forms need no validation for their weights. On test they are fitted again on
-    what users are then known to have: train and the validation pairs that were drawn from it.
-    Trained models cannot be, for those pairs stop their training. All models are calibrated by
-    scores that have not seen validation.
+    what users are then known to have: train and the validation pairs that were drawn from it; but
+    not where they keep a trend, which has counted these pairs already. Trained models cannot be,
+    for those pairs stop their training. All models are calibrated by scores that have not seen
+    validation.
 
     Args:
         contestant: model and settings.
@@ -60,9 +62,8 @@ def contest(
         cutoff, a row per ranked user; counts: those of the training, trend and memory (behaviors
         that keep one).
     """
-    config, trained = contestant.config, None
-    if is_trained(contestant):
-        trained = _fit(contestant, split, graph, workspace)
+    config = contestant.config
+    trained = fit(contestant, split, graph, workspace) if is_trained(contestant) else None
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         logs = {name: Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID)}
@@ -71,7 +72,9 @@ def contest(
             known = Interactions.known(split, on)
             refitted: Scores | None = None
             if trained is not None:
-                scores: Scores = load_base(trained.file(schema.EMBEDDINGS_FILE))
+                device = choose_device(config.run.device).type
+                tensors = load_file(trained.file(schema.EMBEDDINGS_FILE), device)
+                scores: Scores = EmbeddingScores(**tensors)
             else:
                 closed, world = CLOSED[contestant.model], World.load(split, graph, config)
                 scores = closed(world, contestant.settings)
@@ -90,12 +93,6 @@ def contest(
     )
 
 
-def _fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
-    if contestant.model == BIGEL:
-        return train(split, graph, contestant.config, workspace)
-    return fit_rival(contestant, split, graph, workspace)
-
-
 def _key(contestant: Contestant, on: str) -> dict[str, Any]:
     """Return what figures hang on beside the inputs, of which a training is one."""
     config, section = contestant.config, contestant.settings
@@ -109,6 +106,27 @@ def _key(contestant: Contestant, on: str) -> dict[str, Any]:
         key["model"] = contestant.model
         key["settings"] = None if section is None else section.model_dump()
     return key
+
+
+@dataclass(frozen=True, eq=False)
+class ByBehavior:
+    """Scores of a model of its own for each behavior."""
+
+    of_behavior: Sequence[Scores]
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.of_behavior[0].n_items
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self.of_behavior[0].device
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.of_behavior[behavior].fill(behavior, users, out_BI)
 
 
 def before_and_after(
@@ -127,28 +145,31 @@ def before_and_after(
         known: what users are known to have when it is ranked.
         on: the split that is ranked.
         config: cutoffs, and how to calibrate.
-        refitted: scores that rank in place of these, fitted on all that is known.
+        refitted: scores that rank in place of these, fitted on all that is known, but for the
+            behaviors that keep a trend.
 
     Returns:
         figures, and by "trend" and "memory" the behaviors that keep it.
     """
-    ranking = scores if refitted is None else refitted
     found = calibrate(
         scores, logs[schema.TRAIN], logs[schema.VALID], config.model,
         config.evaluate.select_cutoff, config.train.seed, config.evaluate.batch_users,
     )  # fmt: skip
-    evidence = Evidence.of(known)
+    evidence, kept = Evidence.of(known), found.kept()
+    ranking = scores if refitted is None else refitted
     if on == schema.VALID:
         after = found.cross_fitted(scores, evidence)
     else:
-        after = found.applied(ranking, evidence)
+        trending = kept.get("trend", [])
+        mixed = ByBehavior([scores if b in trending else ranking for b in known.behaviors])
+        after = found.applied(mixed, evidence)
     frames = [
         per_user(one, known, logs[on], config).select(
             pl.lit(at == 1).alias(schema.CALIBRATED), pl.all()
         )
-        for at, one in enumerate((ranking, after))
+        for at, one in enumerate((ranking, after) if found.facts else (ranking,))
     ]
-    return pl.concat(frames), found.kept()
+    return pl.concat(frames), kept
 
 
 def per_user(

@@ -1,15 +1,18 @@
 """Training of a contestant: its embeddings, before anything is fitted on validation pairs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, TRAINED, Contestant
+from bigel.config import CALIBRATION
 from bigel.graph import save_tensors
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
 from bigel.scores import EmbeddingScores
+from bigel.train.learner import Learner, bigel_learner
 from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.workspace import Record, Workspace, write_json
@@ -23,18 +26,18 @@ CODE = (
 )
 
 
-def fit_rival(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
-    """Train a rival with the seed of its configuration, once for all splits it is ranked on.
+def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
+    """Train a contestant with the seed of its configuration, once for all that ranks it.
 
     Args:
-        contestant: one of ``TRAINED`` with its settings.
+        contestant: BiGEL or one of ``TRAINED``, with its settings.
         split: record of the split stage.
         graph: record of the graph stage.
         workspace: where the result is stored; checkpoints of a killed training are used.
 
     Returns:
-        record with ``embeddings.safetensors`` and ``history.json``; counts: best_step, steps,
-        stopped, valid_mean, seconds_per_step.
+        record with ``embeddings.safetensors`` (those of ``EmbeddingScores``) and
+        ``history.json``; counts: best_step, steps, stopped, valid_mean, seconds_per_step.
 
     Raises:
         TrainingError: if a loss is not finite.
@@ -44,18 +47,19 @@ def fit_rival(contestant: Contestant, split: Record, graph: Record, workspace: W
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         with use_threads(config.run.threads):
             world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
-            fitted = train_rival(contestant, world, valid, scratch)
+            fitted = train_members(contestant, world, valid, scratch)
         assert isinstance(fitted.scores, EmbeddingScores)
         save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())
         write_json(out / schema.HISTORY_FILE, fitted.history)
         return _counts(fitted.history)
 
+    of_bigel = config.model.model_dump(exclude=CALIBRATION)
     return workspace.run_stage(
-        "rival",
+        "contestant",
         inputs=[split.fingerprint, graph.fingerprint],
         settings={
             "model": contestant.model,
-            "settings": contestant.settings.model_dump(),
+            "settings": of_bigel if contestant.model == BIGEL else contestant.settings.model_dump(),
             "train": contestant.of_train,
             "select_cutoff": config.evaluate.select_cutoff,
             "device": choose_device(config.run.device).type,
@@ -65,13 +69,21 @@ def fit_rival(contestant: Contestant, split: Record, graph: Record, workspace: W
     )
 
 
-def train_rival(contestant: Contestant, world: World, valid: Interactions, scratch: Path) -> Fitted:
-    """Train the members of a rival on a world; valid selects their weights."""
-    config, make = contestant.config, TRAINED[contestant.model]
-    return fit_members(
-        lambda seed: make(replace(world, seed=seed), contestant.settings, config.train),
-        world.train, valid, config, world.device, scratch,
-    )  # fmt: skip
+def train_members(
+    contestant: Contestant, world: World, valid: Interactions, scratch: Path
+) -> Fitted:
+    """Train the members of a contestant on a world; valid selects their weights."""
+    make = learner_of(contestant, world)
+    return fit_members(make, world.train, valid, contestant.config, world.device, scratch)
+
+
+def learner_of(contestant: Contestant, world: World) -> Callable[[int], Learner]:
+    """Return what makes the learner of a seed."""
+    config = contestant.config
+    if contestant.model == BIGEL:
+        return lambda seed: bigel_learner(world.train, world.graphs, config, world.device, seed)
+    make = TRAINED[contestant.model]
+    return lambda seed: make(replace(world, seed=seed), contestant.settings, config.train)
 
 
 def is_trained(contestant: Contestant) -> bool:

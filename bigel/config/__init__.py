@@ -7,7 +7,7 @@ measurement, its source. Hyper-parameters (what changes the model) live in ``mod
 
 from bigel.config.data import Columns, ContractsConfig, DataConfig, SplitConfig
 from bigel.config.load import PRESETS, load_config, parse_config
-from bigel.config.model import ModelConfig, TrainConfig
+from bigel.config.model import CALIBRATION, ModelConfig, TrainConfig
 from bigel.config.rivals import (
     BprMfConfig,
     BvaeConfig,
@@ -25,6 +25,7 @@ from bigel.config.synth import DirtConfig, SynthConfig
 from bigel.config.tree import Config, EvaluateConfig, RunConfig
 
 __all__ = [
+    "CALIBRATION",
     "PRESETS",
     "BprMfConfig",
     "BvaeConfig",

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from bigel.config.section import OneOrEach, Section, per_behavior
 from bigel.errors import ConfigError
 
+CALIBRATION = {"trend", "trend_prior", "memory", "memory_penalty"}  # fitted after the weights
 NEGATIVE_POWER = (
     "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
     "0: uniform."

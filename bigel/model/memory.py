@@ -12,7 +12,7 @@ Our extension; not in arXiv 2601.07294.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -187,19 +187,11 @@ def load_scores(
         with_trend: add the trend; without it, validation pairs may be ranked, which it counted.
     """
     tensors = load_file(path, device=device)
-    base = _base_of(tensors)
+    bias_KI = tensors["item_bias"]
     if with_trend and "item_trend" in tensors:
-        base = replace(base, item_bias=base.item_bias + tensors["item_trend"])
+        bias_KI = bias_KI + tensors["item_trend"]
+    base = EmbeddingScores(tensors["user_emb"], tensors["item_emb"], bias_KI)
     if "memory_weights" not in tensors:
         return base
     memory = Memory(tensors["memory_weights"], tensors["memory_features"])
     return MemoryScores(base, memory, Evidence.of(known))
-
-
-def load_base(path: Path, device: str = "cpu") -> EmbeddingScores:
-    """Return the scores of a trained model without trend and memory; see ``load_scores``."""
-    return _base_of(load_file(path, device=device))
-
-
-def _base_of(tensors: dict[str, Tensor]) -> EmbeddingScores:
-    return EmbeddingScores(tensors["user_emb"], tensors["item_emb"], tensors["item_bias"])

@@ -1,21 +1,21 @@
 """Fits trend and funnel memory on validation, and keeps them only where they pay.
 
-First the trend (``bigel.train.trend``), then the memory (``bigel.model.memory``) on top of it. A
-behavior keeps one or the other only if, fitted on other users, it raises NDCG by more than one
-standard error. Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first
+Each is fitted by the base scores alone (``bigel.train.trend``, ``bigel.model.memory``), so either
+can be left out: the gate and validation figures leave out the trend. A behavior keeps one or the
+other only if, fitted on other users, it raises NDCG by more than one standard error; the memory on
+top of the trend. Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first
 multiplied by the β under which their softmax explains validation best, so any model can be given
 both. The fit of the memory itself is a conditional logit; see ``bigel.train.logit``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bigel.config import ModelConfig
-from bigel.config.tree import MAX_PATTERNED
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.interactions import Interactions
@@ -63,16 +63,22 @@ class Calibration:
 
     def applied(self, scores: Scores, evidence: Evidence) -> Scores:
         """Return scores with the trend and the memory of all validation users."""
-        nobody_differs = torch.zeros_like(self.fold_of)
-        shifted = Shifted(scores, self.trend[-1:].to(scores.device), nobody_differs)
+        shifted = Shifted(scores, self.trend[-1:].to(scores.device))
         if self.memory is None:
             return shifted
         return MemoryScores(shifted, self.memory.to(scores.device), evidence)
 
+    def shifted(self, scores: Scores) -> Scores:
+        """Return scores in which each user has the trend that was fitted without the user."""
+        return Shifted(scores, self.trend[:-1].to(scores.device), self.fold_of)
+
     def cross_fitted(self, scores: Scores, evidence: Evidence) -> Scores:
         """Return scores in which each user has what was fitted without the user."""
-        shifted = Shifted(scores, self.trend[:-1].to(scores.device), self.fold_of)
-        folds = [memory.to(scores.device) for memory in self.memories[:-1]]
+        return self.remembering(self.shifted(scores), evidence)
+
+    def remembering(self, shifted: Scores, evidence: Evidence) -> Scores:
+        """Return what ``shifted`` gave with the memory that was fitted without each user."""
+        folds = [memory.to(shifted.device) for memory in self.memories[:-1]]
         return CrossFitted(shifted, folds, self.fold_of, evidence) if folds else shifted
 
 
@@ -110,23 +116,25 @@ def calibrate(
         scores: the base model, trained.
         train: what users are known to have.
         valid: what they chose.
-        settings: whether there is a trend and a memory, its prior and its penalty. A memory that
-            cannot be, for there are more than ``MAX_PATTERNED`` behaviors, is left out.
+        settings: whether there is a trend and a memory, its prior and its penalty.
         k: cutoff of the NDCG that decides.
         seed: of the folds.
         batch_users: users scored at a time.
     """
     fold_of = torch.randint(FOLDS, (train.n_users,), generator=make_generator(seed, "memory folds"))
+    off = torch.zeros(FOLDS + 1, len(train.behaviors), train.n_items)
+    found = Calibration(off, [], {}, fold_of)
+    if not (settings.trend or settings.memory):
+        return found
     tasks = [make_task(train, valid, at, PUBLISHED) for at in range(len(train.behaviors))]
     scales = [
         fit_scale(scores, at, task, batch_users) if _is_enough(task) else 1.0
         for at, task in enumerate(tasks)
     ]
     fitter = _Fitter(scores, train, tasks, scales, fold_of, k, batch_users)
-    found = Calibration(torch.zeros(FOLDS + 1, len(tasks), train.n_items), [], {}, fold_of)
     if settings.trend:
         found = fitter.with_trend(found, settings.trend_prior)
-    if settings.memory and len(tasks) <= MAX_PATTERNED:
+    if settings.memory:
         found = fitter.with_memory(found, settings.memory_penalty)
     return found
 
@@ -154,47 +162,50 @@ class _Fitter:
             if _is_enough(task):
                 scale = self.scales[behavior]
                 counts.add(self.scores, behavior, task, scale, self.fold_of, self.batch_users)
-        trend = counts.log_ratios(prior) / torch.tensor(self.scales)[:, None]
-        shifted = Shifted(self.scores, trend[:-1].to(self.scores.device), self.fold_of)
-        facts: Facts = {}
+        everywhere = counts.log_ratios(prior) / torch.tensor(self.scales)[:, None]
+        after = replace(found, trend=everywhere).shifted(self.scores)
+        facts, kept = {}, torch.zeros_like(everywhere)
         for behavior, name in enumerate(self.train.behaviors):
-            facts[name] = {"on": False, "users": len(self.tasks[behavior].users)}
-            if _is_enough(self.tasks[behavior]):
-                facts[name] = self._gain(self.scores, shifted, behavior)
-            if not facts[name]["on"]:
-                trend[:, behavior] = 0
-        return Calibration(trend, found.memories, found.facts | {"trend": facts}, self.fold_of)
+            facts[name] = self._gain(self.scores, after, behavior)
+            if facts[name]["on"]:
+                kept[:, behavior] = everywhere[:, behavior]
+        return replace(found, trend=kept, facts=found.facts | {"trend": facts})
 
     def with_memory(self, found: Calibration, penalty: float) -> Calibration:
         """Return the calibration with a memory for the behaviors where it pays."""
         evidence, features = Evidence.of(self.train), item_features(self.train)
         shape = (len(self.tasks), 2 ** len(self.tasks), features.shape[1] + 1)
         memories = [Memory(torch.zeros(shape), features) for _ in range(FOLDS + 1)]
-        before = found.cross_fitted(self.scores, evidence)
+        before, found = found.shifted(self.scores), replace(found, memories=memories)
         facts: Facts = {}
-        found = Calibration(found.trend, memories, found.facts | {"memory": facts}, self.fold_of)
-        for behavior, (name, task) in enumerate(zip(self.train.behaviors, self.tasks, strict=True)):
-            touched = evidence.touched(behavior, task.users)[0]
-            if not _is_enough(task) or len(touched) == 0:
-                facts[name] = {"on": False, "users": len(task.users)}
-                continue
-            scale = self.scales[behavior]
-            choices = collect(before, evidence, behavior, task, self.batch_users, scale)
-            left_out = [*(self.fold_of[task.users] == fold for fold in range(FOLDS)), None]
-            for one, out in zip(memories, left_out, strict=True):
-                counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
-                one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
-                one.weights[behavior, :, :-1] /= scale
-            after = found.cross_fitted(self.scores, evidence)
+        for behavior, name in enumerate(self.train.behaviors):
+            self._fit_memories(memories, behavior, evidence, penalty)
+            after = found.remembering(before, evidence)
             facts[name] = self._gain(before, after, behavior)
             if not facts[name]["on"]:
                 for one in memories:
                     one.weights[behavior] = 0
-        return found
+        return replace(found, facts=found.facts | {"memory": facts})
+
+    def _fit_memories(
+        self, memories: Sequence[Memory], behavior: int, evidence: Evidence, penalty: float
+    ) -> None:
+        """Set the weights of one behavior: without each fold, then of all; 0 without evidence."""
+        task, scale = self.tasks[behavior], self.scales[behavior]
+        if not _is_enough(task) or len(evidence.touched(behavior, task.users)[0]) == 0:
+            return
+        choices = collect(self.scores, evidence, behavior, task, self.batch_users, scale)
+        left_out = [*(self.fold_of[task.users] == fold for fold in range(FOLDS)), None]
+        for one, out in zip(memories, left_out, strict=True):
+            counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
+            one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
+            one.weights[behavior, :, :-1] /= scale
 
     def _gain(self, before: Scores, after: Scores, behavior: int) -> Facts:
         """Compare NDCG@k of two rankings, the second of which was fitted on other users."""
         task = self.tasks[behavior]
+        if not _is_enough(task):
+            return {"on": False, "users": len(task.users)}
         without, with_it = (
             METRICS["ndcg"](ranked.hits, ranked.relevant, self.k)
             for ranked in (

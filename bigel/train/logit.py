@@ -20,6 +20,7 @@ from bigel.model.memory import Evidence, Memory
 from bigel.scores import Scores
 
 SAMPLE = 1_024  # users that β is fitted on
+SPREAD_OF = 64  # users whose scores' deviation β starts from
 NEWTON_STEPS = 20
 RANGE = 100.0
 
@@ -55,8 +56,8 @@ def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> fl
     ``RANGE`` of where it starts, one over the deviation of the scores.
     """
     users = task.users[:: max(1, len(task.users) // SAMPLE)]
+    beta = start = 1 / (_deviation(scores, behavior, users[:SPREAD_OF]) or 1.0)
     buffer_BI = torch.empty(min(batch_users, len(users)), scores.n_items, device=scores.device)
-    beta = start = 1 / (_deviation(scores, behavior, users[: len(buffer_BI)], buffer_BI) or 1.0)
     for _ in range(NEWTON_STEPS):
         slope = curvature = 0.0
         for some in torch.split(users, len(buffer_BI)):
@@ -79,7 +80,8 @@ def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> fl
     return beta
 
 
-def _deviation(scores: Scores, behavior: int, users: Tensor, out_BI: Tensor) -> float:
+def _deviation(scores: Scores, behavior: int, users: Tensor) -> float:
+    out_BI = torch.empty(len(users), scores.n_items, device=scores.device)
     scores.fill(behavior, users, out_BI)
     return out_BI.double().std().item()
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bigel.config import Config
+from bigel.config import CALIBRATION, Config
 from bigel.interactions import IntArray
 from bigel.schema import (
     COLD,
@@ -81,6 +81,5 @@ class Start:
 
 def architecture(config: Config) -> dict[str, Any]:
     """Return what two models must have in common so that weights can be taken over."""
-    fitted_after = {"trend", "trend_prior", "memory", "memory_penalty"}
-    model = config.model.model_dump(mode="json", exclude=fitted_after)
+    model = config.model.model_dump(mode="json", exclude=CALIBRATION)
     return {"behaviors": list(config.data.behaviors), **model, "members": config.train.members}

@@ -1,14 +1,14 @@
 """Trend: what validation users choose more, or less, than a model expects after train.
 
-.. math:: t_k(i) = \\frac{1}{β_k} \\log \\frac{c_k(i) + a \\, r(i)}{e_k(i) + a}, \\qquad
-    r(i) = \\frac{c(i) + a}{e(i) + a}, \\qquad
+.. math:: t_k(i) = \\frac{1}{β_k} \\log \\frac{c_k(i) + a \\, r_k(i)}{e_k(i) + a}, \\qquad
+    r_k(i) = \\frac{a + \\sum_{j ≠ k} c_j(i)}{a + \\sum_{j ≠ k} e_j(i)}, \\qquad
     e_k(i) = \\sum_u n_{k,u} \\, \\mathrm{softmax}(β_k s_k(u, ·))_i
 
 c_k(i) is the number of validation pairs of item i under behavior k, e_k(i) what the scores expect
-of the same users, of whom each has n_{k,u} pairs; c and e are the sums over behaviors. Validation
-comes after train in most splits, so an item whose time has come (or gone) since has more (or fewer)
-pairs than expected, and its score is moved by that ratio. A ratio is drawn to that of all behaviors
-together, which is drawn to 1, by a pairs each: a Gamma prior of a Poisson rate.
+of the same users, of whom each has n_{k,u} pairs. Validation comes after train in most splits, so
+an item whose time has come (or gone) since has more (or fewer) pairs than expected, and its score
+is moved by that ratio. A ratio is drawn to that of the other behaviors, r_k, which is drawn to 1,
+by a pairs each: a Gamma prior of a Poisson rate.
 
 Our extension; not in arXiv 2601.07294.
 """
@@ -24,7 +24,7 @@ from bigel.scores import Scores
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Validation pairs by fold of users, float64.
+    """Validation pairs by fold of users, float64 on the CPU.
 
     Args:
         chosen: (F, K, I), c_k.
@@ -55,19 +55,23 @@ class Counts:
             fold_of: (U,) fold of each user.
             batch_users: users scored at a time.
         """
-        buffer_BI = torch.empty(batch_users, scores.n_items, device=scores.device)
+        buffer_BI = torch.empty(
+            min(batch_users, len(task.users)), scores.n_items, device=scores.device
+        )
+        chosen_FI, expected_FI = self.chosen[:, behavior], self.expected[:, behavior]
         for users in torch.split(task.users, batch_users):
             out_BI = buffer_BI[: len(users)]
             scores.fill(behavior, users, out_BI)
             out_BI *= scale
             hidden = tuple(t.to(out_BI.device) for t in task.mask.take(users))
             out_BI[hidden] = -torch.inf
-            pairs_FB = torch.zeros(len(self.chosen), len(users))
-            pairs_FB[fold_of[users], torch.arange(len(users))] = task.relevant.counts[users].float()
-            self.expected[:, behavior] += (pairs_FB.to(out_BI.device) @ out_BI.softmax(1)).cpu()
+            counts_B = task.relevant.counts[users].double()
+            # user by user, so that no sum hangs on the size of a batch
+            expected_BI = out_BI.softmax(1).cpu().double() * counts_B.unsqueeze(1)
+            expected_FI.index_add_(0, fold_of[users], expected_BI)
             rows, items = task.relevant.take(users)
             one = torch.ones(len(rows)).double()
-            self.chosen[:, behavior].index_put_((fold_of[users][rows], items), one, accumulate=True)
+            chosen_FI.index_put_((fold_of[users][rows], items), one, accumulate=True)
 
     def log_ratios(self, prior: float) -> Tensor:
         """Return β_k t_k, (F + 1, K, I) float32: by the pairs outside each fold, then by all.
@@ -75,9 +79,17 @@ class Counts:
         Args:
             prior: a.
         """
-        chosen, expected = (torch.cat([n.sum(0) - n, n.sum(0)[None]]) for n in self._both())
-        pooled = (chosen.sum(1, keepdim=True) + prior) / (expected.sum(1, keepdim=True) + prior)
-        return torch.log((chosen + prior * pooled) / (expected + prior)).float()
+        chosen, expected = _outside(self.chosen), _outside(self.expected)
+        of_others = (_others(chosen) + prior) / (_others(expected) + prior)
+        return torch.log((chosen + prior * of_others) / (expected + prior)).float()
 
-    def _both(self) -> tuple[Tensor, Tensor]:
-        return self.chosen, self.expected
+
+def _outside(by_fold_FKI: Tensor) -> Tensor:
+    """Return the sums without each fold, then that of all."""
+    total_KI = by_fold_FKI.sum(0)
+    return torch.cat([total_KI - by_fold_FKI, total_KI[None]])
+
+
+def _others(counts_FKI: Tensor) -> Tensor:
+    """Return for each behavior the sum over the others."""
+    return counts_FKI.sum(1, keepdim=True) - counts_FKI

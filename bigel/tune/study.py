@@ -12,14 +12,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, choose
-from bigel.config import Config
+from bigel.compare.contestants import BIGEL, CLOSED, choose
+from bigel.compare.fitting import learner_of
+from bigel.config import CALIBRATION, Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
 from bigel.interactions import Interactions
 from bigel.locks import take_lock
 from bigel.rivals.base import World
-from bigel.train.learner import bigel_learner
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
 from bigel.tune.space import SPACES, apply, present, space_of, suggest
 from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
@@ -28,8 +28,9 @@ TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
-CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py", "interactions.py",
-        "pairs.py", "schema.py", "scores.py", "evaluate")  # fmt: skip
+CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py",
+        "compare/fitting.py", "interactions.py", "pairs.py", "schema.py", "scores.py",
+        "evaluate")  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +55,7 @@ def tune(
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
     A trial's value is the best validation mean over behaviors of NDCG at
-    ``evaluate.select_cutoff``, of one member, without funnel memory; test is not read. The first
+    ``evaluate.select_cutoff``, of one member, uncalibrated; test is not read. The first
     trial is the configuration as far as the space holds it. Pruning: from half of its own steps on,
     at each tenth, a trial whose best value so far is below the median of the others at the same
     tenth ends; so a long schedule is not judged by a short one's pace. A trial validates at most
@@ -121,12 +122,11 @@ def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> d
 def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     """Return what a study depends on: another search never goes on with its trials."""
     (contestant,) = choose(config, [model])
-    settings = config.model if model == BIGEL else contestant.settings
+    of_bigel = config.model.model_dump(exclude=CALIBRATION)
+    settings = of_bigel if model == BIGEL else contestant.settings.model_dump()
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = (
-        settings.model_dump(), contestant.of_train, config.evaluate.select_cutoff, space, device,
-    )  # fmt: skip
+    fixed = settings, contestant.of_train, config.evaluate.select_cutoff, space, device
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 
@@ -195,12 +195,7 @@ def _measure(
     if model in CLOSED:
         scores = CLOSED[model](world, contestant.settings)
         return float(validate(scores, world.train, valid, config)["mean"])
-    if model == BIGEL:
-        learner = bigel_learner(
-            world.train, world.graphs, contestant.config, world.device, world.seed
-        )
-    else:
-        learner = TRAINED[model](world, contestant.settings, contestant.config.train)
+    learner = learner_of(contestant, world)(world.seed)
     trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
 
     told: set[int] = set()

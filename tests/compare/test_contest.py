@@ -1,16 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 from bigel.compare import choose, contest
-from bigel.compare.contest import per_user
+from bigel.compare.contest import before_and_after, per_user
 from bigel.config import parse_config
 from bigel.config.load import apply_override
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
 from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
+from bigel.scores import Shifted
 from bigel.split import split
 from bigel.train.calibration import calibrate
 from bigel.workspace import Record, Workspace
@@ -73,7 +77,7 @@ def figures_of(unit, calibrated):
 
 @pytest.mark.parametrize("on", ["valid", "test"])
 def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_not(place, on):
-    unit, divided = run(place, "popularity", on=on)
+    unit, divided = run(place, "popularity", "model.trend=false", on=on)
     train, valid, held_out = (Interactions.load(divided, name) for name in ("train", "valid", on))
     assert len(train.of(1)[0]) == USERS * BOUGHT * 7 // 10 and len(valid.of(1)[0]) == 144
     drawn = {(u, i) for u, i in zip(*valid.of(1), strict=True)} if on == "test" else set()
@@ -81,7 +85,7 @@ def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_
     assert set(zip(*known.of(0), strict=True)) == set(zip(*train.of(0), strict=True))
     assert set(zip(*known.of(1), strict=True)) == {*zip(*train.of(1), strict=True), *drawn}
 
-    config, ranking = config_of(), popularity(known)
+    config, ranking = config_of("model.trend=false"), popularity(known)
     assert_frame_equal(figures_of(unit, False), per_user(ranking, known, held_out, config))
     found = calibrate(popularity(train), train, valid, config.model, 6, 0)
     assert "click" in unit.counts["memory"]
@@ -171,25 +175,55 @@ def stages_of(place, stage):
     return {entry.name for entry in place[0].artifacts.glob(f"stages/{stage}/*")}
 
 
+@pytest.mark.parametrize("model", ["bpr_mf", "bigel"])
 @pytest.mark.parametrize(
     "again",
     [
         {"on": "valid"},
         {"changes": ("evaluate.cutoffs=[1, 3, 6]",)},
         {"changes": ("model.trend_prior=9.0",)},
-        {"changes": ("model.dim=5",)},
+        {"changes": ("model.memory=false",)},
     ],
 )
-def test_a_rival_is_trained_once_for_both_splits_and_all_calibrations(place, again):
-    run(place, "bpr_mf")
-    before = stages_of(place, "rival")
-    unit, _ = run(place, "bpr_mf", *again.get("changes", ()), on=again.get("on", "test"))
-    assert stages_of(place, "rival") == before != set()
+def test_a_model_is_trained_once_for_both_splits_and_all_calibrations(place, model, again):
+    run(place, model)
+    before = stages_of(place, "contestant")
+    unit, _ = run(place, model, *again.get("changes", ()), on=again.get("on", "test"))
+    assert stages_of(place, "contestant") == before != set()
     assert unit.counts["best_step"] > 0 and "seconds_per_step" in unit.counts
 
 
-def test_without_trend_and_memory_calibration_changes_nothing(place):
+def test_a_model_is_trained_again_where_another_cutoff_selects_its_weights(place):
+    run(place, "bpr_mf")
+    before = stages_of(place, "contestant")
+    run(place, "bpr_mf", "evaluate.cutoffs=[1, 6, 9]", "evaluate.select_cutoff=9")
+    assert len(stages_of(place, "contestant") - before) == 1
+
+
+def test_without_trend_and_memory_there_is_no_calibrated_ranking(place):
     for model in ("ease", "bpr_mf"):
         unit, _ = run(place, model, "model.trend=false", "model.memory=false")
-        assert_frame_equal(figures_of(unit, False), figures_of(unit, True))
+        bare, _ = run(place, model)
+        assert len(figures_of(unit, True)) == 0
+        assert_frame_equal(figures_of(unit, False), figures_of(bare, False))
         assert "trend" not in unit.counts and "memory" not in unit.counts
+
+
+def test_a_closed_form_counts_validation_once(place, monkeypatch):
+    """Refitted with validation pairs, or with a trend that has counted them; not both."""
+    _, divided = run(place, "popularity")
+    logs = {name: Interactions.load(divided, name) for name in ("train", "valid", "test")}
+    known, config = Interactions.known(divided, "test"), config_of("model.memory=false")
+    scores, refitted = popularity(logs["train"]), popularity(known)
+    found = calibrate(scores, logs["train"], logs["valid"], config.model, 6, 0)
+    trend = torch.zeros_like(found.trend)
+    trend[:, 0, :5] = 100.0
+    facts = {"trend": {"click": {"on": True}, "buy": {"on": False}}}
+    forced = replace(found, trend=trend, facts=facts)
+    monkeypatch.setitem(before_and_after.__globals__, "calibrate", lambda *args: forced)
+    figures, _ = before_and_after(scores, logs, known, "test", config, refitted)
+    after = figures.filter(calibrated=True).drop("calibrated")
+    for behavior, expected in (("click", Shifted(scores, trend)), ("buy", refitted)):
+        alone = per_user(expected, known, logs["test"], config).filter(behavior=behavior)
+        assert_frame_equal(after.filter(behavior=behavior), alone)
+    assert not after.equals(per_user(refitted, known, logs["test"], config))

@@ -8,7 +8,7 @@ from bigel.compare.contestants import (
     choose,
     warn_of_shadowed,
 )
-from bigel.compare.fitting import train_rival
+from bigel.compare.fitting import train_members
 from bigel.config import TrainConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError
@@ -101,6 +101,9 @@ def test_a_seed_is_checked_like_any_setting():
 
 def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_off():
     models, variant = ["bigel", "mule"], "bare=bigel model.memory=false model.trend=false"
+    halves = ["a=bigel model.memory=false", "b=mule model.trend=false"]
+    for half in choose(load_config("demo"), [], halves):
+        assert half.labels == {False: half.label, True: f"{half.label}, calibrated"}
     bigel, mule, without = choose(load_config("jd"), models, [variant])
     assert bigel.labels == {False: "bigel", True: "bigel, calibrated"}
     assert mule.labels == {False: "mule", True: "mule, calibrated"}
@@ -136,7 +139,7 @@ def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
     train = random_world(0)
     world = World(train, graphs_of(train), 0)
     read.clear()
-    train_rival(one, world, train, tmp_path)
+    train_members(one, world, train, tmp_path)
     fields = read & set(TrainConfig.model_fields)
     assert {"ema", "max_steps", "seed"} <= fields
     in_key = {*one.of_train, *type(one.settings).model_fields}

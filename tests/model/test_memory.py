@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.graph import save_tensors
-from bigel.model.memory import Evidence, Memory, MemoryScores, item_features, load_base, load_scores
+from bigel.model.memory import Evidence, Memory, MemoryScores, item_features, load_scores
 from bigel.scores import EmbeddingScores
 from tests.worlds import interactions_of, random_world, relabel
 
@@ -130,6 +130,3 @@ def test_scores_read_back_equal(tmp_path, with_memory, has_trend, with_trend):
         expected = MemoryScores(expected, memory, Evidence.of(world))
     found = load_scores(tmp_path / "e.safetensors", world, with_trend=with_trend)
     assert torch.equal(filled(found, 0, range(7)), filled(expected, 0, range(7)))
-    assert torch.equal(
-        filled(load_base(tmp_path / "e.safetensors"), 0, range(7)), filled(base, 0, range(7))
-    )

@@ -189,6 +189,15 @@ def test_another_architecture_starts_cold_and_says_so(
     assert re.search(told, caplog.text)
 
 
+@pytest.mark.parametrize(
+    "override", ["model.trend=false", "model.trend_prior=9.0", "model.memory=false"]
+)
+def test_another_calibration_is_the_same_architecture(workspace: Workspace, override: str) -> None:
+    make_champion(night(first_log(), workspace), workspace)
+    config, parted, graph = prepare(second_log(), workspace, override)
+    assert Start.load(choose_start(parted, graph, config, workspace)) is not None
+
+
 def test_members_start_from_their_own_member(workspace: Workspace) -> None:
     first = night(first_log(), workspace, "train.members=2")
     make_champion(first, workspace)

@@ -6,6 +6,7 @@ from bigel.config import ModelConfig
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Evidence, MemoryScores
+from bigel.train import calibration
 from bigel.train.calibration import FOLDS, calibrate
 from bigel.train.logit import collect, fit, fit_scale
 from tests.train.funnel import (
@@ -70,8 +71,8 @@ def test_without_validation_users_or_touched_pairs_it_is_off():
     alone = interactions_of([list(zip(*train.of(1), strict=True))], N_USERS, N_ITEMS)
     later = interactions_of([[(u, (i + 1) % N_ITEMS) for u, i in zip(*alone.of(0), strict=True)]],
                             N_USERS, N_ITEMS)  # fmt: skip
-    facts = calibrated(alone, later, flat_scores(behaviors=1)).facts
-    assert facts == {"memory": {"b0": {"on": False, "users": N_USERS}}}
+    facts = calibrated(alone, later, flat_scores(behaviors=1)).facts["memory"]["b0"]
+    assert not facts["on"] and facts["ndcg_with"] == facts["ndcg"]
 
 
 def test_a_user_is_ranked_by_the_memory_that_was_fitted_without_the_user():
@@ -164,16 +165,60 @@ def test_a_users_own_choice_is_no_part_of_the_trend_the_user_is_ranked_by():
         assert (mine[20:].argsort(stable=True) == chosen[20:].argsort(stable=True)).all()
 
 
-def test_the_memory_stands_on_the_trend():
-    """Beside booming items the clicks tell as much as before, and both are kept."""
-    train, valid = funnel_world(0.9)
-    scores = flat_scores(seed=3)
+def test_the_scale_of_the_base_changes_no_ranking_with_trend():
+    train, valid = trend_world()
+    lists = []
+    for factor in (1.0, 250.0):
+        scores = Scaled(flat_scores(120, behaviors=1, seed=3), factor)
+        found = calibrated(train, valid, scores, TREND_ALONE)
+        assert found.kept() == {"trend": ["b0"]}
+        out = torch.empty(120, N_ITEMS)
+        found.applied(scores, Evidence.of(train)).fill(0, torch.arange(120), out)
+        lists.append(out.topk(5).indices)
+    assert (lists[0] == lists[1]).float().mean() > 0.98
+
+
+def both_world(seed=0, n_users=200):
+    """Users click six of items 0…19; half buy one of these, half one of ten that boom."""
+    rng = np.random.default_rng(seed)
+    clicks, old_buys, new_buys = [], [], []
+    for user in range(n_users):
+        order = rng.permutation(20).tolist()
+        clicks += [(user, item) for item in order[:6]]
+        old_buys.append((user, order[15]))
+        boom = int(rng.integers(20, 30))
+        new_buys.append((user, order[0] if rng.random() < 0.5 else boom))
+    train = interactions_of([clicks, old_buys], n_users, N_ITEMS)
+    return train, interactions_of([[], new_buys], n_users, N_ITEMS)
+
+
+def test_trend_and_memory_are_fitted_by_the_base_alone_and_kept_together():
+    train, valid = both_world()
+    scores = flat_scores(200, seed=3)
     both = calibrated(train, valid, scores, ModelConfig())
     trend = calibrated(train, valid, scores, TREND_ALONE)
+    memory = calibrated(train, valid, scores, MEMORY_ALONE)
+    assert both.kept() == {"trend": ["b1"], "memory": ["b1"]}
     assert torch.equal(both.trend, trend.trend)
-    assert both.facts["trend"] == trend.facts["trend"]
-    before = both.facts["memory"]["b1"]["ndcg"]
-    assert (
-        before
-        == trend.facts["trend"]["b1"]["ndcg_with" if trend.facts["trend"]["b1"]["on"] else "ndcg"]
-    )
+    for one, alone in zip(both.memories, memory.memories, strict=True):
+        assert torch.equal(one.weights, alone.weights)
+    of_trend, of_memory = both.facts["trend"]["b1"], both.facts["memory"]["b1"]
+    assert of_trend == trend.facts["trend"]["b1"]
+    assert of_memory["ndcg"] == of_trend["ndcg_with"]
+
+
+def test_without_both_nothing_is_fitted(monkeypatch):
+    monkeypatch.setattr(calibration, "fit_scale", None)
+    found = calibrated(*both_world(), settings=ModelConfig(trend=False, memory=False))
+    assert found.facts == found.kept() == {} and not found.trend.any()
+
+
+def test_the_size_of_a_batch_changes_no_calibration():
+    train, valid = both_world()
+    found = [
+        calibrate(flat_scores(200, seed=3), train, valid, ModelConfig(), 5, 0, batch_users)
+        for batch_users in (7, 64, 512)
+    ]
+    for one in found[1:]:
+        torch.testing.assert_close(one.trend, found[0].trend, rtol=1e-6, atol=1e-7)
+        assert one.kept() == found[0].kept()

@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from bigel.config import load_config
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
 from bigel.train import learner, loop, train
+from bigel.train.calibration import calibrate
 from bigel.workspace import Record, Workspace
 from tests.train.test_loop import QUICK, Killed
 from tests.worlds import checkerboard, frame_of, graphs_of
@@ -107,6 +109,17 @@ def test_memory_and_trend_can_be_left_out(split, tmp_path, part, tensor):
     assert tensor not in load_file(record.file("embeddings.safetensors"))
     assert record.counts[part] == []
     assert part not in json.loads(record.file("history.json").read_text("utf-8"))
+
+
+def test_the_trend_of_all_validation_users_is_written(split, tmp_path, monkeypatch):
+    def fitted(scores, *args, **named):
+        found = calibrate(scores, *args, **named)
+        trend = torch.arange(6.0)[:, None, None].expand(6, 2, 12)
+        return replace(found, trend=trend)
+
+    monkeypatch.setattr("bigel.train.calibrate", fitted)
+    emb = load_file(run(split, tmp_path).file("embeddings.safetensors"))
+    assert torch.equal(emb["item_trend"], torch.full((2, 12), 5.0))
 
 
 def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_path):

@@ -30,10 +30,10 @@ def test_worked_by_hand():
     assert counts.chosen.tolist() == [[[0, 1, 0]], [[0, 1, 0]]]
     assert counts.expected.tolist() == [[[0, 0.5, 0.5]], [[0, 0.5, 0.5]]]
     ratios = counts.log_ratios(prior=2.0).exp()
-    # by all: r = (2 + 2)/(1 + 2) and 2/3, so t is (2 + 2·4/3)/(1 + 2) and (2·2/3)/(1 + 2)
-    torch.testing.assert_close(ratios[-1, 0], torch.tensor([1.0, 14 / 9, 4 / 9]))
-    # without either user: r = 3/2.5 and 2/2.5
-    torch.testing.assert_close(ratios[0, 0], torch.tensor([1.0, 3.4 / 2.5, 1.6 / 2.5]))
+    # no other behavior, so r = 1: by all (2 + 2)/(1 + 2) and (0 + 2)/(1 + 2)
+    torch.testing.assert_close(ratios[-1, 0], torch.tensor([1.0, 4 / 3, 2 / 3]))
+    # without either user (1 + 2)/(0.5 + 2) and (0 + 2)/(0.5 + 2)
+    torch.testing.assert_close(ratios[0, 0], torch.tensor([1.0, 3 / 2.5, 2 / 2.5]))
     torch.testing.assert_close(ratios[1], ratios[0])
 
 
@@ -67,9 +67,12 @@ def naive(scores, train, valid, fold_of, scales, prior, without):
                 chosen[k][i] += 1
     found = torch.empty(behaviors, n_items)
     for i in range(n_items):
-        pooled = (sum(c[i] for c in chosen) + prior) / (sum(e[i] for e in expected) + prior)
         for k in range(behaviors):
-            found[k, i] = math.log((chosen[k][i] + prior * pooled) / (expected[k][i] + prior))
+            rest = [j for j in range(behaviors) if j != k]
+            ratio = (prior + sum(chosen[j][i] for j in rest)) / (
+                prior + sum(expected[j][i] for j in rest)
+            )
+            found[k, i] = math.log((chosen[k][i] + prior * ratio) / (expected[k][i] + prior))
     return found
 
 
@@ -97,8 +100,22 @@ def test_a_rare_behavior_follows_what_the_others_show():
     counts = counted(flat_scores(30, 4), train, valid, torch.zeros(30, dtype=torch.long))
     trend = counts.log_ratios(3.0)[-1]
     assert trend[1, 1] > 0.5 > 0 > trend[1, 3]
+    # by hand: 30 of 30 clicks where 10 were expected, 0 of 1 buy where a third was
+    expected = math.log((0 + 3 * 33 / 13) / (1 / 3 + 3))
+    assert float(trend[1, 1]) == pytest.approx(expected, rel=1e-5)
     alone = counted(
         flat_scores(30, 4), train, interactions_of([[], [(0, 2)]], 30, 4),
         torch.zeros(30, dtype=torch.long),
     ).log_ratios(3.0)[-1]  # fmt: skip
     assert alone[1, 1] == pytest.approx(alone[1, 3]) and alone[1, 1] < 0
+
+
+def test_the_size_of_a_batch_changes_not_a_bit():
+    train, valid = random_world(3), random_world(8)
+    scores = flat_scores(7, 9, 3, seed=1)
+    fold_of = torch.tensor([0, 1, 0, 1, 1, 0, 1])
+    found = [
+        counted(scores, train, valid, fold_of, [0.7, 1.3, 2.1], batch_users).log_ratios(3.0)
+        for batch_users in (1, 2, 3, 7, 64)
+    ]
+    assert all(torch.equal(one, found[0]) for one in found)
