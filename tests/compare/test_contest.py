@@ -217,13 +217,14 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
     scores, refitted = popularity(logs["train"]), popularity(known)
     found = calibrate(scores, logs["train"], logs["valid"], config.model, 6, 0)
     trend = torch.zeros_like(found.trend)
-    trend[:, 0, :5] = 100.0
-    facts = {"trend": {"click": {"on": True}, "buy": {"on": False}}}
+    trend[:, 1, :5] = 0.5
+    facts = {"trend": {"click": {"on": False}, "buy": {"on": True}}}
     forced = replace(found, trend=trend, facts=facts)
     monkeypatch.setitem(before_and_after.__globals__, "calibrate", lambda *args: forced)
     figures, _ = before_and_after(scores, logs, known, "test", config, refitted)
     after = figures.filter(calibrated=True).drop("calibrated")
-    for behavior, expected in (("click", Shifted(scores, trend)), ("buy", refitted)):
+    for behavior, expected in (("click", refitted), ("buy", Shifted(scores, trend))):
         alone = per_user(expected, known, logs["test"], config).filter(behavior=behavior)
         assert_frame_equal(after.filter(behavior=behavior), alone)
-    assert not after.equals(per_user(refitted, known, logs["test"], config))
+    twice = per_user(Shifted(refitted, trend), known, logs["test"], config)
+    assert not after.equals(twice)
