@@ -6,6 +6,7 @@ from 512 in the last bits, and by thread count). So neither batch size nor the c
 user is scored changes a figure.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,39 @@ class Scores(Protocol):
             users: int64 on the CPU, shape (B,).
             out_BI: float32 on ``device``; overwritten.
         """
+
+
+def filled(
+    scores: Scores, behavior: int, users: Tensor, batch_users: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some users at a time, (b,), with their scores of all items, (b, I).
+
+    The scores stand in one buffer of at most ``batch_users`` rows, which the next ones overwrite.
+    """
+    if len(users) == 0:
+        return
+    shape = (min(batch_users, len(users)), scores.n_items)
+    buffer_BI = torch.empty(shape, dtype=torch.float32, device=scores.device)
+    for some in torch.split(users, batch_users):
+        out_BI = buffer_BI[: len(some)]
+        scores.fill(behavior, some, out_BI)
+        yield some, out_BI
+
+
+class Derived:
+    """What scores made of other scores share."""
+
+    base: Scores
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.base.n_items
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self.base.device
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +130,7 @@ class EmbeddingScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Shifted:
+class Shifted(Derived):
     """Scores plus an offset per behavior and item; groups of users may differ in it.
 
     Args:
@@ -108,16 +142,6 @@ class Shifted:
     base: Scores
     offset: Tensor
     group_of: Tensor | None = None
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.base.n_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return self.base.device
 
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""

@@ -1,12 +1,11 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from bigel.evaluate.protocol import make_task, rank_task
 from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
 from bigel.rivals.base import World
-from bigel.scores import EmbeddingScores, Scores
+from bigel.scores import Derived, EmbeddingScores, Scores
 from bigel.train.calibration import calibrate
 from bigel.train.loop import choose_device, use_threads
 from bigel.workspace import Record, Workspace
@@ -95,7 +94,7 @@ def contest(
 
 def _key(contestant: Contestant, on: str) -> dict[str, Any]:
     """Return what figures hang on beside the inputs, of which a training is one."""
-    config, section = contestant.config, contestant.settings
+    config = contestant.config
     key: dict[str, Any] = {
         "on": on, "cutoffs": config.evaluate.cutoffs, "seed": config.train.seed,
         "device": choose_device(config.run.device).type,
@@ -104,29 +103,22 @@ def _key(contestant: Contestant, on: str) -> dict[str, Any]:
     }  # fmt: skip
     if not is_trained(contestant):
         key["model"] = contestant.model
-        key["settings"] = None if section is None else section.model_dump()
+        key["settings"] = contestant.of_model
     return key
 
 
 @dataclass(frozen=True, eq=False)
-class ByBehavior:
-    """Scores of a model of its own for each behavior."""
+class Mixed(Derived):
+    """The scores of one model, and of another for some behaviors."""
 
-    of_behavior: Sequence[Scores]
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.of_behavior[0].n_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return self.of_behavior[0].device
+    base: Scores
+    other: Scores
+    of_other: frozenset[int]
 
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
-        self.of_behavior[behavior].fill(behavior, users, out_BI)
+        chosen = self.other if behavior in self.of_other else self.base
+        chosen.fill(behavior, users, out_BI)
 
 
 def before_and_after(
@@ -160,9 +152,8 @@ def before_and_after(
     if on == schema.VALID:
         after = found.cross_fitted(scores, evidence)
     else:
-        trending = kept.get("trend", [])
-        mixed = ByBehavior([scores if b in trending else ranking for b in known.behaviors])
-        after = found.applied(mixed, evidence)
+        trending = frozenset(map(known.behaviors.index, kept.get("trend", [])))
+        after = found.applied(Mixed(ranking, scores, trending), evidence)
     frames = [
         per_user(one, known, logs[on], config).select(
             pl.lit(at == 1).alias(schema.CALIBRATED), pl.all()

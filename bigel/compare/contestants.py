@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bigel.config import Config, TrainConfig, parse_config
+from bigel.config import CALIBRATION, Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.evaluate.popularity import popularity
@@ -84,6 +84,13 @@ class Contestant:
         skipped = OF_NOBODY if self.model == BIGEL else OF_NOBODY | OF_BIGEL
         read = {"seed"} if self.model in CLOSED else set(TrainConfig.model_fields) - skipped
         return self.config.train.model_dump(include=read)
+
+    @property
+    def of_model(self) -> dict[str, Any] | None:
+        """Its own settings that its figures hang on before calibration; None where it has none."""
+        if self.model == BIGEL:
+            return self.config.model.model_dump(exclude=CALIBRATION)
+        return None if self.settings is None else dict(self.settings.model_dump())
 
     @property
     def is_random(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, TRAINED, Contestant
-from bigel.config import CALIBRATION
 from bigel.graph import save_tensors
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
@@ -51,15 +50,14 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
         assert isinstance(fitted.scores, EmbeddingScores)
         save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())
         write_json(out / schema.HISTORY_FILE, fitted.history)
-        return _counts(fitted.history)
+        return fitted.counts
 
-    of_bigel = config.model.model_dump(exclude=CALIBRATION)
     return workspace.run_stage(
         "contestant",
         inputs=[split.fingerprint, graph.fingerprint],
         settings={
             "model": contestant.model,
-            "settings": of_bigel if contestant.model == BIGEL else contestant.settings.model_dump(),
+            "settings": contestant.of_model,
             "train": contestant.of_train,
             "select_cutoff": config.evaluate.select_cutoff,
             "device": choose_device(config.run.device).type,
@@ -89,14 +87,3 @@ def learner_of(contestant: Contestant, world: World) -> Callable[[int], Learner]
 def is_trained(contestant: Contestant) -> bool:
     """Tell whether a contestant is trained; rules and closed forms are not."""
     return contestant.model == BIGEL or contestant.model in TRAINED
-
-
-def _counts(history: dict[str, Any]) -> dict[str, Any]:
-    steps = history["steps"]
-    return {
-        "best_step": history["best_step"],
-        "steps": len(steps),
-        "stopped": history["stopped"],
-        "valid_mean": history["valid"]["mean"],
-        "seconds_per_step": sum(s["seconds"] for s in steps) / max(len(steps), 1),
-    }

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bigel.pairs import Pairs
-from bigel.scores import Scores
+from bigel.scores import Scores, filled
 
 
 @torch.no_grad()
@@ -36,18 +36,15 @@ def rank_users(
     tensor([[ 2,  0,  1],
             [ 0,  1, -1]])
     """
-    users = users.cpu()
-    shape = (min(batch_users, len(users)), scores.n_items)
-    buffer_BI = torch.empty(shape, dtype=torch.float32, device=scores.device)
-    lists = []
-    for chunk in torch.split(users, len(buffer_BI) or 1):
-        scores_BI = buffer_BI[: len(chunk)]
-        scores.fill(behavior, chunk, scores_BI)
-        lists.append(_top_k(_masked(scores_BI, chunk, mask), k).cpu())
-    return torch.cat(lists) if len(users) else torch.empty((0, k), dtype=torch.int64)
+    lists = [
+        _top_k(hide(scores_BI, some, mask), k).cpu()
+        for some, scores_BI in filled(scores, behavior, users.cpu(), batch_users)
+    ]
+    return torch.cat(lists) if lists else torch.empty((0, k), dtype=torch.int64)
 
 
-def _masked(scores_BI: Tensor, users: Tensor, mask: Pairs) -> Tensor:
+def hide(scores_BI: Tensor, users: Tensor, mask: Pairs) -> Tensor:
+    """Set to -inf, in place, the scores of the items that the mask holds for B users."""
     rows, items = mask.take(users)
     scores_BI[rows.to(scores_BI.device), items.to(scores_BI.device)] = -torch.inf
     return scores_BI

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bigel.interactions import Interactions
 from bigel.pairs import Pairs
-from bigel.scores import EmbeddingScores, Scores
+from bigel.scores import Derived, EmbeddingScores, Scores
 
 FloatArray = npt.NDArray[np.float64]
 PRIOR = 10.0  # pairs of the mean conversion that stand in for an item without any
@@ -98,21 +98,10 @@ class Evidence:
         return key // n_items, key % n_items, pattern
 
 
-class Remembering:
+class Remembering(Derived):
     """What all scores with a funnel memory share: a base, and what users are known to have."""
 
-    base: Scores
     evidence: Evidence
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.base.n_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return self.base.device
 
     def add(
         self, memory: Memory, behavior: int, users: Tensor, places: Tensor, out_BI: Tensor

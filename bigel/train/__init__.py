@@ -115,15 +115,9 @@ def _write(
         tensors |= found.memory.tensors()
     save_tensors(out / EMBEDDINGS_FILE, tensors)
     write_json(out / HISTORY_FILE, history)
-    seconds = [step["seconds"] for step in history["steps"]]
-    return {
-        "best_step": history["best_step"],
-        "steps": len(seconds),
-        "stopped": history["stopped"],
-        "valid_mean": history["valid"]["mean"],
+    return fitted.counts | {
         "valid_ndcg": history["valid"]["ndcg"],
         "members": len(history["members"]),
         **{"trend": [], "memory": [], **found.kept()},
         "parameters": sum(weight.numel() for weight in fitted.weights.values()),
-        "seconds_per_step": sum(seconds) / max(len(seconds), 1),
     }

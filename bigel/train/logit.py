@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from bigel.evaluate.protocol import Task
+from bigel.evaluate.ranking import hide
 from bigel.model.memory import Evidence, Memory
-from bigel.scores import Scores
+from bigel.scores import Scores, filled
 
 SAMPLE = 1_024  # users that β is fitted on
 SPREAD_OF = 64  # users whose scores' deviation β starts from
@@ -57,18 +58,13 @@ def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> fl
     """
     users = task.users[:: max(1, len(task.users) // SAMPLE)]
     beta = start = 1 / (_deviation(scores, behavior, users[:SPREAD_OF]) or 1.0)
-    buffer_BI = torch.empty(min(batch_users, len(users)), scores.n_items, device=scores.device)
     for _ in range(NEWTON_STEPS):
         slope = curvature = 0.0
-        for some in torch.split(users, len(buffer_BI)):
-            out_BI = buffer_BI[: len(some)]
-            scores.fill(behavior, some, out_BI)
+        for some, out_BI in filled(scores, behavior, users, batch_users):
             rows, items = (t.to(out_BI.device) for t in task.relevant.take(some))
             counts = task.relevant.counts[some].to(out_BI.device)
-            hidden = tuple(t.to(out_BI.device) for t in task.mask.take(some))
             slope += out_BI[rows, items].double().sum().item()
-            logits = (beta * out_BI).index_put_(hidden, out_BI.new_tensor(-torch.inf))
-            share = logits.softmax(1)
+            share = hide(beta * out_BI, some, task.mask).softmax(1)
             mean = (share * out_BI).sum(1)
             slope -= (counts * mean).double().sum().item()
             spread = (share * (out_BI - mean.unsqueeze(1)).square_()).sum(1)
@@ -81,8 +77,7 @@ def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> fl
 
 
 def _deviation(scores: Scores, behavior: int, users: Tensor) -> float:
-    out_BI = torch.empty(len(users), scores.n_items, device=scores.device)
-    scores.fill(behavior, users, out_BI)
+    _, out_BI = next(filled(scores, behavior, users, len(users)))
     return out_BI.double().std().item()
 
 
@@ -95,19 +90,16 @@ def collect(
 
     Some user must have touched something.
     """
-    rest, parts = [], []
-    buffer_BI = torch.empty(batch_users, scores.n_items, device=scores.device)
-    for start in range(0, len(task.users), batch_users):
-        users = task.users[start : start + batch_users]
-        out_BI = buffer_BI[: len(users)]
-        scores.fill(behavior, users, out_BI)
+    rest, parts, start = [], [], 0
+    for users, out_BI in filled(scores, behavior, task.users, batch_users):
         out_BI *= scale
         rows, items, pattern = evidence.touched(behavior, users)
-        score = out_BI[rows.to(out_BI.device), items.to(out_BI.device)].cpu()
-        for hidden in ((rows, items), task.mask.take(users)):
-            out_BI[hidden[0].to(out_BI.device), hidden[1].to(out_BI.device)] = -torch.inf
-        rest.append(out_BI.logsumexp(1).cpu().double())
+        at = rows.to(out_BI.device), items.to(out_BI.device)
+        score = out_BI[at].cpu()
+        out_BI[at] = -torch.inf
+        rest.append(hide(out_BI, users, task.mask).logsumexp(1).cpu().double())
         parts.append((rows + start, items, pattern, score.double()))
+        start += len(users)
     row, item, pattern, score = (torch.cat(column) for column in zip(*parts, strict=True))
     chosen_row, chosen_item = task.relevant.take(task.users)
     key, wanted = row * scores.n_items + item, chosen_row * scores.n_items + chosen_item

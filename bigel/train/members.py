@@ -38,6 +38,18 @@ class Fitted:
     weights: dict[str, Tensor]
     history: dict[str, Any]
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a record tells: best_step, steps, stopped, valid_mean, seconds_per_step."""
+        seconds = [step["seconds"] for step in self.history["steps"]]
+        return {
+            "best_step": self.history["best_step"],
+            "steps": len(seconds),
+            "stopped": self.history["stopped"],
+            "valid_mean": self.history["valid"]["mean"],
+            "seconds_per_step": sum(seconds) / max(len(seconds), 1),
+        }
+
 
 def fit_members(
     make: Callable[[int], Learner],

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from bigel.evaluate.protocol import Task
-from bigel.scores import Scores
+from bigel.evaluate.ranking import hide
+from bigel.scores import Scores, filled
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +56,13 @@ class Counts:
             fold_of: (U,) fold of each user.
             batch_users: users scored at a time.
         """
-        buffer_BI = torch.empty(
-            min(batch_users, len(task.users)), scores.n_items, device=scores.device
-        )
         chosen_FI, expected_FI = self.chosen[:, behavior], self.expected[:, behavior]
-        for users in torch.split(task.users, batch_users):
-            out_BI = buffer_BI[: len(users)]
-            scores.fill(behavior, users, out_BI)
+        for users, out_BI in filled(scores, behavior, task.users, batch_users):
             out_BI *= scale
-            hidden = tuple(t.to(out_BI.device) for t in task.mask.take(users))
-            out_BI[hidden] = -torch.inf
+            share_BI = hide(out_BI, users, task.mask).softmax(1)
             counts_B = task.relevant.counts[users].double()
             # user by user, so that no sum hangs on the size of a batch
-            expected_BI = out_BI.softmax(1).cpu().double() * counts_B.unsqueeze(1)
+            expected_BI = share_BI.cpu().double() * counts_B.unsqueeze(1)
             expected_FI.index_add_(0, fold_of[users], expected_BI)
             rows, items = task.relevant.take(users)
             one = torch.ones(len(rows)).double()

@@ -12,9 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, CLOSED, choose
+from bigel.compare.contestants import CLOSED, choose
 from bigel.compare.fitting import learner_of
-from bigel.config import CALIBRATION, Config
+from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
 from bigel.interactions import Interactions
@@ -122,11 +122,9 @@ def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> d
 def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     """Return what a study depends on: another search never goes on with its trials."""
     (contestant,) = choose(config, [model])
-    of_bigel = config.model.model_dump(exclude=CALIBRATION)
-    settings = of_bigel if model == BIGEL else contestant.settings.model_dump()
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = settings, contestant.of_train, config.evaluate.select_cutoff, space, device
+    fixed = contestant.of_model, contestant.of_train, config.evaluate.select_cutoff, space, device
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
 
 
