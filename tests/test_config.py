@@ -115,7 +115,7 @@ def test_the_short_form_reads_back_equal_and_holds_no_default(tmp_path: Path, pr
     file = tmp_path / "short.toml"
     file.write_text(short_toml(config), "utf-8")
     assert load_config(str(file)) == config
-    assert "[contracts]" not in short_toml(config) and "[rivals.ease]" not in short_toml(config)
+    assert "[contracts]" not in short_toml(config) and "[rivals.bpr_mf]" not in short_toml(config)
 
 
 @pytest.mark.parametrize(
