@@ -20,7 +20,7 @@ from bigel.config import Config, ModelConfig, load_config
 from bigel.graph import Graph, Graphs, build_all, propagate
 from bigel.graph.dropout import thinning
 from bigel.interactions import Interactions
-from bigel.train.learner import bigel_learner
+from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, choose_device, use_threads
 
 USERS, ITEMS = 10_690, 13_465

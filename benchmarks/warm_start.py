@@ -20,7 +20,7 @@ from bigel.graph import build_all
 from bigel.ingest import ingest
 from bigel.interactions import Interactions, with_learned
 from bigel.split import split
-from bigel.train.learner import bigel_learner
+from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, use_threads, validate
 from bigel.train.start import Start
 from bigel.workspace import Record, Workspace

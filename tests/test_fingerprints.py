@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bigel import fingerprints, train
+from bigel.compare import fitting
+from bigel.compare.contestants import TRAINED
 from bigel.fingerprints import library_versions, stage_key
 from bigel.tune import study
 
@@ -88,9 +90,9 @@ def origin(module: str, name: str) -> Path | None:
     return path
 
 
-def closure(start: str) -> set[str]:
-    """Return the package's files that a file imports, and so on, without the plumbing."""
-    skipped = [*PLUMBING, *OTHERWISE.get(start, {})]
+def closure(start: str, others: Iterable[str] = ()) -> set[str]:
+    """Return the package's files that a file imports, and so on, without plumbing and others."""
+    skipped = [*PLUMBING, *OTHERWISE.get(start, {}), *others]
     seen: set[str] = set()
     waiting = [PACKAGE / start]
     while waiting:
@@ -132,8 +134,18 @@ def test_all_code_of_a_stage_is_part_of_its_fingerprint(stage: str) -> None:
 
 
 def test_all_code_of_a_search_is_part_of_its_key() -> None:
-    files = closure("tune/study.py")
-    assert [file for file in sorted(files) if not covered(file, study.CODE)] == []
+    files, code = closure("tune/study.py"), (*study.CODE, *fitting.code_of("bigel"))
+    assert [file for file in sorted(files) if not covered(file, code)] == []
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_rival_hangs_on_all_code_but_that_of_bigel_and_of_rules(model: str) -> None:
+    others = {"train/bigel.py", "rivals/funnel_rule.py", "rivals/conversion_rule.py",
+              "evaluate/popularity.py"}  # fmt: skip
+    files = closure("compare/fitting.py", others)
+    code = fitting.code_of(model)
+    assert [file for file in sorted(files) if not covered(file, code)] == []
+    assert not any(covered(file, code) for file in ("model/bigel.py", "train/objective.py"))
 
 
 def test_the_stages_are_found() -> None:

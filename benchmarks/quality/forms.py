@@ -40,7 +40,8 @@ from bigel.model.feedback import CGF
 from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
 from bigel.schema import VALID
-from bigel.train.learner import Learner, bigel_learner
+from bigel.train.bigel import bigel_learner
+from bigel.train.learner import Learner
 from bigel.train.loop import use_threads, validate
 from bigel.train.members import fit_members
 from bigel.train.sampler import make_generator

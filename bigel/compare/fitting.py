@@ -11,17 +11,22 @@ from bigel.graph import save_tensors
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
 from bigel.scores import EmbeddingScores
-from bigel.train.learner import Learner, bigel_learner
+from bigel.train.bigel import bigel_learner
+from bigel.train.learner import Learner
 from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.workspace import Record, Workspace, write_json
 
+OF_RIVALS = (
+    *("compare/fitting.py", "compare/contestants.py", "rivals", "model/table.py", "graph"),
+    *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members")),
+    *(f"train/{name}.py" for name in ("ranking_loss", "sampler", "start")),
+    *("interactions.py", "pairs.py", "schema.py", "scores.py"),
+    *(f"evaluate/{name}.py" for name in ("protocol", "ranking", "metrics")),
+)
 CODE = (
-    *("compare/fitting.py", "compare/contestants.py", "rivals", "model", "graph"),
-    *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members", "objective")),
-    *("train/sampler.py", "train/start.py", "interactions.py", "pairs.py", "schema.py"),
-    *("scores.py", "evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
-    "evaluate/popularity.py",
+    *OF_RIVALS,
+    *("model", "train/bigel.py", "train/objective.py", "evaluate/popularity.py"),
 )
 
 
@@ -62,9 +67,14 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
             "select_cutoff": config.evaluate.select_cutoff,
             "device": choose_device(config.run.device).type,
         },
-        code=CODE,
+        code=code_of(contestant.model),
         build=build,
     )
+
+
+def code_of(model: str) -> tuple[str, ...]:
+    """Return the files that a trained model's figures hang on; a rival's do not on BiGEL's."""
+    return CODE if model == BIGEL else OF_RIVALS
 
 
 def train_members(

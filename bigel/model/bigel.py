@@ -22,9 +22,8 @@ from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
 from bigel.model.score import score, score_pairs
+from bigel.model.table import normal_table
 from bigel.model.view import GlobalView
-
-INITIAL_STD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +67,10 @@ class BiGEL(nn.Module):
         self.order = config.order_of(n_behaviors)
         self.temperatures = config.temperatures_of(n_behaviors)
 
-        def normal(rows: int) -> nn.Parameter:
-            return nn.Parameter(torch.randn(rows, config.dim, generator=generator) * INITIAL_STD)
-
-        self.items = normal(n_items)
-        self.users = normal(n_users) if config.user_vectors else None
+        self.items = normal_table(n_items, config.dim, generator=generator)
+        self.users = None
+        if config.user_vectors:
+            self.users = normal_table(n_users, config.dim, generator=generator)
         self.item_bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
         self.user_feedback = self.item_feedback = None
         if config.feedback and n_behaviors > 1:
@@ -80,7 +78,7 @@ class BiGEL(nn.Module):
             self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
         self.view = None
         if config.view:
-            self.view = GlobalView(config, n_items, n_behaviors, generator, INITIAL_STD)
+            self.view = GlobalView(config, n_items, n_behaviors, generator)
 
     def forward(self, graphs: Graphs) -> States:
         """Pass messages over all graphs: CGL, the union's part of GCE and CPA, the view."""

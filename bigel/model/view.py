@@ -14,6 +14,7 @@ from bigel.config import ModelConfig
 from bigel.graph import Graph, Nodes
 from bigel.model.context import learn_context
 from bigel.model.score import score, score_pairs
+from bigel.model.table import normal_table
 
 
 class GlobalView(nn.Module):
@@ -24,18 +25,17 @@ class GlobalView(nn.Module):
         n_items: I.
         n_behaviors: K.
         generator: source of the initial values.
-        std: their standard deviation.
 
     Source: ours; alone it is LightGCN (SIGIR 2020) on the union graph without user vectors.
     """
 
     def __init__(
-        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator, std: float
+        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator
     ) -> None:
         super().__init__()
         self.layers = config.view_layers
         self.temperatures = config.temperatures_of(n_behaviors)
-        self.items = nn.Parameter(torch.randn(n_items, config.dim, generator=generator) * std)
+        self.items = normal_table(n_items, config.dim, generator=generator)
         self.bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
 
     def forward(self, union: Graph) -> Nodes:

@@ -16,7 +16,7 @@ from bigel.schema import GRAPHS_FILE, TRAIN
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
-from bigel.train.objective import Loss, ranking_loss
+from bigel.train.ranking_loss import Loss, ranking_loss
 from bigel.train.sampler import Batch, Sampler
 from bigel.workspace import Record
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bigel.config import BprMfConfig, TrainConfig
-from bigel.model.bigel import INITIAL_STD
+from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
 from bigel.train.sampler import make_generator
@@ -32,8 +32,8 @@ class BprMf(nn.Module):
         generator = make_generator(world.seed, "weights")
 
         def table(rows: int) -> nn.Parameter:
-            shape = (len(world.train.behaviors), rows, settings.dim)
-            return nn.Parameter(INITIAL_STD * torch.randn(shape, generator=generator))
+            behaviors = len(world.train.behaviors)
+            return normal_table(behaviors, rows, settings.dim, generator=generator)
 
         self.users, self.items = table(world.train.n_users), table(world.train.n_items)
 

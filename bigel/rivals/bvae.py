@@ -25,7 +25,7 @@ from bigel.pairs import Pairs
 from bigel.rivals.base import World
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
-from bigel.train.objective import Loss
+from bigel.train.ranking_loss import Loss
 from bigel.train.sampler import Pass, make_generator
 
 BIAS_STD = 0.001

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from bigel.config import GraphRival, TrainConfig
 from bigel.graph import Graph, Nodes
 from bigel.graph.normalize import unit_rows
-from bigel.model.bigel import INITIAL_STD
+from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
 from bigel.train.sampler import make_generator
@@ -26,16 +26,12 @@ class FreeEmbeddings(nn.Module):
     def __init__(self, world: World, dim: int) -> None:
         super().__init__()
         generator = make_generator(world.seed, "weights")
-        self.users = nn.Parameter(_normal(world.train.n_users, dim, generator))
-        self.items = nn.Parameter(_normal(world.train.n_items, dim, generator))
+        self.users = normal_table(world.train.n_users, dim, generator=generator)
+        self.items = normal_table(world.train.n_items, dim, generator=generator)
 
     def free(self) -> Nodes:
         """Return E."""
         return Nodes(self.users, self.items)
-
-
-def _normal(rows: int, dim: int, generator: Generator) -> Tensor:
-    return INITIAL_STD * torch.randn(rows, dim, generator=generator)
 
 
 def unit(x: Nodes) -> Nodes:

@@ -6,12 +6,11 @@ On the union of all behaviors, one set of embeddings serves all of them; per beh
 its own graph and embeddings.
 """
 
-import torch
 from torch import Tensor, nn
 
 from bigel.config import LightGcnConfig, TrainConfig
 from bigel.graph import propagate
-from bigel.model.bigel import INITIAL_STD
+from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner, sides
 from bigel.train.learner import Learner
 from bigel.train.sampler import make_generator
@@ -35,10 +34,10 @@ class LightGcn(nn.Module):
         n_users, n_items = world.train.n_users, world.train.n_items
 
         def tables(rows: int) -> nn.ParameterList:
-            shape = (rows, settings.dim)
             count = 1 if union else len(world.train.behaviors)
-            normal = [torch.randn(shape, generator=generator) for _ in range(count)]
-            return nn.ParameterList(INITIAL_STD * table for table in normal)
+            return nn.ParameterList(
+                normal_table(rows, settings.dim, generator=generator) for _ in range(count)
+            )
 
         self.users, self.items = tables(n_users), tables(n_items)
 

@@ -18,8 +18,8 @@ from bigel.schema import (
     WEIGHTS_FILE,
 )
 from bigel.scores import EmbeddingScores
+from bigel.train.bigel import bigel_learner
 from bigel.train.calibration import calibrate
-from bigel.train.learner import bigel_learner
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.train.start import Start, architecture

@@ -26,7 +26,7 @@ from bigel.schema import PUBLISHED
 from bigel.scores import Scores
 from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
 from bigel.train.learner import Learner
-from bigel.train.objective import Loss
+from bigel.train.ranking_loss import Loss
 
 Validation = dict[str, Any]
 OnValidation = Callable[[Validation], None]

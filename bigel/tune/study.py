@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, choose
-from bigel.compare.fitting import learner_of
+from bigel.compare.fitting import code_of, learner_of
 from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
@@ -28,9 +28,7 @@ TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
-CODE = ("tune", "rivals", "train", "model", "graph", "compare/contestants.py",
-        "compare/fitting.py", "interactions.py", "pairs.py", "schema.py", "scores.py",
-        "evaluate")  # fmt: skip
+CODE = ("tune", "evaluate")  # beside that of the training
 log = logging.getLogger(__name__)
 
 
@@ -125,7 +123,8 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
     fixed = contestant.of_model, contestant.of_train, config.evaluate.select_cutoff, space, device
-    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code_digest(CODE))
+    code = code_digest({*CODE, *code_of(model)})
+    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code)
 
 
 def _alone(folder: Path) -> contextlib.ExitStack:

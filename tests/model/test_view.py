@@ -19,7 +19,7 @@ INDICES = torch.tensor([0, 1])
 
 def view_of(n_items, behaviors, **settings):
     config = ModelConfig(**{"dim": 2, **settings})
-    return GlobalView(config, n_items, behaviors, torch.Generator().manual_seed(0), 0.1)
+    return GlobalView(config, n_items, behaviors, torch.Generator().manual_seed(0))
 
 
 def test_a_view_worked_by_hand():

@@ -18,7 +18,7 @@ from bigel.model import BiGEL
 from bigel.split import split
 from bigel.tracking import choose_start, home_of, promote, register
 from bigel.tracking.start import _places
-from bigel.train import learner, train
+from bigel.train import bigel, train
 from bigel.train.start import Start
 from bigel.workspace import Record, Workspace
 from tests import fabricate
@@ -219,7 +219,7 @@ def test_a_killed_warm_training_ends_with_the_same_weights(
     make_champion(night(first_log(), workspace), workspace)
     whole = night(second_log(), workspace)
     config = load_config("", SETTINGS)
-    original, taken = learner.step_loss, []
+    original, taken = bigel.step_loss, []
 
     def die_at_step_8(*args: Any) -> Any:
         taken.append(len(taken))
@@ -227,7 +227,7 @@ def test_a_killed_warm_training_ends_with_the_same_weights(
             raise Killed
         return original(*args)
 
-    monkeypatch.setattr(learner, "step_loss", die_at_step_8)
+    monkeypatch.setattr(bigel, "step_loss", die_at_step_8)
     killed = Workspace(tmp_path / "killed")
     with pytest.raises(Killed):
         train(whole.split, whole.graph, config, killed, start=whole.start)

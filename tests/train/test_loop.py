@@ -10,7 +10,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
-from bigel.train.learner import bigel_learner
+from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, choose_device, learning_rate, use_threads
 from tests.worlds import checkerboard, graphs_of, interactions_of, random_world
 

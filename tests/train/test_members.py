@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bigel.scores import EmbeddingScores
-from bigel.train.learner import bigel_learner
+from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, validate
 from bigel.train.members import SEED_STEP, average, fit_members
 from tests.train.test_loop import QUICK, Killed, load_config

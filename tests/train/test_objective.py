@@ -5,7 +5,8 @@ import torch
 
 from bigel.config import ModelConfig, TrainConfig
 from bigel.model import BiGEL
-from bigel.train.objective import bpr, sampled_softmax, step_loss
+from bigel.train.objective import step_loss
+from bigel.train.ranking_loss import bpr, sampled_softmax
 from bigel.train.sampler import Batch
 from tests.worlds import graphs_of, interactions_of, random_world
 

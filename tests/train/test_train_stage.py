@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from bigel.config import load_config
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
-from bigel.train import learner, loop, train
+from bigel.train import bigel, loop, train
 from bigel.train.calibration import calibrate
 from bigel.workspace import Record, Workspace
 from tests.train.test_loop import QUICK, Killed
@@ -133,7 +133,7 @@ def test_a_second_run_is_reused_and_only_what_matters_trains_again(split, tmp_pa
 
 def test_of_two_trainings_at_once_one_trains_and_the_other_uses_it(split, tmp_path, monkeypatch):
     build_graphs(split, load_config("", OVERRIDES), Workspace(tmp_path))
-    original, trainers, records = learner.step_loss, [], []
+    original, trainers, records = bigel.step_loss, [], []
     begun = threading.Event()
 
     def noted(*args):
@@ -141,7 +141,7 @@ def test_of_two_trainings_at_once_one_trains_and_the_other_uses_it(split, tmp_pa
         trainers.append(threading.current_thread().name)
         return original(*args)
 
-    monkeypatch.setattr(learner, "step_loss", noted)
+    monkeypatch.setattr(bigel, "step_loss", noted)
     threads = [
         threading.Thread(target=lambda: records.append(run(split, tmp_path, "train.members=1")))
         for _ in range(2)
@@ -158,7 +158,7 @@ def test_of_two_trainings_at_once_one_trains_and_the_other_uses_it(split, tmp_pa
 
 def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, monkeypatch):
     whole = run(split, tmp_path / "whole")
-    original, taken = learner.step_loss, []
+    original, taken = bigel.step_loss, []
 
     def die_at_step_8(*args):
         taken.append(len(taken))
@@ -166,7 +166,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_files(split, tmp_path, mo
             raise Killed
         return original(*args)
 
-    monkeypatch.setattr(learner, "step_loss", die_at_step_8)
+    monkeypatch.setattr(bigel, "step_loss", die_at_step_8)
     with pytest.raises(Killed):
         run(split, tmp_path / "killed")
     resumed = run(split, tmp_path / "killed")
