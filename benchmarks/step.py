@@ -77,6 +77,11 @@ def union_layers(config: ModelConfig) -> list[int]:
     return [config.global_layers, *([config.view_layers] if config.view else [])]
 
 
+def own_layers(config: ModelConfig, behaviors: int) -> list[int]:
+    """Return the layers of the own view's table on each behavior's graph; none without it."""
+    return [config.own_view_layers] * behaviors if config.own_view else []
+
+
 def propagation_bytes(graphs: Graphs, config: Config) -> float:
     """Return the bytes of a step's half products, forward and backward."""
     layers = config.model.layers_of(len(graphs.cascade))
@@ -84,6 +89,8 @@ def propagation_bytes(graphs: Graphs, config: Config) -> float:
     for k, (graph, count) in enumerate(zip(graphs.cascade, layers, strict=True)):
         halves = 1 if k == 0 and not config.model.user_vectors else 2
         total += 2 * halves * count * half_bytes(graph, config.model.dim)
+    for graph, count in zip(graphs.cascade, own_layers(config.model, len(layers)), strict=False):
+        total += 2 * count * half_bytes(graph, config.model.dim)
     return total
 
 
@@ -100,6 +107,8 @@ def time_propagation(trainer: Trainer, graphs: Graphs, backend: str, repeat: int
         ends = [*nodes]
         for count in union_layers(config):
             ends += propagate(graphs.union, count, items, None, backend)
+        for graph, count in zip(graphs.cascade, own_layers(config, len(layers)), strict=False):
+            ends += propagate(graph, count, items, None, backend)
         torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])
 
     return milliseconds(once, repeat)
@@ -157,7 +166,9 @@ def main() -> None:
         trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"union {union_layers(config.model)}, edge dropout {config.train.edge_dropout}, "
+              f"union {union_layers(config.model)}, "
+              f"own {own_layers(config.model, len(graphs.cascade))}, "
+              f"edge dropout {config.train.edge_dropout}, "
               f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")

@@ -63,7 +63,7 @@ def figures(line: str, labels: int) -> list[float]:
 
 @pytest.mark.parametrize("view", ["false", "true"])
 def test_every_form_is_trained_and_measured(run: Run, workspace: Path, view: str) -> None:
-    settings = (*TINY, f"model.view={view}")
+    settings = (*TINY, f"model.view={view}", f"model.own_view={view}")
     arguments = ("demo", "", "--workspace", workspace, "--seeds", "0")
     head, _, *lines = run("quality/forms", *arguments, settings=settings)
     assert head == "| form | seed | mean | click | cart | purchase | seconds |"
@@ -77,7 +77,7 @@ def test_the_shipped_form_is_bigel(script: Callable[[str], ModuleType], view: bo
     train = random_world(0)
     size = (train.n_users, train.n_items, len(train.behaviors))
     form, bigel = (
-        kind(ModelConfig(dim=4, view=view), *size, make_generator(0, "weights"))
+        kind(ModelConfig(dim=4, view=view, own_view=view), *size, make_generator(0, "weights"))
         for kind in (script("quality/forms").Form, BiGEL)
     )
     found, expected = (model.final_embeddings(graphs_of(train)) for model in (form, bigel))
@@ -119,24 +119,28 @@ def test_a_step_is_measured_with_its_view_and_its_edge_dropout(
     edges = {}
     for share in (0.0, 0.5):
         passes.clear()
-        settings = (*TINY, "model.view=true", f"train.edge_dropout={share}")
+        views = "model.view=true", "model.own_view=true"
+        settings = (*TINY, *views, f"train.edge_dropout={share}")
         lines = run("step", "--repeat", 1, settings=settings)
-        assert f"union [4, 1], edge dropout {share}" in lines[1]
+        assert f"union [4, 1], own [2, 2, 2], edge dropout {share}" in lines[1]
         assert any(line.startswith("  forward: edge dropout ") for line in lines)
-        *cascade, gce, view = edges[share] = passes[:5]
-        assert gce == view > max(cascade) and passes == edges[share] * 5
+        *cascade, gce, view = passes[:5]
+        edges[share], own = passes[:8], passes[5:8]
+        assert gce == view > max(cascade) and own == cascade and passes == edges[share] * 5
     assert max(edges[0.5]) < 0.7 * max(edges[0.0])
 
 
-def test_the_view_moves_bytes_of_its_own(script: Callable[[str], ModuleType]) -> None:
+def test_a_view_moves_bytes_of_its_own(script: Callable[[str], ModuleType]) -> None:
     step, graphs = script("step"), graphs_of(random_world(0))
-    without, beside = (
-        step.propagation_bytes(
-            graphs, load_config("jd", [f"model.view={view}", "model.view_layers=3"])
-        )
-        for view in ("false", "true")
-    )
-    assert beside - without == 2 * 3 * step.half_bytes(graphs.union, 64)
+
+    def moved(*views: str) -> float:
+        off = "model.view=false", "model.own_view=false", "model.view_layers=3"
+        found: float = step.propagation_bytes(graphs, load_config("jd", [*off, *views]))
+        return found
+
+    assert moved("model.view=true") - moved() == 2 * 3 * step.half_bytes(graphs.union, 64)
+    own = sum(2 * 2 * step.half_bytes(graph, 64) for graph in graphs.cascade)
+    assert moved("model.own_view=true") - moved() == pytest.approx(own)
 
 
 def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> None:
@@ -153,9 +157,14 @@ def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> 
         name: [lines[at + 1] for at, line in enumerate(lines) if line == f"--{name}"]
         for name in ("set", "variant")
     }
-    searched = ["model.view=true", "train.edge_dropout=0.5", "train.max_steps=400"]
+    searched = [
+        "model.view=true",
+        "model.own_view=true",
+        "train.edge_dropout=0.5",
+        "train.max_steps=400",
+    ]
     config = load_config("jd", [*given["set"], *searched])
     assert config.data.path == "folder of it"
     contestants = choose(config, ["bigel"], given["variant"])
-    assert len(contestants) == 23
-    assert len({one.config.model_dump_json() for one in contestants}) == 23
+    assert len(contestants) == 24
+    assert len({one.config.model_dump_json() for one in contestants}) == 24

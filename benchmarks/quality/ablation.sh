@@ -12,10 +12,11 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "no CGF=bigel model.feedback=false" \
     --variant "no GCE=bigel model.context=false" \
     --variant "no CPA=bigel model.alignment=false" \
-    --variant "no view=bigel model.view=false" \
+    --variant "no global view=bigel model.view=false" \
+    --variant "no own view=bigel model.own_view=false" \
     --variant "no trend=bigel model.trend=false" \
     --variant "no memory=bigel model.memory=false" \
-    --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false" \
+    --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false" \
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
     --variant "user vectors=bigel model.user_vectors=true" \

@@ -15,7 +15,7 @@ cascade says of a node under behavior k (x_K: the target's), g what the union gr
     convex context      GCE: n((1 - σ) ⊙ x + σ ⊙ g)
     linear context      GCE: n(A x + B g), A and B from the identity
 
-A global view (model.view) stands beside them as it is.
+Views (model.view, model.own_view) stand beside them as they are.
 """
 
 import argparse
@@ -65,15 +65,17 @@ class Form(BiGEL):
         assert states.context is not None
         feedback = self.user_feedback if side == "users" else self.item_feedback
         assert feedback is not None
-        z, view = [], []
+        z = []
         for k, indices in enumerate(rows):
             at = [getattr(nodes, side).index_select(0, indices) for nodes in states.cascade]
             context = getattr(states.context, side).index_select(0, indices)
             x = at[k] if k == len(rows) - 1 else self.refine(feedback, k, at)
             z.append(self.fuse(side, x, context))
-            if states.view is not None:
-                view.append(getattr(states.view, side).index_select(0, indices))
-        return Embedded(z, view, at[-1], context)
+        views = [
+            view.embed(nodes, side, rows)
+            for view, nodes in zip(self.views, states.views, strict=True)
+        ]
+        return Embedded(z, views, at[-1], context)
 
 
 class StepByStep(Form):

@@ -45,7 +45,26 @@ class ModelConfig(Section):
             "scores are averaged."
         ),
     )
-    view_layers: int = Field(1, ge=0, description="Propagation layers of the view.")
+    view_layers: int = Field(1, ge=0, description="Propagation layers of the global view.")
+    own_view: bool = Field(
+        False,
+        description=(
+            "Own view: a set of embeddings per behavior on its own graph alone, with a loss of "
+            "its own; scores are averaged."
+        ),
+    )
+    own_view_layers: int = Field(2, ge=0, description="Propagation layers of the own view.")
+    own_view_temperature: OneOrEach[PositiveFloat] = Field(
+        (0.2,),
+        description="Score temperature of the own view per behavior; one value serves all.",
+    )
+    own_view_weight: OneOrEach[NonNegativeFloat] = Field(
+        (1.0,),
+        description=(
+            "Weight of the own view in the mean of scores per behavior, the others have 1; one "
+            "value serves all. 0 where a behavior has too few pairs to speak for itself."
+        ),
+    )
     item_bias: bool = Field(True, description="Learn a bias per item and behavior.")
     trend: bool = Field(
         True,
@@ -103,6 +122,23 @@ class ModelConfig(Section):
             ConfigError: if neither one value nor one per behavior was given.
         """
         return per_behavior("model.temperature", self.temperature, behaviors)
+
+    def own_view_temperatures_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one score temperature of the own view per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        name = "model.own_view_temperature"
+        return per_behavior(name, self.own_view_temperature, behaviors)
+
+    def own_view_weights_of(self, behaviors: int) -> tuple[float, ...]:
+        """Return one weight of the own view per behavior.
+
+        Raises:
+            ConfigError: if neither one value nor one per behavior was given.
+        """
+        return per_behavior("model.own_view_weight", self.own_view_weight, behaviors)
 
 
 class TrainConfig(Section):

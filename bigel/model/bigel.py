@@ -1,8 +1,11 @@
-"""BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings, and a global view beside.
+"""BiGEL: CGL, CGF, GCE and CPA around one table of id embeddings, and views beside.
 
-.. math:: c_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i}, \\qquad s_k = (c_k + v_k) / 2
+.. math:: c_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i},
 
-v_k is the global view's score; without a view s_k = c_k.
+.. math:: s_k = (c_k + v_k + ω_k o_k) / (2 + ω_k)
+
+v_k is the global view's score and o_k the own view's; without one of them s_k is the mean of the
+others.
 
 Messages pass over all nodes (``forward``); everything after them works row by row, so a
 training step computes it only for the nodes of its batch (``embed``).
@@ -23,23 +26,23 @@ from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
 from bigel.model.score import score, score_pairs
 from bigel.model.table import normal_table
-from bigel.model.view import GlobalView
+from bigel.model.view import View
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What messages left at all nodes: X_1 … X_K, G and H (None where nothing uses it)."""
+    """What messages left at all nodes: X_1 … X_K, G (None where nothing uses it), the views'."""
 
     cascade: list[Nodes]
     context: Nodes | None
-    view: Nodes | None
+    views: list[list[Nodes]]
 
 
 class Embedded(NamedTuple):
-    """One side's rows: Z_k and H per behavior, and the target's X_K and G for CPA."""
+    """One side's rows: Z_k and each view's per behavior, and the target's X_K and G for CPA."""
 
     z: list[Tensor]
-    view: list[Tensor]
+    views: list[list[Tensor]]
     target: Tensor
     context: Tensor | None
 
@@ -66,6 +69,7 @@ class BiGEL(nn.Module):
         self.layers = config.layers_of(n_behaviors)
         self.order = config.order_of(n_behaviors)
         self.temperatures = config.temperatures_of(n_behaviors)
+        self.weights = (1.0,) * n_behaviors
 
         self.items = normal_table(n_items, config.dim, generator=generator)
         self.users = None
@@ -76,12 +80,25 @@ class BiGEL(nn.Module):
         if config.feedback and n_behaviors > 1:
             self.user_feedback = CGF(config.dim, n_behaviors - 1, generator)
             self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
-        self.view = None
+        self.global_view = self.own_view = None
         if config.view:
-            self.view = GlobalView(config, n_items, n_behaviors, generator)
+            self.global_view = View(
+                config, config.view_layers, self.temperatures, 1, n_items, generator, self.weights
+            )
+        if config.own_view:
+            temperatures = config.own_view_temperatures_of(n_behaviors)
+            self.own_view = View(
+                config, config.own_view_layers, temperatures, n_behaviors, n_items, generator,
+                config.own_view_weights_of(n_behaviors),
+            )  # fmt: skip
+
+    @property
+    def views(self) -> list[View]:
+        """The views that are on."""
+        return [view for view in (self.global_view, self.own_view) if view is not None]
 
     def forward(self, graphs: Graphs) -> States:
-        """Pass messages over all graphs: CGL, the union's part of GCE and CPA, the view."""
+        """Pass messages over all graphs: CGL, the union's part of GCE and CPA, the views."""
         config = self.config
         in_order = learn_cascade(
             [graphs.cascade[k] for k in self.order],
@@ -92,11 +109,15 @@ class BiGEL(nn.Module):
         context = None
         if config.context or config.alignment:
             context = learn_context(graphs.union, config.global_layers, self.items, self.users)
-        view = None if self.view is None else self.view(graphs.union)
-        return States(cascade, context, view)
+        views = []
+        if self.global_view is not None:
+            views.append(self.global_view([graphs.union]))
+        if self.own_view is not None:
+            views.append(self.own_view(graphs.cascade))
+        return States(cascade, context, views)
 
     def embed(self, states: States, side: Side, rows: Sequence[Tensor]) -> Embedded:
-        """Return Z_k, by CGF and the fusion of GCE, and H at chosen rows of each behavior.
+        """Return Z_k, by CGF and the fusion of GCE, and the views' at chosen rows of each behavior.
 
         Args:
             states: result of ``forward``.
@@ -119,10 +140,11 @@ class BiGEL(nn.Module):
                 if feedback is not None:
                     x = feedback(k, x, target[k])
             z.append(fuse(x, context[k] if self.config.context else None))
-        view: list[Tensor] = []
-        if states.view is not None:
-            view = list(getattr(states.view, side).index_select(0, joined).split(sizes))
-        return Embedded(z, view, target[-1], context[-1])
+        views = [
+            view.embed(nodes, side, rows)
+            for view, nodes in zip(self.views, states.views, strict=True)
+        ]
+        return Embedded(z, views, target[-1], context[-1])
 
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
         """Return (B, S) scores c_k of B users' rows of Z_k against S items' rows."""
@@ -134,25 +156,34 @@ class BiGEL(nn.Module):
 
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
-        """Return all rows: "user_emb" (K, U, D) with 1/τ_k folded in, "item_emb" (K, I, D) and
-        "item_bias" (K, I), so that s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
+        """Return all rows: "user_emb" (K, U, D) with temperatures folded in, "item_emb" (K, I, D)
+        and "item_bias" (K, I), so that
+        s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
 
-        With a view, its rows stand behind those of Z_k: 2 D in place of D.
+        The rows of V views stand behind those of Z_k: (1 + V) · D in place of D.
         """
         states = self(graphs)
+        parts = (self, *self.views)
+        weight_PK, temperature_PK = (
+            self.items.new_tensor([getattr(part, name) for part in parts])
+            for name in ("weights", "temperatures")
+        )
+        share_PK = weight_PK / weight_PK.sum(0)
 
-        def embed_all(side: Side, count: int) -> tuple[Tensor, ...]:
+        def embed_all(side: Side, count: int) -> list[Tensor]:
             everyone = torch.arange(count, device=self.items.device)
             rows = self.embed(states, side, [everyone] * len(self.layers))
-            return tuple(torch.stack(part) for part in (rows.z, rows.view) if part)
+            return [torch.stack(part) for part in (rows.z, *rows.views)]
 
-        users = embed_all("users", graphs.n_users)
-        biases = [self.item_bias.detach()]
-        if self.view is not None:
-            biases.append(self.view.bias.detach())
-        temperature_K = self.items.new_tensor(self.temperatures)
+        users = [
+            user_KUD * scale_K[:, None, None]
+            for user_KUD, scale_K in zip(
+                embed_all("users", graphs.n_users), share_PK / temperature_PK, strict=True
+            )
+        ]
+        bias_PKI = torch.stack([self.item_bias, *(view.bias for view in self.views)])
         return {
-            "user_emb": torch.cat(users, 2) / (len(users) * temperature_K[:, None, None]),
+            "user_emb": torch.cat(users, 2),
             "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),
-            "item_bias": torch.stack(biases).mean(0),
+            "item_bias": (share_PK[:, :, None] * bias_PKI).sum(0),
         }

@@ -1,51 +1,83 @@
-"""The global view, our extension: what the union graph says by itself, with a loss of its own.
+"""Views, our extension: what a graph says by itself, with a loss of its own.
 
 .. math:: H = n(P_{L_v}(Â_g, V)), \\qquad v_k(u, i) = ⟨h_u, h_i⟩ / τ_k + b^v_{k,i}
 
-GCE adds the union's embedding to each behavior's before they are scored, so each explains the
-pairs that the other leaves. The view is trained on all pairs by itself, on a table of its own, and
-its scores are averaged with the cascade's: two opinions, of which neither was formed by the other.
+.. math:: O_k = n(P_{L_o}(Â_k, T_k)), \\qquad o_k(u, i) = ⟨o_u^k, o_i^k⟩ / τ^o_k + b^o_{k,i}
+
+The *global view* is of the union graph, the *own view* of each behavior's own graph. GCE adds the
+union's embedding to each behavior's before they are scored, and CGL mixes the behaviors' graphs, so
+each explains the pairs that the others leave; where one behavior has most of the pairs, it drowns
+the others. A view is trained on all pairs by itself, on tables of its own, and its scores are
+averaged with the cascade's: several opinions, of which none was formed by another. How much one
+counts is no part of its loss, so a view is trained alike whatever its weight.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 
 from bigel.config import ModelConfig
 from bigel.graph import Graph, Nodes
+from bigel.graph.propagate import Side
 from bigel.model.context import learn_context
 from bigel.model.score import score, score_pairs
 from bigel.model.table import normal_table
 
 
-class GlobalView(nn.Module):
-    """V (I, D), and a bias per behavior and item, b^v (K, I), at first zero.
+class View(nn.Module):
+    """Item vectors (G, I, D) for G graphs, and a bias per behavior and item (K, I), at first zero.
 
     Args:
-        config: D, L_v and τ.
+        config: D, and whether there are biases.
+        layers: L_v or L_o.
+        temperatures: τ or τ^o, one per behavior.
+        n_graphs: G: 1, a graph for all behaviors, or K, one for each.
         n_items: I.
-        n_behaviors: K.
         generator: source of the initial values.
+        weights: ω_k of its scores in the mean, one per behavior.
 
-    Source: ours; alone it is LightGCN (SIGIR 2020) on the union graph without user vectors.
+    Source: ours; alone it is LightGCN (SIGIR 2020) without user vectors.
     """
 
     def __init__(
-        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator
-    ) -> None:
+        self, config: ModelConfig, layers: int, temperatures: Sequence[float], n_graphs: int,
+        n_items: int, generator: Generator, weights: Sequence[float],
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.layers = config.view_layers
-        self.temperatures = config.temperatures_of(n_behaviors)
-        self.items = normal_table(n_items, config.dim, generator=generator)
-        self.bias = nn.Parameter(torch.zeros(n_behaviors, n_items), config.item_bias)
+        self.layers = layers
+        self.temperatures = temperatures
+        self.weights = weights
+        self.items = normal_table(n_graphs, n_items, config.dim, generator=generator)
+        self.bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
 
-    def forward(self, union: Graph) -> Nodes:
-        """Return H."""
-        return learn_context(union, self.layers, self.items)
+    def forward(self, graphs: Sequence[Graph]) -> list[Nodes]:
+        """Return H, or O_1 … O_K."""
+        return [
+            learn_context(graph, self.layers, items_ID)
+            for graph, items_ID in zip(graphs, self.items.unbind(), strict=True)
+        ]
+
+    def embed(self, states: Sequence[Nodes], side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the rows of H, or of O_k, that each behavior asks for.
+
+        Args:
+            states: result of ``forward``.
+            side: which nodes.
+            rows: per behavior, (B_k,) indices of users or items.
+        """
+        if len(states) == len(rows):
+            return [
+                getattr(nodes, side).index_select(0, indices)
+                for nodes, indices in zip(states, rows, strict=True)
+            ]
+        joined = getattr(states[0], side).index_select(0, torch.cat(list(rows)))
+        return list(joined.split([len(indices) for indices in rows]))
 
     def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
-        """Return (B, S) scores v_k of B users' rows of H against S items' rows."""
+        """Return (B, S) scores of behavior k, of B users' rows against S items' rows."""
         return score(user_BD, item_SD, self.bias[k], items, self.temperatures[k])
 
     def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
-        """Return (B,) scores v_k of B users' rows of H with one item's row each."""
+        """Return (B,) scores of behavior k, of B users' rows with one item's row each."""
         return score_pairs(user_BD, item_BD, self.bias[k], items, self.temperatures[k])

@@ -1,4 +1,4 @@
-"""The loss of a step: Σ_k λ_k (L_k + L^v_k) + λ_c CPA, with L^v_k of a global view alone."""
+"""The loss of a step: Σ_k λ_k (L_k + L^v_k + L^o_k) + λ_c CPA; L^v_k, L^o_k of a view alone."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from bigel.graph import Graphs
 from bigel.model import BiGEL
 from bigel.model.alignment import align, first_of_each
 from bigel.model.bigel import Embedded
-from bigel.model.view import GlobalView
+from bigel.model.view import View
 from bigel.train.ranking_loss import Loss, ranking_loss
 from bigel.train.sampler import Batch
 
@@ -47,17 +47,17 @@ def _behavior_loss(
     model: BiGEL, k: int, users: Embedded, items: Embedded, candidates: Tensor, batch: Batch,
     config: TrainConfig,
 ) -> Tensor:  # fmt: skip
-    """Return L_k, or L_k + L^v_k; the candidates are the B positive items, then the S negatives."""
+    """Return L_k and the views' added; candidates: the B positive items, then the S negatives."""
     log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
     more = candidates, log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
-    if model.view is None:
-        return loss
-    return loss + _loss_of_scores(model.view, k, users.view[k], items.view[k], *more)
+    for view, user, item in zip(model.views, users.views, items.views, strict=True):
+        loss = loss + _loss_of_scores(view, k, user[k], item[k], *more)
+    return loss
 
 
 def _loss_of_scores(
-    model: BiGEL | GlobalView, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
+    model: BiGEL | View, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
     log_ratio_S: Tensor | None, objective: str,
 ) -> Tensor:  # fmt: skip
     size = len(user_BD)

@@ -91,6 +91,10 @@ def _bigel() -> dict[str, Part]:
         "model.global_layers": LAYERS,
         "model.view": OneOf((True, False)),
         "model.view_layers": LAYERS,
+        "model.own_view": OneOf((True, False)),
+        "model.own_view_layers": LAYERS,
+        "model.own_view_temperature": SHARED["temperature"],
+        "model.own_view_weight": Each(Between(0.0, 4.0)),
         "train.alignment_weight": Between(0.0, 1.0),
         "train.edge_dropout": DROPOUT,
     }

@@ -25,8 +25,8 @@ def make(**settings):
     model = BiGEL(config, USERS, ITEMS, BEHAVIORS, torch.Generator().manual_seed(7)).double()
     with torch.no_grad():
         model.item_bias.copy_(torch.linspace(-1, 1, BEHAVIORS * ITEMS).reshape(BEHAVIORS, ITEMS))
-        if model.view is not None:
-            model.view.bias.copy_(model.item_bias.flip(1) ** 3)
+        for number, view in enumerate(model.views):
+            view.bias.copy_(model.item_bias.flip(1) ** (3 + 2 * number))
     return model
 
 
@@ -57,12 +57,22 @@ def naive_scores(model, graphs):
                 refined[rows] = x[rows] + gate * (states[-1][rows] @ cgf.value[k])
         z = naive_unit_rows(refined + context if config.context else refined)
         scores.append(z[:USERS] @ z[USERS:].T / temperature[k] + model.item_bias[k])
-    if config.view:
-        start = torch.cat([torch.zeros(USERS, config.dim).double(), model.view.items])
-        h = naive_unit_rows(dense_power_mean(dense_of(graphs.union), start, config.view_layers))
-        for k, tau in enumerate(temperature):
-            scores[k] = (scores[k] + h[:USERS] @ h[USERS:].T / tau + model.view.bias[k]) / 2
-    return torch.stack(scores)
+    parts, total = torch.stack(scores), torch.ones(BEHAVIORS, 1, 1).double()
+    of_own = config.own_view_temperature * (1 if len(config.own_view_temperature) > 1 else 3)
+    for view, weight, layers, taus, seen in (
+        (model.global_view, (1.0,), config.view_layers, temperature, [graphs.union] * BEHAVIORS),
+        (model.own_view, config.own_view_weight, config.own_view_layers, of_own, graphs.cascade),
+    ):
+        if view is None:
+            continue
+        scores = []
+        for k, items in enumerate(view.items.expand(BEHAVIORS, -1, -1)):
+            start = torch.cat([torch.zeros(USERS, config.dim).double(), items])
+            h = naive_unit_rows(dense_power_mean(dense_of(seen[k]), start, layers))
+            scores.append(h[:USERS] @ h[USERS:].T / taus[k] + view.bias[k])
+        omega = torch.tensor(weight).double().expand(BEHAVIORS)[:, None, None]
+        parts, total = parts + omega * torch.stack(scores), total + omega
+    return parts / total
 
 
 def fast_scores(model, graphs=GRAPHS):
@@ -81,6 +91,10 @@ def fast_scores(model, graphs=GRAPHS):
         {"user_vectors": True},
         {"view": True},
         {"view": True, "view_layers": 2, "temperature": (0.2, 0.1, 0.5)},
+        {"own_view": True, "own_view_layers": 1, "own_view_temperature": (0.4, 0.3, 0.5)},
+        {"view": True, "own_view": True, "temperature": (0.2, 0.1, 0.5)},
+        {"view": True, "own_view": True, "own_view_weight": (2.5, 0.0, 1.0)},
+        {"own_view": True, "own_view_weight": 0.4},
         {"cascade": False, "feedback": False, "context": False, "alignment": False},
         {"temperature": 0.5, "global_layers": 0},
         {"temperature": (0.1, 0.2, 0.5)},
@@ -92,7 +106,7 @@ def test_all_scores_agree_with_the_dense_twin(settings):
         torch.testing.assert_close(fast_scores(model), naive_scores(model, GRAPHS))
 
 
-@pytest.mark.parametrize("switch", ["cascade", "feedback", "context", "view"])
+@pytest.mark.parametrize("switch", ["cascade", "feedback", "context", "view", "own_view"])
 def test_each_switch_changes_the_scores(switch):
     on, off = make(**{switch: True}), make(**{switch: False})
     assert not torch.allclose(fast_scores(on), fast_scores(off))
@@ -105,11 +119,12 @@ def test_alignment_changes_the_loss_not_the_scores():
 def test_switches_leave_no_unused_weights():
     assert {name for name, _ in make(feedback=False).named_parameters()} == {"items", "item_bias"}
     assert make(user_vectors=True).users.shape == (USERS, 4)
-    assert make().view is None and make()(GRAPHS).view is None
+    assert not make().views and not make()(GRAPHS).views
     assert make(context=False, alignment=False)(GRAPHS).context is None
     assert make(context=False)(GRAPHS).context is not None  # CPA needs it
-    without = make(item_bias=False, view=True)
-    assert not without.item_bias.requires_grad and not without.view.bias.requires_grad
+    without = make(item_bias=False, view=True, own_view=True)
+    assert not without.item_bias.requires_grad
+    assert [view.bias.requires_grad for view in without.views] == [False, False]
 
 
 @pytest.mark.parametrize("side", ["users", "items"])
@@ -158,13 +173,14 @@ def test_relabelling_users_and_items_relabels_the_embeddings():
     rng = np.random.default_rng(0)
     new_user, new_item = rng.permutation(USERS), rng.permutation(ITEMS)
     moved_graphs = graphs_of(relabel(WORLD, new_user, new_item)).to("cpu", torch.float64)
-    model, moved = (make(user_vectors=True, view=True) for _ in range(2))
+    model, moved = (make(user_vectors=True, view=True, own_view=True) for _ in range(2))
     with torch.no_grad():
         moved.users[new_user] = model.users
         moved.items[new_item] = model.items
         moved.item_bias[:, new_item] = model.item_bias
-        moved.view.items[new_item] = model.view.items
-        moved.view.bias[:, new_item] = model.view.bias
+        for after, before in zip(moved.views, model.views, strict=True):
+            after.items[:, new_item] = before.items
+            after.bias[:, new_item] = before.bias
     here, there = model.final_embeddings(GRAPHS), moved.final_embeddings(moved_graphs)
     torch.testing.assert_close(there["user_emb"][:, new_user], here["user_emb"])
     torch.testing.assert_close(there["item_emb"][:, new_item], here["item_emb"])

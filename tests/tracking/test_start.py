@@ -128,7 +128,7 @@ def test_another_champion_gives_another_training(workspace: Workspace) -> None:
 def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
     workspace: Workspace,
 ) -> None:
-    more = "model.user_vectors=true", "model.view=true"
+    more = "model.user_vectors=true", "model.view=true", "model.own_view=true"
     first = night(first_log(), workspace, *more)
     make_champion(first, workspace)
     config, parted, graph = prepare(second_log(), workspace, *more)
@@ -145,7 +145,8 @@ def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
     now = dict(model.named_parameters())
     by_id = {
         "items": ("item", 0), "users": ("user", 0), "item_bias": ("item", 1),
-        "view.items": ("item", 0), "view.bias": ("item", 1),
+        "global_view.items": ("item", 1), "global_view.bias": ("item", 1),
+        "own_view.items": ("item", 1), "own_view.bias": ("item", 1),
     }  # fmt: skip
     for name, (inner, axis) in by_id.items():
         ids = [

@@ -67,6 +67,7 @@ def assert_same(one, other):
         ("model.context=false", "model.alignment=false"),
         ("model.user_vectors=true",),
         ("model.view=true", "train.edge_dropout=0.2"),
+        ("model.view=true", "model.own_view=true"),
         ("train.objective='bpr'",),
     ],
 )

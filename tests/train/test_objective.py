@@ -118,15 +118,18 @@ def test_switching_alignment_off_leaves_it_out():
     torch.testing.assert_close(without.total, expected)
 
 
-def test_a_view_adds_a_loss_of_its_own_for_each_behavior():
-    model, batch = model_of(view=True), batch_of()
-    view, model.view = model.view, None
-    alone = step_loss(model, GRAPHS, batch, TrainConfig())
-    model.view = view
+@pytest.mark.parametrize("name", ["global_view", "own_view"])
+def test_a_view_adds_a_loss_of_its_own_for_each_behavior(name):
+    model, batch = model_of(view=True, own_view=True), batch_of()
     loss = step_loss(model, GRAPHS, batch, TrainConfig())
-    users, items = view(GRAPHS.union)
+    view = getattr(model, name)
+    setattr(model, name, None)
+    alone = step_loss(model, GRAPHS, batch, TrainConfig())
+    states = view(GRAPHS.cascade if name == "own_view" else [GRAPHS.union])
     for k in range(3):
-        scores = users[batch.users[k]] @ items.T / 0.1 + view.bias[k]
+        users, items = states[k if name == "own_view" else 0]
+        tau = 0.2 if name == "own_view" else 0.1
+        scores = users[batch.users[k]] @ items.T / tau + view.bias[k]
         losses = []
         for row, item in zip(scores, batch.items[k].tolist(), strict=True):
             others = [row[j] for j in batch.negatives[k].tolist() if j != item]
@@ -138,7 +141,7 @@ def test_a_view_adds_a_loss_of_its_own_for_each_behavior():
 
 
 def test_every_weight_receives_a_gradient():
-    model = model_of(user_vectors=True, view=True)
+    model = model_of(user_vectors=True, view=True, own_view=True)
     step_loss(model, GRAPHS, batch_of(), TrainConfig()).total.backward()
     assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
 
