@@ -20,7 +20,7 @@ from bigel.workspace import Record, Workspace, write_json
 OF_RIVALS = (
     *("compare/fitting.py", "compare/contestants.py", "rivals", "model/table.py", "graph"),
     *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members")),
-    *(f"train/{name}.py" for name in ("ranking_loss", "sampler", "start")),
+    *(f"train/{name}.py" for name in ("ranking_loss", "sampler")),
     *("interactions.py", "pairs.py", "schema.py", "scores.py"),
     *(f"evaluate/{name}.py" for name in ("protocol", "ranking", "metrics")),
 )

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigel.config import Config
 from bigel.interactions import Interactions
 from bigel.scores import EmbeddingScores, Scores
 from bigel.train.learner import Learner
 from bigel.train.loop import OnValidation, Trainer, validate
-from bigel.train.start import Begin
 
+Begin = Callable[[nn.Module, str], None]  # a new model, and the prefix of its names
 SEED_STEP = 1_000  # member m trains with train.seed + m · SEED_STEP
 
 

@@ -5,7 +5,6 @@ inner id aside. Rows of known ids are taken over. New ones keep the draw of a co
 0): measured beside the mean of the known rows and a draw of their spread (docs/decisions.md).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +32,6 @@ ID_AXES = {  # of BiGEL's weights
     "global_view.items": (ITEM, 1), "global_view.bias": (ITEM, 1),
     "own_view.items": (ITEM, 1), "own_view.bias": (ITEM, 1),
 }  # fmt: skip
-
-Begin = Callable[[nn.Module, str], None]
 
 
 @dataclass(frozen=True, eq=False)
