@@ -42,6 +42,10 @@ def test_one_value_serves_all_behaviors(key: str) -> None:
         ("model.layers=[-1]", "greater than or equal to 0"),
         ("model.temperature=[0.1,0.2]", "model.temperature has 2 values for 3 behaviors"),
         ("model.temperature=0", "greater than 0"),
+        ("model.temperature=inf", "finite number"),
+        ("model.own_view_temperature=[0.1,0.2]", "own_view_temperature has 2 values for 3"),
+        ("model.own_view_weight=[1,2]", "own_view_weight has 2 values for 3"),
+        ("model.own_view_weight=-1", "greater than or equal to 0"),
         ("model.order=[0,1,1]", "does not hold each of 0…2 once"),
         ('data.behaviors=["a","b","c","d","e","f","g","h","i"]', "set model.memory = false"),
         ("model.temperature=[]", "at least 1"),
@@ -63,7 +67,7 @@ def test_one_value_serves_all_behaviors(key: str) -> None:
         ("synth.dirt=0.5", "synth.dirt = 0.5: it is a section: write for example synth.dirt.dup"),
         ("rivals.bpr_mf=1", "write for example rivals.bpr_mf."),
         ("synth.conversion=[0.2,0]", "greater than 0"),
-        ("train.learning_rate=nan", "greater than 0"),
+        ("train.learning_rate=nan", "finite number"),
         ("train.seed=true", "true and false stand only where a switch"),
         ("model.layers=[true]", "true and false stand only where a switch"),
         ("run.engine=spark", "'local' or 'dask'"),
@@ -79,6 +83,12 @@ def test_wrong_settings_are_refused_with_the_nearest_name(override: str, expecte
         load_config("", [override])
     assert expected in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_an_own_view_without_any_weight_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"0 for every behavior; set model\.own_view = false"):
+        load_config("", ["model.own_view=true", "model.own_view_weight=[0,0,0]"])
+    assert load_config("", ["model.own_view_weight=0"]).model.own_view_weight == (0.0,)
 
 
 @pytest.mark.parametrize(

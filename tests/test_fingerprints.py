@@ -34,6 +34,7 @@ INPUT = "finds or makes an input, whose fingerprint counts"
 HUSH = "keeps MLflow quiet"
 OTHERWISE = {
     "compare/__init__.py": {"compare/contest.py": INPUT, "compare/contestants.py": INPUT},
+    "compare/contest.py": {"compare/fitting.py": INPUT},
     "contracts/drift.py": {"contracts/history.py": INPUT},
     "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
@@ -134,16 +135,22 @@ def test_all_code_of_a_stage_is_part_of_its_fingerprint(stage: str) -> None:
 
 
 def test_all_code_of_a_search_is_part_of_its_key() -> None:
-    files, code = closure("tune/study.py"), (*study.CODE, *fitting.code_of("bigel"))
+    files = closure("tune/study.py", ["tune/spaces.py"])  # a model's room is part of the key
+    code = (*study.CODE, *fitting.code_of("bigel"))
     assert [file for file in sorted(files) if not covered(file, code)] == []
 
 
-@pytest.mark.parametrize("model", TRAINED)
-def test_a_rival_hangs_on_all_code_but_that_of_bigel_and_of_rules(model: str) -> None:
-    others = {"train/bigel.py", "rivals/funnel_rule.py", "rivals/conversion_rule.py",
-              "evaluate/popularity.py"}  # fmt: skip
-    files = closure("compare/fitting.py", others)
-    code = fitting.code_of(model)
+@pytest.mark.parametrize(
+    ("start", "beside"), [("compare/fitting.py", ()), ("tune/study.py", study.CODE)]
+)
+def test_rivals_hang_on_all_code_but_that_of_bigel_and_of_rules(
+    start: str, beside: tuple[str, ...]
+) -> None:
+    others = ["train/bigel.py", "rivals/funnel_rule.py", "rivals/conversion_rule.py",
+              "evaluate/popularity.py", "tune/spaces.py"]  # fmt: skip
+    files = closure(start, others)
+    assert {fitting.code_of(model) for model in TRAINED} == {fitting.OF_RIVALS}
+    code = (*beside, *fitting.OF_RIVALS)
     assert [file for file in sorted(files) if not covered(file, code)] == []
     assert not any(covered(file, code) for file in ("model/bigel.py", "train/objective.py"))
 

@@ -26,8 +26,10 @@ from bigel.workspace import Record, Workspace
 FIGURES_FILE = "figures.parquet"
 COMPARED = ("ndcg", "hr")
 CODE = (
-    *("compare/contest.py", "compare/contestants.py", "compare/fitting.py", "rivals", "train"),
-    *("model", "graph"),
+    *("compare/contest.py", "compare/contestants.py", "rivals", "graph"),
+    *("model/memory.py", "model/table.py", "train/calibration.py", "train/logit.py"),
+    *(f"train/{name}.py" for name in ("trend", "checkpoint", "learner", "loop")),
+    *("train/ranking_loss.py", "train/sampler.py"),
     *("interactions.py", "pairs.py", "schema.py", "scores.py"),
     *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
     "evaluate/popularity.py",

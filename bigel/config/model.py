@@ -136,8 +136,12 @@ class ModelConfig(Section):
         """Return one weight of the own view per behavior.
 
         Raises:
-            ConfigError: if neither one value nor one per behavior was given.
+            ConfigError: if neither one value nor one per behavior was given, or all are 0.
         """
+        if self.own_view and not any(self.own_view_weight):
+            raise ConfigError(
+                "model.own_view_weight is 0 for every behavior; set model.own_view = false"
+            )
         return per_behavior("model.own_view_weight", self.own_view_weight, behaviors)
 
 

@@ -11,9 +11,10 @@ Number = TypeVar("Number")
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused, and true and false are no numbers."""
+    """A frozen group of settings; unknown keys are refused, and true, false, inf and nan are no
+    numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -122,6 +122,8 @@ class Config(Section):
         self.model.layers_of(behaviors)
         self.model.order_of(behaviors)
         self.model.temperatures_of(behaviors)
+        self.model.own_view_temperatures_of(behaviors)
+        self.model.own_view_weights_of(behaviors)
         self.train.weights_of(behaviors)
         self.rivals.check(behaviors)
         if self.model.memory and behaviors > MAX_PATTERNED:

@@ -69,7 +69,6 @@ class BiGEL(nn.Module):
         self.layers = config.layers_of(n_behaviors)
         self.order = config.order_of(n_behaviors)
         self.temperatures = config.temperatures_of(n_behaviors)
-        self.weights = (1.0,) * n_behaviors
 
         self.items = normal_table(n_items, config.dim, generator=generator)
         self.users = None
@@ -82,15 +81,16 @@ class BiGEL(nn.Module):
             self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
         self.global_view = self.own_view = None
         if config.view:
+            even = (1.0,) * n_behaviors
             self.global_view = View(
-                config, config.view_layers, self.temperatures, 1, n_items, generator, self.weights
+                config, config.view_layers, self.temperatures, even, 1, n_items, generator
             )
         if config.own_view:
-            temperatures = config.own_view_temperatures_of(n_behaviors)
+            of_own = config.own_view_temperatures_of(n_behaviors)
+            weights = config.own_view_weights_of(n_behaviors)
             self.own_view = View(
-                config, config.own_view_layers, temperatures, n_behaviors, n_items, generator,
-                config.own_view_weights_of(n_behaviors),
-            )  # fmt: skip
+                config, config.own_view_layers, of_own, weights, n_behaviors, n_items, generator
+            )
 
     @property
     def views(self) -> list[View]:
@@ -163,10 +163,11 @@ class BiGEL(nn.Module):
         The rows of V views stand behind those of Z_k: (1 + V) · D in place of D.
         """
         states = self(graphs)
-        parts = (self, *self.views)
-        weight_PK, temperature_PK = (
-            self.items.new_tensor([getattr(part, name) for part in parts])
-            for name in ("weights", "temperatures")
+        temperature_PK = self.items.new_tensor(
+            [self.temperatures, *(view.temperatures for view in self.views)]
+        )
+        weight_PK = self.items.new_tensor(
+            [[1.0] * len(self.temperatures), *(view.mean_weights for view in self.views)]
         )
         share_PK = weight_PK / weight_PK.sum(0)
 

@@ -10,19 +10,19 @@ from bigel.graph.normalize import unit_rows
 
 
 def learn_context(
-    union: Graph, layers: int, items_ID: Tensor, users_UD: Tensor | None = None
+    graph: Graph, layers: int, items_ID: Tensor, users_UD: Tensor | None = None
 ) -> Nodes:
-    """Return G.
+    """Return n(P_L(Â, E)): G where Â is Â_g, and what views see.
 
     Args:
-        union: Â_g, the graph of all pairs of any behavior.
-        layers: L_g.
+        graph: Â, for G that of all pairs of any behavior.
+        layers: L.
         items_ID: (I, D) item rows of E.
         users_UD: (U, D) user rows of E; None stands for zeros.
 
     Source: arXiv 2601.07294.
     """
-    mixed = propagate(union, layers, items_ID, users_UD)
+    mixed = propagate(graph, layers, items_ID, users_UD)
     return Nodes(unit_rows(mixed.users), unit_rows(mixed.items))
 
 

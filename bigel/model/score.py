@@ -1,4 +1,4 @@
-"""The score of the cascade and of the global view: ⟨x_u, y_i⟩ / τ + b_i."""
+"""The score of the cascade and of each view: ⟨x_u, y_i⟩ / τ + b_i."""
 
 import torch
 from torch import Tensor

@@ -9,7 +9,7 @@ union's embedding to each behavior's before they are scored, and CGL mixes the b
 each explains the pairs that the others leave; where one behavior has most of the pairs, it drowns
 the others. A view is trained on all pairs by itself, on tables of its own, and its scores are
 averaged with the cascade's: several opinions, of which none was formed by another. How much one
-counts is no part of its loss, so a view is trained alike whatever its weight.
+counts is no part of its loss, so a view is trained alike whatever its weight, but for 0.
 """
 
 from collections.abc import Sequence
@@ -32,22 +32,23 @@ class View(nn.Module):
         config: D, and whether there are biases.
         layers: L_v or L_o.
         temperatures: τ or τ^o, one per behavior.
+        mean_weights: ω_k of its scores in the mean, one per behavior; where it is 0, there is no
+            loss either.
         n_graphs: G: 1, a graph for all behaviors, or K, one for each.
         n_items: I.
         generator: source of the initial values.
-        weights: ω_k of its scores in the mean, one per behavior.
 
     Source: ours; alone it is LightGCN (SIGIR 2020) without user vectors.
     """
 
     def __init__(
-        self, config: ModelConfig, layers: int, temperatures: Sequence[float], n_graphs: int,
-        n_items: int, generator: Generator, weights: Sequence[float],
+        self, config: ModelConfig, layers: int, temperatures: Sequence[float],
+        mean_weights: Sequence[float], n_graphs: int, n_items: int, generator: Generator,
     ) -> None:  # fmt: skip
         super().__init__()
         self.layers = layers
         self.temperatures = temperatures
-        self.weights = weights
+        self.mean_weights = mean_weights
         self.items = normal_table(n_graphs, n_items, config.dim, generator=generator)
         self.bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
 

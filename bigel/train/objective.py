@@ -14,7 +14,7 @@ from bigel.train.sampler import Batch
 
 
 def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -> Loss:
-    """Return the loss of one batch.
+    """Return the loss of one batch; that of a behavior has its views' added.
 
     Args:
         model: the model.
@@ -52,7 +52,8 @@ def _behavior_loss(
     more = candidates, log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
-        loss = loss + _loss_of_scores(view, k, user[k], item[k], *more)
+        if view.mean_weights[k]:
+            loss = loss + _loss_of_scores(view, k, user[k], item[k], *more)
     return loss
 
 

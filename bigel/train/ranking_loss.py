@@ -13,7 +13,7 @@ class Loss:
 
     Args:
         total: scalar, the weighted sum.
-        behaviors: per behavior, the scalar L_k + L^v_k; None where the behavior has no pairs.
+        behaviors: per behavior, the scalar L_k; None where the behavior has no pairs.
         alignment: the scalar CPA; None where it is off.
     """
 

@@ -1,4 +1,4 @@
-"""What is searched for each model: dotted keys of the configuration and their ranges."""
+"""Ranges of settings, and the way of settings into a configuration and out of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,88 +53,7 @@ class Each:
 
 Part = Between | OneOf | Each
 Space = Mapping[str, Between | OneOf]
-LAYERS = Between(1, 4)
-DROPOUT = OneOf((0.0, 0.25, 0.5, 0.7))
 MOST_VALIDATIONS = 40  # of a trial: patience, counted in validations, grows with its steps
-# What all models trained on pairs search, BiGEL among them. All defaults and presets lie inside.
-SHARED: dict[str, Part] = {
-    "learning_rate": Between(1e-4, 5e-2, log=True),
-    "temperature": Each(Between(0.05, 1.0, log=True)),
-    "objective": OneOf(("softmax", "bpr")),
-    "negatives": OneOf((256, 512, 1_024, 2_048)),
-    "negative_power": OneOf((0.0, 0.25, 0.5)),
-    "item_bias": OneOf((True, False)),
-    "max_steps": Between(100, 2_000, log=True),
-    "dim": OneOf((64, 128)),
-}
-
-
-def _rival(name: str, **more: Part) -> dict[str, Part]:
-    """Return what all rivals trained on pairs search, and more."""
-    penalties = OneOf((0.0, 1e-5, 1e-4, 1e-3, 1e-2))  # BiGEL has none
-    room = {**SHARED, "normalize": OneOf((True, False)), "l2": penalties, **more}
-    return {f"rivals.{name}.{key}": part for key, part in room.items()}
-
-
-def _graph_rival(name: str, layers: Part, **more: Part) -> dict[str, Part]:
-    return _rival(name, layers=layers, edge_dropout=DROPOUT, **more)
-
-
-def _bigel() -> dict[str, Part]:
-    of_model = ("temperature", "dim", "item_bias")
-    shared = {
-        f"{'model' if key in of_model else 'train'}.{key}": part for key, part in SHARED.items()
-    }
-    return {
-        **shared,
-        "model.layers": Each(LAYERS),
-        "model.global_layers": LAYERS,
-        "model.view": OneOf((True, False)),
-        "model.view_layers": LAYERS,
-        "model.own_view": OneOf((True, False)),
-        "model.own_view_layers": LAYERS,
-        "model.own_view_temperature": SHARED["temperature"],
-        "model.own_view_weight": Each(Between(0.0, 4.0)),
-        "train.alignment_weight": Between(0.0, 1.0),
-        "train.edge_dropout": DROPOUT,
-    }
-
-
-PENALTY = Between(10.0, 3000.0, log=True)
-SPACES: dict[str, Mapping[str, Part]] = {
-    "bigel": _bigel(),
-    "bpr_mf": _rival("bpr_mf"),
-    "ease": {"rivals.ease.penalty": PENALTY},
-    "ease_per_behavior": {"rivals.ease_per_behavior.penalty": PENALTY},
-    "lightgcn": _graph_rival("lightgcn", LAYERS),
-    "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),
-    "crgcn": _graph_rival("crgcn", LAYERS),
-    "mb_cgcn": _graph_rival("mb_cgcn", Each(Between(1, 5))),
-    "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),
-    "mule": _graph_rival("mule", LAYERS, attention_layers=Between(1, 6)),
-    "bvae": {
-        "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
-        "rivals.bvae.dropout": Between(0.2, 0.7),
-        "rivals.bvae.kl_weight": Between(0.002, 1.0, log=True),
-        "rivals.bvae.max_steps": Between(500, 6_000, log=True),
-        "rivals.bvae.dim": OneOf((64, 100, 200)),
-    },
-}
-
-
-def space_of(model: str, behaviors: int) -> Space:
-    """Return a model's space with a key for each behavior where each has its own value.
-
-    >>> sorted(key for key in space_of("bigel", 2) if "temperature" in key)
-    ['model.temperature.0', 'model.temperature.1']
-    """
-    found: dict[str, Between | OneOf] = {}
-    for key, part in SPACES[model].items():
-        if isinstance(part, Each):
-            found |= {f"{key}.{k}": part.part for k in range(behaviors)}
-        else:
-            found[key] = part
-    return found
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:

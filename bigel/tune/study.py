@@ -21,14 +21,15 @@ from bigel.interactions import Interactions
 from bigel.locks import take_lock
 from bigel.rivals.base import World
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
-from bigel.tune.space import SPACES, apply, present, space_of, suggest
+from bigel.tune.space import apply, present, suggest
+from bigel.tune.spaces import SPACES, space_of
 from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
 
 TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
-CODE = ("tune", "evaluate")  # beside that of the training
+CODE = ("tune/space.py", "tune/study.py")  # beside that of the training; the room is told apart
 log = logging.getLogger(__name__)
 
 

@@ -198,6 +198,9 @@ def test_one_behavior_has_nothing_to_refine():
     model = BiGEL(ModelConfig(dim=4), USERS, ITEMS, 1, torch.Generator())
     assert model.user_feedback is None
     assert model.final_embeddings(graphs_of(world))["user_emb"].shape == (1, USERS, 4)
+    config = ModelConfig(dim=4, view=True, own_view=True)
+    model = BiGEL(config, USERS, ITEMS, 1, torch.Generator())
+    assert model.final_embeddings(graphs_of(world))["user_emb"].shape == (1, USERS, 12)
 
 
 def test_layers_must_fit_the_behaviors():

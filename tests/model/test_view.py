@@ -21,7 +21,7 @@ HALF = math.sqrt(0.5)
 def view_of(n_graphs, n_items, temperatures, layers=1):
     generator = torch.Generator().manual_seed(0)
     return View(
-        ModelConfig(dim=2), layers, temperatures, n_graphs, n_items, generator, temperatures
+        ModelConfig(dim=2), layers, temperatures, temperatures, n_graphs, n_items, generator
     )
 
 

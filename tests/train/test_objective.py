@@ -140,6 +140,21 @@ def test_a_view_adds_a_loss_of_its_own_for_each_behavior(name):
     torch.testing.assert_close(loss.total - alone.total, sum(loss.behaviors) - sum(alone.behaviors))
 
 
+def test_an_own_view_without_weight_for_a_behavior_has_no_loss_there():
+    losses = {}
+    for weights in ((1.0, 1.0, 1.0), (1.0, 0.0, 2.0)):
+        model = model_of(own_view=True, own_view_weight=weights)
+        loss = step_loss(model, GRAPHS, batch_of(), TrainConfig())
+        loss.total.backward()
+        losses[weights] = loss.behaviors
+        touched = [bool(grad.any()) for grad in model.own_view.items.grad]
+        assert touched == [weight > 0 for weight in weights]
+    without = step_loss(model_of(), GRAPHS, batch_of(), TrainConfig()).behaviors
+    even, uneven = losses.values()
+    assert (uneven[0], uneven[2]) == (even[0], even[2])
+    torch.testing.assert_close(uneven[1], without[1])
+
+
 def test_every_weight_receives_a_gradient():
     model = model_of(user_vectors=True, view=True, own_view=True)
     step_loss(model, GRAPHS, batch_of(), TrainConfig()).total.backward()

@@ -16,7 +16,8 @@ from bigel.train import loop
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
 from bigel.tune.run import run_search
-from bigel.tune.space import SHARED, Between, Each, OneOf, apply, present, space_of
+from bigel.tune.space import Between, Each, OneOf, apply, present
+from bigel.tune.spaces import SHARED, space_of
 from bigel.tune.study import _study_key, by_tenths
 from bigel.workspace import Workspace
 
