@@ -20,9 +20,9 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
     --variant "user vectors=bigel model.user_vectors=true" \
-    --variant "1 layer=bigel model.layers=1 model.global_layers=1" \
-    --variant "2 layers=bigel model.layers=2 model.global_layers=2" \
-    --variant "3 layers=bigel model.layers=3 model.global_layers=3" \
+    --variant "1 layer=bigel model.layers=1 model.global_layers=1 model.view_layers=1 model.own_view_layers=1" \
+    --variant "2 layers=bigel model.layers=2 model.global_layers=2 model.view_layers=2 model.own_view_layers=2" \
+    --variant "3 layers=bigel model.layers=3 model.global_layers=3 model.view_layers=3 model.own_view_layers=3" \
     --variant "d 32=bigel model.dim=32" \
     --variant "d 128=bigel model.dim=128" \
     --variant "d 256=bigel model.dim=256" \
