@@ -24,7 +24,6 @@ from bigel.graph.propagate import Side
 from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
-from bigel.model.score import score, score_pairs
 from bigel.model.table import normal_table
 from bigel.model.view import View
 
@@ -146,14 +145,6 @@ class BiGEL(nn.Module):
         ]
         return Embedded(z, views, target[-1], context[-1])
 
-    def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
-        """Return (B, S) scores c_k of B users' rows of Z_k against S items' rows."""
-        return score(user_BD, item_SD, self.item_bias[k], items, self.temperatures[k])
-
-    def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
-        """Return (B,) scores c_k of B users' rows of Z_k with one item's row each."""
-        return score_pairs(user_BD, item_BD, self.item_bias[k], items, self.temperatures[k])
-
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
         """Return all rows: "user_emb" (K, U, D) with temperatures folded in, "item_emb" (K, I, D)
@@ -182,7 +173,7 @@ class BiGEL(nn.Module):
                 embed_all("users", graphs.n_users), share_PK / temperature_PK, strict=True
             )
         ]
-        bias_PKI = torch.stack([self.item_bias, *(view.bias for view in self.views)])
+        bias_PKI = torch.stack([self.item_bias, *(view.item_bias for view in self.views)])
         return {
             "user_emb": torch.cat(users, 2),
             "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),

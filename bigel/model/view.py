@@ -21,7 +21,6 @@ from bigel.config import ModelConfig
 from bigel.graph import Graph, Nodes
 from bigel.graph.propagate import Side
 from bigel.model.context import learn_context
-from bigel.model.score import score, score_pairs
 from bigel.model.table import normal_table
 
 
@@ -50,7 +49,7 @@ class View(nn.Module):
         self.temperatures = temperatures
         self.mean_weights = mean_weights
         self.items = normal_table(n_graphs, n_items, config.dim, generator=generator)
-        self.bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
+        self.item_bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
 
     def forward(self, graphs: Sequence[Graph]) -> list[Nodes]:
         """Return H, or O_1 … O_K."""
@@ -74,11 +73,3 @@ class View(nn.Module):
             ]
         joined = getattr(states[0], side).index_select(0, torch.cat(list(rows)))
         return list(joined.split([len(indices) for indices in rows]))
-
-    def score(self, k: int, user_BD: Tensor, item_SD: Tensor, items: Tensor) -> Tensor:
-        """Return (B, S) scores of behavior k, of B users' rows against S items' rows."""
-        return score(user_BD, item_SD, self.bias[k], items, self.temperatures[k])
-
-    def score_pairs(self, k: int, user_BD: Tensor, item_BD: Tensor, items: Tensor) -> Tensor:
-        """Return (B,) scores of behavior k, of B users' rows with one item's row each."""
-        return score_pairs(user_BD, item_BD, self.bias[k], items, self.temperatures[k])

@@ -79,14 +79,10 @@ def pair_loss(
         candidates = torch.cat([items, batch.negatives[k]])
         user_BD = scored(users_KUD[k].index_select(0, users), settings) / temperatures[k]
         item_CD = scored(items_KID[k].index_select(0, candidates), settings)
-        positive_B = (user_BD * item_CD[: len(items)]).sum(1)
-        negative_BS = user_BD @ item_CD[len(items) :].T
-        if bias_KI is not None:
-            positive_B = positive_B + bias_KI[k][items]
-            negative_BS = negative_BS + bias_KI[k][batch.negatives[k]]
-        same = items.unsqueeze(1) == batch.negatives[k]
+        bias_C = None if bias_KI is None else bias_KI[k][candidates]
         log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
-        losses.append(ranking_loss(settings.objective, positive_B, negative_BS, same, log_ratio_S))
+        more = bias_C, candidates, log_ratio_S
+        losses.append(ranking_loss(settings.objective, user_BD, item_CD, *more))
         if settings.l2:
             free_users, free_items = penalized[k]
             squares = free_users[users].square().sum() + free_items[candidates].square().sum()

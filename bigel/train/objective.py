@@ -58,15 +58,12 @@ def _behavior_loss(
 
 
 def _loss_of_scores(
-    model: BiGEL | View, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
+    part: BiGEL | View, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
     log_ratio_S: Tensor | None, objective: str,
 ) -> Tensor:  # fmt: skip
-    size = len(user_BD)
-    positives, negatives = candidates[:size], candidates[size:]
-    positive_B = model.score_pairs(k, user_BD, item_CD[:size], positives)
-    negative_BS = model.score(k, user_BD, item_CD[size:], negatives)
-    same = positives.unsqueeze(1) == negatives
-    return ranking_loss(objective, positive_B, negative_BS, same, log_ratio_S)
+    user_BD = user_BD / part.temperatures[k]
+    bias_C = part.item_bias[k].index_select(0, candidates)
+    return ranking_loss(objective, user_BD, item_CD, bias_C, candidates, log_ratio_S)
 
 
 def _alignment(

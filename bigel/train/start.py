@@ -29,8 +29,8 @@ from bigel.workspace import Record
 
 ID_AXES = {  # of BiGEL's weights
     "items": (ITEM, 0), "users": (USER, 0), "item_bias": (ITEM, 1),
-    "global_view.items": (ITEM, 1), "global_view.bias": (ITEM, 1),
-    "own_view.items": (ITEM, 1), "own_view.bias": (ITEM, 1),
+    "global_view.items": (ITEM, 1), "global_view.item_bias": (ITEM, 1),
+    "own_view.items": (ITEM, 1), "own_view.item_bias": (ITEM, 1),
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def make(**settings):
     with torch.no_grad():
         model.item_bias.copy_(torch.linspace(-1, 1, BEHAVIORS * ITEMS).reshape(BEHAVIORS, ITEMS))
         for number, view in enumerate(model.views):
-            view.bias.copy_(model.item_bias.flip(1) ** (3 + 2 * number))
+            view.item_bias.copy_(model.item_bias.flip(1) ** (3 + 2 * number))
     return model
 
 
@@ -69,7 +69,7 @@ def naive_scores(model, graphs):
         for k, items in enumerate(view.items.expand(BEHAVIORS, -1, -1)):
             start = torch.cat([torch.zeros(USERS, config.dim).double(), items])
             h = naive_unit_rows(dense_power_mean(dense_of(seen[k]), start, layers))
-            scores.append(h[:USERS] @ h[USERS:].T / taus[k] + view.bias[k])
+            scores.append(h[:USERS] @ h[USERS:].T / taus[k] + view.item_bias[k])
         omega = torch.tensor(weight).double().expand(BEHAVIORS)[:, None, None]
         parts, total = parts + omega * torch.stack(scores), total + omega
     return parts / total
@@ -124,7 +124,7 @@ def test_switches_leave_no_unused_weights():
     assert make(context=False)(GRAPHS).context is not None  # CPA needs it
     without = make(item_bias=False, view=True, own_view=True)
     assert not without.item_bias.requires_grad
-    assert [view.bias.requires_grad for view in without.views] == [False, False]
+    assert [view.item_bias.requires_grad for view in without.views] == [False, False]
 
 
 @pytest.mark.parametrize("side", ["users", "items"])
@@ -139,14 +139,6 @@ def test_chosen_rows_agree_with_all_rows(side):
         torch.testing.assert_close(chosen.z[k], everything[k, rows[k]])
     torch.testing.assert_close(chosen.target, getattr(states.cascade[-1], side)[rows[-1]])
     torch.testing.assert_close(chosen.context, getattr(states.context, side)[rows[-1]])
-
-
-def test_pair_scores_are_the_diagonal_of_all_scores():
-    model, items = make(), torch.tensor([3, 1, 8])
-    user_emb, item_emb = torch.randn(2, 3, 4).double().unbind()
-    every = model.score(1, user_emb, item_emb, items)
-    torch.testing.assert_close(model.score_pairs(1, user_emb, item_emb, items), every.diagonal())
-    torch.testing.assert_close(every[0, 2], user_emb[0] @ item_emb[2] / 0.1 + model.item_bias[1, 8])
 
 
 @pytest.mark.parametrize("settings", [{}, {"user_vectors": True}])
@@ -164,9 +156,7 @@ def fast_scores_with_gradient(model, graphs):
     states = model(graphs)
     users = model.embed(states, "users", [torch.arange(USERS)] * BEHAVIORS).z
     items = model.embed(states, "items", [torch.arange(ITEMS)] * BEHAVIORS).z
-    return torch.stack(
-        [model.score(k, users[k], items[k], torch.arange(ITEMS)) for k in range(BEHAVIORS)]
-    )
+    return torch.stack([users[k] @ items[k].T / 0.1 + model.item_bias[k] for k in range(BEHAVIORS)])
 
 
 def test_relabelling_users_and_items_relabels_the_embeddings():
@@ -180,7 +170,7 @@ def test_relabelling_users_and_items_relabels_the_embeddings():
         moved.item_bias[:, new_item] = model.item_bias
         for after, before in zip(moved.views, model.views, strict=True):
             after.items[:, new_item] = before.items
-            after.bias[:, new_item] = before.bias
+            after.item_bias[:, new_item] = before.item_bias
     here, there = model.final_embeddings(GRAPHS), moved.final_embeddings(moved_graphs)
     torch.testing.assert_close(there["user_emb"][:, new_user], here["user_emb"])
     torch.testing.assert_close(there["item_emb"][:, new_item], here["item_emb"])

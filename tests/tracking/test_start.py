@@ -145,8 +145,8 @@ def test_known_ids_take_their_weights_along_and_new_ones_follow_the_rule(
     now = dict(model.named_parameters())
     by_id = {
         "items": ("item", 0), "users": ("user", 0), "item_bias": ("item", 1),
-        "global_view.items": ("item", 1), "global_view.bias": ("item", 1),
-        "own_view.items": ("item", 1), "own_view.bias": ("item", 1),
+        "global_view.items": ("item", 1), "global_view.item_bias": ("item", 1),
+        "own_view.items": ("item", 1), "own_view.item_bias": ("item", 1),
     }  # fmt: skip
     for name, (inner, axis) in by_id.items():
         ids = [

@@ -6,11 +6,9 @@ import torch
 from bigel.config import ModelConfig, TrainConfig
 from bigel.model import BiGEL
 from bigel.train.objective import step_loss
-from bigel.train.ranking_loss import bpr, sampled_softmax
 from bigel.train.sampler import Batch
 from tests.worlds import graphs_of, interactions_of, random_world
 
-MASKED = -torch.inf
 GRAPHS = graphs_of(random_world(0)).to("cpu", torch.float64)
 
 
@@ -24,45 +22,6 @@ def batch_of():
     users = [torch.tensor([0, 1]), torch.tensor([2, 3, 3]), torch.tensor([1, 1, 4, 5])]
     items = [torch.tensor([1, 2]), torch.tensor([0, 5, 6]), torch.tensor([3, 0, 3, 7])]
     return Batch(users, items, torch.tensor([[0, 1], [8, 4], [3, 2]]))
-
-
-def test_softmax_by_hand():
-    positive = torch.tensor([1.0, 2.0])
-    negative = torch.tensor([[0.0, 3.0], [0.0, MASKED]])
-    first = math.log(math.e + 1 + math.e**3) - 1
-    second = math.log(math.e**2 + 1) - 2
-    expected = torch.tensor((first + second) / 2)
-    torch.testing.assert_close(sampled_softmax(positive, negative), expected)
-
-
-def test_softmax_where_every_negative_is_masked():
-    positive = torch.tensor([1.0], requires_grad=True)
-    loss = sampled_softmax(positive, torch.full((1, 2), MASKED))
-    loss.backward()
-    assert loss.item() == 0.0
-    assert positive.grad.item() == 0.0
-
-
-def test_softmax_of_huge_scores_is_finite():
-    assert sampled_softmax(torch.tensor([-1e4]), torch.tensor([[1e4]])).item() == 2e4
-
-
-def test_bpr_by_hand():
-    positive = torch.tensor([1.0, 2.0])
-    negative = torch.tensor([[0.0, 3.0], [0.0, MASKED]])
-    expected = sum(math.log(1 + math.exp(-margin)) for margin in (1, -2, 2)) / 3
-    torch.testing.assert_close(bpr(positive, negative), torch.tensor(expected))
-    assert bpr(positive, torch.full((2, 1), MASKED)).item() == 0.0
-
-
-@pytest.mark.parametrize("objective", [sampled_softmax, bpr])
-def test_gradcheck(objective):
-    positive = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    negative = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    mask = torch.eye(3, 4, dtype=torch.bool)
-    assert torch.autograd.gradcheck(
-        lambda p, n: objective(p, n.masked_fill(mask, MASKED)), (positive, negative)
-    )
 
 
 def naive_parts(model, batch, config):
@@ -129,7 +88,7 @@ def test_a_view_adds_a_loss_of_its_own_for_each_behavior(name):
     for k in range(3):
         users, items = states[k if name == "own_view" else 0]
         tau = 0.2 if name == "own_view" else 0.1
-        scores = users[batch.users[k]] @ items.T / tau + view.bias[k]
+        scores = users[batch.users[k]] @ items.T / tau + view.item_bias[k]
         losses = []
         for row, item in zip(scores, batch.items[k].tolist(), strict=True):
             others = [row[j] for j in batch.negatives[k].tolist() if j != item]
