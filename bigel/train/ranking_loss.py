@@ -3,8 +3,7 @@
 The B pairs of a batch share S negatives, so their scores are one product, (B, S). What is done to
 these B · S numbers is the largest part of a step; so the softmax is one function with a gradient of
 its own, which keeps one such matrix, never writes a second one, and folds what scales its rows into
-the rows of users: 15 ms in place of 37 for B = 2,048, S = 1,024, D = 64 on one thread
-(docs/model.md).
+the rows of users.
 """
 
 from dataclasses import dataclass
