@@ -25,7 +25,7 @@ from bigel.pairs import Pairs
 from bigel.rivals.base import World
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
-from bigel.train.ranking_loss import Loss
+from bigel.train.ranking_loss import Loss, log_sum_exp
 from bigel.train.sampler import Pass, make_generator
 
 BIAS_STD = 0.001
@@ -228,7 +228,7 @@ def negative_log_likelihood(
     bags: Bags, code_BD: Tensor, table_ID: Tensor, bias_I: Tensor
 ) -> Tensor:
     """Return -Σ_i x_i log softmax(logits)_i of each user, (B,)."""
-    everything_B = torch.addmm(bias_I, code_BD, table_ID.T).logsumexp(1)
+    everything_B = log_sum_exp(code_BD, table_ID, bias_I)
     own_B = (code_BD * bags.sums(table_ID)).sum(1) + bags.sums(bias_I.unsqueeze(1)).squeeze(1)
     return bags.counts * everything_B - own_B
 

@@ -1,9 +1,9 @@
 """The loss of a behavior's scores, L_k, for BiGEL and for all rivals that learn from pairs.
 
 The B pairs of a batch share S negatives, so their scores are one product, (B, S). What is done to
-these B · S numbers is the largest part of a step; so the softmax is one function with a gradient of
-its own, which keeps one such matrix, never writes a second one, and folds what scales its rows into
-the rows of users.
+these B · S numbers is the largest part of a step; so the sum in a softmax is one function with a
+gradient of its own, which keeps one such matrix, never writes a second one, and folds what scales
+its rows into the rows of users.
 """
 
 from dataclasses import dataclass
@@ -70,40 +70,50 @@ def sampled_softmax(
         shift_S: a.
         same: (b, s) that do not count.
     """
-    apply: Any = _SampledSoftmax.apply
-    loss: Tensor = apply(positive_B, user_BD, item_SD, shift_S, *same)
-    return loss
+    negatives_B = log_sum_exp(user_BD, item_SD, shift_S, same)
+    return (torch.logaddexp(positive_B, negatives_B) - positive_B).mean()
 
 
-class _SampledSoftmax(torch.autograd.Function):
-    """The gradient of n is softmax / B, (B, S); kept is exp(n_bs - m_b), m the largest of a row."""
+def log_sum_exp(
+    user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places | None = None
+) -> Tensor:
+    """Return log Σ_s exp(⟨x_b, y_s⟩ + a_s) of each row, (B,); -inf where nothing counts.
+
+    Args: as of ``sampled_softmax``.
+    """
+    apply: Any = _LogSumExp.apply
+    found: Tensor = apply(user_BD, item_SD, shift_S, same)
+    return found
+
+
+class _LogSumExp(torch.autograd.Function):
+    """The gradient of ⟨x_b, y_s⟩ + a_s is e_bs / Σ_s e_bs, e_bs = exp(· - the largest of the row).
+
+    Kept is e, (B, S).
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, positive_B: Tensor, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor,
-        rows: Tensor, columns: Tensor,
-    ) -> Tensor:  # fmt: skip
-        kept_BS = torch.addmm(shift_S, user_BD, item_SD.T)
-        kept_BS[rows, columns] = -torch.inf
-        largest_B = torch.maximum(kept_BS.amax(1), positive_B)
-        kept_BS.sub_(largest_B.unsqueeze(1)).exp_()
-        of_positive_B = (positive_B - largest_B).exp()
-        total_B = kept_BS.sum(1) + of_positive_B
-        ctx.save_for_backward(kept_BS, of_positive_B, total_B, user_BD, item_SD)
-        return (total_B.log() + largest_B - positive_B).mean()
+        ctx: Any, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places | None
+    ) -> Tensor:
+        kept_BS = (user_BD @ item_SD.T).add_(shift_S)
+        if same is not None:
+            kept_BS[same] = -torch.inf
+        largest_B1 = kept_BS.amax(1, keepdim=True).clamp_(min=torch.finfo(kept_BS.dtype).min)
+        total_B = kept_BS.sub_(largest_B1).exp_().sum(1)
+        ctx.save_for_backward(kept_BS, total_B, user_BD, item_SD)
+        return total_B.log() + largest_B1.squeeze(1)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        kept_BS, of_positive_B, total_B, user_BD, item_SD = ctx.saved_tensors
-        scale_B = grad / (len(total_B) * total_B)
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+        kept_BS, total_B, user_BD, item_SD = ctx.saved_tensors
+        scale_B = grad_B / total_B.clamp(min=torch.finfo(total_B.dtype).tiny)
         scale_B1 = scale_B.unsqueeze(1)
         return (
-            of_positive_B * scale_B - grad / len(total_B),
             scale_B1 * (kept_BS @ item_SD),
             kept_BS.T @ (scale_B1 * user_BD),
             kept_BS.T @ scale_B,
-            None,
             None,
         )
 

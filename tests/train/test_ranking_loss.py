@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bigel.train.ranking_loss import ranking_loss, where_equal
+from bigel.train.ranking_loss import log_sum_exp, ranking_loss, where_equal
 
 # Two pairs, (user 0, item 4) and (user 1, item 7), and the negatives 5 and 7.
 CANDIDATES = torch.tensor([4, 7, 5, 7])
@@ -103,3 +103,21 @@ def test_equal_items_are_found(seed):
     found = torch.zeros(20, len(negatives), dtype=torch.bool)
     found[where_equal(positives, negatives)] = True
     assert torch.equal(found, positives[:, None] == negatives)
+
+
+def test_the_sum_of_a_row_in_which_nothing_counts():
+    users, items, shift, *_ = random_batch(3)
+    same = torch.tensor([1] * len(items)), torch.arange(len(items))
+    found = log_sum_exp(users, items, shift, same)
+    expected = (users @ items.T + shift).logsumexp(1)
+    assert found[1] == -torch.inf
+    rest = torch.tensor([0, 2, 3, 4])
+    torch.testing.assert_close(found[rest], expected[rest])
+    found[rest].sum().backward()
+    assert all(torch.isfinite(x.grad).all() for x in (users, items, shift))
+    assert not users.grad[1].any() and users.grad[rest].any()
+
+
+def test_gradcheck_of_the_sum_alone():
+    users, items, shift, *_ = random_batch(5)
+    assert torch.autograd.gradcheck(log_sum_exp, (users, items, shift))
