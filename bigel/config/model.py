@@ -61,7 +61,7 @@ class ModelConfig(Section):
     own_view_weight: OneOrEach[NonNegativeFloat] = Field(
         (1.0,),
         description=(
-            "Weight of the own view in the mean of scores per behavior, the others have 1; one "
+            "Factor of the own view's inner products when items are ranked, per behavior; one "
             "value serves all. 0 where a behavior has too few pairs to speak for itself."
         ),
     )

@@ -2,7 +2,7 @@
 
 .. math:: c_k(u, i) = ⟨z_u^k, z_i^k⟩ / τ_k + b_{k,i},
 
-.. math:: s_k = (c_k + v_k + ω_k o_k) / (2 + ω_k)
+.. math:: s_k = (c_k + v_k + o_k) / 3
 
 v_k is the global view's score and o_k the own view's; without one of them s_k is the mean of the
 others.
@@ -147,20 +147,16 @@ class BiGEL(nn.Module):
 
     @torch.no_grad()
     def final_embeddings(self, graphs: Graphs) -> dict[str, Tensor]:
-        """Return all rows: "user_emb" (K, U, D) with temperatures folded in, "item_emb" (K, I, D)
-        and "item_bias" (K, I), so that
+        """Return all rows: "user_emb" (K, U, D) with τ, ω and the mean folded in, "item_emb"
+        (K, I, D) and "item_bias" (K, I), so that
         s_k(u, i) = user_emb[k, u] · item_emb[k, i] + item_bias[k, i].
 
         The rows of V views stand behind those of Z_k: (1 + V) · D in place of D.
         """
         states = self(graphs)
-        temperature_PK = self.items.new_tensor(
-            [self.temperatures, *(view.temperatures for view in self.views)]
-        )
-        weight_PK = self.items.new_tensor(
-            [[1.0] * len(self.temperatures), *(view.mean_weights for view in self.views)]
-        )
-        share_PK = weight_PK / weight_PK.sum(0)
+        parts: list[BiGEL | View] = [self, *self.views]
+        factors = [[1 / tau for tau in self.temperatures], *(view.factors for view in self.views)]
+        factor_PK = self.items.new_tensor(factors) / len(parts)
 
         def embed_all(side: Side, count: int) -> list[Tensor]:
             everyone = torch.arange(count, device=self.items.device)
@@ -168,14 +164,13 @@ class BiGEL(nn.Module):
             return [torch.stack(part) for part in (rows.z, *rows.views)]
 
         users = [
-            user_KUD * scale_K[:, None, None]
-            for user_KUD, scale_K in zip(
-                embed_all("users", graphs.n_users), share_PK / temperature_PK, strict=True
+            user_KUD * factor_K[:, None, None]
+            for user_KUD, factor_K in zip(
+                embed_all("users", graphs.n_users), factor_PK, strict=True
             )
         ]
-        bias_PKI = torch.stack([self.item_bias, *(view.item_bias for view in self.views)])
         return {
             "user_emb": torch.cat(users, 2),
             "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),
-            "item_bias": (share_PK[:, :, None] * bias_PKI).sum(0),
+            "item_bias": torch.stack([part.item_bias for part in parts]).mean(0),
         }

@@ -2,14 +2,15 @@
 
 .. math:: H = n(P_{L_v}(Â_g, V)), \\qquad v_k(u, i) = ⟨h_u, h_i⟩ / τ_k + b^v_{k,i}
 
-.. math:: O_k = n(P_{L_o}(Â_k, T_k)), \\qquad o_k(u, i) = ⟨o_u^k, o_i^k⟩ / τ^o_k + b^o_{k,i}
+.. math:: O_k = n(P_{L_o}(Â_k, T_k)), \\qquad o_k(u, i) = ω_k ⟨o_u^k, o_i^k⟩ / τ^o_k + b^o_{k,i}
 
 The *global view* is of the union graph, the *own view* of each behavior's own graph. GCE adds the
 union's embedding to each behavior's before they are scored, and CGL mixes the behaviors' graphs, so
 each explains the pairs that the others leave; where one behavior has most of the pairs, it drowns
 the others. A view is trained on all pairs by itself, on tables of its own, and its scores are
-averaged with the cascade's: several opinions, of which none was formed by another. How much one
-counts is no part of its loss, so a view is trained alike whatever its weight, but for 0.
+averaged with the cascade's: several opinions, of which none was formed by another. ω_k is no part
+of the loss (there it is 1), so a view is trained alike whatever it is, but for 0, where there is no
+loss: a low temperature makes an opinion loud, and need not suit its training.
 """
 
 from collections.abc import Sequence
@@ -31,8 +32,7 @@ class View(nn.Module):
         config: D, and whether there are biases.
         layers: L_v or L_o.
         temperatures: τ or τ^o, one per behavior.
-        mean_weights: ω_k of its scores in the mean, one per behavior; where it is 0, there is no
-            loss either.
+        weights: ω_k, one per behavior.
         n_graphs: G: 1, a graph for all behaviors, or K, one for each.
         n_items: I.
         generator: source of the initial values.
@@ -42,14 +42,19 @@ class View(nn.Module):
 
     def __init__(
         self, config: ModelConfig, layers: int, temperatures: Sequence[float],
-        mean_weights: Sequence[float], n_graphs: int, n_items: int, generator: Generator,
+        weights: Sequence[float], n_graphs: int, n_items: int, generator: Generator,
     ) -> None:  # fmt: skip
         super().__init__()
         self.layers = layers
         self.temperatures = temperatures
-        self.mean_weights = mean_weights
+        self.weights = weights
         self.items = normal_table(n_graphs, n_items, config.dim, generator=generator)
         self.item_bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
+
+    @property
+    def factors(self) -> list[float]:
+        """What inner products are multiplied by when items are ranked: ω_k / τ_k."""
+        return [weight / tau for weight, tau in zip(self.weights, self.temperatures, strict=True)]
 
     def forward(self, graphs: Sequence[Graph]) -> list[Nodes]:
         """Return H, or O_1 … O_K."""

@@ -52,7 +52,7 @@ def _behavior_loss(
     more = candidates, log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
-        if view.mean_weights[k]:
+        if view.weights[k]:
             loss = loss + _loss_of_scores(view, k, user[k], item[k], *more)
     return loss
 

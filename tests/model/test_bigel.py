@@ -57,7 +57,7 @@ def naive_scores(model, graphs):
                 refined[rows] = x[rows] + gate * (states[-1][rows] @ cgf.value[k])
         z = naive_unit_rows(refined + context if config.context else refined)
         scores.append(z[:USERS] @ z[USERS:].T / temperature[k] + model.item_bias[k])
-    parts, total = torch.stack(scores), torch.ones(BEHAVIORS, 1, 1).double()
+    parts, total = torch.stack(scores), 1
     of_own = config.own_view_temperature * (1 if len(config.own_view_temperature) > 1 else 3)
     for view, weight, layers, taus, seen in (
         (model.global_view, (1.0,), config.view_layers, temperature, [graphs.union] * BEHAVIORS),
@@ -69,9 +69,9 @@ def naive_scores(model, graphs):
         for k, items in enumerate(view.items.expand(BEHAVIORS, -1, -1)):
             start = torch.cat([torch.zeros(USERS, config.dim).double(), items])
             h = naive_unit_rows(dense_power_mean(dense_of(seen[k]), start, layers))
-            scores.append(h[:USERS] @ h[USERS:].T / taus[k] + view.item_bias[k])
-        omega = torch.tensor(weight).double().expand(BEHAVIORS)[:, None, None]
-        parts, total = parts + omega * torch.stack(scores), total + omega
+            omega = weight[k if len(weight) > 1 else 0]
+            scores.append(omega * h[:USERS] @ h[USERS:].T / taus[k] + view.item_bias[k])
+        parts, total = parts + torch.stack(scores), total + 1
     return parts / total
 
 
