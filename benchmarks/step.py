@@ -82,15 +82,24 @@ def own_layers(config: ModelConfig, behaviors: int) -> list[int]:
     return [config.own_view_layers] * behaviors if config.own_view else []
 
 
+def ways_of_items(graphs: Graphs, config: ModelConfig) -> list[tuple[Graph, int]]:
+    """Return graph and layers of each way that starts at items alone: GCE's and the views'."""
+    own = own_layers(config, len(graphs.cascade))
+    return [
+        *((graphs.union, count) for count in union_layers(config)),
+        *zip(graphs.cascade, own, strict=False),
+    ]
+
+
 def propagation_bytes(graphs: Graphs, config: Config) -> float:
     """Return the bytes of a step's half products, forward and backward."""
     layers = config.model.layers_of(len(graphs.cascade))
-    total = 2 * sum(union_layers(config.model)) * half_bytes(graphs.union, config.model.dim)
+    total = 0.0
+    for graph, count in ways_of_items(graphs, config.model):
+        total += 2 * count * half_bytes(graph, config.model.dim)
     for k, (graph, count) in enumerate(zip(graphs.cascade, layers, strict=True)):
         halves = 1 if k == 0 and not config.model.user_vectors else 2
         total += 2 * halves * count * half_bytes(graph, config.model.dim)
-    for graph, count in zip(graphs.cascade, own_layers(config.model, len(layers)), strict=False):
-        total += 2 * count * half_bytes(graph, config.model.dim)
     return total
 
 
@@ -105,9 +114,7 @@ def time_propagation(trainer: Trainer, graphs: Graphs, backend: str, repeat: int
         for graph, count in zip(graphs.cascade[1:], layers[1:], strict=True):
             nodes = propagate(graph, count, nodes.items, nodes.users, backend)
         ends = [*nodes]
-        for count in union_layers(config):
-            ends += propagate(graphs.union, count, items, None, backend)
-        for graph, count in zip(graphs.cascade, own_layers(config, len(layers)), strict=False):
+        for graph, count in ways_of_items(graphs, config):
             ends += propagate(graph, count, items, None, backend)
         torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])
 

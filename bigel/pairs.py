@@ -54,10 +54,8 @@ class Pairs:
 
     def take(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Return the items of the given users as (place in ``users``, item), each (n,)."""
-        counts = self.counts[users]
-        rows = torch.repeat_interleave(torch.arange(len(users)), counts)
-        first = self.crow[users] - (counts.cumsum(0) - counts)
-        return rows, self.col[torch.arange(len(rows)) + first[rows]]
+        rows, places = runs(self.crow[users], self.counts[users])
+        return rows, self.col[places]
 
     def hits(self, users: Tensor, items_BR: Tensor) -> Tensor:
         """Tell which entries of ranked lists belong to their user.
@@ -76,3 +74,14 @@ class Pairs:
         asked = torch.arange(len(users))[:, None] * self.n_items + items_BR
         place = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
         return (own[place] == asked) & (items_BR >= 0)
+
+
+def runs(first_N: Tensor, count_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return number and place of every element of N runs of consecutive places, in order.
+
+    >>> runs(torch.tensor([7, 0, 3]), torch.tensor([2, 0, 1]))
+    (tensor([0, 0, 2]), tensor([7, 8, 3]))
+    """
+    rows = torch.repeat_interleave(count_N)
+    begins_N = first_N - (count_N.cumsum(0) - count_N)
+    return rows, begins_N[rows] + torch.arange(len(rows), device=rows.device)

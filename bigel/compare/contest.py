@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import fit, is_trained
+from bigel.compare.fitting import OF_RIVALS, fit, is_trained
 from bigel.config import CALIBRATION, Config
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
@@ -26,13 +26,9 @@ from bigel.workspace import Record, Workspace
 FIGURES_FILE = "figures.parquet"
 COMPARED = ("ndcg", "hr")
 CODE = (
-    *("compare/contest.py", "compare/contestants.py", "rivals", "graph"),
-    *("model/memory.py", "model/table.py", "train/calibration.py", "train/logit.py"),
-    *(f"train/{name}.py" for name in ("trend", "checkpoint", "learner", "loop")),
-    *("train/ranking_loss.py", "train/sampler.py"),
-    *("interactions.py", "pairs.py", "schema.py", "scores.py"),
-    *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
-    "evaluate/popularity.py",
+    *OF_RIVALS,
+    *("compare/contest.py", "model/memory.py", "evaluate/popularity.py"),
+    *("train/calibration.py", "train/logit.py", "train/trend.py"),
 )
 
 

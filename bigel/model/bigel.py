@@ -25,7 +25,7 @@ from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
 from bigel.model.table import normal_table
-from bigel.model.view import View
+from bigel.model.view import View, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,19 +123,16 @@ class BiGEL(nn.Module):
             side: which nodes.
             rows: per behavior, (B_k,) indices of users or items.
         """
-        cascade = [getattr(nodes, side) for nodes in states.cascade]
-        sizes = [len(indices) for indices in rows]
-        joined = torch.cat(list(rows))
-        target = cascade[-1].index_select(0, joined).split(sizes)
+        target = take(states.cascade[-1], side, rows)
         context: Sequence[Tensor | None] = [None] * len(rows)
         if states.context is not None:
-            context = getattr(states.context, side).index_select(0, joined).split(sizes)
+            context = take(states.context, side, rows)
         feedback = self.user_feedback if side == "users" else self.item_feedback
         z = []
         for k, indices in enumerate(rows):
             x = target[k]
             if k < len(rows) - 1:
-                x = cascade[k].index_select(0, indices)
+                x = getattr(states.cascade[k], side).index_select(0, indices)
                 if feedback is not None:
                     x = feedback(k, x, target[k])
             z.append(fuse(x, context[k] if self.config.context else None))

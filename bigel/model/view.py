@@ -76,5 +76,16 @@ class View(nn.Module):
                 getattr(nodes, side).index_select(0, indices)
                 for nodes, indices in zip(states, rows, strict=True)
             ]
-        joined = getattr(states[0], side).index_select(0, torch.cat(list(rows)))
-        return list(joined.split([len(indices) for indices in rows]))
+        return take(states[0], side, rows)
+
+
+def take(nodes: Nodes, side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
+    """Return the rows that each behavior asks for of the same nodes, gathered at once.
+
+    Args:
+        nodes: of all users and items.
+        side: which nodes.
+        rows: per behavior, (B_k,) indices of users or items.
+    """
+    joined = getattr(nodes, side).index_select(0, torch.cat(list(rows)))
+    return list(joined.split([len(indices) for indices in rows]))

@@ -9,7 +9,7 @@ from bigel.model import BiGEL
 from bigel.model.alignment import align, first_of_each
 from bigel.model.bigel import Embedded
 from bigel.model.view import View
-from bigel.train.ranking_loss import Loss, ranking_loss
+from bigel.train.ranking_loss import Loss, Places, ranking_loss, where_equal
 from bigel.train.sampler import Batch
 
 
@@ -49,7 +49,8 @@ def _behavior_loss(
 ) -> Tensor:  # fmt: skip
     """Return L_k and the views' added; candidates: the B positive items, then the S negatives."""
     log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
-    more = candidates, log_ratio_S, config.objective
+    same = where_equal(batch.items[k], batch.negatives[k])
+    more = candidates, same, log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
         if view.weights[k]:
@@ -59,11 +60,11 @@ def _behavior_loss(
 
 def _loss_of_scores(
     part: BiGEL | View, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
-    log_ratio_S: Tensor | None, objective: str,
+    same: Places, log_ratio_S: Tensor | None, objective: str,
 ) -> Tensor:  # fmt: skip
     user_BD = user_BD / part.temperatures[k]
     bias_C = part.item_bias[k].index_select(0, candidates)
-    return ranking_loss(objective, user_BD, item_CD, bias_C, candidates, log_ratio_S)
+    return ranking_loss(objective, user_BD, item_CD, bias_C, same, log_ratio_S)
 
 
 def _alignment(

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from bigel.pairs import runs
+
 Places = tuple[Tensor, Tensor]  # rows and columns
 
 
@@ -33,7 +35,7 @@ class Loss:
 
 
 def ranking_loss(
-    objective: str, user_BD: Tensor, item_CD: Tensor, bias_C: Tensor | None, candidates: Tensor,
+    objective: str, user_BD: Tensor, item_CD: Tensor, bias_C: Tensor | None, same: Places,
     log_ratio_S: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """Return L_k of one behavior's batch, of scores s(b, c) = ⟨user_b, item_c⟩ + bias_c.
@@ -43,17 +45,16 @@ def ranking_loss(
         user_BD: rows of the pairs' users, 1/τ folded in.
         item_CD: rows of the candidates: the B pairs' items, then the S negatives.
         bias_C: their biases; None: zero.
-        candidates: (C,) the candidates; a negative that is a row's own item does not count there.
+        same: (b, s) where a negative is the row's own item (``where_equal``); it does not count.
         log_ratio_S: correction of a softmax for negatives that are not uniform.
     """
     size = len(user_BD)
     positive_B = (user_BD * item_CD[:size]).sum(1)
-    shift_S = item_CD.new_zeros(len(candidates) - size)
+    shift_S = item_CD.new_zeros(len(item_CD) - size)
     if bias_C is not None:
         positive_B, shift_S = positive_B + bias_C[:size], bias_C[size:]
     if log_ratio_S is not None and objective == "softmax":
         shift_S = shift_S - log_ratio_S
-    same = where_equal(candidates[:size], candidates[size:])
     loss = sampled_softmax if objective == "softmax" else bpr
     return loss(positive_B, user_BD, item_CD[size:], shift_S, same)
 
@@ -142,6 +143,5 @@ def where_equal(positive_B: Tensor, negative_S: Tensor) -> Places:
     sorted_S, order_S = negative_S.sort(stable=True)
     first_B = torch.searchsorted(sorted_S, positive_B)
     count_B = torch.searchsorted(sorted_S, positive_B, right=True) - first_B
-    rows = torch.repeat_interleave(count_B)
-    nth = torch.arange(len(rows), device=rows.device) - (count_B.cumsum(0) - count_B)[rows]
-    return rows, order_S[first_B[rows] + nth]
+    rows, places = runs(first_B, count_B)
+    return rows, order_S[places]
