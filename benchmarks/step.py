@@ -16,10 +16,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from bigel.config import Config, ModelConfig, load_config
+from bigel.config import load_config
 from bigel.graph import Graph, Graphs, build_all, propagate
 from bigel.graph.dropout import thinning
 from bigel.interactions import Interactions
+from bigel.model import BiGEL
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, choose_device, use_threads
 
@@ -72,50 +73,38 @@ def half_bytes(graph: Graph, dim: int) -> float:
     return graph.n_edges * (4 * dim + 8) + rows * 4 * dim
 
 
-def union_layers(config: ModelConfig) -> list[int]:
-    """Return the layers of each table's way over the union graph: GCE's and the view's."""
-    return [config.global_layers, *([config.view_layers] if config.view else [])]
+def ways_of_items(model: BiGEL, graphs: Graphs) -> list[tuple[Graph, int, Tensor]]:
+    """Return graph, layers and table of each way that starts at items alone: GCE's and views'."""
+    ways = [(graphs.union, model.config.global_layers, model.items)]
+    if model.global_view is not None:
+        ways.append((graphs.union, model.global_view.layers, model.global_view.items[0]))
+    if model.own_view is not None:
+        for k, table in zip(model.own_view.heard, model.own_view.items, strict=True):
+            ways.append((graphs.cascade[k], model.own_view.layers, table))
+    return ways
 
 
-def own_layers(config: ModelConfig, behaviors: int) -> list[int]:
-    """Return the layers of the own view's table on each behavior's graph; none without it."""
-    return [config.own_view_layers] * behaviors if config.own_view else []
-
-
-def ways_of_items(graphs: Graphs, config: ModelConfig) -> list[tuple[Graph, int]]:
-    """Return graph and layers of each way that starts at items alone: GCE's and the views'."""
-    own = own_layers(config, len(graphs.cascade))
-    return [
-        *((graphs.union, count) for count in union_layers(config)),
-        *zip(graphs.cascade, own, strict=False),
-    ]
-
-
-def propagation_bytes(graphs: Graphs, config: Config) -> float:
+def propagation_bytes(model: BiGEL, graphs: Graphs) -> float:
     """Return the bytes of a step's half products, forward and backward."""
-    layers = config.model.layers_of(len(graphs.cascade))
     total = 0.0
-    for graph, count in ways_of_items(graphs, config.model):
-        total += 2 * count * half_bytes(graph, config.model.dim)
-    for k, (graph, count) in enumerate(zip(graphs.cascade, layers, strict=True)):
-        halves = 1 if k == 0 and not config.model.user_vectors else 2
-        total += 2 * halves * count * half_bytes(graph, config.model.dim)
+    for graph, count, _ in ways_of_items(model, graphs):
+        total += 2 * count * half_bytes(graph, model.config.dim)
+    for k, (graph, count) in enumerate(zip(graphs.cascade, model.layers, strict=True)):
+        halves = 1 if k == 0 and model.users is None else 2
+        total += 2 * halves * count * half_bytes(graph, model.config.dim)
     return total
 
 
-def time_propagation(trainer: Trainer, graphs: Graphs, backend: str, repeat: int) -> float:
+def time_propagation(model: BiGEL, graphs: Graphs, backend: str, repeat: int) -> float:
     """Return the ms of one step's propagation alone, forward and backward."""
-    config = trainer.config.model
-    layers = config.layers_of(len(graphs.cascade))
-    items = trainer.model.items
 
     def once() -> None:
-        nodes = propagate(graphs.cascade[0], layers[0], items, None, backend)
-        for graph, count in zip(graphs.cascade[1:], layers[1:], strict=True):
+        nodes = propagate(graphs.cascade[0], model.layers[0], model.items, None, backend)
+        for graph, count in zip(graphs.cascade[1:], model.layers[1:], strict=True):
             nodes = propagate(graph, count, nodes.items, nodes.users, backend)
         ends = [*nodes]
-        for graph, count in ways_of_items(graphs, config):
-            ends += propagate(graph, count, items, None, backend)
+        for graph, count, table in ways_of_items(model, graphs):
+            ends += propagate(graph, count, table, None, backend)
         torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])
 
     return milliseconds(once, repeat)
@@ -171,22 +160,24 @@ def main() -> None:
     with use_threads(config.run.threads):
         learner = bigel_learner(log, graphs, config, device, config.train.seed)
         trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
+        model = trainer.model
+        assert isinstance(model, BiGEL)
+        ways = ways_of_items(model, graphs)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"union {union_layers(config.model)}, "
-              f"own {own_layers(config.model, len(graphs.cascade))}, "
+              f"from items alone {[count for _, count, _ in ways]}, "
               f"edge dropout {config.train.edge_dropout}, "
               f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
         kept = trainer.batches.draw().to(device).kept
         graphs = thinning(graphs, config.train.edge_dropout)(kept)
-        moved, speed = propagation_bytes(graphs, config), bandwidth(device)
+        moved, speed = propagation_bytes(model, graphs), bandwidth(device)
         print(f"propagation moves {moved / 1e6:.0f} MB per step; "
               f"a streaming copy reaches {speed:.1f} GB/s")  # fmt: skip
         for backend in ("sparse", "scatter"):
             repeat = args.repeat if backend == "sparse" else 2
-            took = time_propagation(trainer, graphs, backend, repeat)
+            took = time_propagation(model, graphs, backend, repeat)
             print(f"  {backend:10s}{took:9.1f} ms {moved / took / 1e6:7.1f} GB/s "
                   f"{moved / took / 1e6 / speed:6.0%} of streaming")  # fmt: skip
 

@@ -25,7 +25,7 @@ from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
 from bigel.model.table import normal_table
-from bigel.model.view import View, take
+from bigel.model.view import GlobalView, OwnView, View, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +80,9 @@ class BiGEL(nn.Module):
             self.item_feedback = CGF(config.dim, n_behaviors - 1, generator)
         self.global_view = self.own_view = None
         if config.view:
-            even = (1.0,) * n_behaviors
-            self.global_view = View(
-                config, config.view_layers, self.temperatures, even, 1, n_items, generator
-            )
+            self.global_view = GlobalView(config, n_items, n_behaviors, generator)
         if config.own_view:
-            of_own = config.own_view_temperatures_of(n_behaviors)
-            weights = config.own_view_weights_of(n_behaviors)
-            self.own_view = View(
-                config, config.own_view_layers, of_own, weights, n_behaviors, n_items, generator
-            )
+            self.own_view = OwnView(config, n_items, n_behaviors, generator)
 
     @property
     def views(self) -> list[View]:
@@ -108,12 +101,7 @@ class BiGEL(nn.Module):
         context = None
         if config.context or config.alignment:
             context = learn_context(graphs.union, config.global_layers, self.items, self.users)
-        views = []
-        if self.global_view is not None:
-            views.append(self.global_view([graphs.union]))
-        if self.own_view is not None:
-            views.append(self.own_view(graphs.cascade))
-        return States(cascade, context, views)
+        return States(cascade, context, [view(graphs) for view in self.views])
 
     def embed(self, states: States, side: Side, rows: Sequence[Tensor]) -> Embedded:
         """Return Z_k, by CGF and the fusion of GCE, and the views' at chosen rows of each behavior.

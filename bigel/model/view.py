@@ -9,17 +9,18 @@ union's embedding to each behavior's before they are scored, and CGL mixes the b
 each explains the pairs that the others leave; where one behavior has most of the pairs, it drowns
 the others. A view is trained on all pairs by itself, on tables of its own, and its scores are
 averaged with the cascade's: several opinions, of which none was formed by another. ω_k is no part
-of the loss (there it is 1), so a view is trained alike whatever it is, but for 0, where there is no
-loss: a low temperature makes an opinion loud, and need not suit its training.
+of the loss (there it is 1), so a view is trained alike whatever it is: a low temperature makes an
+opinion loud, and need not suit its training. Where ω_k is 0 there is no table, message or loss.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 
 from bigel.config import ModelConfig
-from bigel.graph import Graph, Nodes
+from bigel.graph import Graphs, Nodes
 from bigel.graph.propagate import Side
 from bigel.model.context import learn_context
 from bigel.model.table import normal_table
@@ -33,7 +34,7 @@ class View(nn.Module):
         layers: L_v or L_o.
         temperatures: τ or τ^o, one per behavior.
         weights: ω_k, one per behavior.
-        n_graphs: G: 1, a graph for all behaviors, or K, one for each.
+        n_graphs: G.
         n_items: I.
         generator: source of the initial values.
 
@@ -56,27 +57,69 @@ class View(nn.Module):
         """What inner products are multiplied by when items are ranked: ω_k / τ_k."""
         return [weight / tau for weight, tau in zip(self.weights, self.temperatures, strict=True)]
 
-    def forward(self, graphs: Sequence[Graph]) -> list[Nodes]:
-        """Return H, or O_1 … O_K."""
-        return [
-            learn_context(graph, self.layers, items_ID)
-            for graph, items_ID in zip(graphs, self.items.unbind(), strict=True)
-        ]
+    @abstractmethod
+    def forward(self, graphs: Graphs) -> list[Nodes]:
+        """Return the states of the G graphs' nodes."""
 
+    @abstractmethod
     def embed(self, states: Sequence[Nodes], side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
-        """Return the rows of H, or of O_k, that each behavior asks for.
+        """Return the rows that each behavior asks for.
 
         Args:
             states: result of ``forward``.
             side: which nodes.
             rows: per behavior, (B_k,) indices of users or items.
         """
-        if len(states) == len(rows):
-            return [
-                getattr(nodes, side).index_select(0, indices)
-                for nodes, indices in zip(states, rows, strict=True)
-            ]
+
+
+class GlobalView(View):
+    """The view of the union graph: one table for all behaviors, ω_k = 1."""
+
+    def __init__(
+        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator
+    ) -> None:
+        even = (1.0,) * n_behaviors
+        super().__init__(
+            config, config.view_layers, config.temperatures_of(n_behaviors), even,
+            1, n_items, generator,
+        )  # fmt: skip
+
+    def forward(self, graphs: Graphs) -> list[Nodes]:
+        """Return H."""
+        return [learn_context(graphs.union, self.layers, self.items[0])]
+
+    def embed(self, states: Sequence[Nodes], side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the rows of H that each behavior asks for."""
         return take(states[0], side, rows)
+
+
+class OwnView(View):
+    """The view of each behavior's own graph: a table for each behavior that has a weight."""
+
+    def __init__(
+        self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator
+    ) -> None:
+        weights = config.own_view_weights_of(n_behaviors)
+        heard = [k for k, weight in enumerate(weights) if weight]
+        super().__init__(
+            config, config.own_view_layers, config.own_view_temperatures_of(n_behaviors), weights,
+            len(heard), n_items, generator,
+        )  # fmt: skip
+        self.heard = heard
+
+    def forward(self, graphs: Graphs) -> list[Nodes]:
+        """Return O_k of each behavior that has a weight."""
+        return [
+            learn_context(graphs.cascade[k], self.layers, items_ID)
+            for k, items_ID in zip(self.heard, self.items.unbind(), strict=True)
+        ]
+
+    def embed(self, states: Sequence[Nodes], side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the rows of O_k that each behavior asks for; zeros for one without a weight."""
+        found = [self.items.new_zeros(len(indices), self.items.shape[2]) for indices in rows]
+        for k, nodes in zip(self.heard, states, strict=True):
+            found[k] = getattr(nodes, side).index_select(0, rows[k])
+        return found
 
 
 def take(nodes: Nodes, side: Side, rows: Sequence[Tensor]) -> list[Tensor]:

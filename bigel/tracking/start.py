@@ -158,9 +158,9 @@ def _other_architecture(facts: dict[str, Any], config: Config) -> str:
     if theirs is None:
         return "was registered without its weights, by an older version"
     differing = [
-        f"{key} {json.dumps(theirs.get(key))}, now {json.dumps(value)}"
+        f"{key} {json.dumps(theirs[key]) if key in theirs else 'unknown'}, now {json.dumps(value)}"
         for key, value in ours.items()
-        if theirs.get(key) != value
+        if key not in theirs or theirs[key] != value
     ]
     return f"has another architecture ({'; '.join(differing)})" if differing else ""
 

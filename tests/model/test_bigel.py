@@ -65,12 +65,16 @@ def naive_scores(model, graphs):
     ):
         if view is None:
             continue
-        scores = []
-        for k, items in enumerate(view.items.expand(BEHAVIORS, -1, -1)):
+        scores, tables = [], iter(view.items)
+        for k in range(BEHAVIORS):
+            omega = weight[k if len(weight) > 1 else 0]
+            scores.append(view.item_bias[k].expand(USERS, -1))
+            if not omega:
+                continue
+            items = next(tables) if seen[0] is graphs.cascade[0] else view.items[0]
             start = torch.cat([torch.zeros(USERS, config.dim).double(), items])
             h = naive_unit_rows(dense_power_mean(dense_of(seen[k]), start, layers))
-            omega = weight[k if len(weight) > 1 else 0]
-            scores.append(omega * h[:USERS] @ h[USERS:].T / taus[k] + view.item_bias[k])
+            scores[k] = scores[k] + omega * h[:USERS] @ h[USERS:].T / taus[k]
         parts, total = parts + torch.stack(scores), total + 1
     return parts / total
 

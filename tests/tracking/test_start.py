@@ -17,9 +17,9 @@ from bigel.graph import build_graphs
 from bigel.model import BiGEL
 from bigel.split import split
 from bigel.tracking import choose_start, home_of, promote, register
-from bigel.tracking.start import _places
+from bigel.tracking.start import _other_architecture, _places
 from bigel.train import bigel, train
-from bigel.train.start import Start
+from bigel.train.start import Start, architecture
 from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.train.test_loop import QUICK, Killed
@@ -188,6 +188,15 @@ def test_another_architecture_starts_cold_and_says_so(
     choose_start(parted, graph, config, workspace)  # from the store: it says so again
     assert len(caplog.messages) == 1
     assert re.search(told, caplog.text)
+
+
+def test_a_setting_that_the_champion_did_not_know_is_told() -> None:
+    config = load_config("", [])
+    known = architecture(config)
+    assert _other_architecture({"architecture": known}, config) == ""
+    del known["own_view"]
+    told = _other_architecture({"architecture": known}, config)
+    assert told == "has another architecture (own_view unknown, now false)"
 
 
 @pytest.mark.parametrize(
