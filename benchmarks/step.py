@@ -165,7 +165,8 @@ def main() -> None:
         ways = ways_of_items(model, graphs)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"from items alone {[count for _, count, _ in ways]}, "
+              f"union {[count for graph, count, _ in ways if graph is graphs.union]}, "
+              f"own {[count for graph, count, _ in ways if graph is not graphs.union]}, "
               f"edge dropout {config.train.edge_dropout}, "
               f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():
