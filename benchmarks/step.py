@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -73,24 +74,42 @@ def half_bytes(graph: Graph, dim: int) -> float:
     return graph.n_edges * (4 * dim + 8) + rows * 4 * dim
 
 
-def ways_of_items(model: BiGEL, graphs: Graphs) -> list[tuple[Graph, int, Tensor]]:
-    """Return graph, layers and table of each way that starts at items alone: GCE's and views'."""
-    ways = [(graphs.union, model.config.global_layers, model.items)]
-    if model.global_view is not None:
-        ways.append((graphs.union, model.global_view.layers, model.global_view.items[0]))
-    if model.own_view is not None:
-        for k, table in zip(model.own_view.heard, model.own_view.items, strict=True):
-            ways.append((graphs.cascade[k], model.own_view.layers, table))
+class Way(NamedTuple):
+    """Messages over a graph for some layers, and what they start from; users None: from zero."""
+
+    graph: Graph
+    layers: int
+    items: Tensor
+    users: Tensor | None
+
+
+def union_ways(model: BiGEL, graphs: Graphs) -> list[Way]:
+    """Return what passes over the union graph: GCE's and CPA's way, the global view's."""
+    ways, config = [], model.config
+    if config.context or config.alignment:
+        ways.append(Way(graphs.union, config.global_layers, model.items, model.users))
+    if (view := model.global_view) is not None:
+        ways.append(Way(graphs.union, view.layers, view.items[0], None))
     return ways
+
+
+def own_ways(model: BiGEL, graphs: Graphs) -> list[Way]:
+    """Return what passes over behaviors' graphs for the own view."""
+    if (view := model.own_view) is None:
+        return []
+    tables = zip(view.behaviors, view.items, strict=True)
+    return [Way(graphs.cascade[k], view.layers, items, None) for k, items in tables]
 
 
 def propagation_bytes(model: BiGEL, graphs: Graphs) -> float:
     """Return the bytes of a step's half products, forward and backward."""
     total = 0.0
-    for graph, count, _ in ways_of_items(model, graphs):
-        total += 2 * count * half_bytes(graph, model.config.dim)
+    for way in (*union_ways(model, graphs), *own_ways(model, graphs)):
+        halves = 1 if way.users is None else 2
+        total += 2 * halves * way.layers * half_bytes(way.graph, model.config.dim)
     for k, (graph, count) in enumerate(zip(graphs.cascade, model.layers, strict=True)):
-        halves = 1 if k == 0 and model.users is None else 2
+        from_items = model.users is None and (k == 0 or not model.config.cascade)
+        halves = 1 if from_items else 2
         total += 2 * halves * count * half_bytes(graph, model.config.dim)
     return total
 
@@ -99,12 +118,16 @@ def time_propagation(model: BiGEL, graphs: Graphs, backend: str, repeat: int) ->
     """Return the ms of one step's propagation alone, forward and backward."""
 
     def once() -> None:
-        nodes = propagate(graphs.cascade[0], model.layers[0], model.items, None, backend)
-        for graph, count in zip(graphs.cascade[1:], model.layers[1:], strict=True):
-            nodes = propagate(graph, count, nodes.items, nodes.users, backend)
-        ends = [*nodes]
-        for graph, count, table in ways_of_items(model, graphs):
-            ends += propagate(graph, count, table, None, backend)
+        start, ends = (model.items, model.users), []
+        nodes = start
+        for graph, count in zip(graphs.cascade, model.layers, strict=True):
+            found = propagate(graph, count, *nodes, backend)
+            nodes = (found.items, found.users) if model.config.cascade else start
+            ends += [*found]
+        if model.config.cascade:
+            ends = ends[-2:]
+        for way in (*union_ways(model, graphs), *own_ways(model, graphs)):
+            ends += propagate(*way, backend)
         torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])
 
     return milliseconds(once, repeat)
@@ -162,11 +185,10 @@ def main() -> None:
         trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
         model = trainer.model
         assert isinstance(model, BiGEL)
-        ways = ways_of_items(model, graphs)
         print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"union {[count for graph, count, _ in ways if graph is graphs.union]}, "
-              f"own {[count for graph, count, _ in ways if graph is not graphs.union]}, "
+              f"union {[way.layers for way in union_ways(model, graphs)]}, "
+              f"own {[way.layers for way in own_ways(model, graphs)]}, "
               f"edge dropout {config.train.edge_dropout}, "
               f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():

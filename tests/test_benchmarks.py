@@ -132,16 +132,29 @@ def test_a_step_is_measured_with_its_view_and_its_edge_dropout(
 
 
 def test_a_view_moves_bytes_of_its_own(script: Callable[[str], ModuleType]) -> None:
-    step, graphs = script("step"), graphs_of(random_world(0))
+    step, world = script("step"), random_world(0)
+    graphs, size = graphs_of(world), (world.n_users, world.n_items, len(world.behaviors))
 
-    def moved(*views: str) -> float:
+    def moved(*settings: str) -> float:
         off = "model.view=false", "model.own_view=false", "model.view_layers=3"
-        found: float = step.propagation_bytes(graphs, load_config("jd", [*off, *views]))
+        config = load_config("jd", [*off, *settings]).model
+        model = BiGEL(config, *size, make_generator(0, "weights"))
+        found: float = step.propagation_bytes(model, graphs)
         return found
 
-    assert moved("model.view=true") - moved() == 2 * 3 * step.half_bytes(graphs.union, 64)
-    own = sum(2 * 2 * step.half_bytes(graph, 64) for graph in graphs.cascade)
-    assert moved("model.own_view=true") - moved() == pytest.approx(own)
+    def halves(count: int, *of: Graph) -> float:
+        return sum(2 * count * step.half_bytes(graph, 64) for graph in of)
+
+    click, favourite, purchase = graphs.cascade
+    one_sided = halves(4, graphs.union, click)  # GCE's way and the cascade's first
+    assert moved() == one_sided + halves(2 * 3, favourite, purchase)
+    assert moved("model.user_vectors=true") == moved() + one_sided
+    assert moved("model.cascade=false") == moved() - halves(3, favourite, purchase)
+    no_union = "model.context=false", "model.alignment=false"
+    assert moved(*no_union) == moved() - halves(4, graphs.union)
+    assert moved("model.view=true") - moved() == halves(3, graphs.union)
+    own = moved("model.own_view=true") - moved()  # none for favourite: its weight is 0
+    assert own == pytest.approx(halves(2, click, purchase))
 
 
 def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> None:

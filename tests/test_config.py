@@ -85,6 +85,15 @@ def test_wrong_settings_are_refused_with_the_nearest_name(override: str, expecte
     assert caught.value.exit_code == 2
 
 
+def test_an_own_view_that_no_loss_trains_is_refused() -> None:
+    untrained = ["model.own_view=true", "train.behavior_weights=[1,0,1]"]
+    with pytest.raises(ConfigError, match=r"0 for 'favourite', .* set model\.own_view_weight to 0"):
+        load_config("", untrained)
+    assert load_config("", [*untrained, "model.own_view_weight=[1,0,1]"]).model.own_view
+    with pytest.raises(ConfigError, match=r"behavior_weights is 0 for every behavior"):
+        load_config("", ["train.behavior_weights=0"])
+
+
 def test_an_own_view_without_any_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"0 for every behavior; set model\.own_view = false"):
         load_config("", ["model.own_view=true", "model.own_view_weight=[0,0,0]"])

@@ -144,6 +144,11 @@ class ModelConfig(Section):
             )
         return per_behavior("model.own_view_weight", self.own_view_weight, behaviors)
 
+    def own_view_behaviors(self, behaviors: int) -> list[int]:
+        """Return the places of the behaviors that have an own view: it is on, and has weight."""
+        weights = self.own_view_weights_of(behaviors) if self.own_view else ()
+        return [k for k, weight in enumerate(weights) if weight]
+
 
 class TrainConfig(Section):
     """The objective and the loop."""
@@ -187,6 +192,8 @@ class TrainConfig(Section):
         """Return one loss weight per behavior.
 
         Raises:
-            ConfigError: if neither one value nor one per behavior was given.
+            ConfigError: if neither one value nor one per behavior was given, or all are 0.
         """
+        if not any(self.behavior_weights):
+            raise ConfigError("train.behavior_weights is 0 for every behavior: nothing is learned")
         return per_behavior("train.behavior_weights", self.behavior_weights, behaviors)

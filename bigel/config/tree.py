@@ -124,7 +124,13 @@ class Config(Section):
         self.model.temperatures_of(behaviors)
         self.model.own_view_temperatures_of(behaviors)
         self.model.own_view_weights_of(behaviors)
-        self.train.weights_of(behaviors)
+        weights = self.train.weights_of(behaviors)
+        for k in self.model.own_view_behaviors(behaviors):
+            if not weights[k]:
+                raise ConfigError(
+                    f"train.behavior_weights is 0 for {self.data.behaviors[k]!r}, whose own view "
+                    "would stay as it was drawn; set model.own_view_weight to 0 there, too"
+                )
         self.rivals.check(behaviors)
         if self.model.memory and behaviors > MAX_PATTERNED:
             raise ConfigError(

@@ -13,7 +13,7 @@ of the loss (there it is 1), so a view is trained alike whatever it is: a low te
 opinion loud, and need not suit its training. Where ω_k is 0 there is no table, message or loss.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -26,14 +26,14 @@ from bigel.model.context import learn_context
 from bigel.model.table import normal_table
 
 
-class View(nn.Module):
+class View(nn.Module, ABC):
     """Item vectors (G, I, D) for G graphs, and a bias per behavior and item (K, I), at first zero.
 
     Args:
         config: D, and whether there are biases.
         layers: L_v or L_o.
         temperatures: τ or τ^o, one per behavior.
-        weights: ω_k, one per behavior.
+        omegas: ω_k, one per behavior.
         n_graphs: G.
         n_items: I.
         generator: source of the initial values.
@@ -43,19 +43,19 @@ class View(nn.Module):
 
     def __init__(
         self, config: ModelConfig, layers: int, temperatures: Sequence[float],
-        weights: Sequence[float], n_graphs: int, n_items: int, generator: Generator,
+        omegas: Sequence[float], n_graphs: int, n_items: int, generator: Generator,
     ) -> None:  # fmt: skip
         super().__init__()
         self.layers = layers
         self.temperatures = temperatures
-        self.weights = weights
+        self.omegas = omegas
         self.items = normal_table(n_graphs, n_items, config.dim, generator=generator)
         self.item_bias = nn.Parameter(torch.zeros(len(temperatures), n_items), config.item_bias)
 
     @property
     def factors(self) -> list[float]:
         """What inner products are multiplied by when items are ranked: ω_k / τ_k."""
-        return [weight / tau for weight, tau in zip(self.weights, self.temperatures, strict=True)]
+        return [omega / tau for omega, tau in zip(self.omegas, self.temperatures, strict=True)]
 
     @abstractmethod
     def forward(self, graphs: Graphs) -> list[Nodes]:
@@ -99,25 +99,24 @@ class OwnView(View):
     def __init__(
         self, config: ModelConfig, n_items: int, n_behaviors: int, generator: Generator
     ) -> None:
-        weights = config.own_view_weights_of(n_behaviors)
-        heard = [k for k, weight in enumerate(weights) if weight]
+        behaviors = config.own_view_behaviors(n_behaviors)
         super().__init__(
-            config, config.own_view_layers, config.own_view_temperatures_of(n_behaviors), weights,
-            len(heard), n_items, generator,
+            config, config.own_view_layers, config.own_view_temperatures_of(n_behaviors),
+            config.own_view_weights_of(n_behaviors), len(behaviors), n_items, generator,
         )  # fmt: skip
-        self.heard = heard
+        self.behaviors = behaviors
 
     def forward(self, graphs: Graphs) -> list[Nodes]:
         """Return O_k of each behavior that has a weight."""
         return [
             learn_context(graphs.cascade[k], self.layers, items_ID)
-            for k, items_ID in zip(self.heard, self.items.unbind(), strict=True)
+            for k, items_ID in zip(self.behaviors, self.items.unbind(), strict=True)
         ]
 
     def embed(self, states: Sequence[Nodes], side: Side, rows: Sequence[Tensor]) -> list[Tensor]:
         """Return the rows of O_k that each behavior asks for; zeros for one without a weight."""
         found = [self.items.new_zeros(len(indices), self.items.shape[2]) for indices in rows]
-        for k, nodes in zip(self.heard, states, strict=True):
+        for k, nodes in zip(self.behaviors, states, strict=True):
             found[k] = getattr(nodes, side).index_select(0, rows[k])
         return found
 

@@ -157,11 +157,11 @@ def _other_architecture(facts: dict[str, Any], config: Config) -> str:
     theirs, ours = facts.get("architecture"), architecture(config)
     if theirs is None:
         return "was registered without its weights, by an older version"
-    differing = [
-        f"{key} {json.dumps(theirs[key]) if key in theirs else 'unknown'}, now {json.dumps(value)}"
-        for key, value in ours.items()
-        if key not in theirs or theirs[key] != value
-    ]
+    was, now = (
+        {key: json.dumps(one[key]) if key in one else "unknown" for key in {**theirs, **ours}}
+        for one in (theirs, ours)
+    )
+    differing = [f"{key} {was[key]}, now {now[key]}" for key in was if was[key] != now[key]]
     return f"has another architecture ({'; '.join(differing)})" if differing else ""
 
 

@@ -53,7 +53,7 @@ def _behavior_loss(
     more = candidates, same, log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
-        if view.weights[k]:
+        if view.omegas[k]:
             loss = loss + _loss_of_scores(view, k, user[k], item[k], *more)
     return loss
 

@@ -78,6 +78,14 @@ class Start:
 
 
 def architecture(config: Config) -> dict[str, Any]:
-    """Return what two models must have in common so that weights can be taken over."""
-    model = config.model.model_dump(mode="json", exclude=CALIBRATION)
-    return {"behaviors": list(config.data.behaviors), **model, "members": config.train.members}
+    """Return what two models must have in common so that weights can be taken over.
+
+    Of ω only which behaviors have an own view at all: no weight depends on how loud it is.
+    """
+    behaviors = config.data.behaviors
+    return {
+        "behaviors": list(behaviors),
+        **config.model.model_dump(mode="json", exclude={*CALIBRATION, "own_view_weight"}),
+        "own_view_behaviors": config.model.own_view_behaviors(len(behaviors)),
+        "members": config.train.members,
+    }

@@ -19,7 +19,8 @@ HALF = math.sqrt(0.5)
 
 def view_of(kind, n_items, n_behaviors, **settings):
     layers = settings.pop("layers", 1)
-    config = ModelConfig(dim=2, view_layers=layers, own_view_layers=layers, **settings)
+    settings |= {"own_view": True, "view_layers": layers, "own_view_layers": layers}
+    config = ModelConfig(dim=2, **settings)
     return kind(config, n_items, n_behaviors, torch.Generator().manual_seed(0))
 
 

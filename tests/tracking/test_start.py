@@ -194,9 +194,35 @@ def test_a_setting_that_the_champion_did_not_know_is_told() -> None:
     config = load_config("", [])
     known = architecture(config)
     assert _other_architecture({"architecture": known}, config) == ""
-    del known["own_view"]
+    known["extra"] = known.pop("own_view")
     told = _other_architecture({"architecture": known}, config)
-    assert told == "has another architecture (own_view unknown, now false)"
+    assert (
+        told == "has another architecture (extra false, now unknown; own_view unknown, now false)"
+    )
+
+
+def test_a_louder_own_view_is_the_same_architecture_and_one_for_more_behaviors_is_not(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = "model.own_view=true"
+    make_champion(night(first_log(), workspace, own, "model.own_view_weight=[0,1]"), workspace)
+    config, parted, graph = prepare(second_log(), workspace, own, "model.own_view_weight=[0,3]")
+    start = Start.load(choose_start(parted, graph, config, workspace))
+    assert start is not None
+    start.begin(BiGEL(config.model, 13, 13, 2, torch.Generator()), "")
+    config, parted, graph = prepare(second_log(), workspace, own, "model.own_view_weight=[1,1]")
+    assert Start.load(choose_start(parted, graph, config, workspace)) is None
+    assert "(own_view_behaviors [1], now [0, 1])" in caplog.text
+
+
+def test_a_champion_of_before_each_own_view_had_its_place_is_refused() -> None:
+    """Its tables may be of another shape."""
+    config = load_config("", ["model.own_view=true"])
+    older = architecture(config)
+    del older["own_view_behaviors"]
+    older["own_view_weight"] = [1.0]
+    told = _other_architecture({"architecture": older}, config)
+    assert "own_view_behaviors unknown, now [0, 1, 2]" in told
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,29 @@ def test_every_weight_receives_a_gradient():
     model = model_of(user_vectors=True, view=True, own_view=True)
     step_loss(model, GRAPHS, batch_of(), TrainConfig()).total.backward()
     assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
+    for view in model.views:
+        assert all(of_table.any() for of_table in view.items.grad)
+        assert all(of_behavior.any() for of_behavior in view.item_bias.grad)
+
+
+@pytest.mark.parametrize("name", ["global_view", "own_view"])
+def test_a_view_learns_by_the_gradient_of_its_loss(name):
+    """Both sides of a pair: a user's row is made of items, too."""
+    model, batch = model_of(view=True, own_view=True), batch_of()
+    view = getattr(model, name)
+    step_loss(model, GRAPHS, batch, TrainConfig()).total.backward()
+    found = [view.items.grad.clone(), view.item_bias.grad.clone()]
+    total = 0.0
+    for k in range(3):
+        states = view(GRAPHS)
+        users, items = states[k if name == "own_view" else 0]
+        scores = users[batch.users[k]] @ items.T / view.temperatures[k] + view.item_bias[k]
+        for row, item in zip(scores, batch.items[k].tolist(), strict=True):
+            others = [row[j] for j in batch.negatives[k].tolist() if j != item]
+            loss = torch.stack([row[item], *others]).logsumexp(0) - row[item]
+            total = total + loss / len(batch.users[k])
+    expected = torch.autograd.grad(total, [view.items, view.item_bias])
+    torch.testing.assert_close(found, list(expected))
 
 
 def test_a_behavior_without_pairs_is_left_out():
