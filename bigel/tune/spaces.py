@@ -47,7 +47,7 @@ def _bigel() -> dict[str, Part]:
     }
 
 
-PENALTY = Between(10.0, 3000.0, log=True)
+PENALTY = Between(0.1, 3000.0, log=True)
 SPACES: dict[str, Mapping[str, Part]] = {
     "bigel": _bigel(),
     "bpr_mf": _rival("bpr_mf"),
