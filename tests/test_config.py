@@ -145,7 +145,7 @@ def test_a_section_keeps_its_own_defaults_when_one_field_is_set(
 ) -> None:
     config = load_config("", [override])
     section = getattr(config.rivals, override.split(".")[1])
-    assert section.source == "same"
+    assert not section.union
     file = tmp_path / "short.toml"
     file.write_text(short_toml(config), "utf-8")
     assert load_config(str(file)) == config

@@ -9,8 +9,8 @@ data=$2
 trials=$3
 out=$4
 shift 4
-for model in bigel ease ease_per_behavior bpr_mf lightgcn lightgcn_per_behavior crgcn mb_cgcn \
-    mb_hgcn mule bvae; do
+for model in bigel ease ease_per_behavior bpr_mf lightgcn lightgcn_per_behavior lightgcn_shared \
+    crgcn mb_cgcn mb_hgcn mule bvae; do
     bigel tune "$preset" --set "data.path=\"$data\"" --model "$model" --trials "$trials" \
         --out "$out" "$@"
     preset=$out

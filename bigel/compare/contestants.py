@@ -38,6 +38,7 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bpr_mf": bpr_mf.learner,
     "lightgcn": lightgcn.learner,
     "lightgcn_per_behavior": lightgcn.learner,
+    "lightgcn_shared": lightgcn.learner,
     "crgcn": crgcn.learner,
     "mb_cgcn": mb_cgcn.learner,
     "mb_hgcn": mb_hgcn.learner,

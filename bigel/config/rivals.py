@@ -3,15 +3,12 @@
 Where a field has the name of a field of [train], it stands in its place while the rival trains.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import OneOrEach, Section, per_behavior
-
-EASE_SOURCE = "Input row of a user: items under any behavior, or under the same."
-LIGHTGCN_SOURCE = "Graph: the union of all behaviors, or each behavior by itself."
 
 
 class TrainedRival(Section):
@@ -71,29 +68,37 @@ class BprMfConfig(TrainedRival):
 
 
 class EaseConfig(Section):
-    """EASE: a closed-form item-item model."""
+    """EASE: a closed-form item-item model; a user's row holds items under any behavior."""
 
-    source: Literal["union", "same"] = Field("union", description=EASE_SOURCE)
+    union: ClassVar[bool] = True
     penalty: float = Field(100.0, gt=0, description="L2 penalty lambda.")
 
 
 class EasePerBehaviorConfig(EaseConfig):
-    """EASE on each behavior by itself."""
+    """EASE on each behavior by itself: a user's row holds items under the same."""
 
-    source: Literal["union", "same"] = Field("same", description=EASE_SOURCE)
+    union: ClassVar[bool] = False
 
 
 class LightGcnConfig(GraphRival):
-    """LightGCN: propagation without weights."""
+    """LightGCN: propagation without weights, on the graph of all behaviors."""
 
-    source: Literal["union", "same"] = Field("union", description=LIGHTGCN_SOURCE)
+    union: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     layers: int = Field(2, ge=0, description="Propagation layers.")
 
 
 class LightGcnPerBehaviorConfig(LightGcnConfig):
-    """LightGCN on each behavior by itself."""
+    """LightGCN on each behavior by itself, with embeddings of its own."""
 
-    source: Literal["union", "same"] = Field("same", description=LIGHTGCN_SOURCE)
+    union: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
+
+
+class LightGcnSharedConfig(LightGcnConfig):
+    """LightGCN on each behavior's graph, with the same embeddings for all."""
+
+    union: ClassVar[bool] = False
 
 
 class CrgcnConfig(GraphRival):
@@ -163,6 +168,10 @@ class RivalsConfig(Section):
     )
     lightgcn_per_behavior: LightGcnPerBehaviorConfig = Field(
         default_factory=LightGcnPerBehaviorConfig, description="LightGCN on each behavior."
+    )
+    lightgcn_shared: LightGcnSharedConfig = Field(
+        default_factory=LightGcnSharedConfig,
+        description="LightGCN on each behavior's graph, the same embeddings for all.",
     )
     crgcn: CrgcnConfig = Field(default_factory=CrgcnConfig, description="CRGCN.")
     mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")

@@ -59,7 +59,7 @@ def fit(world: World, settings: EaseConfig) -> EaseScores:
 
     Args:
         world: training data.
-        settings: penalty, and where X comes from.
+        settings: penalty, and whether X is of the union.
 
     Raises:
         TrainingError: if the penalty is too small for float32.
@@ -68,7 +68,7 @@ def fit(world: World, settings: EaseConfig) -> EaseScores:
     """
     train, device = world.train, world.device
     behaviors = range(len(train.behaviors))
-    if settings.source == "union":
+    if settings.union:
         inputs = [_union(train)] * len(behaviors)
         weights = [_solve(_gram(inputs[0], device), settings.penalty)] * len(behaviors)
     else:

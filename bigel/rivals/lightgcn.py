@@ -2,8 +2,8 @@
 
 .. math:: E^{(l+1)} = Â E^{(l)}, \\qquad Z = \\frac{1}{L+1} \\sum_{l=0}^{L} E^{(l)}
 
-On the union of all behaviors, one set of embeddings serves all of them; per behavior, each has
-its own graph and embeddings.
+On the union of all behaviors, one result serves all of them; per behavior, each has its own graph
+and embeddings; shared, its own graph but the same free embeddings, which all losses train.
 """
 
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from bigel.train.sampler import make_generator
 
 
 class LightGcn(nn.Module):
-    """Free embeddings: (U + I, D) for the union, or one such table per behavior.
+    """Free embeddings: (U + I, D) for all behaviors, or one such table for each.
 
     Args:
         world: training data.
@@ -29,12 +29,11 @@ class LightGcn(nn.Module):
     def __init__(self, world: World, settings: LightGcnConfig) -> None:
         super().__init__()
         generator = make_generator(world.seed, "weights")
-        union = settings.source == "union"
-        self.layers = settings.layers
+        self.union, self.layers = settings.union, settings.layers
         n_users, n_items = world.train.n_users, world.train.n_items
 
         def tables(rows: int) -> nn.ParameterList:
-            count = 1 if union else len(world.train.behaviors)
+            count = 1 if settings.shared else len(world.train.behaviors)
             return nn.ParameterList(
                 normal_table(rows, settings.dim, generator=generator) for _ in range(count)
             )
@@ -43,24 +42,25 @@ class LightGcn(nn.Module):
 
     def forward(self, world: World) -> Embedded:
         """Return per behavior the users' (U, D) and the items' (I, D) embeddings."""
-        graphs = [world.graphs.union] if len(self.users) == 1 else list(world.graphs.cascade)
+        behaviors = len(world.train.behaviors)
+        graphs = [world.graphs.union] if self.union else world.graphs.cascade
         found = [
             propagate(graph, self.layers, items, users)
-            for graph, users, items in zip(graphs, self.users, self.items, strict=False)
+            for graph, (users, items) in zip(graphs, self.free(len(graphs)), strict=True)
         ]
-        found = found * len(world.train.behaviors) if len(found) == 1 else found
-        return sides(found)
+        return sides(found * behaviors if self.union else found)
+
+    def free(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the free embeddings of users and items, for each of some graphs or behaviors."""
+        tables = list(zip(self.users, self.items, strict=True))
+        return tables * count if len(tables) == 1 else tables
 
 
 def learner(world: World, settings: LightGcnConfig, train: TrainConfig) -> Learner:
     """Return LightGCN, ready to train."""
     model = LightGcn(world, settings).to(world.device)
-
-    def free(model: LightGcn) -> list[tuple[Tensor, Tensor]]:
-        tables = list(zip(model.users, model.items, strict=True))
-        return tables * len(world.train.behaviors) if len(tables) == 1 else tables
-
+    behaviors = len(world.train.behaviors)
     return pair_learner(
-        model, lambda model, world: model(world), free, world, settings, train,
-        settings.edge_dropout,
+        model, lambda model, world: model(world), lambda model: model.free(behaviors),
+        world, settings, train, settings.edge_dropout,
     )  # fmt: skip

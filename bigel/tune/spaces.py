@@ -55,6 +55,7 @@ SPACES: dict[str, Mapping[str, Part]] = {
     "ease_per_behavior": {"rivals.ease_per_behavior.penalty": PENALTY},
     "lightgcn": _graph_rival("lightgcn", LAYERS),
     "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),
+    "lightgcn_shared": _graph_rival("lightgcn_shared", LAYERS),
     "crgcn": _graph_rival("crgcn", LAYERS),
     "mb_cgcn": _graph_rival("mb_cgcn", Each(Between(1, 5))),
     "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),

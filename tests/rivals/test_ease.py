@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bigel.config import EaseConfig
+from bigel.config.rivals import EaseConfig, EasePerBehaviorConfig
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.rivals import ease
@@ -10,8 +10,8 @@ from tests.rivals.graph_checks import world_of
 from tests.worlds import checkerboard, interactions_of, random_pairs, random_world, relabel
 
 
-def fitted(train, **settings):
-    return ease.fit(world_of(train, dtype=torch.float32), EaseConfig(**settings))
+def fitted(train, kind=EaseConfig, **settings):
+    return ease.fit(world_of(train, dtype=torch.float32), kind(**settings))
 
 
 def filled(scores, behavior, users):
@@ -43,13 +43,13 @@ def test_by_hand():
         torch.testing.assert_close(found, torch.tensor([[third, third], [0, third], [third, 0]]))
 
 
-@pytest.mark.parametrize("source", ["union", "same"])
-def test_agrees_with_ridge_regressions_one_by_one(source):
+@pytest.mark.parametrize("kind", [EaseConfig, EasePerBehaviorConfig])
+def test_agrees_with_ridge_regressions_one_by_one(kind):
     """Column j of B regresses item j on all other items."""
     train, penalty = random_world(1), 2.0
-    scores = fitted(train, source=source, penalty=penalty)
+    scores = fitted(train, kind, penalty=penalty)
     for behavior in range(3):
-        x_UI = dense_of(train, None if source == "union" else behavior)
+        x_UI = dense_of(train, None if kind is EaseConfig else behavior)
         weights_II = torch.zeros(9, 9, dtype=torch.float64)
         for j in range(9):
             others = [i for i in range(9) if i != j]
@@ -86,12 +86,10 @@ def test_company_changes_nothing():
         assert torch.equal(filled(scores, 0, users), everyone[users])
 
 
-@pytest.mark.parametrize("source", ["union", "same"])
-def test_the_checkerboard_is_solved(source):
+@pytest.mark.parametrize("kind", [EaseConfig, EasePerBehaviorConfig])
+def test_the_checkerboard_is_solved(kind):
     world = checkerboard(20, behaviors=3)
-    figures = evaluate_split(
-        fitted(world[0], source=source, penalty=1.0), *world, "published", (1,)
-    )
+    figures = evaluate_split(fitted(world[0], kind, penalty=1.0), *world, "published", (1,))
     assert [figures[k]["hr@1"] for k in range(3)] == [1.0, 1.0, 1.0]
 
 
