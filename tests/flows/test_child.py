@@ -23,7 +23,7 @@ time.sleep(600)
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: gone while it was read
         return False
     return state != "Z"
 
