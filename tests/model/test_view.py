@@ -24,10 +24,6 @@ def view_of(kind, n_items, n_behaviors, **settings):
     return kind(config, n_items, n_behaviors, torch.Generator().manual_seed(0))
 
 
-def graphs_seen(kind, graphs):
-    return graphs.cascade if kind is OwnView else [graphs.union]
-
-
 def two_items():
     """One user, who clicked the first item and bought the second."""
     return graphs_of(interactions_of([[(0, 0)], [(0, 1)]], 1, 2))
@@ -58,7 +54,7 @@ def test_an_own_view_worked_by_hand():
 def test_messages_agree_with_the_dense_twin(kind, layers):
     graphs = graphs_of(random_world(1))
     view = view_of(kind, 9, 3, layers=layers)
-    seen = graphs_seen(kind, graphs)
+    seen = graphs.cascade if kind is OwnView else [graphs.union]
     for graph, items, nodes in zip(seen, view.items, view(graphs), strict=True):
         start = torch.cat([torch.zeros(7, 2), items])
         expected = naive_unit_rows(dense_power_mean(dense_of(graph).float(), start, layers))

@@ -77,25 +77,27 @@ def test_switching_alignment_off_leaves_it_out():
     torch.testing.assert_close(without.total, expected)
 
 
-@pytest.mark.parametrize("name", ["global_view", "own_view"])
-def test_a_view_adds_a_loss_of_its_own_for_each_behavior(name):
+def naive_loss_of_view(model, name, k, tau, batch):
+    """Compute L^v_k or L^o_k pair by pair."""
+    view = getattr(model, name)
+    users, items = view(GRAPHS)[k if name == "own_view" else 0]
+    scores = users[batch.users[k]] @ items.T / tau + view.item_bias[k]
+    losses = []
+    for row, item in zip(scores, batch.items[k].tolist(), strict=True):
+        others = [row[j] for j in batch.negatives[k].tolist() if j != item]
+        losses.append(torch.stack([row[item], *others]).logsumexp(0) - row[item])
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize(("name", "tau"), [("global_view", 0.1), ("own_view", 0.2)])
+def test_a_view_adds_a_loss_of_its_own_for_each_behavior(name, tau):
     model, batch = model_of(view=True, own_view=True), batch_of()
     loss = step_loss(model, GRAPHS, batch, TrainConfig())
-    view = getattr(model, name)
+    expected = [naive_loss_of_view(model, name, k, tau, batch) for k in range(3)]
     setattr(model, name, None)
     alone = step_loss(model, GRAPHS, batch, TrainConfig())
-    states = view(GRAPHS)
     for k in range(3):
-        users, items = states[k if name == "own_view" else 0]
-        tau = 0.2 if name == "own_view" else 0.1
-        scores = users[batch.users[k]] @ items.T / tau + view.item_bias[k]
-        losses = []
-        for row, item in zip(scores, batch.items[k].tolist(), strict=True):
-            others = [row[j] for j in batch.negatives[k].tolist() if j != item]
-            losses.append(torch.stack([row[item], *others]).logsumexp(0) - row[item])
-        torch.testing.assert_close(
-            loss.behaviors[k] - alone.behaviors[k], torch.stack(losses).mean()
-        )
+        torch.testing.assert_close(loss.behaviors[k] - alone.behaviors[k], expected[k])
     torch.testing.assert_close(loss.total - alone.total, sum(loss.behaviors) - sum(alone.behaviors))
 
 
@@ -124,22 +126,14 @@ def test_every_weight_receives_a_gradient():
         assert all(of_behavior.any() for of_behavior in view.item_bias.grad)
 
 
-@pytest.mark.parametrize("name", ["global_view", "own_view"])
-def test_a_view_learns_by_the_gradient_of_its_loss(name):
+@pytest.mark.parametrize(("name", "tau"), [("global_view", 0.1), ("own_view", 0.2)])
+def test_a_view_learns_by_the_gradient_of_its_loss(name, tau):
     """Both sides of a pair: a user's row is made of items, too."""
     model, batch = model_of(view=True, own_view=True), batch_of()
     view = getattr(model, name)
     step_loss(model, GRAPHS, batch, TrainConfig()).total.backward()
     found = [view.items.grad.clone(), view.item_bias.grad.clone()]
-    total = 0.0
-    for k in range(3):
-        states = view(GRAPHS)
-        users, items = states[k if name == "own_view" else 0]
-        scores = users[batch.users[k]] @ items.T / view.temperatures[k] + view.item_bias[k]
-        for row, item in zip(scores, batch.items[k].tolist(), strict=True):
-            others = [row[j] for j in batch.negatives[k].tolist() if j != item]
-            loss = torch.stack([row[item], *others]).logsumexp(0) - row[item]
-            total = total + loss / len(batch.users[k])
+    total = sum(naive_loss_of_view(model, name, k, tau, batch) for k in range(3))
     expected = torch.autograd.grad(total, [view.items, view.item_bias])
     torch.testing.assert_close(found, list(expected))
 
