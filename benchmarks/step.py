@@ -124,8 +124,6 @@ def time_propagation(model: BiGEL, graphs: Graphs, backend: str, repeat: int) ->
             found = propagate(graph, count, *nodes, backend)
             nodes = (found.items, found.users) if model.config.cascade else start
             ends += [*found]
-        if model.config.cascade:
-            ends = ends[-2:]
         for way in (*union_ways(model, graphs), *own_ways(model, graphs)):
             ends += propagate(*way, backend)
         torch.autograd.backward(ends, [torch.ones_like(x) for x in ends])

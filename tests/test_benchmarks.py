@@ -180,5 +180,5 @@ def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> 
     config = load_config("jd", [*given["set"], *searched])
     assert config.data.path == "folder of it"
     contestants = choose(config, ["bigel"], given["variant"])
-    assert len(contestants) == 25
-    assert len({one.config.model_dump_json() for one in contestants}) == 25
+    assert len(contestants) == 27
+    assert len({one.config.model_dump_json() for one in contestants}) == 27

@@ -18,6 +18,8 @@ exec bigel compare "$preset" --set "data.path=\"$data\"" --split valid --models 
     --variant "no memory=bigel model.memory=false" \
     --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false" \
     --variant "each graph alone, one table=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false" \
+    --variant "each graph alone, user vectors=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false model.user_vectors=true" \
+    --variant "views, each graph alone, user vectors=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.user_vectors=true" \
     --variant "reversed order=bigel model.order=[2,1,0]" \
     --variant "shuffled order=bigel model.order=[1,2,0]" \
     --variant "user vectors=bigel model.user_vectors=true" \
