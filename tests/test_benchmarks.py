@@ -157,12 +157,15 @@ def test_a_view_moves_bytes_of_its_own(script: Callable[[str], ModuleType]) -> N
     assert own == pytest.approx(halves(2, click, purchase))
 
 
-def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "count"), [("modules", 15), ("settings", 13)])
+def test_each_variant_of_an_ablation_changes_something_else(
+    tmp_path: Path, part: str, count: int
+) -> None:
     bigel = tmp_path / "bigel"
     bigel.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     bigel.chmod(0o755)
     lines = subprocess.run(
-        ["sh", FOLDER / "quality" / "ablation.sh", "jd", "folder of it", "--seeds", "0,1"],
+        ["sh", FOLDER / "quality" / "ablation.sh", part, "jd", "folder of it", "--seeds", "0,1"],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
@@ -180,5 +183,5 @@ def test_each_variant_of_the_ablation_changes_something_else(tmp_path: Path) -> 
     config = load_config("jd", [*given["set"], *searched])
     assert config.data.path == "folder of it"
     contestants = choose(config, ["bigel"], given["variant"])
-    assert len(contestants) == 27
-    assert len({one.config.model_dump_json() for one in contestants}) == 27
+    assert len(contestants) == count
+    assert len({one.config.model_dump_json() for one in contestants}) == count
