@@ -67,7 +67,7 @@ def test_every_form_is_trained_and_measured(run: Run, workspace: Path, view: str
     arguments = ("demo", "", "--workspace", workspace, "--seeds", "0")
     head, _, *lines = run("quality/forms", *arguments, settings=settings)
     assert head == "| form | seed | mean | click | cart | purchase | seconds |"
-    assert len(lines) == 8
+    assert len(lines) == 11
     for line in lines:
         assert all(0 <= figure < 1 for figure in figures(line, 2)[:-1])
 

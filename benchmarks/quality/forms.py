@@ -1,4 +1,4 @@
-"""Other forms of CGF and GCE beside those of BiGEL, on validation, one member each.
+"""Other forms of CGL, CGF, GCE and CPA beside those of BiGEL, on validation, one member each.
 
 python benchmarks/quality/forms.py PRESET FOLDER_OF_ITS_DATA [--seeds 0,1] [--forms NAME,…]
     [--workspace .] [--set section.key=value]…
@@ -6,7 +6,9 @@ python benchmarks/quality/forms.py PRESET FOLDER_OF_ITS_DATA [--seeds 0,1] [--fo
 arXiv 2601.07294's abstract says what the modules are for, not their equations. x_k is what the
 cascade says of a node under behavior k (x_K: the target's), g what the union graph says:
 
-    shipped             CGF: x_k + σ(W[x_k; x_K] + c) ⊙ V x_K,   GCE: n(x + g)
+    shipped             CGL: X_k = n(P(Â_k, X_{k-1})),   CGF: x_k + σ(W[x_k; x_K] + c) ⊙ V x_K,
+                        GCE: n(x + g),   CPA: between x_K and g
+    residual cascade    CGL: X_k = n(P(Â_k, X_{k-1})) + X_{k-1}, as in CRGCN
     step by step        CGF from the next behavior's refined row in place of x_K
     no gate             CGF: x_k + V x_K
     plain sum           CGF: x_k + x_K
@@ -14,6 +16,8 @@ cascade says of a node under behavior k (x_K: the target's), g what the union gr
     gated context       GCE: n(x + σ(W[x; g] + c) ⊙ g)
     convex context      GCE: n((1 - σ) ⊙ x + σ ⊙ g)
     linear context      GCE: n(A x + B g), A and B from the identity
+    auxiliary alignment CPA: between x_K and the mean of x_k, k < K
+    fused alignment     CPA: between z_K and g
 
 Views (model.view, model.own_view) stand beside them as they are.
 """
@@ -31,6 +35,7 @@ from torch import Tensor, nn
 from validation import head, line, parser_of
 
 from bigel.config import Config, load_config
+from bigel.graph import Graphs, Nodes, propagate
 from bigel.graph.normalize import unit_rows
 from bigel.graph.propagate import Side
 from bigel.interactions import Interactions
@@ -49,7 +54,7 @@ from bigel.workspace import Workspace
 
 
 class Form(BiGEL):
-    """BiGEL with hooks: ``refine`` is CGF, ``fuse`` the fusion of GCE."""
+    """BiGEL with hooks: ``refine`` is CGF, ``fuse`` the fusion of GCE, ``pair`` what CPA aligns."""
 
     def refine(self, feedback: CGF, k: int, rows: Sequence[Tensor]) -> Tensor:
         """Return X'_k, k < K, at B rows of X_1 … X_K."""
@@ -59,6 +64,12 @@ class Form(BiGEL):
     def fuse(self, side: Side, refined_BD: Tensor, context_BD: Tensor) -> Tensor:
         """Return Z_k at B rows."""
         return fuse(refined_BD, context_BD)
+
+    def pair(
+        self, rows: Sequence[Tensor], z_BD: Tensor, context_BD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what CPA aligns, at B rows of X_1 … X_K, Z_K and G."""
+        return rows[-1], context_BD
 
     def embed(self, states: States, side: Side, rows: Sequence[Tensor]) -> Embedded:
         """Return Z_k at chosen rows of each behavior."""
@@ -75,7 +86,24 @@ class Form(BiGEL):
             view.embed(nodes, side, rows)
             for view, nodes in zip(self.views, states.views, strict=True)
         ]
-        return Embedded(z, views, at[-1], context)
+        return Embedded(z, views, *self.pair(at, z[-1], context))
+
+
+class ResidualCascade(Form):
+    def forward(self, graphs: Graphs) -> States:
+        states = super().forward(graphs)
+        users, items, cascade = self.users, self.items, []
+        for graph, n_layers in zip(graphs.cascade, self.layers, strict=True):
+            mixed = propagate(graph, n_layers, items, users)
+            before = torch.zeros_like(mixed.users) if users is None else users
+            users, items = unit_rows(mixed.users) + before, unit_rows(mixed.items) + items
+            cascade.append(Nodes(users, items))
+        return replace(states, cascade=cascade)
+
+    def pair(
+        self, rows: Sequence[Tensor], z_BD: Tensor, context_BD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return unit_rows(rows[-1]), context_BD
 
 
 class StepByStep(Form):
@@ -134,8 +162,23 @@ class LinearContext(Fusing):
         return unit_rows(self.mix(side, refined_BD, context_BD))
 
 
+class AuxiliaryAlignment(Form):
+    def pair(
+        self, rows: Sequence[Tensor], z_BD: Tensor, context_BD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return rows[-1], unit_rows(torch.stack(list(rows[:-1])).mean(0))
+
+
+class FusedAlignment(Form):
+    def pair(
+        self, rows: Sequence[Tensor], z_BD: Tensor, context_BD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return z_BD, context_BD
+
+
 FORMS: dict[str, type[Form]] = {
     "shipped": Form,
+    "residual cascade": ResidualCascade,
     "step by step": StepByStep,
     "no gate": NoGate,
     "plain sum": PlainSum,
@@ -143,6 +186,8 @@ FORMS: dict[str, type[Form]] = {
     "gated context": GatedContext,
     "convex context": ConvexContext,
     "linear context": LinearContext,
+    "auxiliary alignment": AuxiliaryAlignment,
+    "fused alignment": FusedAlignment,
 }
 
 
