@@ -13,7 +13,7 @@ import torch
 
 from bigel.compare import choose
 from bigel.config import ModelConfig, load_config
-from bigel.graph import Graph, Nodes
+from bigel.graph import Graph, Nodes, propagate
 from bigel.model import BiGEL
 from bigel.train.sampler import make_generator
 from tests.worlds import graphs_of, random_world
@@ -129,6 +129,24 @@ def test_a_step_is_measured_with_its_view_and_its_edge_dropout(
         assert gce == view > max(cascade) and passes == edges[share] * 5
         assert own == [cascade[0], cascade[2]]  # the preset's favourite has no own view
     assert max(edges[0.5]) < 0.7 * max(edges[0.0])
+
+
+def test_the_gradient_of_propagation_alone_comes_from_every_state(
+    script: Callable[[str], ModuleType],
+) -> None:
+    step, world = script("step"), random_world(0)
+    graphs, size = graphs_of(world), (world.n_users, world.n_items, len(world.behaviors))
+    off = [f"model.{name}=false" for name in ("context", "alignment", "view", "own_view")]
+    model = BiGEL(load_config("jd", off).model, *size, make_generator(0, "weights"))
+    step.time_propagation(model, graphs, "sparse", 1)
+    found, model.items.grad = model.items.grad, None
+    items: torch.Tensor = model.items
+    users, total = None, torch.zeros(())
+    for graph, layers in zip(graphs.cascade, model.layers, strict=True):
+        users, items = propagate(graph, layers, items, users)
+        total = total + users.sum() + items.sum()
+    total.backward()
+    torch.testing.assert_close(found, 2 * model.items.grad)  # one pass to warm up, one measured
 
 
 def test_a_view_moves_bytes_of_its_own(script: Callable[[str], ModuleType]) -> None:

@@ -9,6 +9,8 @@ part=$1
 preset=$2
 data=$3
 shift 3
+no_modules="model.feedback=false model.context=false model.alignment=false"
+no_views="model.view=false model.own_view=false"
 case $part in
 modules)
     set -- \
@@ -20,10 +22,10 @@ modules)
         --variant "no own view=bigel model.own_view=false" \
         --variant "no trend=bigel model.trend=false" \
         --variant "no memory=bigel model.memory=false" \
-        --variant "plain cascade=bigel model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false" \
-        --variant "each graph alone, one table=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false" \
-        --variant "each graph alone, user vectors=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.view=false model.own_view=false model.user_vectors=true" \
-        --variant "views, each graph alone, user vectors=bigel model.cascade=false model.feedback=false model.context=false model.alignment=false model.user_vectors=true" \
+        --variant "plain cascade=bigel $no_modules $no_views" \
+        --variant "each graph alone, one table=bigel model.cascade=false $no_modules $no_views" \
+        --variant "each graph alone, user vectors=bigel model.cascade=false $no_modules $no_views model.user_vectors=true" \
+        --variant "views, each graph alone, user vectors=bigel model.cascade=false $no_modules model.user_vectors=true" \
         --variant "reversed order=bigel model.order=[2,1,0]" \
         --variant "shuffled order=bigel model.order=[1,2,0]" \
         "$@"

@@ -35,11 +35,12 @@ from torch import Tensor, nn
 from validation import head, line, parser_of
 
 from bigel.config import Config, load_config
-from bigel.graph import Graphs, Nodes, propagate
+from bigel.graph import Graphs, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.graph.propagate import Side
 from bigel.interactions import Interactions
 from bigel.model.bigel import BiGEL, Embedded, States
+from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse
 from bigel.model.feedback import CGF
 from bigel.pipeline import run_pipeline
@@ -94,9 +95,9 @@ class ResidualCascade(Form):
         states = super().forward(graphs)
         users, items, cascade = self.users, self.items, []
         for graph, n_layers in zip(graphs.cascade, self.layers, strict=True):
-            mixed = propagate(graph, n_layers, items, users)
-            before = torch.zeros_like(mixed.users) if users is None else users
-            users, items = unit_rows(mixed.users) + before, unit_rows(mixed.items) + items
+            (x,) = learn_cascade([graph], [n_layers], items, users)
+            users = x.users if users is None else x.users + users
+            items = x.items + items
             cascade.append(Nodes(users, items))
         return replace(states, cascade=cascade)
 
