@@ -14,7 +14,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
-from bigel.evaluate import evaluate
+from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.lists import make_lists

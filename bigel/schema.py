@@ -11,6 +11,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
 TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC
+FIRST = "first"  # int64, when it happened for the first time; ``timestamp`` is the latest
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 
@@ -34,6 +35,8 @@ SOURCE = "source"  # "model" or "popular"
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
+OFFICIAL = "official"  # method of a split that came with the log
+NOW = "now"  # the moment after the last event of a log
 DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train valid was drawn
 
 INTERACTIONS_FILE = "interactions.parquet"
@@ -42,6 +45,7 @@ QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file a
 RAW_SUMMARY_FILE = "raw_summary.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
+EVENTS_FILE = "history.parquet"  # a row per user, item, behavior and day, where the log has times
 GRAPHS_FILE = "graphs.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 LEARNED_FILE = "learned.parquet"  # held-out pairs that an earlier model was trained on

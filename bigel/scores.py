@@ -6,7 +6,7 @@ from 512 in the last bits, and by thread count). So neither batch size nor the c
 user is scored changes a figure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -156,3 +156,14 @@ class Shifted(Derived):
         for group, offset_I in enumerate(offset_GI):
             some = torch.nonzero(group_B == group).flatten().to(out_BI.device)
             out_BI[some] += offset_I
+
+
+def average(scores: Sequence[Scores]) -> EmbeddingScores:
+    """Return embeddings whose scores are the mean of several models' scores."""
+    parts = [part for part in scores if isinstance(part, EmbeddingScores)]
+    assert len(parts) == len(scores), "only embeddings can be put side by side"
+    return EmbeddingScores(
+        torch.cat([part.user_emb / len(parts) for part in parts], dim=2),
+        torch.cat([part.item_emb for part in parts], dim=2),
+        torch.stack([part.item_bias for part in parts]).mean(0),
+    )

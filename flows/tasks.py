@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
-from bigel.evaluate import evaluate
+from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.preview import preview

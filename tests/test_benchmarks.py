@@ -13,9 +13,9 @@ import torch
 
 from bigel.compare import choose
 from bigel.config import ModelConfig, load_config
+from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, propagate
 from bigel.model import BiGEL
-from bigel.train.sampler import make_generator
 from tests.worlds import graphs_of, random_world
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

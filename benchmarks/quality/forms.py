@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from validation import head, line, parser_of
 
 from bigel.config import Config, load_config
+from bigel.generators import make_generator
 from bigel.graph import Graphs, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.graph.propagate import Side
@@ -50,7 +51,6 @@ from bigel.train.bigel import bigel_learner
 from bigel.train.learner import Learner
 from bigel.train.loop import use_threads, validate
 from bigel.train.members import fit_members
-from bigel.train.sampler import make_generator
 from bigel.workspace import Workspace
 
 

@@ -7,7 +7,14 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from bigel.config.section import OneOrEach, Section, per_behavior
 from bigel.errors import ConfigError
 
-CALIBRATION = {"trend", "trend_prior", "memory", "memory_penalty"}  # fitted after the weights
+CALIBRATION = {
+    "trend",
+    "trend_prior",
+    "memory",
+    "memory_penalty",
+    "signals",
+    "signals_penalty",
+}  # fitted after the weights
 NEGATIVE_POWER = (
     "Negatives are drawn by (1 + popularity) ^ this, and softmax scores corrected for it; "
     "0: uniform."
@@ -85,6 +92,18 @@ class ModelConfig(Section):
     )
     memory_penalty: float = Field(
         1.0, gt=0, description="L2 penalty of the funnel memory's weights."
+    )
+    signals: bool = Field(
+        True,
+        description=(
+            "Where the log has times: weigh demand, age, neighbours and touches beside the graph's "
+            "score, fitted on nights of the validation window, in place of trend and memory."
+        ),
+    )
+    signals_penalty: float = Field(
+        30.0,
+        gt=0,
+        description="L2 penalty that draws the signals' weights to those of all behaviors.",
     )
     temperature: OneOrEach[PositiveFloat] = Field(
         (0.1,),

@@ -1,6 +1,5 @@
-"""Evaluation by full ranking: protocol, metrics, popularity, report."""
+"""Evaluation by full ranking: protocol, metrics, popularity, report; the stage is ``stage.py``."""
 
 from bigel.evaluate.protocol import evaluate_split
-from bigel.evaluate.stage import evaluate
 
-__all__ = ["evaluate", "evaluate_split"]
+__all__ = ["evaluate_split"]

@@ -1,5 +1,7 @@
 """The baseline that every model must beat: the same list for all, most popular items first."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -22,15 +24,19 @@ def popular_order(train: Interactions, behavior: int) -> IntArray:
 
 
 def popularity(train: Interactions) -> EmbeddingScores:
-    """Return popularity in the form of a model, so that the same code ranks both.
+    """Return popularity in the form of a model, so that the same code ranks both."""
+    orders = [popular_order(train, behavior) for behavior in range(len(train.behaviors))]
+    return in_order(train.n_users, orders)
 
-    User and item embeddings are zeros of size 1; the bias is minus each item's place in
-    ``popular_order`` (exact in float32 below 2^24 items).
+
+def in_order(n_users: int, order_KI: Sequence[IntArray]) -> EmbeddingScores:
+    """Return the same order of items for all users, per behavior, in the form of a model.
+
+    User and item embeddings are zeros of size 1; the bias is minus each item's place in the order
+    (exact in float32 below 2^24 items).
     """
-    n_behaviors = len(train.behaviors)
-    bias_KI = torch.zeros(n_behaviors, train.n_items)
-    for behavior in range(n_behaviors):
-        order = torch.from_numpy(popular_order(train, behavior))
-        bias_KI[behavior, order] = -torch.arange(train.n_items, dtype=torch.float32)
-    users = torch.zeros(n_behaviors, train.n_users, 1)
-    return EmbeddingScores(users, torch.zeros(n_behaviors, train.n_items, 1), bias_KI)
+    shape = (len(order_KI), len(order_KI[0]))
+    bias_KI = torch.zeros(shape)
+    for behavior, order in enumerate(order_KI):
+        bias_KI[behavior, torch.from_numpy(order)] = -torch.arange(shape[1], dtype=torch.float32)
+    return EmbeddingScores(torch.zeros(shape[0], n_users, 1), torch.zeros(*shape, 1), bias_KI)

@@ -12,7 +12,7 @@ relevant item; a behavior without such users has NaN figures and ``users`` 0.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ class Task:
     users: Tensor
     mask: Pairs
     relevant: Pairs
+
+    def only(self, most: int) -> "Task":
+        """Return the task of at most so many of its users, evenly spaced."""
+        return replace(self, users=self.users[:: max(1, -(-len(self.users) // most))])
 
 
 @dataclass(frozen=True, eq=False)

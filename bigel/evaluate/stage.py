@@ -11,15 +11,17 @@ import polars as pl
 import torch
 
 from bigel.config import Config, EvaluateConfig
-from bigel.evaluate.popularity import popularity
+from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
+from bigel.moment import has_times, history_at, learned_of, pairs_at, state_at
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
     HISTORY_FILE,
     METRICS_FILE,
+    OFFICIAL,
     PUBLISHED,
     TEST,
     TRAIN,
@@ -29,11 +31,13 @@ from bigel.schema import (
     split_file,
 )
 from bigel.scores import Scores
+from bigel.signals.recent import popular_order, recent_demand
+from bigel.signals.weighing import signal_folds
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
 CODE = (
-    *("evaluate", "evaluate/report.html.j2", "interactions.py"),
-    *("model/memory.py", "pairs.py", "schema.py", "scores.py"),
+    *("evaluate", "evaluate/report.html.j2", "graph", "interactions.py", "model", "moment.py"),
+    *("pairs.py", "schema.py", "scores.py", "signals"),
 )
 GROUPS = ("few", "medium", "many")
 
@@ -41,7 +45,7 @@ GROUPS = ("few", "medium", "many")
 def evaluate(split: Record, trained: Record, config: Config, workspace: Workspace) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
-    On valid the model ranks without its trend, which has counted those pairs.
+    Each is ranked by the model at its moment, see ``bigel.moment``.
 
     Args:
         split: record of the split stage.
@@ -63,9 +67,9 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
 
         events_U = _train_events(split)
         held_out = {name: Interactions.load(split, name) for name in (VALID, TEST)}
-        known = {name: Interactions.known(split, name) for name in held_out}
-        model = {name: _load(trained, known[name], name) for name in held_out}
-        popular = dict.fromkeys(held_out, popularity(known[VALID]))
+        known = {name: pairs_at(split, name) for name in held_out}
+        model = _scores(trained, split, known)
+        popular = _popular(split, known[VALID], config.evaluate.select_cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
             measure(scores, known, held_out, events_U, config.evaluate)
@@ -129,11 +133,39 @@ def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) ->
     }
 
 
-def _load(trained: Record, known: Interactions, on: str) -> Scores:
-    """Return the model as it ranks a split: valid without trend, which counted its pairs."""
+def _scores(
+    trained: Record, split: Record, known: Mapping[str, Interactions]
+) -> dict[str, Scores]:
+    """Return the model as it ranks valid and test.
+
+    On valid it has nothing that has counted validation pairs: no trend, and each user's signals
+    are weighed as was fitted without her. A log that came split is ranked by train's graph.
+    """
     on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
-    device = "cuda" if on_gpu else "cpu"
-    return load_scores(trained.file(EMBEDDINGS_FILE), known, device, with_trend=on != VALID)
+    device = torch.device("cuda" if on_gpu else "cpu")
+    learned = learned_of(trained)
+    if learned.signal_weights is not None:
+        fold_of = signal_folds(split.counts["users"], trained.counts["seed"])
+        return {
+            VALID: state_at(learned, split, VALID, device).scores(fold_of),
+            TEST: state_at(learned, split, TEST, device).scores(),
+        }
+    file = trained.file(EMBEDDINGS_FILE)
+    scores = {VALID: load_scores(file, known[VALID], device.type, with_trend=False)}
+    if split.counts["method"] == OFFICIAL:
+        return scores | {TEST: load_scores(file, known[TEST], device.type)}
+    return scores | {TEST: state_at(learned, split, TEST, device).scores()}
+
+
+def _popular(split: Record, known: Interactions, cutoff: int) -> dict[str, Scores]:
+    """Return the rule: recent popularity at each moment, or of train where there are no times."""
+    if not has_times(split):
+        return dict.fromkeys((VALID, TEST), popularity(known))
+    found = {}
+    for name in (VALID, TEST):
+        wanted_KI, _ = recent_demand(history_at(split, name), cutoff)
+        found[name] = in_order(known.n_users, [popular_order(wanted) for wanted in wanted_KI])
+    return found
 
 
 def _train_events(split: Record) -> IntArray:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from bigel.config import BprMfConfig, TrainConfig
+from bigel.generators import make_generator
 from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
-from bigel.train.sampler import make_generator
 
 
 class BprMf(nn.Module):

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from bigel.config import GraphRival, TrainConfig
+from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner
 from bigel.train.learner import Learner
-from bigel.train.sampler import make_generator
 
 
 class FreeEmbeddings(nn.Module):

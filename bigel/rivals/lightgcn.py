@@ -9,11 +9,11 @@ and embeddings; shared, its own graph but the same free embeddings, which all lo
 from torch import Tensor, nn
 
 from bigel.config import LightGcnConfig, TrainConfig
+from bigel.generators import make_generator
 from bigel.graph import propagate
 from bigel.model.table import normal_table
 from bigel.rivals.base import Embedded, World, pair_learner, sides
 from bigel.train.learner import Learner
-from bigel.train.sampler import make_generator
 
 
 class LightGcn(nn.Module):

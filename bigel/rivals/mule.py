@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from bigel.config import MuleConfig, TrainConfig
+from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, build_graph
 from bigel.rivals.base import Embedded, World, sides
 from bigel.rivals.graphs import FreeEmbeddings, multi_task, product, send, spread
 from bigel.schema import ITEM, USER
 from bigel.train.learner import Learner
-from bigel.train.sampler import make_generator
 
 IntArray = npt.NDArray[np.int64]
 

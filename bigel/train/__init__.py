@@ -4,9 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
 from bigel.interactions import Interactions, with_learned
+from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, Learned, has_times
 from bigel.schema import (
     CONTENT,
     EMBEDDINGS_FILE,
@@ -23,12 +28,14 @@ from bigel.train.calibration import calibrate
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.train.start import Start, architecture
+from bigel.train.weigh import weigh_signals
 from bigel.workspace import Record, Workspace, write_json
 
 __all__ = ["identity", "train"]
 
 CODE = (
-    *("graph", "model", "train", "interactions.py", "pairs.py", "schema.py", "scores.py"),
+    *("graph", "model", "signals", "train", "interactions.py", "moment.py", "pairs.py"),
+    *("schema.py", "scores.py"),
     *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
 )
 
@@ -66,13 +73,20 @@ def train(
                 with_learned(train, start), valid, config, device, scratch, on_validation,
                 begun.begin if begun else None,
             )  # fmt: skip
-            facts = _write(fitted, with_learned(train, start), valid, config, out)
+            learned = _learned(fitted.weights, train, config)
+            if has_times(split) and config.model.signals:
+                facts = _weigh(learned, fitted, split, config, device)
+            else:
+                facts = _calibrate(learned, fitted, with_learned(train, start), valid, config)
+            facts = _write(learned, fitted, facts, out)
         if begun and start:
             shutil.copyfile(start.file(LEARNED_FILE), out / LEARNED_FILE)
         return facts | {
             "device": device.type,
             "start": start.counts["uri"] if start else "",
             "architecture": architecture(config),
+            "model": config.model.model_dump(mode="json"),
+            "seed": config.train.seed,
         }
 
     known = identity(split, graph, config)
@@ -97,27 +111,52 @@ def identity(split: Record, graph: Record, config: Config) -> dict[str, Any]:
     }
 
 
-def _write(
-    fitted: Fitted, train: Interactions, valid: Interactions, config: Config, out: Path
+def _learned(weights: dict[str, Tensor], train: Interactions, config: Config) -> Learned:
+    """Return the weights, and which items they were trained on."""
+    trained = np.bincount(train.items, minlength=train.n_items) > 0
+    tensors = {name: weight.cpu() for name, weight in weights.items()}
+    tensors |= {TRAINED: torch.from_numpy(trained).to(torch.uint8)}
+    return Learned(tensors, config.model, config.train.members)
+
+
+def _weigh(
+    learned: Learned, fitted: Fitted, split: Record, config: Config, device: torch.device
 ) -> dict[str, Any]:
-    history, scores = fitted.history, fitted.scores
-    assert isinstance(scores, EmbeddingScores)
-    save_tensors(out / WEIGHTS_FILE, fitted.weights)
-    tensors = scores.tensors()
+    """Fit the signals of a log with times, and add their weights to what was learned."""
+    found = weigh_signals(learned, split, config, device)
+    learned.tensors[SIGNALS] = found.weights
+    fitted.history["signals"] = found.facts
+    return {"signals": {name: facts["kept"] for name, facts in found.facts.items()}}
+
+
+def _calibrate(
+    learned: Learned, fitted: Fitted, train: Interactions, valid: Interactions, config: Config
+) -> dict[str, Any]:
+    """Fit trend and memory of a log without times, and add them to what was learned."""
     found = calibrate(
-        scores, train, valid, config.model, config.evaluate.select_cutoff, config.train.seed,
+        fitted.scores, train, valid, config.model, config.evaluate.select_cutoff, config.train.seed,
         config.evaluate.batch_users,
     )  # fmt: skip
-    history |= found.facts
+    fitted.history.update(found.facts)
     if config.model.trend:
-        tensors["item_trend"] = found.trend[-1]
+        learned.tensors[TREND] = found.trend[-1]
     if found.memory is not None:
-        tensors |= found.memory.tensors()
-    save_tensors(out / EMBEDDINGS_FILE, tensors)
+        learned.tensors |= found.memory.tensors()
+    return {"trend": [], "memory": [], **found.kept()}
+
+
+def _write(learned: Learned, fitted: Fitted, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    scores, history = fitted.scores, fitted.history
+    assert isinstance(scores, EmbeddingScores)
+    tensors = dict(learned.tensors)
+    features = {name: tensors.pop(name) for name in ("memory_features",) if name in tensors}
+    save_tensors(out / WEIGHTS_FILE, tensors)
+    calibration = {name: tensors[name] for name in (TREND, MEMORY) if name in tensors}
+    save_tensors(out / EMBEDDINGS_FILE, scores.tensors() | calibration | features)
     write_json(out / HISTORY_FILE, history)
     return fitted.counts | {
         "valid_ndcg": history["valid"]["ndcg"],
         "members": len(history["members"]),
-        **{"trend": [], "memory": [], **found.kept()},
+        **facts,
         "parameters": sum(weight.numel() for weight in fitted.weights.values()),
     }

@@ -3,6 +3,7 @@
 import torch
 
 from bigel.config import Config
+from bigel.generators import make_generator
 from bigel.graph import Graphs
 from bigel.graph.dropout import thinning
 from bigel.interactions import Interactions
@@ -10,7 +11,7 @@ from bigel.model import BiGEL
 from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.objective import step_loss
-from bigel.train.sampler import Sampler, make_generator
+from bigel.train.sampler import Sampler
 
 
 def bigel_learner(

@@ -5,7 +5,7 @@ divided by M, its item rows as they are. So an average of M members of size D ra
 is served like one model of size M · D.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bigel.config import Config
 from bigel.interactions import Interactions
-from bigel.scores import EmbeddingScores, Scores
+from bigel.scores import Scores, average
 from bigel.train.learner import Learner
 from bigel.train.loop import OnValidation, Trainer, validate
 
@@ -93,17 +93,6 @@ def fit_members(
     kept = scores[0] if members == 1 else average(scores)
     of_kept = facts[0]["valid"] if members == 1 else validate(kept, train, valid, config)
     return Fitted(kept, weights, {**histories[0], "members": facts, "valid": of_kept})
-
-
-def average(scores: Sequence[Scores]) -> EmbeddingScores:
-    """Return embeddings whose scores are the mean of several models' scores."""
-    parts = [part for part in scores if isinstance(part, EmbeddingScores)]
-    assert len(parts) == len(scores), "only embeddings can be put side by side"
-    return EmbeddingScores(
-        torch.cat([part.user_emb / len(parts) for part in parts], dim=2),
-        torch.cat([part.item_emb for part in parts], dim=2),
-        torch.stack([part.item_bias for part in parts]).mean(0),
-    )
 
 
 def _facts(history: dict[str, Any]) -> dict[str, Any]:

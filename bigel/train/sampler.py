@@ -1,24 +1,13 @@
 """Batches: a shuffled pass over each behavior's pairs, and shared negatives."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bigel.generators import make_generator
 from bigel.interactions import Interactions
-
-
-def make_generator(seed: int, purpose: str) -> Generator:
-    """Return a generator of its own for each purpose, so that no draw shifts another.
-
-    >>> a, b = make_generator(0, "weights"), make_generator(0, "negatives")
-    >>> a.initial_seed() == b.initial_seed()
-    False
-    """
-    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 @dataclass(frozen=True, eq=False)

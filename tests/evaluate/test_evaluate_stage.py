@@ -8,9 +8,8 @@ from safetensors.torch import save_file
 
 from bigel.config import parse_config
 from bigel.errors import TrainingError
-from bigel.evaluate import evaluate
 from bigel.evaluate.protocol import Ranked
-from bigel.evaluate.stage import by_activity
+from bigel.evaluate.stage import by_activity, evaluate
 from bigel.split import split
 from bigel.workspace import Record, Workspace, write_json
 

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigel.train.sampler import Pass, Sampler, make_generator
+from bigel.generators import make_generator
+from bigel.train.sampler import Pass, Sampler
 from tests.worlds import interactions_of, random_world
 
 

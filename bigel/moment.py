@@ -1,0 +1,230 @@
+"""The model at a moment T: everything before T, and nothing else, in one function.
+
+What a model learned (tables, gates, weights of the calibration) is one thing, what is known at T
+another. Users and items get their vectors from messages over the graph of all pairs before T; items
+that training never saw begin at zero and are made of their users. Demand, neighbours, memory and
+what a list leaves out are those of T. Four callers use it: validation (T = end of train), test
+(end of valid), serving (end of the log) and the back-test (any night).
+
+A log that came split is another thing: its published protocol ranks valid and test by the graph and
+the mask of its train. See ``pairs_at``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bigel.config import ModelConfig
+from bigel.graph import build_all
+from bigel.interactions import IntArray, Interactions, joined
+from bigel.model import BiGEL
+from bigel.model.memory import Evidence, Memory, MemoryScores, item_features
+from bigel.schema import BEHAVIOR_INDEX, ITEM, NOW, SPLITS, USER, WEIGHTS_FILE
+from bigel.scores import EmbeddingScores, Scores, Shifted, average
+from bigel.signals.history import History
+from bigel.signals.signals import Signals, Weighed
+from bigel.workspace import Record
+
+TRAINED = "trained_items"  # (I,) uint8: items that the tables were trained on
+TREND, MEMORY, SIGNALS = "item_trend", "memory_weights", "signal_weights"
+CALIBRATIONS = frozenset({TRAINED, TREND, MEMORY, SIGNALS})  # what is no weight of BiGEL
+TABLES = ("items", "global_view.items", "own_view.items")
+RARE = 0.05  # quantile of the trained biases that untrained items get
+BIASES = ("item_bias", "global_view.item_bias", "own_view.item_bias")
+ITEM_AXES = {
+    **dict.fromkeys(TABLES[1:], 1), "items": 0, **dict.fromkeys(BIASES, 1), TREND: 1, TRAINED: 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a training left, in the numbers of some users and items.
+
+    Args:
+        tensors: BiGEL's weights by name ("<member>.<name>" where there are several members), and
+            those of ``CALIBRATIONS`` that it has.
+        settings: its shape.
+        members: number of models whose scores are averaged.
+    """
+
+    tensors: dict[str, Tensor]
+    settings: ModelConfig
+    members: int
+
+    @classmethod
+    def load(cls, path: Path, settings: Mapping[str, Any], members: int) -> "Learned":
+        """Read ``weights.safetensors``."""
+        return cls(load_file(path), ModelConfig.model_validate(dict(settings)), members)
+
+    @property
+    def signal_weights(self) -> Tensor | None:
+        """(FOLDS + 1, K, C), None where the log has no times."""
+        return self.tensors.get(SIGNALS)
+
+    def placed(self, users: IntArray, items: IntArray) -> "Learned":
+        """Return it in other numbers.
+
+        Args:
+            users: for each present user its old number, -1 for a new one, shape (U,).
+            items: the same for items, shape (I,).
+        """
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            bare = name.split(".", 1)[-1] if name.split(".")[0].isdigit() else name
+            if bare == "users":
+                tensors[name] = _gather(tensor, users, 0)
+            elif bare in ITEM_AXES:
+                tensors[name] = _gather(tensor, items, ITEM_AXES[bare])
+            else:
+                tensors[name] = tensor
+        return replace(self, tensors=tensors)
+
+    def without_draws(self) -> "Learned":
+        """Return it with untrained items as they are served: a table's row of them is zero.
+
+        Their bias is a low one of the trained items, for a softmax gives those to rare items.
+        """
+        new = self.tensors[TRAINED] == 0
+        tensors = dict(self.tensors)
+        for name, tensor in self.tensors.items():
+            bare = name.split(".", 1)[-1] if name.split(".")[0].isdigit() else name
+            if bare in TABLES:
+                tensors[name] = tensor.index_fill(ITEM_AXES[bare], torch.nonzero(new)[:, 0], 0.0)
+            elif bare in BIASES and bool((~new).any()):
+                rare_K = tensor[:, ~new].quantile(RARE, dim=1, keepdim=True)
+                tensors[name] = torch.where(new, rare_K, tensor)
+        return replace(self, tensors=tensors)
+
+    def embed(self, pairs: Interactions, device: torch.device | None = None) -> EmbeddingScores:
+        """Return the graph's scores, messages passing over some pairs."""
+        frame = pl.DataFrame(
+            {USER: pairs.users, ITEM: pairs.items, BEHAVIOR_INDEX: pairs.behavior_index}
+        )
+        graphs = build_all(frame, pairs.behaviors, pairs.n_users, pairs.n_items)
+        device = device or torch.device("cpu")
+        graphs = graphs.to(device)
+        size = (pairs.n_users, pairs.n_items, len(pairs.behaviors))
+        model = BiGEL(self.settings, *size, torch.Generator()).to(device)
+        parts = []
+        for member in range(self.members):
+            prefix = f"{member}." if self.members > 1 else ""
+            model.load_state_dict(
+                {name: self.tensors[prefix + name] for name in model.state_dict()}
+            )
+            parts.append(EmbeddingScores(**model.final_embeddings(graphs)))
+        return parts[0] if self.members == 1 else average(parts)
+
+
+def _gather(tensor: Tensor, places: IntArray, axis: int) -> Tensor:
+    """Return the rows at some places, zeros at -1."""
+    at = torch.from_numpy(np.asarray(places, np.int64))
+    found = tensor.index_select(axis, at.clamp(min=0)) if tensor.shape[axis] else None
+    shape = list(tensor.shape)
+    shape[axis] = len(at)
+    if found is None:
+        return tensor.new_zeros(shape)
+    return found.index_fill(axis, torch.nonzero(at < 0)[:, 0], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A model at a moment: what ranks, and what a bundle is made of.
+
+    Args:
+        graph: the graph's scores.
+        pairs: what users are known to have, hence evidence and mask.
+        trend: (K, I) offset of a log without times; None: none.
+        memory: of a log without times; None: none.
+        signals: of a log with times; None: the log has none.
+        weights: (FOLDS + 1, K, C) of the signals.
+    """
+
+    graph: EmbeddingScores
+    pairs: Interactions
+    trend: Tensor | None = None
+    memory: Memory | None = None
+    signals: Signals | None = None
+    weights: Tensor | None = None
+
+    def scores(self, fold_of: Tensor | None = None) -> Scores:
+        """Return what ranks all items.
+
+        Args:
+            fold_of: (U,): each user by the signals' weights that were fitted without her; None:
+                by those of all.
+        """
+        if self.signals is not None:
+            assert self.weights is not None
+            return Weighed(self.signals, self.weights, fold_of)
+        scores: Scores = self.graph
+        if self.trend is not None:
+            scores = Shifted(scores, self.trend[None].to(scores.device))
+        if self.memory is not None:
+            memory = self.memory.to(scores.device)
+            scores = MemoryScores(scores, memory, Evidence.of(self.pairs))
+        return scores
+
+
+def learned_of(trained: Record) -> Learned:
+    """Return what a training left; its record tells the shape."""
+    counts = trained.counts
+    return Learned.load(trained.file(WEIGHTS_FILE), counts["model"], counts["members"])
+
+
+def state_at(
+    learned: Learned, split: Record, moment: str | int, device: torch.device | None = None
+) -> State:
+    """Return the model at a moment.
+
+    Args:
+        learned: in the split's numbers.
+        split: record of the split stage.
+        moment: "valid" (the end of train), "test" (of valid), "now" (of the log), or, where the
+            log has times, Unix seconds.
+        device: where messages pass.
+    """
+    learned = learned.without_draws()
+    if learned.signal_weights is not None:
+        history = history_at(split, moment)
+        pairs = history.pairs
+        signals = Signals.of(history, learned.embed(pairs, device))
+        return State(signals.graph, pairs, signals=signals, weights=learned.signal_weights)
+    pairs = pairs_at(split, moment)
+    memory = None
+    if MEMORY in learned.tensors:
+        memory = Memory(learned.tensors[MEMORY], item_features(pairs))
+    trend = learned.tensors.get(TREND)
+    return State(learned.embed(pairs, device), pairs, trend, memory)
+
+
+def history_at(split: Record, moment: str | int) -> History:
+    """Return the events before a moment of a log with times."""
+    time = split.counts["moments"][moment] if isinstance(moment, str) else moment
+    return History.load(split).at(time)
+
+
+def has_times(split: Record) -> bool:
+    """Tell whether a split was cut by time, so that any moment of it can be asked for."""
+    return "moments" in split.counts
+
+
+def pairs_at(split: Record, moment: str | int) -> Interactions:
+    """Return what is known at a moment.
+
+    Without times that is train for "valid", train and the valid that was drawn from it for "test"
+    (``Interactions.known``), and everything for "now".
+    """
+    if has_times(split):
+        return history_at(split, moment).pairs
+    assert isinstance(moment, str)
+    if moment != NOW:
+        return Interactions.known(split, moment)
+    return reduce(joined, (Interactions.load(split, name) for name in SPLITS))

@@ -1,0 +1,60 @@
+"""Demand: how much an item was wanted lately, at several half-lives, and how old it is.
+
+.. math:: d_{b,h}(i) = \\sum_{e: i_e = i, b_e ∈ b} 2^{-(T - t_e) / h}, \\qquad
+    columns: \\log(1 + d_{b,h}(i) / ε), \\quad \\log(T - t_i + 1 h)
+
+with b one behavior or any, h a half-life in days (none: every event counts one) and t_i the item's
+first event. An event here is a user, item, behavior and day.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigel.signals.history import DAY, History
+
+HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, math.inf)  # days
+SMALL = 0.01  # ε, in events
+YOUNG = 1 / 24  # days that are added to an age
+
+
+def decayed(ages: np.ndarray, half_life: float) -> np.ndarray:
+    """Return 2^(-age / half-life), both in days; 1 where there is no half-life.
+
+    >>> decayed(np.array([0.0, 2.0, 4.0]), 2.0).tolist(), decayed(np.array([9.0]), math.inf).tolist()
+    ([1.0, 0.5, 0.25], [1.0])
+    """
+    return np.exp2(-ages / half_life)
+
+
+def demand(history: History, half_life: float, behavior: int | None = None) -> np.ndarray:
+    """Return d(i) for every item, float64, shape (I,); behavior None: of any."""
+    ages = (history.until - history.last) / DAY
+    weight = decayed(ages, half_life)
+    if behavior is not None:
+        weight = weight * (history.behavior_index == behavior)
+    return np.bincount(history.items, weight, minlength=history.n_items)
+
+
+def demand_columns(history: History) -> Tensor:
+    """Return (K, I, 2 H + 1) float32: any behavior by half-life, the own one, the age."""
+    of_any = [demand(history, h) for h in HALF_LIVES]
+    age = np.log((history.until - history.born()) / DAY + YOUNG)
+    by_behavior = []
+    for k in range(len(history.behaviors)):
+        own = [demand(history, h, k) for h in HALF_LIVES]
+        wanted = np.log1p(np.stack([*of_any, *own], axis=1) / SMALL)
+        by_behavior.append(np.concatenate([wanted, age[:, None]], axis=1))
+    return torch.from_numpy(np.stack(by_behavior)).float()
+
+
+def demand_names(behavior: str) -> list[str]:
+    """Return what the columns are called for one behavior."""
+    wanted = [f"demand for {b}, {_named(h)}" for b in ("anything", behavior) for h in HALF_LIVES]
+    return [*wanted, "age"]
+
+
+def _named(half_life: float) -> str:
+    return "of all times" if math.isinf(half_life) else f"half-life {half_life:g} d"

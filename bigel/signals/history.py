@@ -1,0 +1,138 @@
+"""The events of a log, and what of them was known at a moment."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from bigel.interactions import IntArray, Interactions
+from bigel.pairs import Pairs
+from bigel.schema import BEHAVIOR_INDEX, EVENTS_FILE, FIRST, ITEM, TIMESTAMP, USER
+from bigel.workspace import Record
+
+DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Latest:
+    """Pairs under one behavior or several, as CSR by user, with their latest time before T.
+
+    Args:
+        pairs: the pairs.
+        last: Unix seconds, shape (n,), in the order of ``pairs.col``.
+        times: how many days each was seen on, shape (n,).
+    """
+
+    pairs: Pairs
+    last: IntArray
+    times: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Events before ``until``, a row for each user, item, behavior and day, by their first time.
+
+    Args:
+        users: inner user, shape (n,).
+        items: inner item, shape (n,).
+        behavior_index: place in the cascade, shape (n,).
+        first: first time on that day, Unix seconds, ascending, shape (n,).
+        last: latest time on that day and before ``until``, shape (n,).
+        until: the moment T, Unix seconds.
+        n_users: U.
+        n_items: I.
+        behaviors: the K names in cascade order.
+    """
+
+    users: IntArray
+    items: IntArray
+    behavior_index: IntArray
+    first: IntArray
+    last: IntArray
+    until: int
+    n_users: int
+    n_items: int
+    behaviors: tuple[str, ...]
+
+    @classmethod
+    def load(cls, split: Record) -> "History":
+        """Read the whole log of a split by time."""
+        frame = pl.read_parquet(split.file(EVENTS_FILE)).sort(
+            FIRST, BEHAVIOR_INDEX, USER, ITEM, maintain_order=True
+        )
+        columns = (USER, ITEM, BEHAVIOR_INDEX, FIRST, TIMESTAMP)
+        return cls(
+            *(frame[name].to_numpy().astype(np.int64) for name in columns),
+            until=split.counts["moments"]["now"],
+            n_users=split.counts["users"],
+            n_items=split.counts["items"],
+            behaviors=tuple(split.counts["train"]),
+        )
+
+    def at(self, time: int) -> "History":
+        """Return what was known at an earlier moment; of a day that is under way, its first time.
+
+        >>> day = History(*np.array([[0], [0], [0], [10], [90]]), 100, 1, 1, ("click",))
+        >>> day.at(50).last.tolist(), day.at(10).last.tolist()
+        ([10], [])
+        """
+        n = int(np.searchsorted(self.first, time))
+        last = np.where(self.last[:n] < time, self.last[:n], self.first[:n])
+        return replace(
+            self, users=self.users[:n], items=self.items[:n],
+            behavior_index=self.behavior_index[:n], first=self.first[:n], last=last,
+            until=min(time, self.until),
+        )  # fmt: skip
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        """Rows in which a pair stands for the first time under its behavior, ascending."""
+        return np.sort(np.unique(self._keys, return_index=True)[1])
+
+    @property
+    def _keys(self) -> IntArray:
+        return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
+
+    @property
+    def pairs(self) -> Interactions:
+        """Each (behavior, user, item) once, by its first time."""
+        return self._interactions(self._starts)
+
+    def new_between(self, start: int, end: int) -> Interactions:
+        """Return the pairs that happened for the first time under their behavior in [start, end)."""
+        first = self.first[self._starts]
+        return self._interactions(self._starts[(first >= start) & (first < end)])
+
+    def _interactions(self, rows: IntArray) -> Interactions:
+        return Interactions(
+            self.users[rows], self.items[rows], self.behavior_index[rows],
+            self.n_users, self.n_items, self.behaviors,
+        )  # fmt: skip
+
+    def born(self) -> IntArray:
+        """Return the first time of each item, ``until`` for one that nobody had, shape (I,)."""
+        born = np.full(self.n_items, self.until)
+        np.minimum.at(born, self.items, self.first)
+        return born
+
+    def known_users(self) -> np.ndarray:
+        """Return who has an event, bool, shape (U,)."""
+        return np.bincount(self.users, minlength=self.n_users) > 0
+
+    def known_items(self) -> np.ndarray:
+        """Return which items have an event, bool, shape (I,)."""
+        return np.bincount(self.items, minlength=self.n_items) > 0
+
+    def latest(self, behavior: int | None = None) -> Latest:
+        """Return the pairs of one behavior, or of any (None), with their latest times."""
+        rows = slice(None) if behavior is None else self.behavior_index == behavior
+        users, items, last = self.users[rows], self.items[rows], self.last[rows]
+        keys = users * self.n_items + items
+        order = np.lexsort((last, keys))
+        keys, last = keys[order], last[order]
+        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else keys
+        times = np.diff(ends, prepend=-1)
+        kept = keys[ends]
+        pairs = Pairs.of(kept // self.n_items, kept % self.n_items, self.n_users, self.n_items)
+        return Latest(pairs, last[ends], times)

@@ -1,0 +1,173 @@
+"""All signals at one moment, as columns to be weighed and as the scores that weights make of them.
+
+.. math:: s_k(u, i) = w_k · x_k(u, i), \\qquad
+    x_k = (c_k, \\; b_k, \\; demand, \\; age, \\; neighbours, \\; touches)
+
+c_k is the graph's score with its bias b_k. Items that nobody had before T are no candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigel.scores import Derived, EmbeddingScores
+from bigel.signals import neighbours as near
+from bigel.signals.demand import demand_columns, demand_names
+from bigel.signals.history import History, Latest
+from bigel.signals.neighbours import Neighbours, neighbour_names
+from bigel.signals.touches import WIDTH, touch_names, touches
+
+GRAPH = 2  # columns of the graph: its score, and the bias in it
+PARTS = ("graph", "demand", "age", "neighbours", "touches")
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """What is known at the moment ``until``.
+
+    Args:
+        graph: embeddings of the graph of all pairs before it.
+        demand: (K, I, 2 H + 1), see ``demand_columns``.
+        candidates: bool, (I,): items that somebody had before it.
+        neighbours: item to items.
+        touched: each user's items by latest time, under any behavior.
+        under: the same for each behavior.
+        until: T, Unix seconds.
+        behaviors: names of the cascade.
+    """
+
+    graph: EmbeddingScores
+    demand: Tensor
+    candidates: Tensor
+    neighbours: Neighbours
+    touched: Latest
+    under: Sequence[Latest]
+    until: int
+    behaviors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, history: History, graph: EmbeddingScores) -> "Signals":
+        """Collect what a history says at its end."""
+        touched = history.latest()
+        return cls(
+            graph, demand_columns(history), torch.from_numpy(history.known_items()),
+            Neighbours.of(touched.pairs), touched,
+            [history.latest(k) for k in range(len(history.behaviors))],
+            history.until, history.behaviors,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def columns(self, behavior: int, users: Tensor) -> Tensor:
+        """Return x_k of B users and all items, float32 on the CPU, (B, I, C)."""
+        n_items = self.graph.n_items
+        score_BI = torch.empty(len(users), n_items)
+        self.graph.fill(behavior, users, score_BI)
+        bias_BI = self.graph.item_bias[behavior].float().cpu().expand_as(score_BI)
+        dense = self.demand[behavior].expand(len(users), -1, -1)
+        reached = [self._reached(users, h)[..., None] for h in near.HALF_LIVES]
+        of_touches = []
+        for j, latest in enumerate(self.under):
+            found = torch.zeros(len(users), n_items, WIDTH)
+            if j != behavior:
+                rows, items, columns = touches(latest, self.until, users)
+                found[rows, items] = columns
+            of_touches.append(found)
+        graph = torch.stack([score_BI, bias_BI], dim=-1)
+        return torch.cat([graph, dense, *reached, *of_touches], dim=-1)
+
+    def _reached(self, users: Tensor, half_life: float) -> Tensor:
+        found = self.neighbours.reach(self.touched, self.until, users, half_life)
+        return torch.log1p(found / near.SMALL).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed(Derived):
+    """The scores that weights make of signals; itself ``Scores``.
+
+    Args:
+        signals: at the moment of the lists.
+        weights: (G, K, C): groups of users may differ in them.
+        group_of: (U,) group of each user, 0…G-1, on the CPU; None: all are of the last one.
+    """
+
+    signals: Signals
+    weights: Tensor
+    group_of: Tensor | None = None
+
+    @property
+    def base(self) -> EmbeddingScores:  # type: ignore[override]
+        """The graph's scores."""
+        return self.signals.graph
+
+    @torch.no_grad()
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        if self.group_of is None:
+            self._fill(self.weights[-1, behavior], behavior, users, out_BI)
+            return
+        group_B = self.group_of[users]
+        for group in group_B.unique().tolist():
+            some = torch.nonzero(group_B == group).flatten()
+            part_bI = torch.empty(len(some), out_BI.shape[1], device=out_BI.device)
+            self._fill(self.weights[group, behavior], behavior, users[some], part_bI)
+            out_BI[some.to(out_BI.device)] = part_bI
+
+    def _fill(self, weights_C: Tensor, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        signals, parts = self.signals, split_columns(weights_C, len(self.signals.behaviors))
+        signals.graph.fill(behavior, users, out_BI)
+        out_BI *= float(parts.graph[0])
+        out_BI += self.offset(parts, behavior).to(out_BI.device)
+        for half_life, weight in zip(near.HALF_LIVES, parts.neighbours.tolist(), strict=True):
+            if weight:
+                out_BI += weight * signals._reached(users, half_life).to(out_BI.device)
+        for j, (latest, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
+            if j != behavior and bool(weight_W.any()):
+                rows, items, columns = touches(latest, signals.until, users)
+                at = rows.to(out_BI.device), items.to(out_BI.device)
+                out_BI[at] += (columns * weight_W).sum(1).to(out_BI.device)
+
+    def offset(self, parts: "Parts", behavior: int) -> Tensor:
+        """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
+        bias_I = self.signals.graph.item_bias[behavior].float().cpu() * parts.graph[1]
+        offset_I = bias_I + (self.signals.demand[behavior] * parts.demand).sum(1)
+        return offset_I.masked_fill(~self.signals.candidates, -torch.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Weights of one behavior by part.
+
+    Args:
+        graph: (2,) of the score, and of the bias beside.
+        demand: (2 H + 1,) of demand and age.
+        neighbours: (H',).
+        touches: (K, WIDTH).
+    """
+
+    graph: Tensor
+    demand: Tensor
+    neighbours: Tensor
+    touches: Tensor
+
+
+def split_columns(weights_C: Tensor, n_behaviors: int) -> Parts:
+    """Part weights, (C,)."""
+    sizes = [GRAPH, len(demand_names("")), len(near.HALF_LIVES), n_behaviors * WIDTH]
+    graph, demand, neighbours, of_touches = weights_C.split(sizes)
+    return Parts(graph, demand, neighbours, of_touches.reshape(n_behaviors, WIDTH))
+
+
+def column_names(behaviors: Sequence[str], behavior: str) -> list[str]:
+    """Return what the C columns are called for one behavior."""
+    of_touches = [name for other in behaviors for name in touch_names(other)]
+    return ["graph", "graph's bias", *demand_names(behavior), *neighbour_names(), *of_touches]
+
+
+def part_of_columns(n_behaviors: int) -> list[str]:
+    """Return which of ``PARTS`` each column is of, (C,)."""
+    n_demand = len(demand_names("")) - 1
+    counts = (GRAPH, n_demand, 1, len(near.HALF_LIVES), n_behaviors * WIDTH)
+    return list(np.repeat(PARTS, counts))

@@ -1,0 +1,245 @@
+"""The conditional logit that weighs signals, by Newton's method.
+
+.. math:: P_g(i) = \\frac{e^{w · x_{gi}}}{\\sum_{c ∈ C_g} n_c e^{w · x_{gc}}}, \\qquad
+    \\max_w \\sum_g \\sum_{i ∈ R_g} \\log P_g(i) - κ ‖w - w^0‖^2
+
+g is a user-night, C_g its candidates, of which each stands for n_c, and R_g what the user chose.
+Columns are logarithms, shares and indicators, so one κ suits all. The objective is concave and has
+some forty weights, so a few steps with the exact Hessian end it. w⁰ is the solution for all
+behaviors together: a behavior with few choices stays near it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigel.evaluate.metrics import ndcg_at
+from bigel.generators import make_generator
+from bigel.signals.nights import Choices, joined
+from bigel.signals.signals import PARTS, column_names, part_of_columns
+
+FOLDS = 3
+STEPS = 30
+HALVINGS = 10  # of a step that does not rise, at most
+ENOUGH = 1e-4  # gain of a step in log-likelihood per choice at which it is the last
+FEWEST = 10  # user-nights of a behavior that are weighed at all
+NEEDED = frozenset({"demand"})  # a part that is always kept: what answers for a user unknown
+
+
+def likelihood(choices: Choices, weights: Tensor, counted_G: Tensor) -> tuple[float, Tensor]:
+    """Return Σ log P over the choices of some user-nights, and each candidate's share n_c P, (m,).
+
+    Args:
+        choices: of one behavior.
+        weights: (C,).
+        counted_G: (G,) bool: which user-nights count.
+    """
+    group, size = choices.group, len(choices)
+    score = choices.columns @ weights + choices.stands_for
+    top = torch.full((size,), -torch.inf).scatter_reduce(0, group, score, "amax")
+    mass = torch.exp(score - top[group]).double()
+    total = torch.zeros(size).double().index_add_(0, group, mass)
+    chosen = choices.chosen & counted_G[group]
+    logs = (score - top[group]).double() - total.log()[group]
+    return float(logs[chosen].sum()), (mass / total[group]).float()
+
+
+def derivatives(choices: Choices, share: Tensor, counted_G: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gradient (C,) and Hessian (C, C) of Σ log P where candidates have these shares."""
+    x, group, size = choices.columns, choices.group, len(choices)
+    chosen = choices.chosen & counted_G[group]
+    number_G = torch.zeros(size).index_add_(0, group, chosen.float())
+    expected = share * number_G[group]
+    gradient = x[chosen].double().sum(0) - (expected @ x).double()
+    weighted = share[:, None] * x
+    mean_GC = torch.zeros(size, x.shape[1]).index_add_(0, group, weighted)
+    hessian = mean_GC.T @ (mean_GC * number_G[:, None]) - (weighted * number_G[group, None]).T @ x
+    return gradient, hessian.double()
+
+
+def fit(
+    choices: Choices, counted_G: Tensor, kept_C: Tensor, penalty: float, center: Tensor,
+    start: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the weights, (C,) float32, and minus the objective's Hessian there, (C, C).
+
+    Args:
+        choices: of one behavior, or of several together.
+        counted_G: (G,) bool: which user-nights count.
+        kept_C: (C,) bool: the columns that may have a weight.
+        penalty: κ.
+        center: (C,) w⁰.
+        start: (C,) where Newton begins; None: at w⁰.
+    """
+    center = torch.where(kept_C, center, 0.0)
+    weights = torch.where(kept_C, center if start is None else start, 0.0)
+    enough = ENOUGH * max(1, int((choices.chosen & counted_G[choices.group]).sum()))
+    ridge = 2 * penalty * torch.eye(len(weights)).double()
+
+    def objective(at: Tensor) -> tuple[float, Tensor]:
+        value, share = likelihood(choices, at, counted_G)
+        return value - penalty * float(((at - center).double() ** 2).sum()), share
+
+    def slopes(at: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, hessian = derivatives(choices, share, counted_G)
+        return gradient - ridge @ (at - center).double(), ridge - hessian
+
+    value, share = objective(weights)
+    gradient, curvature = slopes(weights, share)
+    for _ in range(STEPS):
+        step = torch.zeros(len(weights)).double()
+        step[kept_C] = torch.linalg.solve(curvature[kept_C][:, kept_C], gradient[kept_C])
+        if float(gradient @ step) / 2 < enough:
+            break
+        tried = (weights + (step / 2**halvings).float() for halvings in range(HALVINGS))
+        higher = next((at for at in tried if objective(at)[0] > value), None)
+        if higher is None:
+            break
+        weights = higher
+        value, share = objective(weights)
+        gradient, curvature = slopes(weights, share)
+    return weights, curvature
+
+
+def without(weights: Tensor, curvature: Tensor, kept_C: Tensor, gone_C: Tensor) -> Tensor:
+    """Return about what ``fit`` would find without some columns, from the quadratic around its end.
+
+    Args:
+        weights: (C,) the maximum over the columns kept.
+        curvature: (C, C) minus the Hessian there.
+        kept_C: (C,) bool.
+        gone_C: (C,) bool: which of them go.
+    """
+    stay_C = kept_C & ~gone_C
+    pull = curvature[stay_C][:, gone_C] @ weights[gone_C].double()
+    found = torch.where(gone_C, 0.0, weights)
+    found[stay_C] += torch.linalg.solve(curvature[stay_C][:, stay_C], pull).float()
+    return found
+
+
+def ndcg(choices: Choices, weights_GC: Tensor, k: int) -> Tensor:
+    """Return the NDCG of each user-night among its candidates, float64, (G,).
+
+    Args:
+        choices: of one behavior.
+        weights_GC: weights of each user-night, (G, C).
+        k: cutoff.
+    """
+    score = (choices.columns * weights_GC[choices.group]).sum(1)
+    order = torch.argsort(score, descending=True, stable=True)
+    order = order[torch.argsort(choices.group[order], stable=True)]
+    group = choices.group[order]
+    sizes = torch.bincount(choices.group, minlength=len(choices))
+    rank = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[group]
+    hits = torch.zeros(len(choices), k, dtype=torch.bool)
+    near = rank < k
+    hits[group[near], rank[near]] = choices.chosen[order][near]
+    relevant = torch.zeros(len(choices), dtype=torch.int64)
+    relevant.index_add_(0, choices.group, choices.chosen.long())
+    return ndcg_at(hits, relevant, k)
+
+
+def signal_folds(n_users: int, seed: int) -> Tensor:
+    """Return the fold of each user, (U,): by its weights a user is ranked on validation."""
+    return torch.randint(FOLDS, (n_users,), generator=make_generator(seed, "signal folds"))
+
+
+@dataclass(frozen=True, eq=False)
+class Weighing:
+    """What was fitted.
+
+    Args:
+        weights: (FOLDS + 1, K, C) float32: without the users of each
+            fold, then of all.
+        facts: by behavior: "nights" (user-nights), "choices", "kept" (parts), "ndcg"
+            (cross-fitted), "without" (the same without each part that was on trial) and
+            "weights" (by column).
+    """
+
+    weights: Tensor
+    facts: dict[str, dict[str, Any]]
+
+
+def weigh(
+    choices: Sequence[Choices | None], behaviors: Sequence[str], fold_of: Tensor, penalty: float,
+    k: int,
+) -> Weighing:  # fmt: skip
+    """Fit the weights of every behavior, and keep each part only where it pays.
+
+    A behavior without enough choices takes the weights of all together.
+
+    Args:
+        choices: per behavior; None where nobody chose anything.
+        behaviors: their names.
+        fold_of: (U,) fold of each user.
+        penalty: κ.
+        k: cutoff of the NDCG by which a part is kept.
+    """
+    there = [found for found in choices if found is not None]
+    width = len(column_names(behaviors, behaviors[0]))
+    weights = torch.zeros(FOLDS + 1, len(behaviors), width)
+    facts: dict[str, dict[str, Any]] = {}
+    if not there:
+        return Weighing(weights, {name: {"nights": 0, "kept": []} for name in behaviors})
+    together = joined(there)
+    assert together is not None
+    everything = torch.ones(width, dtype=torch.bool)
+    shared, _ = fit(
+        together, torch.ones(len(together), dtype=torch.bool), everything, penalty,
+        torch.zeros(width),
+    )  # fmt: skip
+    for at, name in enumerate(behaviors):
+        found = choices[at]
+        if found is None or len(found) < FEWEST:
+            fitted, told = shared.expand(FOLDS + 1, -1), {"nights": 0, "kept": list(PARTS)}
+        else:
+            fitted, told = _fit_parts(found, fold_of, penalty, shared, len(behaviors), k)
+        names = column_names(behaviors, name)
+        told["weights"] = dict(zip(names, fitted[-1].tolist(), strict=True))
+        facts[name] = told
+        weights[:, at] = fitted
+    return Weighing(weights, facts)
+
+
+def _fit_parts(
+    choices: Choices, fold_of: Tensor, penalty: float, shared: Tensor, n_behaviors: int, k: int
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return the weights (FOLDS + 1, C) of the parts that pay, and what was found.
+
+    Parts are left out one after the other, first the one without which the cross-fitted NDCG is
+    highest, as long as it does not fall.
+    """
+    part_of = part_of_columns(n_behaviors)
+    fold_G = fold_of[choices.users]
+    counted = [*(fold_G != fold for fold in range(FOLDS)), torch.ones_like(fold_G).bool()]
+
+    def columns_of(*parts: str) -> Tensor:
+        return torch.tensor([part in parts for part in part_of])
+
+    def measured(weights: Sequence[Tensor]) -> float:
+        return float(ndcg(choices, torch.stack(list(weights))[fold_G], k).mean())
+
+    parts = list(PARTS)
+    facts: dict[str, Any] = {"nights": len(choices), "choices": int(choices.chosen.sum())}
+    starts: list[Tensor | None] = [None] * len(counted)
+    while True:
+        kept_C = columns_of(*parts)
+        fits = [
+            fit(choices, one, kept_C, penalty, shared, start)
+            for one, start in zip(counted, starts, strict=True)
+        ]
+        facts |= {"ndcg": measured([weights for weights, _ in fits]), "kept": list(parts)}
+        trials = {
+            part: measured([without(*one, kept_C, columns_of(part)) for one in fits])
+            for part in parts
+            if part not in NEEDED
+        }
+        facts["without"] = facts.get("without", {}) | trials
+        worst = max(trials, key=trials.__getitem__, default=None)
+        if worst is None or trials[worst] < facts["ndcg"]:
+            return torch.stack([weights for weights, _ in fits]), facts
+        parts.remove(worst)
+        starts = [weights for weights, _ in fits]
