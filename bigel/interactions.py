@@ -11,6 +11,7 @@ from bigel.errors import DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
     DRAWN,
+    FIRST,
     ITEM,
     ITEMS_FILE,
     LEARNED_FILE,
@@ -36,6 +37,8 @@ class Interactions:
         n_users: number of users U.
         n_items: number of items I.
         behaviors: the K names in cascade order, the target last.
+        first: when each triple first happened, Unix seconds, shape (n,); None where that is not
+            known, as in a log without times.
 
     Raises:
         DataError: on arrays of different length, ids out of range, or a triple given twice.
@@ -51,6 +54,7 @@ class Interactions:
     n_users: int
     n_items: int
     behaviors: tuple[str, ...]
+    first: IntArray | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays int64 and check them."""
@@ -66,6 +70,13 @@ class Interactions:
                 "interactions need one user, item and behavior each, got "
                 f"{len(self.users)}, {len(self.items)} and {len(self.behavior_index)}"
             )
+        if self.first is not None:
+            object.__setattr__(self, "first", np.asarray(self.first, dtype=np.int64))
+            if self.first.shape != self.users.shape:
+                raise DataError(
+                    f"{len(self.users)} interactions need as many first times, got an array of "
+                    f"shape {self.first.shape}"
+                )
         keys = self.keys
         if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
             raise DataError(
@@ -76,9 +87,9 @@ class Interactions:
     @classmethod
     def load(cls, record: Record, split: str) -> "Interactions":
         """Read one split ("train", "valid" or "test") of a split stage's record."""
-        frame = pl.read_parquet(
-            record.file(split_file(split)), columns=[USER, ITEM, BEHAVIOR_INDEX]
-        )
+        rows = pl.scan_parquet(record.file(split_file(split)))
+        times = [FIRST] if FIRST in rows.collect_schema() else []
+        frame = rows.select(USER, ITEM, BEHAVIOR_INDEX, *times).collect()
         return cls(
             frame[USER].to_numpy(),
             frame[ITEM].to_numpy(),
@@ -86,6 +97,7 @@ class Interactions:
             _rows(record, USERS_FILE),
             _rows(record, ITEMS_FILE),
             tuple(record.counts[split]),
+            frame[FIRST].to_numpy() if times else None,
         )
 
     @classmethod
@@ -104,18 +116,21 @@ class Interactions:
         if on == VALID or not drawn:
             return train
         valid = cls.load(record, VALID)
-        given_back = np.isin(valid.behavior_index, drawn)
-        known_again = replace(
-            valid,
-            users=valid.users[given_back],
-            items=valid.items[given_back],
-            behavior_index=valid.behavior_index[given_back],
-        )
-        return joined(train, known_again)
+        return joined(train, valid.only(np.isin(valid.behavior_index, drawn)))
 
     def __len__(self) -> int:
         """Return the number of triples."""
         return len(self.users)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> "Interactions":
+        """Return the triples that are marked, of the same users, items and behaviors."""
+        return replace(
+            self,
+            users=self.users[kept],
+            items=self.items[kept],
+            behavior_index=self.behavior_index[kept],
+            first=None if self.first is None else self.first[kept],
+        )
 
     def of(self, behavior: int) -> tuple[IntArray, IntArray]:
         """Return the users and the items of one behavior, each of shape (n_k,)."""
@@ -145,17 +160,23 @@ def with_learned(train: Interactions, record: Record | None) -> Interactions:
         return train
     frame = pl.read_parquet(record.file(LEARNED_FILE))
     users, items, index = (frame[name].to_numpy() for name in (USER, ITEM, BEHAVIOR_INDEX))
-    return joined(train, replace(train, users=users, items=items, behavior_index=index))
+    learned = replace(train, users=users, items=items, behavior_index=index, first=None)
+    return joined(train, learned)
 
 
 def joined(one: Interactions, other: Interactions) -> Interactions:
-    """Return the triples that stand in one or the other, of the same users, items and behaviors."""
-    new = ~np.isin(other.keys, one.keys)
+    """Return the triples that stand in one or the other, of the same users, items and behaviors.
+
+    Their first times are known where those of both are.
+    """
+    new = other.only(~np.isin(other.keys, one.keys))
+    timed = one.first is not None and new.first is not None
     return replace(
         one,
-        users=np.concatenate([one.users, other.users[new]]),
-        items=np.concatenate([one.items, other.items[new]]),
-        behavior_index=np.concatenate([one.behavior_index, other.behavior_index[new]]),
+        users=np.concatenate([one.users, new.users]),
+        items=np.concatenate([one.items, new.items]),
+        behavior_index=np.concatenate([one.behavior_index, new.behavior_index]),
+        first=np.concatenate([one.first, new.first]) if timed else None,
     )
 
 

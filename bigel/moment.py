@@ -27,7 +27,7 @@ from bigel.graph import build_all
 from bigel.interactions import IntArray, Interactions, joined
 from bigel.model import BiGEL
 from bigel.model.memory import Evidence, Memory, MemoryScores, item_features
-from bigel.schema import BEHAVIOR_INDEX, ITEM, NOW, SPLITS, USER, WEIGHTS_FILE
+from bigel.schema import BEHAVIOR_INDEX, ITEM, MOMENTS, NOW, SPLITS, USER, WEIGHTS_FILE
 from bigel.scores import EmbeddingScores, Scores, Shifted, average
 from bigel.signals.history import History
 from bigel.signals.signals import Signals, Weighed
@@ -207,13 +207,13 @@ def state_at(
 
 def history_at(split: Record, moment: str | int) -> History:
     """Return the events before a moment of a log with times."""
-    time = split.counts["moments"][moment] if isinstance(moment, str) else moment
+    time = split.counts[MOMENTS][moment] if isinstance(moment, str) else moment
     return History.load(split).at(time)
 
 
 def has_times(split: Record) -> bool:
     """Tell whether a split was cut by time, so that any moment of it can be asked for."""
-    return "moments" in split.counts
+    return MOMENTS in split.counts
 
 
 def pairs_at(split: Record, moment: str | int) -> Interactions:

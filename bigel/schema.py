@@ -10,8 +10,8 @@ External ids (``user_id``, ``item_id``: any int or string) live at the edges onl
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
-TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC
-FIRST = "first"  # int64, when it happened for the first time; ``timestamp`` is the latest
+TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC; of an interaction the latest
+FIRST = "first"  # int64, as timestamp: when an interaction first happened
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 
@@ -36,21 +36,24 @@ SOURCE = "source"  # "model" or "popular"
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
 OFFICIAL = "official"  # method of a split that came with the log
-NOW = "now"  # the moment after the last event of a log
 DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train valid was drawn
+# Count of the split stage under method "time", Unix seconds: first of valid, first of test, and
+# "now", the second after the log's latest event.
+MOMENTS = "moments"
+NOW = "now"
 
 INTERACTIONS_FILE = "interactions.parquet"
+EVENTS_FILE = "history.parquet"  # of a log with times: first times, and the latest of each day
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file and reason
 RAW_SUMMARY_FILE = "raw_summary.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
-EVENTS_FILE = "history.parquet"  # a row per user, item, behavior and day, where the log has times
 GRAPHS_FILE = "graphs.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 LEARNED_FILE = "learned.parquet"  # held-out pairs that an earlier model was trained on
 EMBEDDINGS_FILE = "embeddings.safetensors"
-HISTORY_FILE = "history.json"
+HISTORY_FILE = "history.json"  # curves of a training
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"

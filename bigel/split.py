@@ -1,9 +1,12 @@
 """Interactions become train, valid and test in inner ids: official, by time, or drawn.
 
-Every draw goes by the sorted interactions and a seeded generator, so the order of the rows in
-the log changes nothing. Each (user, item, behavior) lands in exactly one split.
+A time cut and leave-one-out go by when an interaction first happened: one that is repeated later
+is known from its first time on. Every draw goes by the sorted interactions and a seeded generator,
+so the order of the rows in the log changes nothing. Each (user, item, behavior) lands in exactly
+one split.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,14 @@ from bigel.schema import (
     BEHAVIOR_INDEX,
     COUNT,
     DRAWN,
+    EVENTS_FILE,
+    FIRST,
     INTERACTIONS_FILE,
     ITEM,
     ITEM_ID,
     ITEMS_FILE,
+    MOMENTS,
+    NOW,
     SPLIT,
     SPLITS,
     TEST,
@@ -40,6 +47,8 @@ CODE = ("k_core.py", "schema.py", "split.py")
 SPLIT_TYPE = pl.Enum(SPLITS)
 DRAW = "draw"  # seeded uniform number of each interaction
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
+TIMELESS = ("leave_one_out", "random")  # methods that compare a test with other users' later events
+log = logging.getLogger(__name__)
 
 
 def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
@@ -51,18 +60,29 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         workspace: where the stage is stored.
 
     Returns:
-        record with train, valid and test (``user``, ``item``, ``behavior_index``, ``count``
-        and, if there is one, ``timestamp``), ``users`` and ``items`` (inner to external id).
+        record with train, valid and test (``user``, ``item``, ``behavior_index``, ``count`` and,
+        where the log has times, ``first`` and ``timestamp``), ``users`` and ``items`` (inner to
+        external id). Under "time" also history.parquet (``user``, ``item``, ``behavior_index``,
+        ``timestamp``, ``count``, sorted by time) and the count ``MOMENTS``.
 
     Raises:
         ConfigError: if the method needs a column that the log does not have.
         DataError: if train or valid would be empty.
     """
 
+    interactions, history = ingested.file(INTERACTIONS_FILE), ingested.file(EVENTS_FILE)
+    raw = pl.scan_parquet(interactions)
+    method = resolve_method(config.split.method, raw.collect_schema().names())
+    if method in TIMELESS and TIMESTAMP in raw.collect_schema():
+        log.warning(
+            "split.method = %r looks into the future: what a user is tested on is compared with "
+            "what others did later, which no model knows when it is used, so figures come out too "
+            "good; this log has times, split.method = 'time' goes by them",
+            method,
+        )
+
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        raw = pl.scan_parquet(ingested.file(INTERACTIONS_FILE))
         rows = raw.select(pl.len()).collect().item()
-        method = resolve_method(config.split.method, raw.collect_schema().names())
         users, items = number_ids(raw, USER_ID, USER), number_ids(raw, ITEM_ID, ITEM)
         numbered = _to_inner_ids(raw, users, items, config.data.behaviors)
         if config.split.k_core > 1:
@@ -80,18 +100,23 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         for name in SPLITS:
             part = frame.filter(pl.col(SPLIT) == name).drop(SPLIT)
             part.write_parquet(out / split_file(name))
-        facts = {
+        facts: dict[str, Any] = {
             "users": len(users),
             "items": len(items),
             "method": method,
             DRAWN: [behaviors[k] for k in drawn],
         }
+        if method == "time":
+            events = _to_inner_ids(pl.scan_parquet(history), users, items, behaviors)
+            ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
+            ordered.write_parquet(out / EVENTS_FILE)
+            facts[MOMENTS] = _moments(frame, raw)
         dropped = {"dropped_by_k_core": rows - len(frame)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 
     return workspace.run_stage(
         "split",
-        inputs=[file_digest(ingested.file(INTERACTIONS_FILE))],  # same interactions, same split
+        inputs=[file_digest(path) for path in (interactions, history) if path.exists()],
         parents=[ingested.fingerprint],
         settings={"split": config.split.model_dump(), "behaviors": config.data.behaviors},
         code=CODE,
@@ -193,7 +218,7 @@ def _leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
     Equal times are ordered by the draw. Fewer than three interactions all stay in train. Times
     of different users are not compared, so train may hold events later than another's test.
     """
-    order = [column for column in (TIMESTAMP, DRAW) if column in frame.columns]
+    order = [column for column in (FIRST, DRAW) if column in frame.columns]
     ordered = frame.sort(BEHAVIOR_INDEX, USER, *order)
     from_last = (pl.len() - pl.int_range(pl.len())).over(USER, BEHAVIOR_INDEX)
     enough = pl.len().over(USER, BEHAVIOR_INDEX) >= LEAVE_ONE_OUT_MINIMUM
@@ -209,11 +234,11 @@ def _leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cut_by_time(frame: pl.DataFrame, valid_share: float, test_share: float) -> pl.DataFrame:
-    """Cut all events at two times: train < first cut <= valid < second cut <= test.
+    """Cut all first events at two times: train < first cut <= valid < second cut <= test.
 
     Equal times stay together, so valid and test can be larger than their shares.
     """
-    times = frame[TIMESTAMP].sort()
+    times = frame[FIRST].sort()
     if times.null_count():
         raise DataError(
             f"{times.null_count()} interactions have no timestamp, so a time cut cannot place "
@@ -225,9 +250,9 @@ def _cut_by_time(frame: pl.DataFrame, valid_share: float, test_share: float) -> 
         for share in (valid_share + test_share, test_share)
     )
     return frame.with_columns(
-        pl.when(pl.col(TIMESTAMP) < first)
+        pl.when(pl.col(FIRST) < first)
         .then(pl.lit(TRAIN, SPLIT_TYPE))
-        .when(pl.col(TIMESTAMP) < second)
+        .when(pl.col(FIRST) < second)
         .then(pl.lit(VALID, SPLIT_TYPE))
         .otherwise(pl.lit(TEST, SPLIT_TYPE))
         .alias(SPLIT)
@@ -252,7 +277,7 @@ def _to_inner_ids(
     interactions: pl.LazyFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
 ) -> pl.DataFrame:
     """Return the interactions in inner ids, in any order, with the columns that a split needs."""
-    names = [TIMESTAMP, COUNT, SPLIT]
+    names = [FIRST, TIMESTAMP, COUNT, SPLIT]
     kept = [name for name in interactions.collect_schema().names() if name in names]
     place = pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.UInt8)
     return (
@@ -278,6 +303,14 @@ def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
                 f"split.method = {method!r} leaves {name} empty (train {sizes[TRAIN]}, "
                 f"valid {sizes[VALID]}, test {sizes[TEST]} interactions): {remedy}"
             )
+
+
+def _moments(frame: pl.DataFrame, raw: pl.LazyFrame) -> dict[str, int]:
+    """Return the two cuts, which are the first times of valid and test, and the log's end."""
+    firsts = (frame.filter(pl.col(SPLIT) == name).select(FIRST).min() for name in (VALID, TEST))
+    valid, test = (int(first.item()) for first in firsts)
+    last = int(raw.select(pl.col(TIMESTAMP).max()).collect().item())
+    return {VALID: valid, TEST: test, NOW: last + 1}
 
 
 def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:

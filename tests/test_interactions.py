@@ -3,14 +3,14 @@ import polars as pl
 import pytest
 
 from bigel.errors import DataError
-from bigel.interactions import Interactions, with_learned
+from bigel.interactions import Interactions, joined, with_learned
 from bigel.workspace import Record
 
 BEHAVIORS = ("click", "buy")
 
 
-def make(users, items, behavior_index):
-    return Interactions(users, items, behavior_index, 3, 4, BEHAVIORS)
+def make(users, items, behavior_index, first=None):
+    return Interactions(users, items, behavior_index, 3, 4, BEHAVIORS, first)
 
 
 def test_of_returns_one_behavior():
@@ -84,3 +84,35 @@ def test_what_was_learned_before_joins_the_train_pairs(tmp_path):
     assert both.of(0) == log.of(0)
     assert [ids.tolist() for ids in both.of(1)] == [[2, 1], [0, 2]]
     assert (both.n_users, both.n_items, both.behaviors) == (3, 4, BEHAVIORS)
+
+
+def test_first_times_go_with_their_triples():
+    log = make([0, 2, 1], [3, 0, 1], [0, 1, 0], [50, 60, 70])
+    assert log.only(np.array([False, True, True])).first.tolist() == [60, 70]
+    both = joined(log, make([1, 1], [1, 2], [0, 0], [80, 90]))
+    assert both.users.tolist() == [0, 2, 1, 1]
+    assert both.first.tolist() == [50, 60, 70, 90]  # a triple of both keeps the time of the one
+    timeless = make([1], [2], [0])
+    assert timeless.first is None
+    for one, other in ((log, timeless), (timeless, log)):
+        assert joined(one, other).first is None
+        assert len(joined(one, other)) == 4
+    with pytest.raises(DataError, match=r"2 interactions need as many first times"):
+        make([0, 1], [0, 1], [0, 0], [5])
+
+
+def test_first_times_are_read_with_a_split(tmp_path):
+    pl.DataFrame({"user": [0, 1, 2]}).write_parquet(tmp_path / "users.parquet")
+    pl.DataFrame({"item": [0, 1, 2, 3]}).write_parquet(tmp_path / "items.parquet")
+    for name, rows in {"train": [(0, 0, 0, 5)], "valid": [(1, 1, 0, 7), (1, 2, 1, 9)]}.items():
+        names = ["user", "item", "behavior_index", "first"]
+        pl.DataFrame(rows, names, orient="row").write_parquet(tmp_path / f"{name}.parquet")
+    counts = {name: {"click": 1, "buy": 1} for name in ("train", "valid")}
+    counts |= {"valid_drawn_from": ["buy"]}
+    record = Record("split", "f", str(tmp_path), False, 0.0, counts)
+    assert Interactions.load(record, "valid").first.tolist() == [7, 9]
+    assert Interactions.known(record, "test").first.tolist() == [5, 9]  # what was drawn from train
+    pl.DataFrame({"user": [2], "item": [3], "behavior_index": [1]}).write_parquet(
+        tmp_path / "learned.parquet"
+    )
+    assert with_learned(Interactions.load(record, "train"), record).first is None

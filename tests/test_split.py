@@ -10,6 +10,7 @@ from bigel.interactions import Interactions
 from bigel.k_core import keep_core
 from bigel.split import assign_splits, number_ids, resolve_method, split
 from bigel.workspace import Record, Workspace
+from tests.worlds import write_timed
 
 BEHAVIORS = ("click", "buy")
 METHODS = ("official", "leave_one_out", "time", "random")
@@ -29,7 +30,7 @@ def inner_frame(rows, times=None, splits=None):
     users, items, behaviors = zip(*rows, strict=True)
     frame = pl.DataFrame({"user": users, "item": items, "behavior_index": behaviors})
     if times is not None:
-        frame = frame.with_columns(timestamp=pl.Series(times, dtype=pl.Int64))
+        frame = frame.with_columns(first=pl.Series(times, dtype=pl.Int64))
     if splits is not None:
         frame = frame.with_columns(split=pl.Series(splits))
     return frame
@@ -66,7 +67,7 @@ def test_time_cut_puts_every_train_event_before_valid_and_valid_before_test(log)
             inner_frame(rows, times), "time", SplitConfig(valid_share=0.2, test_share=0.3)
         )
     )
-    train, valid, test = (found[name]["timestamp"].to_list() for name in ("train", "valid", "test"))
+    train, valid, test = (found[name]["first"].to_list() for name in ("train", "valid", "test"))
     assert max(train, default=-1) < min(valid + test)
     assert max(train + valid, default=-1) < min(test)
     assert len(test) >= int(0.3 * len(rows))
@@ -77,12 +78,12 @@ def test_time_cut_by_hand_keeps_equal_times_together():
     times = [0, 1, 2, 3, 4, 5, 6, 7, 7, 9]
     frame = inner_frame(rows, times)
     found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.1, test_share=0.2)))
-    assert found["train"]["timestamp"].to_list() == [0, 1, 2, 3, 4, 5, 6]
-    assert found["valid"]["timestamp"].to_list() == []
-    assert found["test"]["timestamp"].to_list() == [7, 7, 9]
+    assert found["train"]["first"].to_list() == [0, 1, 2, 3, 4, 5, 6]
+    assert found["valid"]["first"].to_list() == []
+    assert found["test"]["first"].to_list() == [7, 7, 9]
     found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.2, test_share=0.1)))
-    assert found["valid"]["timestamp"].to_list() == [7, 7]
-    assert found["test"]["timestamp"].to_list() == [9]
+    assert found["valid"]["first"].to_list() == [7, 7]
+    assert found["test"]["first"].to_list() == [9]
 
 
 def test_time_cut_refuses_missing_times():
@@ -99,7 +100,7 @@ def test_leave_one_out_agrees_with_a_loop(log):
     for user in range(5):
         for behavior in range(2):
             own = result.filter(pl.col("user") == user, pl.col("behavior_index") == behavior)
-            found = {name: part["timestamp"].to_list() for name, part in parts(own).items()}
+            found = {name: part["first"].to_list() for name, part in parts(own).items()}
             if len(own) < 3:
                 assert not found["valid"] and not found["test"]
             else:
@@ -220,7 +221,10 @@ def outer_frame(pairs):
 
 def ingested(folder, frame):
     folder.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(folder / "interactions.parquet")
+    if "timestamp" in frame.columns:
+        write_timed(folder, frame)
+    else:
+        frame.write_parquet(folder / "interactions.parquet")
     return Record("ingest", "fingerprint", str(folder), False, 0.0, {})
 
 
@@ -243,6 +247,7 @@ def test_stage_writes_what_the_next_stages_read(tmp_path):
         "user": pl.UInt32,
         "item": pl.UInt32,
         "behavior_index": pl.UInt8,
+        "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
     }
@@ -343,3 +348,123 @@ def test_valid_is_known_at_test_where_we_drew_it_and_not_where_it_came_with_the_
     assert len(drawn) == 10 and len(valid) == 20
     assert triples_of(Interactions.known(record, "valid")) == train
     assert triples_of(Interactions.known(record, "test")) == train | drawn
+
+
+def timed_log():
+    """Users click items 0…4 in turn, each again at the end; every buy comes once."""
+    rows = [
+        (
+            u,
+            i,
+            "click",
+            100 * i + u,
+            900 + u,
+            2 + (i == 4),
+            [(100 * i + u, 1), (900 + u, 1 + (i == 4))],
+        )
+        for u in range(6)
+        for i in range(5)
+    ]
+    rows += [(u, u % 3, "buy", 500 + u, 500 + u, 1, [(500 + u, 1)]) for u in range(6)]
+    names = ["user_id", "item_id", "behavior", "first", "timestamp", "count"]
+    kinds = {"count": pl.UInt32}
+    log = pl.DataFrame([row[:6] for row in rows], names, schema_overrides=kinds, orient="row")
+    events = [(*row[:3], *event) for row in rows for event in row[6]]
+    history = pl.DataFrame(
+        events, [*names[:3], "timestamp", "count"], schema_overrides=kinds, orient="row"
+    )
+    return log, history
+
+
+def split_timed(tmp_path, log, history, **settings):
+    place = tmp_path / "in"
+    place.mkdir(parents=True)
+    log.write_parquet(place / "interactions.parquet")
+    history.write_parquet(place / "history.parquet")
+    config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
+    record = Record("ingest", "fingerprint", str(place), False, 0.0, {})
+    return split(record, config, Workspace(tmp_path / "work"))
+
+
+def test_a_pair_that_is_repeated_in_the_time_of_test_belongs_where_it_first_happened(tmp_path):
+    """36 pairs: the last 4 first times are buys (502…505), the 3 before 405, 500 and 501."""
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history)
+    assert record.counts["test"] == {"click": 0, "buy": 4}
+    assert record.counts["valid"] == {"click": 1, "buy": 2}
+    assert record.counts["moments"] == {"valid": 405, "test": 502, "now": 906}
+    train = pl.read_parquet(record.file("train.parquet"))
+    assert train["first"].max() == 404 and train["timestamp"].max() == 905
+    loaded = Interactions.load(record, "train")
+    assert loaded.first.tolist() == train["first"].to_list()
+
+
+def test_history_is_the_log_in_inner_ids_sorted_by_time(tmp_path):
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history.sample(fraction=1, shuffle=True, seed=1))
+    found = pl.read_parquet(record.file("history.parquet"))
+    assert found.schema == {
+        "user": pl.UInt32,
+        "item": pl.UInt32,
+        "behavior_index": pl.UInt8,
+        "timestamp": pl.Int64,
+        "count": pl.UInt32,
+    }
+    naive = [  # ids are inner ids here
+        (time, ("click", "buy").index(behavior), user, item, count)
+        for user, item, behavior, time, count in history.iter_rows()
+    ]
+    assert found.select("timestamp", *ORDER, "count").rows() == sorted(naive)
+
+
+def test_the_core_leaves_out_of_history_what_it_leaves_out_of_the_splits(tmp_path):
+    log, history = timed_log()
+    lonely = [(-1, 0, "click"), (7, 9, "click"), (7, 2, "buy")]
+    more = pl.DataFrame(lonely, log.columns[:3], orient="row").with_columns(
+        timestamp=pl.lit(950, pl.Int64), count=pl.lit(1, pl.UInt32)
+    )
+    pairs = more.with_columns(first="timestamp").select(log.columns)
+    cored = split_timed(
+        tmp_path / "more", pl.concat([log, pairs]), pl.concat([history, more]), k_core=3
+    )
+    without = split_timed(tmp_path / "less", log, history)
+    for name in ("history", "train", "valid", "test", "users", "items"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cored, without))
+        assert_frame_equal(found, expected)
+    ends = [record.counts["moments"].pop("now") for record in (cored, without)]
+    assert ends == [951, 906]  # the end of the log, not of the core
+    assert cored.counts["moments"] == without.counts["moments"]
+
+
+def test_another_history_is_another_split(tmp_path):
+    log, history = timed_log()
+    one = split_timed(tmp_path / "a", log, history)
+    other = split_timed(tmp_path / "b", log, history.with_columns(pl.col("count") + 1))
+    assert one.fingerprint != other.fingerprint
+    assert split_timed(tmp_path / "c", log, history).fingerprint == one.fingerprint
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "random"])
+def test_a_method_that_looks_into_the_future_says_so(method, tmp_path, caplog):
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history, method=method)
+    (said,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert said.startswith(f"split.method = '{method}' looks into the future")
+    assert "split.method = 'time'" in said
+    assert "moments" not in record.counts and not record.file("history.parquet").exists()
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "random", "auto"])
+def test_a_log_without_times_cannot_be_split_better(method, tmp_path, caplog):
+    run_split(tmp_path, small_log().drop("timestamp"), method=method)
+    assert not [entry for entry in caplog.records if entry.levelname == "WARNING"]
+
+
+def test_leave_one_out_goes_by_first_times():
+    frame = inner_frame([(0, i, 0) for i in range(3)], [3, 1, 2]).with_columns(timestamp=pl.lit(9))
+    found = parts(assign_splits(frame, "leave_one_out", SplitConfig()))
+    assert {name: part["item"].to_list() for name, part in found.items()} == {
+        "train": [1],
+        "valid": [2],
+        "test": [0],
+    }

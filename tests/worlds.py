@@ -1,6 +1,7 @@
 """Tiny worlds with known answers, and naive twins of what the package computes fast."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -119,3 +120,13 @@ def dense_of(graph: Graph) -> Tensor:
         for at in range(int(graph.crow[node]), int(graph.crow[node + 1])):
             dense[node, graph.col[at]] += graph.value[at]
     return dense
+
+
+def write_timed(folder: Path, interactions: pl.DataFrame) -> None:
+    """Write interactions with a time as ingest does, each as if it had happened once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    once = interactions.with_columns(first=pl.col("timestamp"))
+    once.write_parquet(folder / "interactions.parquet")
+    interactions.select("user_id", "item_id", "behavior", "timestamp", "count").write_parquet(
+        folder / "history.parquet"
+    )

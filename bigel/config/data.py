@@ -16,12 +16,16 @@ class Columns(Section):
     item: str = Field("item_id", description="Column of the item id.")
     behavior: str = Field("behavior", description="Column of the behavior.")
     timestamp: str | None = Field(
-        None, description="Column of the event time; unset when the log has none."
+        None,
+        description=(
+            "Column of the event time; unset: a column that plainly holds times, by its name and "
+            "its values, is used; '' says that there is none."
+        ),
     )
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Columns":
-        names = [n for n in (self.user, self.item, self.behavior, self.timestamp) if n is not None]
+        names = [name for name in (self.user, self.item, self.behavior, self.timestamp) if name]
         if len(set(names)) != len(names):
             raise ValueError(f"one column stands for two things: {names}")
         return self

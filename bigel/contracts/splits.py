@@ -12,7 +12,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts.keys import MOST_TRACED, of_hashes, repeated_hashes
 from bigel.contracts.tables import EXAMPLES, Limits, Tables, examples
-from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, ITEM, ITEM_ID, TIMESTAMP, USER, USER_ID
+from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, FIRST, ITEM, ITEM_ID, USER, USER_ID
 from bigel.workspace import Record
 
 KEY = [BEHAVIOR_INDEX, USER, ITEM]
@@ -103,7 +103,8 @@ def split_pairs(parts: Mapping[str, pl.LazyFrame], by_time: bool) -> pl.DataFram
 
     Returns:
         ``earlier, later, shared`` (interactions in both, under the same behavior), ``late`` (rows
-        of the earlier at or after the first of the later; 0 unless ``by_time``), ``example``.
+        of the earlier that first happened at or after the first of the later; 0 unless
+        ``by_time``), ``example``.
     """
     suspects = _repeated_in_any(parts)
     result = []
@@ -136,9 +137,9 @@ def _repeated_in_any(parts: Mapping[str, pl.LazyFrame]) -> dict[str, pl.LazyFram
 
 
 def _late(before: pl.LazyFrame, after: pl.LazyFrame) -> int:
-    """Count the rows of a split that are not before the first one of a later split."""
-    first = after.select(pl.col(TIMESTAMP).min()).collect(engine="streaming").item()
-    return _height(before.filter(pl.col(TIMESTAMP) >= pl.lit(first, pl.Int64)))
+    """Count the rows of a split that first happened at or after the first of a later split."""
+    first = after.select(pl.col(FIRST).min()).collect(engine="streaming").item()
+    return _height(before.filter(pl.col(FIRST) >= pl.lit(first, pl.Int64)))
 
 
 def _height(rows: pl.LazyFrame) -> int:

@@ -130,8 +130,8 @@ def _judge(
 
 def _configured_fields(config: Config) -> list[str]:
     """Return the optional columns that the configuration makes required."""
-    timed = config.data.columns.timestamp is not None
-    return [f"interactions.{schema.TIMESTAMP}"] if timed else []
+    timed = (schema.FIRST, schema.TIMESTAMP) if config.data.columns.timestamp else ()
+    return [f"interactions.{name}" for name in timed]
 
 
 def _contents(

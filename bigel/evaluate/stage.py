@@ -133,9 +133,7 @@ def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) ->
     }
 
 
-def _scores(
-    trained: Record, split: Record, known: Mapping[str, Interactions]
-) -> dict[str, Scores]:
+def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -> dict[str, Scores]:
     """Return the model as it ranks valid and test.
 
     On valid it has nothing that has counted validation pairs: no trend, and each user's signals

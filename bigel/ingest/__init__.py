@@ -16,6 +16,7 @@ from bigel.ingest.part import Part, Unit, clean_file
 from bigel.ingest.ranges import merge_ranges
 from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.synth import write_log
+from bigel.ingest.times import with_times
 from bigel.ingest.whole import join_parts
 from bigel.workspace import Record, Workspace, fingerprint, working_folder
 
@@ -39,11 +40,11 @@ log = logging.getLogger(__name__)
 def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -> Record:
     """Read the log of ``config.data``, or a synthetic one where it names none.
 
-    The record's folder holds interactions.parquet (unique by user, item and behavior),
-    quarantine.parquet (every refused row: file, row number, reason, raw text),
-    quarantine_summary.parquet (their number by file and reason) and raw_summary.parquet (one row
-    per file). Rows in = interactions + rows merged into them +
-    rows quarantined, always. A file with the content of another one counts once.
+    The record's folder holds interactions.parquet (unique by user, item and behavior), of a log
+    with times history.parquet (a row per interaction and UTC day), quarantine.parquet (every
+    refused row: file, row number, reason, raw text), quarantine_summary.parquet (their number by
+    file and reason) and raw_summary.parquet (one row per file). Rows in = interactions + rows
+    merged into them + rows quarantined, always. A file with the content of another one counts once.
 
     Args:
         config: the resolved configuration.
@@ -81,11 +82,14 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
 def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
     """Return the files of the log, sorted by name, without those that were delivered again.
 
+    Each knows the log's column of times, also where ``data`` does not name it.
+
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
     copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
     sources = find_sources(data, copies)
+    data = with_times(data, sources)
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
         unit = Unit(source, signed, data)

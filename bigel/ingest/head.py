@@ -29,6 +29,7 @@ NO_OBJECTS = (
     "set data.format, for example to 'csv'"
 )
 SET_COLUMNS = "; set data.columns to the names of the log"
+NO_TIMES = "; where the log has no times, data.columns.timestamp = '' says so"
 SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " ", "lists": " "}
 STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 STRANGERS = {
@@ -161,10 +162,9 @@ def check_objects(source: Source, data: DataConfig) -> None:
     """
     head = _first_bytes(source)
     start = head.removeprefix(BOM)
-    *lines, last = start.split(b"\n")
     is_cut = len(head) == PEEK_BYTES
-    rows = [line for line in (lines if is_cut else [*lines, last]) if line.strip(BLANK.encode())]
-    objects = [found for line in rows[:PEEK_OBJECTS] if (found := _object_of(line)) is not None]
+    rows, last = _whole_lines(start, is_cut)
+    objects = _objects_of(rows)
     if ARRAY.match(start) and len(objects) < 2:  # its last line may look like an object of its own
         raise DataError(
             f"{source.name}: is one JSON array; NDJSON has one object a line (jq -c '.[]')"
@@ -176,6 +176,49 @@ def check_objects(source: Source, data: DataConfig) -> None:
             f"{source.name}: no JSON object on its first lines; the first is "
             f"{rows[0][:200].decode(errors='replace')!r}; {NO_OBJECTS}"
         )
+
+
+def first_objects(source: Source) -> list[dict[str, object]]:
+    """Return the objects on the first lines of an NDJSON file.
+
+    Raises:
+        DataError: if the file is no text.
+    """
+    head = _first_bytes(source)
+    return _objects_of(_whole_lines(head.removeprefix(BOM), len(head) == PEEK_BYTES)[0])
+
+
+def first_rows(source: Source, data: DataConfig) -> list[dict[str, str]]:
+    """Return the first rows of a delimited text file by column, without those that are cut.
+
+    Raises:
+        DataError: if the file is no text.
+    """
+    lines = _rows(source, peek(source))
+    separator = data.separator or SEPARATORS[source.format]
+    if not lines:
+        return []
+    if data.header:
+        names, lines = _fields(source, lines[0], separator), lines[1:]
+    else:
+        names = _numbered(source, lines, separator, wanted_columns(data).values())
+    found = []
+    for line in lines[:PEEK_OBJECTS]:
+        with contextlib.suppress(UnicodeDecodeError, csv.Error):
+            fields = _split(line, separator)
+            found += [dict(zip(names, fields, strict=True))] if len(fields) == len(names) else []
+    return found
+
+
+def _whole_lines(start: bytes, is_cut: bool) -> tuple[list[bytes], bytes]:
+    """Return the lines that are not blank and that are seen whole, and the last one."""
+    *lines, last = start.split(b"\n")
+    whole = lines if is_cut else [*lines, last]
+    return [line for line in whole if line.strip(BLANK.encode())], last
+
+
+def _objects_of(lines: Sequence[bytes]) -> list[dict[str, object]]:
+    return [found for line in lines[:PEEK_OBJECTS] if (found := _object_of(line)) is not None]
 
 
 def _object_of(line: bytes) -> dict[str, object] | None:
@@ -205,17 +248,22 @@ def _check_fields(
     for name in missing:
         if is_all or len(missing) == len(wanted) or _nearest(name, others):
             seen = f"none of the first {len(objects)} objects" if len(objects) > 1 else "no object"
-            raise missing_column(source, name, names, f"; it is in {seen}{SET_COLUMNS}")
+            raise missing_column(source, name, names, f"; it is in {seen}{set_columns(name, data)}")
 
 
-def missing_column(source: Source, name: str, names: Sequence[str], advice: str = "") -> DataError:
+def set_columns(name: str, data: DataConfig) -> str:
+    """Return what to do about a column that is not there."""
+    return SET_COLUMNS + (NO_TIMES if name == data.columns.timestamp else "")
+
+
+def missing_column(
+    source: Source, name: str, names: Sequence[str], advice: str = SET_COLUMNS
+) -> DataError:
     """Return the error for a column that is not there, with the nearest name."""
     close = _nearest(name, names)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(n) for n in names[:20])
-    return DataError(
-        f"{source.name}: no column {name!r} among {listed}{hint}{advice or SET_COLUMNS}"
-    )
+    return DataError(f"{source.name}: no column {name!r} among {listed}{hint}{advice}")
 
 
 def _nearest(name: str, names: Sequence[str]) -> list[str]:
@@ -275,7 +323,7 @@ def _find_columns(
     for schema_name, name in wanted.items():
         if name not in names:
             advice = _advice(data, wanted.values(), names, separator)
-            raise missing_column(source, name, names, advice)
+            raise missing_column(source, name, names, advice or set_columns(name, data))
         if names.count(name) > 1:
             raise DataError(f"{source.name}: column {name!r} is there twice; rename one of them")
         columns[schema_name] = names.index(name)

@@ -1,20 +1,19 @@
-"""Usable rows into unique interactions, range by range of users so that memory is bounded."""
+"""Usable rows into unique interactions, range by range of users so that memory is bounded.
 
-import contextlib
+Of a log with times, an interaction keeps its touches (``touches``).
+"""
+
 import itertools
-import logging
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.clean import LEAK, looked_up
 from bigel.ingest.packing import Packing, columns_of, find_ranges
 from bigel.ingest.ranks import merge_by_key
+from bigel.ingest.touches import KEY
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -31,9 +30,7 @@ from bigel.schema import (
 MERGE_ROWS = 32_000_000  # rows merged at a time, about; a user is never divided
 LOOKED_AT = 4_000  # rows of a range that are looked at to cut users into ranges
 GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace in the bytes
-KEY = [USER_ID, ITEM_ID, BEHAVIOR_INDEX]
-FIRST = "first_split"
-log = logging.getLogger(__name__)
+FIRST_SPLIT = "first_split"
 
 
 def find_id_types(rows: pl.LazyFrame) -> dict[str, dict[str, Any]]:
@@ -80,29 +77,31 @@ def part_leaks(rows: pl.LazyFrame, data: DataConfig) -> tuple[pl.LazyFrame, pl.D
     Returns:
         The rows to keep, and the others with the columns of the quarantine.
     """
-    first = rows.group_by(KEY).agg(pl.col(SPLIT).min().alias(FIRST))
+    first = rows.group_by(KEY).agg(pl.col(SPLIT).min().alias(FIRST_SPLIT))
     marked = rows.join(first, on=KEY)
-    leaks = marked.filter(pl.col(SPLIT) > pl.col(FIRST)).with_columns(
-        (pl.lit(LEAK) + _named(FIRST, SPLITS)).alias(REASON),
+    leaks = marked.filter(pl.col(SPLIT) > pl.col(FIRST_SPLIT)).with_columns(
+        (pl.lit(LEAK) + _named(FIRST_SPLIT, SPLITS)).alias(REASON),
         pl.struct(USER_ID, ITEM_ID, _named(BEHAVIOR_INDEX, data.behaviors).alias(BEHAVIOR))
         .struct.json_encode()
         .alias(RAW),
     )
-    kept = marked.filter(pl.col(SPLIT) == pl.col(FIRST)).drop(FIRST)
+    kept = marked.filter(pl.col(SPLIT) == pl.col(FIRST_SPLIT)).drop(FIRST_SPLIT)
     return kept, leaks.select(REFUSED_COLUMNS).collect(engine="streaming")
 
 
 def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[Path]:
     """Write each interaction once, sorted by user, item and place in the cascade.
 
+    Of a log with times, each of its touches once, sorted by their time, too.
+
     Args:
-        rows: user_id, item_id, behavior_index, count, and timestamp or split where the log has
+        rows: user_id, item_id, behavior_index, count, and timestamp and split where the log has
             them.
         out: folder of the Parquet files.
         merge_rows: rows to merge at a time, about; changes no row of the result.
 
     Returns:
-        files in order, with the columns of ``rows``: the latest timestamp, the sum of the counts.
+        files in order, with the columns of ``rows`` and the sum of the counts; a user is in one.
     """
     ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, columns_of(rows))
     paths: list[Path] = []
@@ -143,56 +142,6 @@ def _sort(rows: pl.LazyFrame, packing: Packing) -> pl.DataFrame:
     del numbers
     columns = {name: packing.unpack(last, name) for name in packing.bits}
     return pl.DataFrame(columns | {COUNT: counts})
-
-
-def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
-    """Write the interactions as later stages read them, behaviors and splits by name.
-
-    Args:
-        merged: what ``merge`` returned.
-        data: names the behaviors.
-        out: Parquet file: user_id, item_id, behavior, timestamp, count, split.
-    """
-    rows = pl.scan_parquet(list(merged))
-    kinds = rows.collect_schema()
-    numbers = [name for name, kind in kinds.items() if kind == pl.Int64]
-    codes = {BEHAVIOR_INDEX: data.behaviors, SPLIT: SPLITS}
-    writer = None
-    with contextlib.ExitStack() as stack:
-        for frame in _in_groups(rows.collect_batches(maintain_order=True, engine="streaming")):
-            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            for name in codes.keys() & kinds.keys():
-                place = kinds.names().index(name)
-                table = table.set_column(place, *_spelled(name, table[name], codes[name]))
-            if writer is None:
-                writer = pq.ParquetWriter(
-                    out,
-                    table.schema,
-                    compression="zstd",
-                    use_dictionary=[name for name in table.column_names if name not in numbers],
-                    column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-                    store_schema=False,  # a dictionary is read back as the text that it stands for
-                )
-                stack.enter_context(writer)
-            writer.write_table(table, row_group_size=GROUP_ROWS)
-
-
-def _in_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Cut and join frames to ``GROUP_ROWS`` rows each; the last may have fewer."""
-    waiting = None
-    for frame in frames:
-        waiting = frame if waiting is None else pl.concat([waiting, frame])
-        while waiting.height > GROUP_ROWS:
-            yield waiting[:GROUP_ROWS]
-            waiting = waiting[GROUP_ROWS:]
-    if waiting is not None:
-        yield waiting
-
-
-def _spelled(name: str, codes: Any, names: Sequence[str]) -> tuple[str, Any]:
-    """Return a column of places by name, as a dictionary that needs no search."""
-    chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(names)) for chunk in codes.chunks]
-    return BEHAVIOR if name == BEHAVIOR_INDEX else name, pa.chunked_array(chunks)
 
 
 def _named(column: str, names: tuple[str, ...]) -> pl.Expr:

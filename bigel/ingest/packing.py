@@ -2,21 +2,22 @@
 
 A row's columns stand side by side in the bits of one number, each as its distance from the
 smallest value: user, item, behavior, then time and count. So the order of the numbers is that of
-the rows, the rows of one interaction are neighbours, and the last of them has the latest time.
+the rows, and the rows of one interaction are neighbours, in the order of their times.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.schema import BEHAVIOR_INDEX, COUNT, ITEM_ID, TIMESTAMP, USER_ID
+from bigel.ingest.touches import KEY, Places, find_touches
+from bigel.schema import BEHAVIOR_INDEX, COUNT, TIMESTAMP
 
 BITS = 64
 COLUMN_BITS = 62  # of one column, so that no distance leaves int64
-KEY = (USER_ID, ITEM_ID, BEHAVIOR_INDEX)
 TYPES = {BEHAVIOR_INDEX: np.uint8, COUNT: np.uint32}
 Numbers = npt.NDArray[np.uint64]
 
@@ -54,7 +55,7 @@ class Packing:
             number = number * (1 << bits) + distance
         return number
 
-    def unpack(self, numbers: Numbers, name: str) -> npt.NDArray[np.generic]:
+    def unpack(self, numbers: Numbers, name: str) -> npt.NDArray[Any]:
         """Return one column of the numbers."""
         below = sum(list(self.bits.values())[list(self.bits).index(name) + 1 :])
         bits = self.bits[name]
@@ -69,21 +70,26 @@ class Packing:
     def merge(self, numbers: Numbers) -> tuple[Numbers, npt.NDArray[np.uint32]]:
         """Return the last row of each interaction, in order, and the sum of its counts.
 
+        Where rows have a time, it is the last row of each touch, see ``find_touches``.
+
         Args:
             numbers: one of each row, in any order; they are sorted in place.
         """
         numbers.sort()
-        behind = sum(bits for name, bits in self.bits.items() if name not in KEY)
-        keys = numbers >> np.uint64(behind) if behind < BITS else np.zeros_like(numbers)
-        last = np.append(keys[1:] != keys[:-1], True)
-        del keys
-        ends = np.flatnonzero(last)
+        starts = self._find_starts(numbers)
+        ends = np.append(starts[1:], len(numbers)) - 1
         if self.lows[COUNT] == 1 and not self.bits[COUNT]:
             counts = np.diff(ends, prepend=-1)
         else:
-            starts = np.append(0, ends[:-1] + 1)
             counts = np.add.reduceat(self.unpack(numbers, COUNT), starts, dtype=np.int64)
         return numbers[ends], counts.astype(np.uint32)
+
+    def _find_starts(self, numbers: Numbers) -> Places:
+        behind = sum(bits for name, bits in self.bits.items() if name not in KEY)
+        keys = numbers >> np.uint64(behind) if behind < BITS else np.zeros_like(numbers)
+        if TIMESTAMP in self.bits:
+            return find_touches(keys, self.unpack(numbers, TIMESTAMP))
+        return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
 def find_ranges(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, tuple[int, int]] | None:

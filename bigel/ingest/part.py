@@ -24,8 +24,8 @@ from bigel.workspace import Record, working_folder
 REFUSED_FILE = "refused.parquet"
 CODE = [
     *(f"ingest/{name}.py" for name in ("careful", "certain", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "ndjson", "packing", "part", "pieces", "ranks")),
-    *(f"ingest/{name}.py" for name in ("read", "report", "text")),
+    *(f"ingest/{name}.py" for name in ("merge", "ndjson", "packing", "part", "pieces")),
+    *(f"ingest/{name}.py" for name in ("ranks", "read", "report", "text", "touches")),
     "schema.py",
 ]
 ELSEWHERE = {
@@ -90,7 +90,7 @@ class Part:
     Args:
         source: the file.
         folder: ``rows-*.parquet`` (user_id, item_id, behavior_index, timestamp where the log has
-            one; each interaction once, sorted, with count; of a pre-split log every row, with
+            one; as ``merge`` leaves them, with count; of a pre-split log every row, with
             row_number) and ``refused.parquet`` (row_number, reason, raw).
         counts: "rows" read, "usable", and of each id column ("ids") what
             ``find_id_types`` tells.

@@ -7,20 +7,22 @@ while the rows stream by, so text is held once for each id, not once for each ro
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from bigel.ingest.packing import KEY, Packing, find_ranges
+from bigel.ingest.packing import Packing, find_ranges
+from bigel.ingest.touches import KEY, Places, find_touches
 from bigel.schema import COUNT, ITEM_ID, SPLIT, TIMESTAMP, USER_ID
 
 IDS = (USER_ID, ITEM_ID)
 
 
 def merge_by_key(rows: pl.LazyFrame, ranges: Mapping[str, tuple[int, int]] | None) -> pl.DataFrame:
-    """Return each interaction once, in order: the latest timestamp, the sum of the counts.
+    """Return each interaction once, in order, with the sum of its counts.
+
+    Where rows have a timestamp, it is each touch once, see ``find_touches``.
 
     Args:
-        rows: user_id, item_id, behavior_index, count, and timestamp or split where the log has
+        rows: user_id, item_id, behavior_index, count, and timestamp and split where the log has
             them; an interaction is in one split.
         ranges: smallest and largest value of each column; None where ids are text.
     """
@@ -35,11 +37,8 @@ def merge_by_key(rows: pl.LazyFrame, ranges: Mapping[str, tuple[int, int]] | Non
         assert packing is not None, "ranks fit"
     numbered = rows.select(packing.pack().alias("key"), pl.exclude(KEY)).collect(engine="streaming")
     del rows
-    keys = numbered["key"].to_numpy()
-    order = keys.argsort()
-    keys = keys[order]
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    keys = keys[starts]
+    order, starts = _find_starts(numbered)
+    keys = numbered["key"].to_numpy()[order[starts]]
     merged = {c.name: _reduced(c, order, starts) for c in numbered.drop("key").iter_columns()}
     del numbered, order, starts
     for name in KEY:
@@ -49,10 +48,20 @@ def merge_by_key(rows: pl.LazyFrame, ranges: Mapping[str, tuple[int, int]] | Non
     return pl.DataFrame({name: merged[name] for name in names})
 
 
-def _reduced(
-    column: pl.Series, order: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
-) -> pl.Series:
-    """Return one value of each interaction: a sum of counts, the largest of what else there is."""
+def _find_starts(numbered: pl.DataFrame) -> tuple[Places, Places]:
+    """Return the order of the rows, and where in it what is merged starts."""
+    keys = numbered["key"].to_numpy()
+    if TIMESTAMP in numbered.columns:
+        times = numbered[TIMESTAMP].to_numpy()
+        order = np.lexsort((times, keys))
+        return order, find_touches(keys[order], times[order])
+    order = keys.argsort()
+    keys = keys[order]
+    return order, np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+
+
+def _reduced(column: pl.Series, order: Places, starts: Places) -> pl.Series:
+    """Return one value of what is merged: a sum of counts, the largest of what else there is."""
     values = column.to_numpy()[order]
     reduce = np.add if column.name == COUNT else np.maximum
     return pl.Series(reduce.reduceat(values, starts, dtype=values.dtype))

@@ -13,6 +13,7 @@ from bigel.ingest import ndjson, text
 from bigel.ingest.clean import EXACT_FLOAT, NOT_WHOLE, PROBLEM, classify
 from bigel.ingest.head import (
     missing_column,
+    set_columns,
     text_layout,
     unreadable,
     wanted_columns,
@@ -63,7 +64,7 @@ def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:
     columns = wanted_columns(data)
     for schema_name, name in columns.items():
         if name not in schema:
-            raise missing_column(source, name, schema.names())
+            raise missing_column(source, name, schema.names(), set_columns(name, data))
         _check_type(source, schema_name, name, schema[name])
     floats = [columns[c] for c in (USER_ID, ITEM_ID) if schema[columns[c]].is_float()]
     problems = [pl.when(_is_broken(name)).then(pl.lit(NOT_WHOLE)) for name in floats]

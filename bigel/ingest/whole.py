@@ -11,10 +11,13 @@ from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import clean
 from bigel.ingest.head import NO_OBJECTS
-from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids, write_interactions
+from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids
 from bigel.ingest.part import Part
-from bigel.ingest.report import count_refused, count_rows, summarize
+from bigel.ingest.report import count_refused, count_rows, refuse_loss, summarize
+from bigel.ingest.write import write_interactions
 from bigel.schema import (
+    COUNT,
+    EVENTS_FILE,
     INTERACTIONS_FILE,
     ITEM_ID,
     QUARANTINE_FILE,
@@ -49,14 +52,14 @@ log = logging.getLogger(__name__)
 def join_parts(
     parts: Sequence[Part], data: DataConfig, out: Path, spread: SpreadMerge | None = None
 ) -> dict[str, Any]:
-    """Write interactions, quarantine and their summaries of a log; return the counts.
+    """Write interactions, their history, quarantine and summaries of a log; return the counts.
 
     The result depends on the parts alone, not on when or in which order they were made.
 
     Args:
         parts: by name of the source.
         data: names the behaviors.
-        out: folder of the four files.
+        out: folder of the files.
         spread: merges parts elsewhere; a pre-split log is merged here all the same.
 
     Raises:
@@ -83,14 +86,18 @@ def join_parts(
                     SOURCE_FILE, ROW_NUMBER, maintain_order=True
                 )
             merged = merge(rows, work)
-        write_interactions(merged, data, out / INTERACTIONS_FILE)
+        write_interactions(merged, data, out)
     refused.sink_parquet(out / QUARANTINE_FILE, maintain_order=True, row_group_size=GROUP_ROWS)
     read = {part.source.name: int(part.counts["rows"]) for part in parts}
     sizes = count_refused(pl.scan_parquet(out / QUARANTINE_FILE))
     sizes.write_parquet(out / QUARANTINE_SUMMARY_FILE)
     summary = summarize(read, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
-    return count_rows(summary, sizes, out / INTERACTIONS_FILE, data.behaviors)
+    counts = count_rows(summary, sizes, out / INTERACTIONS_FILE, data.behaviors)
+    if (out / EVENTS_FILE).exists():
+        stood_for = pl.scan_parquet(out / EVENTS_FILE).select(pl.col(COUNT).sum().cast(pl.Int64))
+        refuse_loss(EVENTS_FILE, counts["kept"] + counts["merged"], stood_for.collect().item(), 0)
+    return counts
 
 
 def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:

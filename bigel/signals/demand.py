@@ -4,7 +4,7 @@
     columns: \\log(1 + d_{b,h}(i) / ε), \\quad \\log(T - t_i + 1 h)
 
 with b one behavior or any, h a half-life in days (none: every event counts one) and t_i the item's
-first event. An event here is a user, item, behavior and day.
+first event. Events are those of ``History``.
 """
 
 import math
@@ -23,15 +23,15 @@ YOUNG = 1 / 24  # days that are added to an age
 def decayed(ages: np.ndarray, half_life: float) -> np.ndarray:
     """Return 2^(-age / half-life), both in days; 1 where there is no half-life.
 
-    >>> decayed(np.array([0.0, 2.0, 4.0]), 2.0).tolist(), decayed(np.array([9.0]), math.inf).tolist()
-    ([1.0, 0.5, 0.25], [1.0])
+    >>> decayed(np.array([0.0, 2.0]), 2.0).tolist(), decayed(np.array([9.0]), math.inf).tolist()
+    ([1.0, 0.5], [1.0])
     """
     return np.exp2(-ages / half_life)
 
 
 def demand(history: History, half_life: float, behavior: int | None = None) -> np.ndarray:
     """Return d(i) for every item, float64, shape (I,); behavior None: of any."""
-    ages = (history.until - history.last) / DAY
+    ages = (history.until - history.times) / DAY
     weight = decayed(ages, half_life)
     if behavior is not None:
         weight = weight * (history.behavior_index == behavior)

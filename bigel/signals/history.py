@@ -8,7 +8,7 @@ import polars as pl
 
 from bigel.interactions import IntArray, Interactions
 from bigel.pairs import Pairs
-from bigel.schema import BEHAVIOR_INDEX, EVENTS_FILE, FIRST, ITEM, TIMESTAMP, USER
+from bigel.schema import BEHAVIOR_INDEX, EVENTS_FILE, ITEM, MOMENTS, NOW, TIMESTAMP, USER
 from bigel.workspace import Record
 
 DAY = 86_400  # seconds
@@ -21,7 +21,7 @@ class Latest:
     Args:
         pairs: the pairs.
         last: Unix seconds, shape (n,), in the order of ``pairs.col``.
-        times: how many days each was seen on, shape (n,).
+        times: how many events each has, shape (n,).
     """
 
     pairs: Pairs
@@ -31,14 +31,13 @@ class Latest:
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Events before ``until``, a row for each user, item, behavior and day, by their first time.
+    """Events before ``until``, in order of time: of each pair its first, and each day's last.
 
     Args:
         users: inner user, shape (n,).
         items: inner item, shape (n,).
         behavior_index: place in the cascade, shape (n,).
-        first: first time on that day, Unix seconds, ascending, shape (n,).
-        last: latest time on that day and before ``until``, shape (n,).
+        times: Unix seconds, ascending, shape (n,).
         until: the moment T, Unix seconds.
         n_users: U.
         n_items: I.
@@ -48,8 +47,7 @@ class History:
     users: IntArray
     items: IntArray
     behavior_index: IntArray
-    first: IntArray
-    last: IntArray
+    times: IntArray
     until: int
     n_users: int
     n_items: int
@@ -58,32 +56,27 @@ class History:
     @classmethod
     def load(cls, split: Record) -> "History":
         """Read the whole log of a split by time."""
-        frame = pl.read_parquet(split.file(EVENTS_FILE)).sort(
-            FIRST, BEHAVIOR_INDEX, USER, ITEM, maintain_order=True
-        )
-        columns = (USER, ITEM, BEHAVIOR_INDEX, FIRST, TIMESTAMP)
+        frame = pl.read_parquet(split.file(EVENTS_FILE))
+        columns = (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP)
         return cls(
             *(frame[name].to_numpy().astype(np.int64) for name in columns),
-            until=split.counts["moments"]["now"],
+            until=split.counts[MOMENTS][NOW],
             n_users=split.counts["users"],
             n_items=split.counts["items"],
             behaviors=tuple(split.counts["train"]),
         )
 
     def at(self, time: int) -> "History":
-        """Return what was known at an earlier moment; of a day that is under way, its first time.
+        """Return what was known at an earlier moment.
 
-        >>> day = History(*np.array([[0], [0], [0], [10], [90]]), 100, 1, 1, ("click",))
-        >>> day.at(50).last.tolist(), day.at(10).last.tolist()
-        ([10], [])
+        >>> two = History(*np.array([[0, 0], [0, 0], [0, 0], [10, 90]]), 100, 1, 1, ("click",))
+        >>> two.at(90).times.tolist(), two.at(91).times.tolist()
+        ([10], [10, 90])
         """
-        n = int(np.searchsorted(self.first, time))
-        last = np.where(self.last[:n] < time, self.last[:n], self.first[:n])
-        return replace(
-            self, users=self.users[:n], items=self.items[:n],
-            behavior_index=self.behavior_index[:n], first=self.first[:n], last=last,
-            until=min(time, self.until),
-        )  # fmt: skip
+        n = int(np.searchsorted(self.times, time))
+        names = ("users", "items", "behavior_index", "times")
+        before = {name: getattr(self, name)[:n] for name in names}
+        return replace(self, **before, until=min(time, self.until))
 
     @cached_property
     def _starts(self) -> IntArray:
@@ -100,8 +93,8 @@ class History:
         return self._interactions(self._starts)
 
     def new_between(self, start: int, end: int) -> Interactions:
-        """Return the pairs that happened for the first time under their behavior in [start, end)."""
-        first = self.first[self._starts]
+        """Return the pairs whose first time under their behavior lies in [start, end)."""
+        first = self.times[self._starts]
         return self._interactions(self._starts[(first >= start) & (first < end)])
 
     def _interactions(self, rows: IntArray) -> Interactions:
@@ -113,7 +106,7 @@ class History:
     def born(self) -> IntArray:
         """Return the first time of each item, ``until`` for one that nobody had, shape (I,)."""
         born = np.full(self.n_items, self.until)
-        np.minimum.at(born, self.items, self.first)
+        np.minimum.at(born, self.items, self.times)
         return born
 
     def known_users(self) -> np.ndarray:
@@ -127,7 +120,7 @@ class History:
     def latest(self, behavior: int | None = None) -> Latest:
         """Return the pairs of one behavior, or of any (None), with their latest times."""
         rows = slice(None) if behavior is None else self.behavior_index == behavior
-        users, items, last = self.users[rows], self.items[rows], self.last[rows]
+        users, items, last = self.users[rows], self.items[rows], self.times[rows]
         keys = users * self.n_items + items
         order = np.lexsort((last, keys))
         keys, last = keys[order], last[order]

@@ -85,7 +85,7 @@ class Neighbours:
 
 
 def _nearest(near_RI: np.ndarray, start: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of R items, the first of which is ``start``, number, place and weight of the nearest."""
+    """Return number, places and weights of the nearest of R items, the first being ``start``."""
     own = np.arange(len(near_RI))
     near_RI[own, start + own] = 0.0
     near = torch.from_numpy(near_RI).float()

@@ -53,15 +53,16 @@ class Known:
     def translate(self, log: Interactions) -> Interactions:
         """Return the interactions of known users and items in the bundle's numbers."""
         recommender = self.recommender
-        kept = (self.users[log.users] >= 0) & (self.items[log.items] >= 0)
+        both = log.only((self.users[log.users] >= 0) & (self.items[log.items] >= 0))
         order = np.array([recommender.behaviors.index(name) for name in log.behaviors])
         return Interactions(
-            self.users[log.users[kept]],
-            self.items[log.items[kept]],
-            order[log.behavior_index[kept]],
+            self.users[both.users],
+            self.items[both.items],
+            order[both.behavior_index],
             len(recommender.user_ids),
             len(recommender.item_ids),
             tuple(recommender.behaviors),
+            both.first,
         )
 
 
@@ -136,16 +137,7 @@ def _find(theirs: pd.Index, ours: pl.Series) -> IntArray:
 
 
 def _only(log: Interactions, users: npt.NDArray[np.bool_], items: npt.NDArray[Any]) -> Interactions:
-    return _rows(log, users[log.users] & items[log.items])
-
-
-def _rows(log: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
-    return replace(
-        log,
-        users=log.users[kept],
-        items=log.items[kept],
-        behavior_index=log.behavior_index[kept],
-    )
+    return log.only(users[log.users] & items[log.items])
 
 
 def _unseen_in_training(asked: Interactions, known: Known) -> Interactions:
@@ -167,7 +159,7 @@ def _unseen_in_training(asked: Interactions, known: Known) -> Interactions:
         learned = rows * own.n_items + tensors[f"{k}.col"][of_train]
         mine = own.behavior_index == k
         trained[mine] = np.isin(own.users[mine] * own.n_items + own.items[mine], learned)
-    return _rows(asked, ~trained)
+    return asked.only(~trained)
 
 
 def _fit(known: Known, train: Interactions, items: npt.NDArray[np.bool_]) -> Known:

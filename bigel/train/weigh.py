@@ -5,7 +5,7 @@ import torch
 from bigel.config import Config
 from bigel.generators import make_generator
 from bigel.moment import Learned
-from bigel.schema import TEST, VALID
+from bigel.schema import MOMENTS, TEST, VALID
 from bigel.signals.history import History
 from bigel.signals.nights import Night, collect, moments
 from bigel.signals.weighing import Weighing, signal_folds, weigh
@@ -26,7 +26,7 @@ def weigh_signals(
         config: penalty, cutoff of the NDCG that decides, seed.
         device: where messages pass.
     """
-    history, cuts = History.load(split), split.counts["moments"]
+    history, cuts = History.load(split), split.counts[MOMENTS]
     nights = [Night.of(history, *ends) for ends in moments(cuts[VALID], cuts[TEST])]
     served = learned.without_draws()
     choices = collect(

@@ -87,15 +87,17 @@ def raw_log() -> HandOver:
 def interactions() -> HandOver:
     """Return 20 clicks, 10 favourites and 10 purchases of 10 users within two days."""
     rows = [
-        (user, (user + step) % N, behavior, START + user * DAY // 5 + step, 1, "train")
+        (user, (user + step) % N, behavior, time - user, time, 1, "train")
         for behavior in BEHAVIORS
         for step in range(2 if behavior == "click" else 1)
         for user in range(N)
+        for time in [START + user * DAY // 5 + step]
     ]
     schema = {
         "user_id": pl.Int64,
         "item_id": pl.Int64,
         "behavior": pl.String,
+        "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
         "split": pl.String,
@@ -128,13 +130,14 @@ def split() -> HandOver:
         "user": pl.UInt32,
         "item": pl.UInt32,
         "behavior_index": pl.UInt8,
+        "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
     }
     frames = {}
     for step, (name, users) in enumerate({"train": N, "valid": 5, "test": 5}.items()):
         rows = [
-            (user, (user + step) % N, behavior, START + step * DAY + user, 1)
+            (user, (user + step) % N, behavior, START + step * DAY + user, START + 9 * DAY, 1)
             for behavior in range(len(BEHAVIORS))
             for user in range(users)
         ]

@@ -255,6 +255,14 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         put("interactions", "timestamp", 1_700_000_000_000),
     ),
+    ("interactions.rows", "where the log has event times, every interaction has a first one"): (
+        1,
+        put("interactions", "first", None),
+    ),
+    ("interactions.rows", "no interaction has its first event after its latest"): (
+        1,
+        put("interactions", "first", 1_800_000_000),
+    ),
     ("interactions.rows", "where the log came split, every interaction is in a split"): (
         1,
         put("interactions", "split", None),
@@ -307,9 +315,9 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
     ("split.pairs", "no interaction is in two splits under the same behavior"): (1, leak),
     (
         "split.pairs",
-        "under split.method = 'time' every event of the earlier split precedes the later split "
-        "(0 under other methods)",
-    ): (2, put("train", "timestamp", 1_800_000_000)),
+        "under split.method = 'time' every interaction of the earlier split first happened before "
+        "those of the later split (0 under other methods)",
+    ): (2, put("train", "first", 1_800_000_000)),
     ("split.maps", "the map is not empty"): (2, empty("users", "items")),
     ("split.maps", "every inner number stands once"): (1, put("users", "user", 1)),
     ("split.maps", "inner numbers run from 0 without a gap"): (1, put("items", "item", N, N - 1)),

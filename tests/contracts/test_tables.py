@@ -135,7 +135,7 @@ def test_users_and_items_that_train_does_not_have(tmp_path: Path) -> None:
 def part(*rows: tuple[int, int, int, int]) -> pl.LazyFrame:
     return pl.DataFrame(
         rows,
-        schema=["user", "item", "behavior_index", "timestamp"],
+        schema=["user", "item", "behavior_index", "first"],
         schema_overrides={"behavior_index": pl.UInt8},
         orient="row",
     ).lazy()

@@ -128,7 +128,7 @@ def test_message_shows_the_bad_rows_and_at_most_three(tmp_path: Path) -> None:
     with pytest.raises(ContractError) as caught:
         data.validate(tmp_path)
     samples = [line for line in str(caught.value).splitlines() if '"steal"' in line]
-    first = '{"user_id": 0, "item_id": 0, "behavior": "steal", "timestamp": 1700000000, '
+    first = '{"user_id": 0, "item_id": 0, "behavior": "steal", "first": 1700000000, '
     assert samples[0].strip().startswith(first)
     assert len(samples) == 3
     assert "Name the behavior in data.behaviors" in str(caught.value)
@@ -204,8 +204,8 @@ def test_nulls_beside_huge_ids_make_no_false_duplicates(tmp_path: Path) -> None:
 
 def test_a_log_without_times_and_splits_is_checked_without_them(tmp_path: Path) -> None:
     data = GOOD["interactions"]()
-    drop("interactions", "timestamp")(data)
-    drop("interactions", "split")(data)
+    for column in ("first", "timestamp", "split"):
+        drop("interactions", column)(data)
     record = data.record(tmp_path / "stage")
     from bigel.config import Config
     from bigel.contracts import validate

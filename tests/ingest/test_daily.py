@@ -135,10 +135,10 @@ def test_a_corrected_file_replaces_the_one_of_its_name_and_late_events_count(
     write(log, "1.csv", [("1", "5", "click", "100")])  # correction: the second never happened
     write(log, "2.csv", [("1", "5", "click", "40"), ("2", "5", "click", "30")])  # late
     rows = pl.read_parquet(run(log, tmp_path).file("interactions.parquet")).rows()
-    assert rows == [(1, 5, "click", 100, 2), (2, 5, "click", 30, 1)]
+    assert rows == [(1, 5, "click", 40, 100, 2), (2, 5, "click", 30, 30, 1)]
     (log / "1.csv").unlink()
     rows = pl.read_parquet(run(log, tmp_path).file("interactions.parquet")).rows()
-    assert rows == [(1, 5, "click", 40, 1), (2, 5, "click", 30, 1)]
+    assert rows == [(1, 5, "click", 40, 40, 1), (2, 5, "click", 30, 30, 1)]
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_kept(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def naive(files: dict[str, list[tuple[str, str, str, str]]]) -> tuple[Any, Any]:
                 merged.setdefault((int(user), int(item), names[behavior]), []).append(int(time))
     order = {"click": 0, "buy": 1}
     keys = sorted(merged, key=lambda key: (key[0], key[1], order[key[2]]))
-    return [(*key, max(merged[key]), len(merged[key])) for key in keys], refused
+    return [(*key, min(merged[key]), max(merged[key]), len(merged[key])) for key in keys], refused
 
 
 @settings(max_examples=40, deadline=None)

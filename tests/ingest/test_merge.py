@@ -22,8 +22,8 @@ from bigel.ingest.merge import (
     part_leaks,
     type_ids,
     within,
-    write_interactions,
 )
+from bigel.ingest.write import write_interactions
 
 DATA = DataConfig(behaviors=("view", "cart", "buy"))  # not in the order of the alphabet
 EVENT = st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2), st.integers(0, 99))
@@ -55,8 +55,8 @@ def in_pieces(rows: pl.DataFrame, cuts: list[int], folder: Path) -> pl.LazyFrame
 
 def merged(rows: pl.LazyFrame, folder: Path, **options: int) -> pl.DataFrame:
     once = rows.with_columns(pl.lit(1, pl.UInt32).alias("count"))
-    write_interactions(merge(once, folder, **options), DATA, folder / "merged.parquet")
-    return pl.read_parquet(folder / "merged.parquet")
+    write_interactions(merge(once, folder, **options), DATA, folder)
+    return pl.read_parquet(folder / "interactions.parquet")
 
 
 MEASURE = """
@@ -117,22 +117,29 @@ def test_pieces_and_ranges_give_what_a_naive_grouping_gives(
     got = merged(in_pieces(rows, cuts, folder), folder, merge_rows=merge_rows)
     naive = (
         rows.group_by("user_id", "item_id", "behavior_index")
-        .agg(pl.col("timestamp").max(), pl.len().alias("count"))
+        .agg(
+            pl.col("timestamp").min().alias("first"),
+            pl.col("timestamp").max(),
+            pl.len().alias("count"),
+        )
         .sort("user_id", "item_id", "behavior_index")
     )
     names = ["view", "cart", "buy"]
-    assert got.rows() == [(u, i, names[b], t, n) for u, i, b, t, n in naive.iter_rows()]
+    assert got.rows() == [(u, i, names[b], *others) for u, i, b, *others in naive.iter_rows()]
     assert got["count"].sum() == len(events)
 
 
-def test_rows_of_one_interaction_keep_the_latest_time_and_their_number(tmp_path: Path) -> None:
+def test_rows_of_one_interaction_keep_both_times_and_their_number(
+    tmp_path: Path,
+) -> None:
     rows = [(1, 9, 2, 50), (1, 9, 0, 7), (1, 9, 2, 80), (1, 9, 2, 60), (0, 9, 2, 1)]
     got = merged(frame(rows, pl.Int64()).lazy(), tmp_path)
-    assert got.rows() == [(0, 9, "buy", 1, 1), (1, 9, "view", 7, 1), (1, 9, "buy", 80, 3)]
+    assert got.rows() == [(0, 9, "buy", 1, 1, 1), (1, 9, "view", 7, 7, 1), (1, 9, "buy", 50, 80, 3)]
     assert got.schema == {
         "user_id": pl.Int64,
         "item_id": pl.Int64,
         "behavior": pl.String,
+        "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
     }

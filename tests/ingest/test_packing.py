@@ -37,12 +37,22 @@ def test_a_number_is_the_distances_side_by_side() -> None:
 
 
 def test_the_last_row_of_an_interaction_stays_with_all_counts() -> None:
-    rows = frame([(1, 9, 2, 50, 2), (1, 9, 0, 7, 1), (1, 9, 2, 80, 1), (0, 9, 2, 1, 4)])
-    packing, numbers = packed(rows)
+    rows = frame([(1, 9, 2, 0, 2), (1, 9, 0, 0, 1), (1, 9, 2, 0, 1), (0, 9, 2, 0, 4)])
+    packing, numbers = packed(rows.drop("timestamp"))
     last, counts = packing.merge(numbers)
     assert counts.tolist() == [4, 1, 3]
-    assert packing.unpack(last, "timestamp").tolist() == [1, 7, 80]
     assert packing.unpack(last, "user_id").tolist() == [0, 1, 1]
+    assert packing.unpack(last, "behavior_index").tolist() == [2, 0, 2]
+
+
+def test_the_first_time_and_the_last_of_each_day_stay_with_all_counts() -> None:
+    day = 86_400
+    times = [50, 80, 60, 50, 5 * day + 1, 5 * day]
+    rows = frame([(1, 9, 2, time, 1) for time in times] + [(1, 9, 0, 7, 4)])
+    packing, numbers = packed(rows)
+    last, counts = packing.merge(numbers)
+    assert packing.unpack(last, "timestamp").tolist() == [7, 50, 80, 5 * day + 1]
+    assert counts.tolist() == [4, 2, 2, 2]
 
 
 def test_columns_that_need_more_than_64_bits_do_not_fit() -> None:
@@ -76,10 +86,12 @@ def test_every_column_comes_back(rows: list[tuple[int, ...]], once: bool) -> Non
     back = pl.DataFrame({name: packing.unpack(numbers, name) for name in NAMES})
     assert back.rows() == given_rows.rows()
     last, counts = packing.merge(numbers)
+    is_first = (pl.col("timestamp") == pl.col("timestamp").min()).over(NAMES[:3])
     naive = (
-        given_rows.group_by(NAMES[:3])
-        .agg(pl.col("timestamp").max(), pl.col("count").sum())
-        .sort(NAMES[:3])
+        given_rows.group_by(*NAMES[:3], pl.col("timestamp") // 86_400, is_first.alias("is_first"))
+        .agg(pl.col("timestamp").max().alias("last"), pl.col("count").sum())
+        .sort(*NAMES[:3], "last")
+        .select(*NAMES[:3], "last", "count")
     )
     got = {name: packing.unpack(last, name) for name in NAMES[:4]} | {"count": counts}
     assert pl.DataFrame(got).rows() == naive.rows()

@@ -28,7 +28,7 @@ CSV = b"user,item,behavior,time\n" + b"".join(
     b"%s,%s,%s,%d\n" % (u.encode(), i.encode(), b.encode(), t) for u, i, b, t in ROWS
 )
 FRAME = pl.DataFrame(ROWS, schema=["user", "item", "behavior", "time"], orient="row")
-MERGED = [("u1", "i1", "click", 9, 2), ("u2", "i1", "buy", 7, 1)]
+MERGED = [("u1", "i1", "click", 5, 9, 2), ("u2", "i1", "buy", 7, 7, 1)]
 
 
 def binary(write: Callable[[io.BytesIO], object]) -> bytes:
@@ -156,6 +156,7 @@ def test_every_format_gives_the_same(name: str, ingest_files: Callable[..., Any]
         "user_id": pl.String,
         "item_id": pl.String,
         "behavior": pl.String,
+        "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
     }
@@ -224,7 +225,8 @@ def test_quoted_ids_may_hold_separators(ingest_files: Callable[..., Any]) -> Non
 
 
 def test_a_log_without_times_has_no_timestamp(ingest_files: Callable[..., Any]) -> None:
-    got = ingest_files({"a.csv": CSV}, columns={"user": "user", "item": "item"})
+    columns = {"user": "user", "item": "item", "timestamp": ""}
+    got = ingest_files({"a.csv": CSV}, columns=columns)
     assert got.interactions.columns == ["user_id", "item_id", "behavior", "count"]
 
 

@@ -23,6 +23,7 @@ from bigel.train.start import Start, architecture
 from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.train.test_loop import QUICK, Killed
+from tests.worlds import write_timed
 
 pytestmark = pytest.mark.usefixtures("_light_model")
 SETTINGS = [
@@ -63,10 +64,9 @@ class Night:
 def prepare(rows: Rows, workspace: Workspace, *overrides: str) -> tuple[Any, Record, Record]:
     config = load_config("", [*SETTINGS, *overrides])
     place = workspace.root / f"log-{len(rows)}"
-    place.mkdir(exist_ok=True)
     frame = pl.DataFrame(rows, ["user_id", "item_id", "behavior", "timestamp"], orient="row")
     frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("count"))
-    frame.write_parquet(place / "interactions.parquet")
+    write_timed(place, frame)
     record = Record("ingest", f"log {len(rows)}", str(place), False, 0.0)
     parted = split(record, config, workspace)
     return config, parted, build_graphs(parted, config, workspace)

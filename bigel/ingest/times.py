@@ -1,0 +1,141 @@
+"""A log's column of event times where ``data.columns.timestamp`` names none.
+
+Without times a split looks into the future, so a column that plainly holds them is used: its name
+and its values in the first rows both speak for it. Where only one does, a warning says what to add.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Sequence
+
+import polars as pl
+
+from bigel.config import DataConfig
+from bigel.errors import DataError
+from bigel.ingest.clean import to_seconds
+from bigel.ingest.head import PEEK_OBJECTS, first_objects, first_rows, wanted_columns
+from bigel.ingest.sources import Source
+
+NAMES = (  # in lower case, letters and digits only; the first one found is taken
+    *("timestamp", "eventtimestamp", "eventtime", "eventdatetime", "eventts", "datetime", "ts"),
+    *("unixtimestamp", "unixtime", "epoch", "time", "servertime", "timestampms", "timems"),
+    *("interactiontime", "actiontime", "visittime", "occurredat", "happenedat", "eventat"),
+    *("createdat", "createtime", "createdtime", "creationtime", "eventdate", "actiontimestamp"),
+    *("date", "day", "eventday"),
+)
+MOST_EMPTY = 0.05  # share of the first rows that may have no time in a column of times
+USUAL = (946_684_800, 2_524_608_000)  # 2000 to 2050: numbers that look like times by themselves
+NUMBER = r"^\s*[-+]?\d+(?:\.\d*)?\s*$"  # text
+log = logging.getLogger(__name__)
+
+
+def with_times(data: DataConfig, sources: Sequence[Source]) -> DataConfig:
+    """Return how to read the log: with the column of its times, or None where it has none.
+
+    Args:
+        data: what is configured.
+        sources: files of the log; the first one with rows decides for all. A log that came split
+            keeps its protocol, and no times are looked for.
+    """
+    if data.columns.timestamp is None and sources[0].split is None:
+        return _with_timestamp(data, _find_column(data, sources))
+    return _with_timestamp(data, data.columns.timestamp or None)
+
+
+def _with_timestamp(data: DataConfig, column: str | None) -> DataConfig:
+    columns = data.columns.model_copy(update={"timestamp": column})
+    return data.model_copy(update={"columns": columns})
+
+
+def _find_column(data: DataConfig, sources: Sequence[Source]) -> str | None:
+    for source in sources:
+        head: list[pl.Series] = []
+        with contextlib.suppress(DataError, OSError, pl.exceptions.PolarsError):  # reading tells
+            head = _read_head(source, data)
+        if head and len(head[0]):
+            return _choose(head, source, data)
+    return None
+
+
+def _read_head(source: Source, data: DataConfig) -> list[pl.Series]:
+    """Return the first values of each column: of text and NDJSON as text, of Parquet as typed."""
+    if source.format == "parquet":
+        return pl.scan_parquet(source.path, glob=False).head(PEEK_OBJECTS).collect().get_columns()
+    if source.format == "ndjson":
+        objects = first_objects(source)
+        names = dict.fromkeys(name for found in objects for name in found)
+        values = {name: [_as_text(found.get(name)) for found in objects] for name in names}
+    else:
+        rows = first_rows(source, data)
+        values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    return [pl.Series(name, texts, pl.String) for name, texts in values.items()]
+
+
+def _as_text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _choose(head: Sequence[pl.Series], source: Source, data: DataConfig) -> str | None:
+    """Return the column whose name and values are those of times, and say what was found."""
+    used = wanted_columns(data).values()
+    columns = {column.name: column for column in head if column.name not in used}
+    named = {name: place for name in columns if (place := _place(name)) is not None}
+    seconds = {name: _read_times(column, data) for name, column in columns.items()}
+    plain = [name for name in sorted(named, key=named.__getitem__) if seconds[name] is not None]
+    if plain:
+        log.info(
+            "data.columns.timestamp is not set: column %r of %s holds times and is used; set it "
+            "to '' to go without times",
+            *(plain[0], source.name),
+        )
+        return plain[0]
+    for name, column in columns.items():
+        if name in named or _is_typical(column, seconds[name]):
+            log.warning(
+                "column %r of %s %s, so it is not used and this run knows no times; if it says "
+                "when events happened, add timestamp = %s to data.columns (and see data.time_unit "
+                "and data.time_format), else add timestamp = ''",
+                *(name, source.name),
+                "has the name of times, not the values" if name in named else "looks like times",
+                json.dumps(name, ensure_ascii=False),
+            )
+    return None
+
+
+def _place(name: str) -> int | None:
+    """Return how early a name stands among those of times.
+
+    >>> _place("Event_Time"), _place("timestamp:float"), _place("price")
+    (2, 0, None)
+    """
+    plain = "".join(filter(str.isalnum, name.partition(":")[0].lower()))
+    return NAMES.index(plain) if plain in NAMES else None
+
+
+def _read_times(values: pl.Series, data: DataConfig) -> pl.Series | None:
+    """Return the Unix seconds of first values; None where they are not plainly times.
+
+    They are where nearly all rows have a value, and each is read as a time in range.
+    """
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Datetime, pl.Date)):
+        return None
+    present = values.drop_nulls().drop_nans()
+    if present.dtype == pl.String:
+        present = present.str.strip_chars()
+        present = present.filter(~present.is_in(["", *data.null_values]))
+    if not len(present) or len(present) < (1 - MOST_EMPTY) * len(values):
+        return None
+    seconds = to_seconds(present, data)
+    in_range = seconds.is_between(data.time_min, data.time_max).fill_null(False)
+    return seconds if in_range.all() else None
+
+
+def _is_typical(values: pl.Series, seconds: pl.Series | None) -> bool:
+    """Tell whether values that are read as times look so by themselves: numbers may be anything."""
+    if seconds is None:
+        return False
+    is_number = values.dtype.is_numeric()
+    if values.dtype == pl.String:
+        is_number = values.str.contains(NUMBER).any()
+    return not is_number or bool(seconds.is_between(*USUAL).all())

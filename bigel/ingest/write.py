@@ -1,0 +1,87 @@
+"""Interactions, and of a log with times their history, as later stages read them."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bigel.config import DataConfig
+from bigel.ingest.merge import GROUP_ROWS
+from bigel.ingest.touches import as_history, sum_up, whole_interactions
+from bigel.schema import (
+    BEHAVIOR,
+    BEHAVIOR_INDEX,
+    EVENTS_FILE,
+    INTERACTIONS_FILE,
+    SPLIT,
+    SPLITS,
+    TIMESTAMP,
+)
+
+
+def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
+    """Write the interactions and their history, behaviors and splits by name.
+
+    Args:
+        merged: what ``merge`` returned.
+        data: names the behaviors.
+        out: folder of interactions.parquet (user_id, item_id, behavior, count; first and timestamp
+            where the log has times; split where it came split) and, where the log has times,
+            history.parquet (user_id, item_id, behavior, timestamp, count; a row per interaction
+            and UTC day), sorted by user, item, place in the cascade and time.
+    """
+    rows = pl.scan_parquet(list(merged))
+    if TIMESTAMP not in rows.collect_schema():
+        _write(_batches(rows), data, out / INTERACTIONS_FILE)
+        return
+    for name, reduce in ((INTERACTIONS_FILE, sum_up), (EVENTS_FILE, as_history)):
+        _write(map(reduce, whole_interactions(_batches(rows))), data, out / name)
+
+
+def _batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    return rows.collect_batches(maintain_order=True, engine="streaming")
+
+
+def _write(frames: Iterable[pl.DataFrame], data: DataConfig, out: Path) -> None:
+    codes = {BEHAVIOR_INDEX: data.behaviors, SPLIT: SPLITS}
+    writer = None
+    with contextlib.ExitStack() as stack:
+        for frame in _in_groups(frames):
+            numbers = [name for name, kind in frame.schema.items() if kind == pl.Int64]
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            for name in codes.keys() & set(frame.columns):
+                place = frame.columns.index(name)
+                table = table.set_column(place, *_spelled(name, table[name], codes[name]))
+            if writer is None:
+                writer = pq.ParquetWriter(
+                    out,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=[name for name in table.column_names if name not in numbers],
+                    column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+                    store_schema=False,  # a dictionary is read back as the text that it stands for
+                )
+                stack.enter_context(writer)
+            writer.write_table(table, row_group_size=GROUP_ROWS)
+
+
+def _in_groups(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Cut and join frames to ``GROUP_ROWS`` rows each; the last may have fewer."""
+    waiting = None
+    for frame in frames:
+        waiting = frame if waiting is None else pl.concat([waiting, frame])
+        while waiting.height > GROUP_ROWS:
+            yield waiting[:GROUP_ROWS]
+            waiting = waiting[GROUP_ROWS:]
+    if waiting is not None:
+        yield waiting
+
+
+def _spelled(name: str, codes: Any, names: Sequence[str]) -> tuple[str, Any]:
+    """Return a column of places by name, as a dictionary that needs no search."""
+    chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(names)) for chunk in codes.chunks]
+    return BEHAVIOR if name == BEHAVIOR_INDEX else name, pa.chunked_array(chunks)
