@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
+from bigel.embed import embed
 from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
@@ -113,10 +114,12 @@ class Run:
         self.make("evaluate", evaluate, "split", "train")
 
     def register(self) -> None:
-        """Check a sample of the new model's lists, then let the gate decide."""
-        self.make("preview", preview, "split", "train")
+        """Embed the log up to its end, check a sample of these lists, then let the gate decide."""
+        self.make("embed", embed, "split", "train")
+        self.make("preview", preview, "split", "train", "embed")
         self._weigh("recommendations", "preview")
-        made = [self.outcome.records[name] for name in ("split", "train", "evaluate")]
+        names = ("split", "train", "embed", "evaluate")
+        made = [self.outcome.records[name] for name in names]
         contracts = list(self.outcome.contracts)
         try:
             record = self.call(register, *made, contracts)
@@ -160,7 +163,8 @@ class Run:
         if "waiting" in registered.counts:
             model = offline_model(self.config, self.workspace, registered.fingerprint)
         trained = registered.fingerprint
-        return make_lists(self.config, self.workspace, self.step, model, trained)
+        split = self.outcome.records["split"]
+        return make_lists(self.config, self.workspace, self.step, model, trained, split=split)
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

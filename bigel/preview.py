@@ -21,19 +21,22 @@ CODE = ("preview.py", *LISTS_CODE)
 SAMPLE = 4_096  # users, at most, spread evenly over all
 
 
-def preview(split: Record, trained: Record, config: Config, workspace: Workspace) -> Record:
+def preview(
+    split: Record, trained: Record, embedded: Record, config: Config, workspace: Workspace
+) -> Record:
     """Write the lists that a newly trained model gives a sample of its users.
 
     Args:
         split: the split stage's record.
         trained: the train stage's record.
+        embedded: the embed stage's record.
         config: gives ``recommend.k`` and ``recommend.exclude``.
         workspace: holds the output.
 
     Returns:
         a record with the files and counts of ``recommend``, without a model.
     """
-    bundle = build_bundle(split, trained, workspace)
+    bundle = build_bundle(split, trained, embedded, workspace)
     chosen = config.recommend
     request = Request(list(config.data.behaviors), chosen.k, chosen.exclude)
 

@@ -14,8 +14,9 @@ from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
-from bigel.tracking import MODEL_FILE, known_to, load_bundle, open_model
+from bigel.tracking import MODEL_FILE, Model, known_to, load_bundle, open_model
 from bigel.tracking.bundle import CODE as BUNDLE_CODE
+from bigel.tracking.bundle import data_fingerprint, refresh_bundle
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Request:
     behaviors: list[str]
     k: int
     exclude: str
+    only_popular: bool = False  # the rule answers for every user
 
 
 def recommend(
@@ -41,6 +43,8 @@ def recommend(
     model: str | None = None,
     users: Path | Sequence[str] | None = None,
     behaviors: Sequence[str] | None = None,
+    split: Record | None = None,
+    moment: str | int = schema.NOW,
 ) -> Record:
     """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
 
@@ -56,6 +60,8 @@ def recommend(
         model: see ``open_model``; None: the champion, or the challenger while there is none.
         users: a file of ids (see ``read_users``), ids, or None for all users of the model.
         behaviors: names; None: all of the model.
+        split: the present log, over which the model is embedded anew; None: as it was registered.
+        moment: of that log, see ``bigel.moment``.
 
     Returns:
         counts: users, rows, popular_users (lists made of popular items), behaviors, k, exclude,
@@ -66,19 +72,22 @@ def recommend(
         DataError: on a users file or a bundle that cannot be read.
     """
     with open_model(model, config, workspace) as found:
-        of_model, known = known_to(found.folder)
+        folder = found.folder
+        if split is not None:
+            folder = up_to_date(found, split, config, workspace, moment)
+        of_model, known = known_to(folder)
         asked = known if users is None else _asked(users, known, config)
         chosen = _choose(of_model, behaviors)
-        request = Request(chosen, config.recommend.k, config.recommend.exclude)
+        request = Request(chosen, config.recommend.k, config.recommend.exclude, found.loses)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
-            return write_lists(place, found.folder, asked, request) | {"model": answer}
+            return write_lists(place, folder, asked, request) | {"model": answer}
 
         record = workspace.run_stage(
             "recommend",
             inputs=[
-                file_digest(found.folder / MODEL_FILE),
+                file_digest(folder / MODEL_FILE),
                 "all" if users is None else fingerprint(str(asked.dtype), asked.to_list()),
             ],
             settings={"model": found.uri, **asdict(request)},
@@ -87,6 +96,15 @@ def recommend(
         )
     answer = record.counts["model"] | {"alias": found.alias}
     return replace(record, counts=record.counts | {"model": answer})
+
+
+def up_to_date(
+    found: Model, split: Record, config: Config, workspace: Workspace, moment: str | int
+) -> Path:
+    """Return the folder of a model's bundle, embedded over the present log."""
+    if (found.facts["data"], found.facts["moment"]) == (data_fingerprint(split), moment):
+        return found.folder
+    return Path(refresh_bundle(found.folder, found.facts, split, config, workspace, moment).path)
 
 
 def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:
@@ -279,7 +297,9 @@ def _lists(
     parts, popular = [], 0
     for order, name in enumerate(request.behaviors):
         behavior = recommender.behaviors.index(name)
-        lists = recommender.recommend(behavior, users, request.k, request.exclude)
+        lists = recommender.recommend(
+            behavior, users, request.k, request.exclude, only_popular=request.only_popular
+        )
         popular = int(lists.popular.sum())
         parts.append(
             pl.DataFrame(

@@ -4,11 +4,12 @@ MLflow stores *this file* beside the bundle as the model's code, so it imports n
 package: the artifact alone answers. Batch recommendation calls the same ``Recommender``.
 
 A bundle is a folder of ``model.json`` (with the checksums of all), ``users.parquet`` (user_id,
-train_events), ``items.parquet`` (item_id), ``embeddings.safetensors`` (user_emb [K, U, D],
-item_emb [K, I, D], item_bias [K, I] and, where the model has them, item_trend [K, I], an offset of
-the scores, and a funnel memory, memory_weights [K, 2^K, F + 1] and memory_features [K, F, I]),
-``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``, the items of each user) and
-``popularity.safetensors`` (popularity [K, I], train users per item).
+events: interactions she is known to have), ``items.parquet`` (item_id), ``embeddings.safetensors``
+(user_emb [K, U, D], item_emb [K, I, D], item_bias [K, I] and, where the model has them, item_trend
+[K, I], an offset of the scores, and a funnel memory, memory_weights [K, 2^K, F + 1] and
+memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``,
+the items of each user), ``popularity.safetensors`` (popularity [K, I], how much an item is wanted)
+and, where the log has times, ``signals.safetensors`` (see ``Timed``).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
@@ -30,12 +31,17 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 
-FORMAT = 3  # of the bundle; raised when its files change
+FORMAT = 4  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
 FILES = {"users.parquet", "items.parquet", "embeddings.safetensors", SEEN_FILE, POPULARITY_FILE}
-MORE_FILES = {MODEL_FILE, "weights.safetensors"}  # of a bundle; only these may be listed
+SIGNALS_FILE = "signals.safetensors"
+MORE_FILES = {
+    MODEL_FILE,
+    "weights.safetensors",
+    SIGNALS_FILE,
+}  # of a bundle; only these may be listed
 
 EXCLUDE = ("same", "any", "none")
 DEFAULT_K = 20
@@ -45,9 +51,11 @@ COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"]
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
 SMALLEST = np.finfo(np.float32).min
 SMALL = 1e-12
+DAY = 86_400  # seconds
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Floats64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +112,102 @@ class Session:
 
 
 @dataclass(frozen=True, eq=False)
+class Entries:
+    """What the users of a batch have under a behavior, each pair once.
+
+    Args:
+        row: place of the user in the batch, shape (n,).
+        column: inner item.
+        age: days since its latest event, 0 where it is of the session; nothing where the log has
+            no times.
+        times: number of events.
+    """
+
+    row: Ints
+    column: Ints
+    age: Floats64
+    times: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """What a log with times adds to a score: neighbours of what a user touched, and her touches.
+
+    Args:
+        crow: where each item's neighbours start and end, (I + 1,).
+        col: neighbours.
+        value: their weights.
+        neighbour_weights: (K, H), by the half-lives of the model's facts.
+        touch_weights: (K, K, W): of behavior k, for what a user has under behavior j.
+        last: per behavior, the latest time of each seen pair, Unix seconds.
+        times: per behavior, its number of events.
+        until: T, Unix seconds.
+        neighbour_half_lives: days, inf for none.
+        neighbour_small: ε of log(1 + n / ε).
+        touch_half_lives: days.
+    """
+
+    crow: Ints
+    col: Ints
+    value: Floats
+    neighbour_weights: Floats
+    touch_weights: Floats
+    last: tuple[Ints, ...]
+    times: tuple[Ints, ...]
+    until: int
+    neighbour_half_lives: Floats64
+    neighbour_small: float
+    touch_half_lives: Floats64
+
+    @classmethod
+    def load(cls, path: Path, facts: Mapping[str, Any]) -> "Timed":
+        """Read ``signals.safetensors``; ``facts``: what ``model.json`` says of the signals."""
+        tensors = load_file(path)
+        behaviors = range(len(tensors["touch_weights"]))
+        half_lives = [np.inf if h is None else h for h in facts["neighbour_half_lives"]]
+        return cls(
+            tensors["crow"],
+            tensors["col"],
+            tensors["value"],
+            tensors["neighbour_weights"],
+            tensors["touch_weights"],
+            tuple(tensors[f"{k}.last"] for k in behaviors),
+            tuple(tensors[f"{k}.times"] for k in behaviors),
+            facts["until"],
+            np.array(half_lives),
+            facts["neighbour_small"],
+            np.array(facts["touch_half_lives"]),
+        )
+
+    def add(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
+        """Add the terms of one behavior to the scores of a batch, (B, I)."""
+        inputs = _youngest(entries, scores.shape[1])
+        start, count = self.crow[inputs.column], np.diff(self.crow)[inputs.column]
+        entry = np.repeat(np.arange(len(count)), count)
+        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - start, count)
+        target = inputs.row[entry] * scores.shape[1] + self.col[place]
+        weights = self.neighbour_weights[behavior]
+        for half_life, weight in zip(self.neighbour_half_lives, weights.tolist(), strict=True):
+            if weight:
+                decayed = np.exp2(-inputs.age / half_life)[entry] * self.value[place]
+                reached = np.bincount(target, decayed, minlength=scores.size).reshape(scores.shape)
+                scores += np.float32(weight) * np.log1p(reached / self.neighbour_small).astype("f4")
+        for j, of_j in enumerate(entries):
+            weight_W = self.touch_weights[behavior, j]
+            if j != behavior and weight_W.any():
+                lately = [np.exp2(-of_j.age / half_life) for half_life in self.touch_half_lives]
+                columns = np.stack([np.ones(len(of_j.age)), *lately, np.log(of_j.times)], axis=1)
+                scores[of_j.row, of_j.column] += (columns.astype("f4") * weight_W).sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
 class Recommender:
     """A loaded bundle that ranks items for users."""
 
     facts: dict[str, Any]
     user_ids: pd.Index
     item_ids: npt.NDArray[Any]
-    train_events: Ints  # (U,)
+    events: Ints  # (U,)
     user_emb: Floats
     item_emb: Floats
     item_bias: Floats
@@ -118,6 +215,7 @@ class Recommender:
     popularity: Floats
     seen: tuple[tuple[Ints, Ints], ...]
     memory: tuple[Floats, Floats] | None  # weights (K, 2^K, F + 1), features (K, F, I)
+    timed: Timed | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> "Recommender":
@@ -138,7 +236,7 @@ class Recommender:
             facts,
             pd.Index(users["user_id"]),
             items["item_id"].to_numpy(),
-            users["train_events"].to_numpy().astype(np.int64),
+            users["events"].to_numpy().astype(np.int64),
             tensors["user_emb"],
             _by_column(tensors["item_emb"]),
             tensors["item_bias"],
@@ -148,6 +246,7 @@ class Recommender:
             (tensors["memory_weights"], tensors["memory_features"])
             if "memory_weights" in tensors
             else None,
+            Timed.load(folder / SIGNALS_FILE, facts["signals"]) if facts["signals"] else None,
         )
 
     @cached_property
@@ -168,10 +267,11 @@ class Recommender:
         k: int | Ints,
         exclude: str = "same",
         session: Session | None = None,
+        only_popular: bool = False,
     ) -> Lists:
         """Return the best items of one behavior for each user.
 
-        A user that is unknown (-1) or has no train events, and did nothing in the session, gets
+        A user that is unknown (-1) or has no events, and did nothing in the session, gets
         the behavior's popular items. A list is shorter than k where fewer items are left; ties
         go to the lower item.
 
@@ -182,10 +282,12 @@ class Recommender:
             exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
             session: what the users did since; it counts as what they have, and moves them
                 towards its items (see ``_vectors``).
+            only_popular: everybody gets the popular items.
         """
         session = session or Session.empty()
         lengths = np.broadcast_to(np.asarray(k, dtype=np.int64), users.shape)
         popular = (self._events(users) + np.bincount(session.row, minlength=len(users))) == 0
+        popular |= only_popular
         longest = int(lengths.max(initial=1))
         empty = np.empty(0, np.int64)
         parts = [(empty, empty, empty, np.empty(0, np.float32))]
@@ -202,10 +304,10 @@ class Recommender:
         return Lists(row[kept], rank[kept], item[kept], score[kept], popular)
 
     def _events(self, users: Ints) -> Ints:
-        """Return the train events of each user, 0 for an unknown one."""
-        if not len(self.train_events):
+        """Return the events of each user, 0 for an unknown one."""
+        if not len(self.events):
             return np.zeros(len(users), np.int64)
-        return np.where(users < 0, 0, self.train_events[users])
+        return np.where(users < 0, 0, self.events[users])
 
     def _rank_block(
         self, behavior: int, users: Ints, k: int, exclude: str, from_popularity: bool,
@@ -214,38 +316,48 @@ class Recommender:
         every = range(len(self.seen))
         left_out = {"same": [behavior], "any": every, "none": ()}[exclude]
         remembers = not from_popularity and self._remembers(behavior)
-        entries = {
-            at: self._entries(at, users, session) for at in every if remembers or at in left_out
-        }
+        timed = None if from_popularity else self.timed
+        wanted = every if remembers or timed else left_out
+        entries = {at: self._entries(at, users, session) for at in wanted}
         if from_popularity:
             counts = self.popularity[behavior]
             scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
         else:
             scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
             scores += self._offset[behavior]
+        if timed:
+            timed.add(behavior, list(entries.values()), scores)
         if remembers:
             self._remember(behavior, list(entries.values()), scores)
         for at in left_out:
-            scores[entries[at]] = -np.inf
+            scores[entries[at].row, entries[at].column] = -np.inf
         scores[session.hidden_row, session.hidden] = -np.inf
         return top_k(scores, min(k, len(self.item_ids)))
 
-    def _entries(self, behavior: int, users: Ints, session: Session) -> tuple[Ints, Ints]:
-        """Return (row, column) of what each user has under a behavior, each pair once."""
-        row, column = _stored(*self.seen[behavior], users)
+    def _entries(self, behavior: int, users: Ints, session: Session) -> Entries:
+        """Return what each user has under a behavior; of the session, as of now."""
+        row, column, place = _stored(*self.seen[behavior], users)
+        age, times = np.zeros(len(row)), np.ones(len(row), np.int64)
+        if self.timed:
+            age = (self.timed.until - self.timed.last[behavior][place]) / DAY
+            times = self.timed.times[behavior][place]
         new = session.behavior == behavior
         if not new.any():
-            return row, column
-        keys = np.concatenate([row, session.row[new]]) * len(self.item_ids)
-        row, column = np.divmod(
-            np.unique(keys + np.concatenate([column, session.item[new]])), len(self.item_ids)
+            return Entries(row, column, age, times)
+        key, inverse = np.unique(
+            np.concatenate([row, session.row[new]]) * len(self.item_ids)
+            + np.concatenate([column, session.item[new]]),
+            return_inverse=True,
         )
-        return row, column
+        youngest = np.full(len(key), np.inf)
+        np.minimum.at(youngest, inverse, np.append(age, np.zeros(new.sum())))
+        seen = np.bincount(inverse, np.append(times, np.ones(new.sum()))).astype(np.int64)
+        return Entries(*np.divmod(key, len(self.item_ids)), youngest, seen)
 
     def _vectors(self, behavior: int, users: Ints, session: Session) -> Floats:
-        """Return each user's embedding, moved by the session as if its items had been in train.
+        """Return each user's embedding, moved by the session as if its items had been known.
 
-        A user of n train events with direction z and session items of directions v_1 … v_m gets
+        A user of n events with direction z and session items of directions v_1 … v_m gets
         the direction of n z + Σ v, and keeps the length; an unknown user has n = 0 and the mean
         length. (A user's embedding is made of its items, so both lie in one space.)
         """
@@ -281,8 +393,8 @@ class Recommender:
 
     @cached_property
     def _usual_length(self) -> Floats:
-        """(K,): the mean length of the embeddings of users with train events."""
-        trained = self.user_emb[:, self.train_events > 0]
+        """(K,): the mean length of the embeddings of users with events."""
+        trained = self.user_emb[:, self.events > 0]
         if not trained.shape[1]:
             return np.ones(len(trained), np.float32)
         length: Floats = np.linalg.norm(trained, axis=2).mean(axis=1)
@@ -291,17 +403,15 @@ class Recommender:
     def _remembers(self, behavior: int) -> bool:
         return self.memory is not None and bool(self.memory[0][behavior].any())
 
-    def _remember(
-        self, behavior: int, entries: Sequence[tuple[Ints, Ints]], scores: Floats
-    ) -> None:
+    def _remember(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add the funnel memory: a term for items that a user has under other behaviors only.
 
         w[k, p] · (φ_k(i), s_k(u, i)), where bit j of the pattern p tells of behavior j.
         """
         assert self.memory is not None
         weights, features = self.memory[0][behavior], self.memory[1][behavior]
-        keys = np.concatenate([row * scores.shape[1] + column for row, column in entries])
-        bits = np.repeat(1 << np.arange(len(entries)), [len(row) for row, _ in entries])
+        keys = np.concatenate([one.row * scores.shape[1] + one.column for one in entries])
+        bits = np.repeat(1 << np.arange(len(entries)), [len(one.row) for one in entries])
         key, inverse = np.unique(keys, return_inverse=True)
         pattern = np.bincount(inverse, weights=bits, minlength=len(key)).astype(np.int64)
         other = pattern >> behavior & 1 == 0
@@ -391,14 +501,24 @@ def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints]:
-    """Return (row, column) of every stored entry of the users' rows; unknown users have none."""
+def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return row, column and place of every stored entry of the users; unknown users have none."""
     known = np.flatnonzero(users >= 0)
     start = crow[users[known]].astype(np.int64)
     count = crow[users[known] + 1].astype(np.int64) - start
     first = np.cumsum(count) - count
     places = np.arange(count.sum()) - np.repeat(first - start, count)
-    return np.repeat(known, count), col[places].astype(np.int64)
+    return np.repeat(known, count), col[places].astype(np.int64), places
+
+
+def _youngest(entries: Sequence[Entries], width: int) -> Entries:
+    """Return each (row, column) that stands in any of the entries once, by its latest event."""
+    keys = np.concatenate([one.row * width + one.column for one in entries])
+    ages = np.concatenate([one.age for one in entries])
+    key, inverse = np.unique(keys, return_inverse=True)
+    age = np.full(len(key), np.inf)
+    np.minimum.at(age, inverse, ages)
+    return Entries(*np.divmod(key, width), age, np.ones(len(key), np.int64))
 
 
 @dataclass

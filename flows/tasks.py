@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
+from bigel.embed import embed
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
@@ -60,6 +61,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     choose_start: _stage(choose_start, tag="tracking", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
+    embed: _stage(embed, tag="model", timeout=HOUR),
     preview: _stage(preview, tag="model", timeout=HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR),
     keep_for_sync: _stage(keep_for_sync, tag="tracking", timeout=HOUR),

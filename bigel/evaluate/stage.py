@@ -159,7 +159,7 @@ def _popular(split: Record, known: Interactions, cutoff: int) -> dict[str, Score
     """Return the rule: recent popularity at each moment, or of train where there are no times."""
     if not has_times(split):
         return dict.fromkeys((VALID, TEST), popularity(known))
-    found = {}
+    found: dict[str, Scores] = {}
     for name in (VALID, TEST):
         wanted_KI, _ = recent_demand(history_at(split, name), cutoff)
         found[name] = in_order(known.n_users, [popular_order(wanted) for wanted in wanted_KI])

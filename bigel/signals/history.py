@@ -57,9 +57,15 @@ class History:
     def load(cls, split: Record) -> "History":
         """Read the whole log of a split by time."""
         frame = pl.read_parquet(split.file(EVENTS_FILE))
-        columns = (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP)
+        users, items, behavior_index, times = (
+            frame[name].to_numpy().astype(np.int64)
+            for name in (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP)
+        )
         return cls(
-            *(frame[name].to_numpy().astype(np.int64) for name in columns),
+            users,
+            items,
+            behavior_index,
+            times,
             until=split.counts[MOMENTS][NOW],
             n_users=split.counts["users"],
             n_items=split.counts["items"],
@@ -87,7 +93,7 @@ class History:
     def _keys(self) -> IntArray:
         return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
 
-    @property
+    @cached_property
     def pairs(self) -> Interactions:
         """Each (behavior, user, item) once, by its first time."""
         return self._interactions(self._starts)

@@ -114,7 +114,7 @@ def collect(nights: Sequence[Night], embed: Embed, generator: Generator) -> list
             users = night.tasks[k].users
             chosen = users[-passed[k] % every[k] :: every[k]]
             passed[k] += len(users)
-            for some in chosen.split(_block(signals, k)):
+            for some in torch.split(chosen, _block(signals, k)):
                 parts[k].append(_choices(signals, night.tasks[k], k, some, most[k], generator))
     return [joined(found) for found in parts]
 

@@ -67,7 +67,7 @@ class Signals:
         self.graph.fill(behavior, users, score_BI)
         bias_BI = self.graph.item_bias[behavior].float().cpu().expand_as(score_BI)
         dense = self.demand[behavior].expand(len(users), -1, -1)
-        reached = [self._reached(users, h)[..., None] for h in near.HALF_LIVES]
+        reached = [self.reached(users, h)[..., None] for h in near.HALF_LIVES]
         of_touches = []
         for j, latest in enumerate(self.under):
             found = torch.zeros(len(users), n_items, WIDTH)
@@ -78,9 +78,16 @@ class Signals:
         graph = torch.stack([score_BI, bias_BI], dim=-1)
         return torch.cat([graph, dense, *reached, *of_touches], dim=-1)
 
-    def _reached(self, users: Tensor, half_life: float) -> Tensor:
+    def reached(self, users: Tensor, half_life: float) -> Tensor:
+        """Return the column of neighbours of B users at a half-life, (B, I)."""
         found = self.neighbours.reach(self.touched, self.until, users, half_life)
         return torch.log1p(found / near.SMALL).float()
+
+    def offset(self, parts: "Parts", behavior: int) -> Tensor:
+        """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
+        bias_I = self.graph.item_bias[behavior].float().cpu() * parts.graph[1]
+        offset_I = bias_I + (self.demand[behavior] * parts.demand).sum(1)
+        return offset_I.masked_fill(~self.candidates, -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +116,7 @@ class Weighed(Derived):
             self._fill(self.weights[-1, behavior], behavior, users, out_BI)
             return
         group_B = self.group_of[users]
-        for group in group_B.unique().tolist():
+        for group in torch.unique(group_B).tolist():
             some = torch.nonzero(group_B == group).flatten()
             part_bI = torch.empty(len(some), out_BI.shape[1], device=out_BI.device)
             self._fill(self.weights[group, behavior], behavior, users[some], part_bI)
@@ -119,21 +126,15 @@ class Weighed(Derived):
         signals, parts = self.signals, split_columns(weights_C, len(self.signals.behaviors))
         signals.graph.fill(behavior, users, out_BI)
         out_BI *= float(parts.graph[0])
-        out_BI += self.offset(parts, behavior).to(out_BI.device)
+        out_BI += signals.offset(parts, behavior).to(out_BI.device)
         for half_life, weight in zip(near.HALF_LIVES, parts.neighbours.tolist(), strict=True):
             if weight:
-                out_BI += weight * signals._reached(users, half_life).to(out_BI.device)
+                out_BI += weight * signals.reached(users, half_life).to(out_BI.device)
         for j, (latest, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
             if j != behavior and bool(weight_W.any()):
                 rows, items, columns = touches(latest, signals.until, users)
                 at = rows.to(out_BI.device), items.to(out_BI.device)
                 out_BI[at] += (columns * weight_W).sum(1).to(out_BI.device)
-
-    def offset(self, parts: "Parts", behavior: int) -> Tensor:
-        """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
-        bias_I = self.signals.graph.item_bias[behavior].float().cpu() * parts.graph[1]
-        offset_I = bias_I + (self.signals.demand[behavior] * parts.demand).sum(1)
-        return offset_I.masked_fill(~self.signals.candidates, -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ class Parts:
 def split_columns(weights_C: Tensor, n_behaviors: int) -> Parts:
     """Part weights, (C,)."""
     sizes = [GRAPH, len(demand_names("")), len(near.HALF_LIVES), n_behaviors * WIDTH]
-    graph, demand, neighbours, of_touches = weights_C.split(sizes)
+    graph, demand, neighbours, of_touches = torch.split(weights_C, sizes)
     return Parts(graph, demand, neighbours, of_touches.reshape(n_behaviors, WIDTH))
 
 

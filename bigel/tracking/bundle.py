@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bigel import __version__, schema
+from bigel.config import Config
 from bigel.errors import DataError, WorkspaceError
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.tracking.store import hush
@@ -28,66 +29,149 @@ from bigel.workspace import (
 if TYPE_CHECKING:
     from bigel.serving import Recommender
 
-CODE = ("interactions.py", "schema.py", "serving.py", "tracking/bundle.py")
-FORMAT = 3  # of the files; the reader in serving.py knows the same number
+CODE = ("interactions.py", "moment.py", "schema.py", "serving.py", "tracking/bundle.py")
+FORMAT = 4  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
-POPULARITY_FILE = "popularity.safetensors"
-TRAIN_EVENTS = "train_events"  # a user's train interactions; 0: popular items answer
+EVENTS = "events"  # interactions that a user is known to have; 0: popular items answer
+LEARNED = ("architecture", "model", "members")  # of the train stage's counts
 
 
-def build_bundle(split: Record, trained: Record, workspace: Workspace) -> Record:
+def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Workspace) -> Record:
     """Write what the served model needs.
 
-    Files: ``model.json``, ``users.parquet`` (user_id, train_events), ``items.parquet``
-    (item_id), ``embeddings.safetensors``, ``seen.safetensors`` (each user's items per behavior,
-    of all splits: what a person did is no news to them; and ``k.train``, whether the weights
-    were trained on it, by this training or one that it started from, which the gate asks),
-    ``popularity.safetensors`` (train users per item and behavior, [K, I]),
-    ``weights.safetensors`` (what a later training may start from; serving does not read it).
+    Files: ``model.json``, ``users.parquet`` (user_id, events), ``items.parquet`` (item_id), those
+    of the embed stage (``bigel.embed.write_state``), ``seen.safetensors`` (each user's items per
+    behavior at the moment of the embed stage: what a person did is no news to them; and
+    ``k.train``, whether the weights were trained on it, by this training or one that it started
+    from, which the gate asks), ``weights.safetensors`` (what the model is embedded anew from, and
+    a later training may start from; ranking does not read it).
 
     Raises:
         WorkspaceError: if the embeddings do not fit the split or are not finite.
     """
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        logs = [Interactions.load(split, name) for name in schema.SPLITS]
-        train = logs[0]
-        dim = _check_embeddings(trained.file(schema.EMBEDDINGS_FILE), train)
-        shutil.copyfile(trained.file(schema.EMBEDDINGS_FILE), out / schema.EMBEDDINGS_FILE)
-        events = np.bincount(train.users, minlength=train.n_users).astype(np.uint32)
-        pl.read_parquet(split.file(schema.USERS_FILE)).sort(schema.USER).select(
-            schema.USER_ID, pl.Series(TRAIN_EVENTS, events)
-        ).write_parquet(out / schema.USERS_FILE)
-        pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
-            schema.ITEM_ID
-        ).write_parquet(out / schema.ITEMS_FILE)
-        learned = with_learned(train, trained)
-        save_file(seen_pairs(logs) | _trained_pairs(logs, learned), out / SEEN_FILE)
-        save_file({"popularity": _popularity(train)}, out / POPULARITY_FILE)
-        facts = {
-            "format": FORMAT,
-            "behaviors": list(train.behaviors),
-            "users": train.n_users,
-            "items": train.n_items,
-            "dim": dim,
-            "data": data_fingerprint(split),
-            "trained": trained.fingerprint,
-            "bigel": __version__,
-        }
+        facts: dict[str, Any] = {"trained": trained.fingerprint}
         if trained.file(schema.WEIGHTS_FILE).exists():
             shutil.copyfile(trained.file(schema.WEIGHTS_FILE), out / schema.WEIGHTS_FILE)
-            facts["architecture"] = trained.counts["architecture"]
-        write_facts(out, facts)
-        return {"users": train.n_users, "items": train.n_items, "data": facts["data"]}
+            facts |= {name: trained.counts[name] for name in LEARNED}
+        learned = with_learned(Interactions.load(split, schema.TRAIN), trained)
+        return _write(out, split, embedded, facts, learned)
 
     return workspace.run_stage(
-        "register",
-        inputs=[split.fingerprint, trained.fingerprint],
+        "bundle",
+        inputs=[split.fingerprint, trained.fingerprint, embedded.fingerprint],
         settings={"format": FORMAT},
         code=CODE,
         build=build,
     )
+
+
+def refresh_bundle(
+    folder: Path, facts: dict[str, Any], split: Record, config: Config, workspace: Workspace,
+    moment: str | int = schema.NOW,
+) -> Record:  # fmt: skip
+    """Embed a registered model anew, over the pairs of a later log, and write the bundle of it.
+
+    Its learned tables go by external id; users and items that came since are made of their pairs.
+
+    Args:
+        folder: of the registered bundle.
+        facts: what ``model.json`` there says.
+        split: record of the present log.
+        config: as for ``bigel.embed.embed``.
+        workspace: where the result is stored.
+        moment: of the present log.
+
+    Raises:
+        DataError: if the model has other behaviors than the log, or came without its weights.
+    """
+    from bigel.embed import embed_learned  # torch takes seconds to import
+    from bigel.moment import Learned
+
+    behaviors = list(split.counts[schema.TRAIN])
+    if "model" not in facts or list(facts["behaviors"]) != behaviors:
+        raise DataError(
+            f"the bundle at {folder} cannot be embedded anew: it has the behaviors "
+            f"{', '.join(facts['behaviors'])} and {'its' if 'model' in facts else 'no'} weights, "
+            f"the log has {', '.join(behaviors)}"
+        )
+    with _readable(folder):
+        users, items = (
+            _places(split.file(name), folder / name, inner)
+            for inner, name in ((schema.USER, schema.USERS_FILE), (schema.ITEM, schema.ITEMS_FILE))
+        )
+        learned = Learned.load(folder / schema.WEIGHTS_FILE, facts["model"], facts["members"])
+    origin = facts["files"][MODEL_FILE]
+    embedded = embed_learned(
+        learned.placed(users, items), [origin], split, config, workspace, moment
+    )
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        return _write(out, split, embedded, {"trained": facts["trained"]}, None)
+
+    return workspace.run_stage(
+        "refresh",
+        inputs=[split.fingerprint, embedded.fingerprint, origin],
+        settings={"format": FORMAT},
+        code=CODE,
+        build=build,
+    )
+
+
+def _places(present: Path, earlier: Path, inner: str) -> IntArray:
+    """Return the bundle's number of each present id, -1 for a new one."""
+    found = places(present, earlier, inner)[schema.EARLIER].fill_null(-1)
+    numbers: IntArray = found.to_numpy()
+    return numbers
+
+
+def places(present: Path, earlier: Path, inner: str) -> pl.DataFrame:
+    """Return present inner id and a bundle's, matched by external id."""
+    column = f"{inner}_id"
+    ours = pl.read_parquet(present).sort(inner).select(inner, column)
+    theirs = pl.read_parquet(earlier).select(column).with_row_index(schema.EARLIER)
+    if ours.schema[column] != theirs.schema[column]:  # numbers, until an id came that is none
+        ours, theirs = (ids.with_columns(pl.col(column).cast(pl.String)) for ids in (ours, theirs))
+    joined = ours.join(theirs, on=column, how="left", maintain_order="left")
+    return joined.select(inner, pl.col(schema.EARLIER).cast(pl.Int64))
+
+
+def _write(
+    out: Path, split: Record, embedded: Record, facts: dict[str, Any], learned: Interactions | None
+) -> dict[str, Any]:
+    """Write a bundle but for its weights; ``learned``: the pairs that they were trained on."""
+    from bigel.moment import pairs_at  # torch takes seconds to import
+
+    moment = embedded.counts.get("moment", schema.NOW)
+    pairs = pairs_at(split, moment)
+    dim = _check_embeddings(embedded.file(schema.EMBEDDINGS_FILE), pairs)
+    for name in (schema.EMBEDDINGS_FILE, schema.POPULARITY_FILE, schema.SIGNALS_FILE):
+        if embedded.file(name).exists():
+            shutil.copyfile(embedded.file(name), out / name)
+    events = np.bincount(pairs.users, minlength=pairs.n_users).astype(np.uint32)
+    pl.read_parquet(split.file(schema.USERS_FILE)).sort(schema.USER).select(
+        schema.USER_ID, pl.Series(EVENTS, events)
+    ).write_parquet(out / schema.USERS_FILE)
+    pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
+        schema.ITEM_ID
+    ).write_parquet(out / schema.ITEMS_FILE)
+    of_train = {} if learned is None else _trained_pairs([pairs], learned)
+    save_file(seen_pairs([pairs]) | of_train, out / SEEN_FILE)
+    facts = {
+        "format": FORMAT,
+        "behaviors": list(pairs.behaviors),
+        "users": pairs.n_users,
+        "items": pairs.n_items,
+        "dim": dim,
+        "data": data_fingerprint(split),
+        "moment": moment,
+        "signals": embedded.counts.get("signals"),
+        "bigel": __version__,
+    } | facts
+    write_facts(out, facts)
+    return {"users": pairs.n_users, "items": pairs.n_items, "data": facts["data"]}
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -113,7 +197,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def stored_bundle(key: str, workspace: Workspace) -> tuple[Path, dict[str, Any]] | None:
     """Return a bundle of the stage store and its facts; None if none is whole, of our format."""
-    record = workspace.stored("register", key) if FINGERPRINT.fullmatch(key) else None
+    record = workspace.stored("bundle", key) if FINGERPRINT.fullmatch(key) else None
     if record is None:
         return None
     folder = Path(record.path)
@@ -182,7 +266,8 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
                     f"{path}: {name} has shape {shapes[name]}, the split needs {expected[name]}; "
                     "remove the train stage's folder and run again"
                 )
-            if not np.isfinite(tensors.get_tensor(name)).all():
+            values = tensors.get_tensor(name)
+            if np.isnan(values).any() or (name != "item_trend" and np.isinf(values).any()):
                 raise WorkspaceError(
                     f"{path}: {name} holds values that are not finite; train again with a lower "
                     "train.learning_rate"
@@ -221,10 +306,3 @@ def _keys(logs: list[Interactions], k: int) -> IntArray:
     """Return ``user * I + item`` of one behavior's pairs, ascending, each once."""
     pairs = [log.of(k) for log in logs]
     return np.unique(np.concatenate([users * logs[0].n_items + items for users, items in pairs]))
-
-
-def _popularity(train: Interactions) -> np.ndarray[Any, Any]:
-    counts = [
-        np.bincount(train.of(k)[1], minlength=train.n_items) for k in range(len(train.behaviors))
-    ]
-    return np.stack(counts).astype(np.float32)

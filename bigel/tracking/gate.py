@@ -98,10 +98,11 @@ class Unranked:
 
 @dataclass(frozen=True)
 class Decision:
-    """The alias of a version and the reason."""
+    """The alias of a version and the reason; loses: it does not beat popularity somewhere."""
 
     alias: str
     why: str
+    loses: bool = False
 
 
 def decide(
@@ -126,20 +127,22 @@ def decide(
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
-    >>> decide(Scores("new", {"buy": 0.2}), Scores("popularity", {"buy": 0.1}), None)
-    Decision(alias='champion', why='beats popularity on every behavior; there was no champion')
+    >>> decide(Scores("new", {"buy": 0.2}), Scores("popularity", {"buy": 0.1}), None).why
+    'beats popularity on every behavior; there was no champion'
     """
     lost = [f"the {handover} contract did not pass" for handover in broken]
-    lost += [
+    beaten = [
         problem
         for behavior in candidate.ndcg
         if (problem := _lost_to_popularity(behavior, candidate, popularity))
     ]
+    lost += beaten
     if not candidate.ndcg:
         lost.append("no behavior was measured on validation")
     against, passed = _against(champion, tolerance)
     if lost:
-        return Decision(CHALLENGER, "; ".join([*lost, against] if not passed else lost))
+        why = "; ".join([*lost, against] if not passed else lost)
+        return Decision(CHALLENGER, why, bool(beaten))
     if isinstance(champion, Unranked):
         by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
         return Decision(CHALLENGER, f"{BEATS_POPULARITY}; {against}; {by_hand}")

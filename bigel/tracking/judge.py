@@ -21,6 +21,7 @@ from bigel.tracking.tags import (
     CONTRACTS_TAG,
     DATA_TAG,
     JUDGED_TAG,
+    LOSES_TAG,
     MADE_TAG,
     VERSIONS_TAG,
 )
@@ -95,6 +96,8 @@ def judge(
                 made = max(evidence.made, made_at(client.get_model_version(name, number)))
                 client.set_model_version_tag(name, number, MADE_TAG, made.isoformat())
                 carry_out(client, version, decision, GATE, details)
+                if decision.loses:
+                    client.set_model_version_tag(name, number, LOSES_TAG, "true")
                 client.set_terminated(run_id, "FINISHED", runs.milliseconds(evidence.made))
                 client.set_model_version_tag(name, number, JUDGED_TAG, evidence.digest)
                 return

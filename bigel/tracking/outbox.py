@@ -31,10 +31,10 @@ from bigel.tracking.store import home_of
 from bigel.workspace import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 
 ENTRY = "entry.json"
-FORMAT = 1
+FORMAT = 2
 KEY_DIGITS = 12
 VERDICT = ("handover", "success", "contract")  # of a result; the rest tells when and where
-STAGES = ("split", "train", "evaluate", "register")
+STAGES = ("split", "train", "evaluate", "bundle")
 FAMILY = "family"  # marks the entry of a comparison, whose one stage is "compare"
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Entry:
 def keep_for_sync(
     split: Record,
     trained: Record,
+    embedded: Record,
     evaluated: Record,
     contracts: list[dict[str, Any]],
     why: str,
@@ -71,6 +72,7 @@ def keep_for_sync(
     Args:
         split: the split stage's record.
         trained: the train stage's record.
+        embedded: the embed stage's record.
         evaluated: the evaluate stage's record.
         contracts: results of the data contracts.
         why: what the tracking store, or the way to it, said.
@@ -81,7 +83,7 @@ def keep_for_sync(
         a record of the bundle; counts as of ``register``, without a version, and "waiting", the
         name of the entry.
     """
-    submission = prepare(split, trained, evaluated, contracts, config, workspace)
+    submission = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
     bundle = submission.evidence.bundle
     records = (split, trained, evaluated, bundle)
     content = {

@@ -60,6 +60,7 @@ class Submission:
 def register(
     split: Record,
     trained: Record,
+    embedded: Record,
     evaluated: Record,
     contracts: list[dict[str, Any]],
     config: Config,
@@ -73,6 +74,7 @@ def register(
     Args:
         split: the split stage's record.
         trained: the train stage's record.
+        embedded: the embed stage's record, of the end of the log.
         evaluated: the evaluate stage's record.
         contracts: results of the contracts, those of the new model's lists included; logged as
             they are.
@@ -88,7 +90,7 @@ def register(
         WorkspaceError: if it cannot be used.
     """
     started = time.perf_counter()
-    submission = prepare(split, trained, evaluated, contracts, config, workspace)
+    submission = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
     bundle = submission.evidence.bundle
     counts, known = submit(submission, workspace)
     told = counts | {"alias": counts["alias"] or "without an alias"}
@@ -101,13 +103,14 @@ def register(
 def prepare(
     split: Record,
     trained: Record,
+    embedded: Record,
     evaluated: Record,
     contracts: list[dict[str, Any]],
     config: Config,
     workspace: Workspace,
 ) -> Submission:
     """Build the bundle and collect what the tracking store is to be told; arguments as above."""
-    bundle = build_bundle(split, trained, workspace)
+    bundle = build_bundle(split, trained, embedded, workspace)
     evidence = Evidence(split, bundle, evaluated, contracts, datetime.now(UTC))
     tags = runs.environment_tags()
     return Submission(evidence, trained, config, _experiment(config), tags)

@@ -20,7 +20,7 @@ from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.lookup import ABSENT, aliases_of, named
 from bigel.tracking.runs import BUNDLE, MODEL_PATH
 from bigel.tracking.store import Home, home_of
-from bigel.tracking.tags import BUNDLE_TAG
+from bigel.tracking.tags import BUNDLE_TAG, LOSES_TAG
 from bigel.workspace import Workspace
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
@@ -48,6 +48,8 @@ class Model:
         alias: its alias if it has one of the gate's, else "".
         folder: its bundle on this disk, whole and of our format.
         facts: what the bundle says of itself.
+        loses: whether it answers for want of a champion though it loses to popularity, so that
+            lists must be the rule's.
     """
 
     uri: str
@@ -56,6 +58,7 @@ class Model:
     alias: str
     folder: Path
     facts: dict[str, Any]
+    loses: bool = False
 
 
 @contextlib.contextmanager
@@ -101,7 +104,10 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
             number, alias = int(version.version), alias_of(version.aliases)
             if alias == CHAMPION:
                 note(version.name, version, workspace)
-            yield Model(uri, version.name, number, alias, folder, facts)
+            loses = reference is None and alias == CHALLENGER and LOSES_TAG in version.tags
+            if loses:
+                log.warning("%s loses to popularity: lists are those of the rule", uri)
+            yield Model(uri, version.name, number, alias, folder, facts, loses)
 
 
 def existing_home(workspace: Workspace) -> Home:

@@ -21,7 +21,7 @@ from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.interactions import IntArray, Interactions
 from bigel.schema import COLD, CONTENT, EARLIER
-from bigel.tracking.bundle import SEEN_FILE
+from bigel.tracking.bundle import SEEN_FILE, places
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.resolve import Model, model_name, open_model
@@ -124,19 +124,19 @@ def _cold(reason: str) -> dict[str, Any]:
 def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
     if reason := _other_architecture(champion.facts, config):
         return _cold(f"{champion.uri} {reason}")
-    places = {
-        inner: _places(split.file(name), champion.folder / name, inner)
+    matched = {
+        inner: places(split.file(name), champion.folder / name, inner)
         for inner, name in ((schema.USER, schema.USERS_FILE), (schema.ITEM, schema.ITEMS_FILE))
     }
-    users, items = (places[inner][EARLIER].fill_null(-1).to_numpy() for inner in places)
+    users, items = (matched[inner][EARLIER].fill_null(-1).to_numpy() for inner in matched)
     if not (items >= 0).any():
         return _cold(f"{champion.uri} knows none of the items")
     learned, share = _learned(champion.folder, split, users, items)
     if reason := _drawn_anew(share):
         return _cold(f"{champion.uri} {reason}")
     shutil.copyfile(champion.folder / schema.WEIGHTS_FILE, out / schema.WEIGHTS_FILE)
-    places[schema.USER].write_parquet(out / schema.USERS_FILE)
-    places[schema.ITEM].write_parquet(out / schema.ITEMS_FILE)
+    matched[schema.USER].write_parquet(out / schema.USERS_FILE)
+    matched[schema.ITEM].write_parquet(out / schema.ITEMS_FILE)
     learned.write_parquet(out / schema.LEARNED_FILE)
     return {
         COLD: "",
@@ -163,17 +163,6 @@ def _other_architecture(facts: dict[str, Any], config: Config) -> str:
     )
     differing = [f"{key} {was[key]}, now {now[key]}" for key in was if was[key] != now[key]]
     return f"has another architecture ({'; '.join(differing)})" if differing else ""
-
-
-def _places(present: Path, earlier: Path, inner: str) -> pl.DataFrame:
-    """Return present inner id and the champion's, matched by external id."""
-    column = f"{inner}_id"
-    ours = pl.read_parquet(present).sort(inner).select(inner, column)
-    theirs = pl.read_parquet(earlier).select(column).with_row_index(EARLIER)
-    if ours.schema[column] != theirs.schema[column]:  # numbers, until an id came that is none
-        ours, theirs = (ids.with_columns(pl.col(column).cast(pl.String)) for ids in (ours, theirs))
-    joined = ours.join(theirs, on=column, how="left", maintain_order="left")
-    return joined.select(inner, pl.col(EARLIER).cast(pl.Int64))
 
 
 def _learned(

@@ -8,6 +8,7 @@ MADE_TAG = "bigel.made"  # when the run ended that a version was last judged by,
 BEHAVIORS_TAG = "bigel.behaviors"
 CONTRACTS_TAG = "bigel.contracts"  # JSON: hand-over to whether its contract passed
 VERSIONS_TAG = "bigel.contract_versions"  # JSON: hand-over to version and digest of its contract
+LOSES_TAG = "bigel.loses"  # of a version that did not beat popularity when it was last judged
 WHY_TAG = "bigel.why"
 DECISION_TAG = "bigel.decision"  # JSON: the last decision about a version, see promotion.py
 COMMIT_TAG = "mlflow.source.git.commit"

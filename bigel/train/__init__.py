@@ -141,7 +141,7 @@ def _calibrate(
     if config.model.trend:
         learned.tensors[TREND] = found.trend[-1]
     if found.memory is not None:
-        learned.tensors |= found.memory.tensors()
+        learned.tensors.update(found.memory.tensors())
     return {"trend": [], "memory": [], **found.kept()}
 
 
