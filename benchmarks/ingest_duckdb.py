@@ -60,7 +60,7 @@ def main(log: str, out: Path) -> None:
         COPY (
             SELECT user AS user_id, item AS item_id,
                 ['click', 'favourite', 'cart', 'purchase'][place + 1] AS behavior,
-                max(time) AS timestamp, count(*)::UINTEGER AS count
+                min(time) AS first, max(time) AS timestamp, count(*)::UINTEGER AS count
             FROM log WHERE reason IS NULL GROUP BY user, item, place ORDER BY user, item, place)
         TO '{out}/interactions.parquet' (FORMAT parquet, COMPRESSION zstd)""")
 

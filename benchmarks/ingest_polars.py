@@ -75,11 +75,14 @@ def main(log: str, out: Path) -> None:
     )
     names = pl.Enum(["click", "favourite", "cart", "purchase"])
     pl.scan_parquet(out / "usable.parquet").group_by("user", "item", "place").agg(
-        pl.col("time").max(), pl.len().cast(pl.UInt32).alias("count")
+        pl.col("time").min().alias("first"),
+        pl.col("time").max(),
+        pl.len().cast(pl.UInt32).alias("count"),
     ).sort("user", "item", "place").select(
         pl.col("user").alias("user_id"),
         pl.col("item").alias("item_id"),
         pl.col("place").cat.to(names).cast(pl.String).alias("behavior"),
+        "first",
         pl.col("time").alias("timestamp"),
         "count",
     ).sink_parquet(out / "interactions.parquet")

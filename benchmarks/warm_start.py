@@ -67,9 +67,11 @@ def main() -> None:
 def run(folder: Path, seed: int, settings: list[str]) -> None:
     seeds = [f"synth.seed={seed}", f"train.seed={seed}", "run.progress=false"]
     config = load_config("demo", [*settings, *seeds])
-    rows = pl.read_parquet(ingest(config, Workspace(folder)).file("interactions.parquet"))
+    ingested = ingest(config, Workspace(folder))
+    rows = pl.read_parquet(ingested.file("interactions.parquet"))
+    history = pl.read_parquet(ingested.file("history.parquet"))
     days = {"first": first_day(rows, seed), "second": rows}
-    records = {name: split_of(day, name, folder, config) for name, day in days.items()}
+    records = {name: split_of(day, history, name, folder, config) for name, day in days.items()}
     new_items = ids_of(records["second"], "item").join(
         ids_of(records["first"], "item"), on="item_id", how="anti"
     )["item"]
@@ -114,10 +116,14 @@ def first_day(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     return kept
 
 
-def split_of(rows: pl.DataFrame, name: str, folder: Path, config: Any) -> Record:
+def split_of(
+    rows: pl.DataFrame, history: pl.DataFrame, name: str, folder: Path, config: Any
+) -> Record:
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
     rows.write_parquet(place / "interactions.parquet")
+    kept = history.join(rows, on=["user_id", "item_id", "behavior"], how="semi")
+    kept.write_parquet(place / "history.parquet")
     record = Record("ingest", name, str(place), False, 0.0)
     return split(record, config, Workspace(folder))
 

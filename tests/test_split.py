@@ -351,27 +351,16 @@ def test_valid_is_known_at_test_where_we_drew_it_and_not_where_it_came_with_the_
 
 
 def timed_log():
-    """Users click items 0…4 in turn, each again at the end; every buy comes once."""
-    rows = [
-        (
-            u,
-            i,
-            "click",
-            100 * i + u,
-            900 + u,
-            2 + (i == 4),
-            [(100 * i + u, 1), (900 + u, 1 + (i == 4))],
-        )
-        for u in range(6)
-        for i in range(5)
-    ]
-    rows += [(u, u % 3, "buy", 500 + u, 500 + u, 1, [(500 + u, 1)]) for u in range(6)]
-    names = ["user_id", "item_id", "behavior", "first", "timestamp", "count"]
+    """Users click items 0…4 in turn, all again at the end; every buy comes once."""
+    events = [(u, i, "click", 100 * i + u, 1) for u in range(6) for i in range(5)]
+    events += [(u, i, "click", 900 + u, 1 + i // 4) for u in range(6) for i in range(5)]
+    events += [(u, u % 3, "buy", 500 + u, 1) for u in range(6)]
+    names = ["user_id", "item_id", "behavior", "timestamp", "count"]
     kinds = {"count": pl.UInt32}
-    log = pl.DataFrame([row[:6] for row in rows], names, schema_overrides=kinds, orient="row")
-    events = [(*row[:3], *event) for row in rows for event in row[6]]
-    history = pl.DataFrame(
-        events, [*names[:3], "timestamp", "count"], schema_overrides=kinds, orient="row"
+    history = pl.DataFrame(events, names, schema_overrides=kinds, orient="row")
+    time = pl.col("timestamp")
+    log = history.group_by(names[:3], maintain_order=True).agg(
+        time.min().alias("first"), time.max(), pl.col("count").sum()
     )
     return log, history
 

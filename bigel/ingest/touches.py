@@ -32,7 +32,8 @@ def find_touches(keys: npt.NDArray[np.uint64], times: npt.NDArray[np.int64]) -> 
     """
     is_new = np.append(True, keys[1:] != keys[:-1])
     distinct = np.flatnonzero(is_new | np.append(True, times[1:] != times[:-1]))
-    is_first, days = is_new[distinct], times[distinct] // DAY
+    is_first, days = is_new[distinct], times[distinct]
+    days //= DAY
     starts = is_first.copy()
     starts[1:] |= is_first[:-1] | (days[1:] != days[:-1])
     found: Places = distinct[starts]

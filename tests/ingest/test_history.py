@@ -144,12 +144,11 @@ def test_the_bytes_do_not_depend_on_the_cut(tmp_path: Path) -> None:
 
 
 def test_a_log_without_times_has_no_history_and_no_first_times(tmp_path: Path) -> None:
-    record = ingested(
-        tmp_path, [[(1, 2, "view", 3)]], columns={"user": "user", "item": "item", "timestamp": ""}
-    )
+    columns = {"user": "user", "item": "item", "timestamp": ""}
+    record = ingested(tmp_path, [[(1, 2, "view", 3)]], columns=columns)
     assert not record.file("history.parquet").exists()
-    columns = pl.read_parquet(record.file("interactions.parquet")).columns
-    assert columns == ["user_id", "item_id", "behavior", "count"]
+    names = pl.read_parquet(record.file("interactions.parquet")).columns
+    assert names == ["user_id", "item_id", "behavior", "count"]
 
 
 def test_a_log_that_came_split_has_them_too(tmp_path: Path) -> None:
