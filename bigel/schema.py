@@ -43,7 +43,7 @@ MOMENTS = "moments"
 NOW = "now"
 
 INTERACTIONS_FILE = "interactions.parquet"
-EVENTS_FILE = "history.parquet"  # of a log with times: first times, and the latest of each day
+EVENTS_FILE = "history.parquet"  # of a log with times: each interaction's first event of each hour
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file and reason
 RAW_SUMMARY_FILE = "raw_summary.parquet"

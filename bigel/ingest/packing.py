@@ -68,21 +68,20 @@ class Packing:
         return values.astype(TYPES.get(name, np.int64), copy=False)
 
     def merge(self, numbers: Numbers) -> tuple[Numbers, npt.NDArray[np.uint32]]:
-        """Return the last row of each interaction, in order, and the sum of its counts.
+        """Return the first row of each interaction, in order, and the sum of its counts.
 
-        Where rows have a time, it is the last row of each touch, see ``find_touches``.
+        Where rows have a time, it is the first row of each touch, see ``find_touches``.
 
         Args:
             numbers: one of each row, in any order; they are sorted in place.
         """
         numbers.sort()
         starts = self._find_starts(numbers)
-        ends = np.append(starts[1:], len(numbers)) - 1
         if self.lows[COUNT] == 1 and not self.bits[COUNT]:
-            counts = np.diff(ends, prepend=-1)
+            counts = np.diff(starts, append=len(numbers))
         else:
             counts = np.add.reduceat(self.unpack(numbers, COUNT), starts, dtype=np.int64)
-        return numbers[ends], counts.astype(np.uint32)
+        return numbers[starts], counts.astype(np.uint32)
 
     def _find_starts(self, numbers: Numbers) -> Places:
         behind = sum(bits for name, bits in self.bits.items() if name not in KEY)

@@ -61,9 +61,9 @@ def _find_starts(numbered: pl.DataFrame) -> tuple[Places, Places]:
 
 
 def _reduced(column: pl.Series, order: Places, starts: Places) -> pl.Series:
-    """Return one value of what is merged: a sum of counts, the largest of what else there is."""
+    """Return one value of what is merged: a sum of counts, the smallest of what else there is."""
     values = column.to_numpy()[order]
-    reduce = np.add if column.name == COUNT else np.maximum
+    reduce = np.add if column.name == COUNT else np.minimum
     return pl.Series(reduce.reduceat(values, starts, dtype=values.dtype))
 
 

@@ -1,4 +1,4 @@
-"""What merging keeps of a log with times: of each interaction its first event and each day's last.
+"""What merging keeps of a log with times: of each pair each hour's first event, and the last.
 
 These rows are the same however a log is cut: a merge of merged rows keeps what a merge of the
 whole log keeps. Sorted by interaction and time, they hold the first and the latest time of each
@@ -13,30 +13,33 @@ import polars as pl
 
 from bigel.schema import BEHAVIOR_INDEX, COUNT, FIRST, ITEM_ID, SPLIT, TIMESTAMP, USER_ID
 
-DAY = 86_400  # seconds; days are those of UTC
+HOUR = 3_600  # seconds
 KEY = (USER_ID, ITEM_ID, BEHAVIOR_INDEX)
 Places = npt.NDArray[np.intp]
 
 
 def find_touches(keys: npt.NDArray[np.uint64], times: npt.NDArray[np.int64]) -> Places:
-    """Return where each touch starts; its last row has its time.
+    """Return where each touch starts; its first row has its time.
 
-    A touch is all rows of an interaction at its first time, or all others of one day.
+    A touch is all rows of an interaction in one hour, but those at its latest time are another. So
+    what was known at a moment does not hang on what came later: of an hour it is the first row.
 
     Args:
         keys: number of each row's interaction, ascending, shape (n,), n > 0.
         times: Unix seconds, ascending within an interaction, shape (n,).
 
     >>> find_touches(np.array([7, 7, 7, 7, 8]), np.array([5, 5, 9, 86_400, 86_400]))
-    array([0, 2, 3, 4])
+    array([0, 3, 4])
+    >>> find_touches(np.array([7, 7, 7]), np.array([5, 6, 6]))
+    array([0, 1])
     """
     is_new = np.append(True, keys[1:] != keys[:-1])
-    distinct = np.flatnonzero(is_new | np.append(True, times[1:] != times[:-1]))
-    is_first, days = is_new[distinct], times[distinct]
-    days //= DAY
-    starts = is_first.copy()
-    starts[1:] |= is_first[:-1] | (days[1:] != days[:-1])
-    found: Places = distinct[starts]
+    hours = times // HOUR
+    starts = is_new | np.append(True, hours[1:] != hours[:-1])
+    ends = np.append(np.flatnonzero(is_new)[1:], len(keys)) - 1
+    latest = np.repeat(times[ends], np.diff(ends, prepend=-1))
+    starts |= (times == latest) & np.append(True, times[1:] != times[:-1])
+    found: Places = np.flatnonzero(starts)
     return found
 
 
@@ -67,12 +70,23 @@ def sum_up(touches: pl.DataFrame) -> pl.DataFrame:
     names = [
         name for name in (*KEY, FIRST, TIMESTAMP, COUNT, SPLIT) if name in {*touches.columns, FIRST}
     ]
-    return _grouped(touches, starts).with_columns(first).select(names)
+    ends = np.append(starts[1:], touches.height) - 1
+    return _grouped(touches, starts, ends).with_columns(first).select(names)
 
 
-def as_history(touches: pl.DataFrame) -> pl.DataFrame:
-    """Return the touches by the columns of the history."""
-    return touches.select(*KEY, TIMESTAMP, COUNT)
+def by_hour(touches: pl.DataFrame) -> pl.DataFrame:
+    """Return a row per interaction and hour: the first time in it, and how many rows.
+
+    Args:
+        touches: as for ``sum_up``.
+
+    Returns:
+        user_id, item_id, behavior_index, timestamp, count.
+    """
+    hour = touches[TIMESTAMP] // HOUR
+    is_new = _starts_interaction(touches) | (hour != hour.shift()).fill_null(True).to_numpy()
+    starts = np.flatnonzero(is_new)
+    return _grouped(touches, starts, starts).select(*KEY, TIMESTAMP, COUNT)
 
 
 def _starts_interaction(touches: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -80,10 +94,9 @@ def _starts_interaction(touches: pl.DataFrame) -> npt.NDArray[np.bool_]:
     return touches.select(pl.any_horizontal(changed).fill_null(True)).to_series().to_numpy()
 
 
-def _grouped(touches: pl.DataFrame, starts: Places) -> pl.DataFrame:
-    """Return the last row of each group, with the sum of the counts."""
+def _grouped(touches: pl.DataFrame, starts: Places, shown: Places) -> pl.DataFrame:
+    """Return one row of each group, as ``shown`` says, with the sum of the group's counts."""
     if not touches.height:
         return touches
-    ends = np.append(starts[1:], touches.height) - 1
     counts = np.add.reduceat(touches[COUNT].to_numpy(), starts, dtype=np.int64)
-    return touches[ends].with_columns(pl.Series(COUNT, counts.astype(np.uint32)))
+    return touches[shown].with_columns(pl.Series(COUNT, counts.astype(np.uint32)))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.merge import GROUP_ROWS
-from bigel.ingest.touches import as_history, sum_up, whole_interactions
+from bigel.ingest.touches import by_hour, sum_up, whole_interactions
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -38,7 +38,7 @@ def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> N
     if TIMESTAMP not in rows.collect_schema():
         _write(_batches(rows), data, out / INTERACTIONS_FILE)
         return
-    for name, reduce in ((INTERACTIONS_FILE, sum_up), (EVENTS_FILE, as_history)):
+    for name, reduce in ((INTERACTIONS_FILE, sum_up), (EVENTS_FILE, by_hour)):
         _write(map(reduce, whole_interactions(_batches(rows))), data, out / name)
 
 

@@ -31,7 +31,7 @@ class Latest:
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Events before ``until``, in order of time: of each pair its first, and each day's last.
+    """Events before ``until``, in order of time: of each pair the first of each hour.
 
     Args:
         users: inner user, shape (n,).

@@ -14,10 +14,11 @@ from bigel.config import parse_config
 from bigel.engine import in_turn
 from bigel.errors import DataError
 from bigel.ingest import ingest, merge, ranges, whole
-from bigel.ingest.touches import by_day, find_touches, sum_up, whole_interactions
+from bigel.ingest.touches import by_hour, find_touches, sum_up, whole_interactions
 from bigel.workspace import Record, Workspace
 
 DAY = 86_400
+HOUR = 3_600
 COLUMNS = ["user", "item", "behavior", "time"]
 BEHAVIORS = ["view", "cart", "buy"]  # not in the order of the alphabet
 TIMES = [day * DAY + second for day in (0, 1, 4) for second in (0, 5, 6, DAY - 1)]
@@ -58,10 +59,10 @@ def naive(rows: list[Any], text: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     pairs = frame.group_by(key).agg(
         time.min().alias("first"), time.max().alias("timestamp"), pl.len().alias("count")
     )
-    days = frame.group_by(*key, time // DAY).agg(
-        time.max().alias("timestamp"), pl.len().alias("count")
+    hours = frame.group_by(*key, time // HOUR).agg(
+        time.min().alias("timestamp"), pl.len().alias("count")
     )
-    return pairs.sort(key), days.sort(*key, "timestamp").drop("time", strict=False)
+    return pairs.sort(key), hours.sort(*key, "timestamp").drop("time", strict=False)
 
 
 @settings(max_examples=30, deadline=None)
@@ -115,7 +116,8 @@ def test_history_by_hand(tmp_path: Path) -> None:
     ]
     assert history.rows() == [
         (2, 1, "view", 8, 1),
-        (7, 1, "view", 3 * DAY - 1, 3),
+        (7, 1, "view", 2 * DAY + 5, 2),
+        (7, 1, "view", 3 * DAY - 1, 1),
         (7, 1, "view", 3 * DAY, 1),
         (7, 1, "buy", 9, 1),
     ]
@@ -190,10 +192,10 @@ def test_an_event_that_history_lost_is_an_error(
         ingested(tmp_path, [[(1, 2, "view", 3), (1, 2, "view", DAY)]])
 
 
-def test_a_touch_is_the_first_time_or_the_rest_of_a_day() -> None:
+def test_a_touch_is_an_hour_or_the_latest_time() -> None:
     keys = np.array([1, 1, 1, 1, 1, 1, 2, 3], np.uint64)
-    times = np.array([4, 4, 5, 6, DAY, DAY + 1, DAY + 1, DAY + 2])
-    assert find_touches(keys, times).tolist() == [0, 2, 4, 6, 7]
+    times = np.array([4, 4, 5, HOUR, HOUR + 1, HOUR + 1, HOUR + 1, HOUR + 2])
+    assert find_touches(keys, times).tolist() == [0, 3, 4, 6, 7]
 
 
 @settings(max_examples=40, deadline=None)
@@ -208,6 +210,6 @@ def test_frames_cut_anywhere_sum_up_alike(events: list[Any], cuts: list[int]) ->
     )
     edges = [0, *sorted(cut % (touches.height + 1) for cut in cuts), touches.height]
     frames = [touches[low:high] for low, high in itertools.pairwise(edges)]
-    for reduce in (sum_up, by_day):
+    for reduce in (sum_up, by_hour):
         parts = [reduce(frame) for frame in whole_interactions(frames)]
         assert pl.concat(parts).rows() == reduce(touches).rows()

@@ -51,7 +51,7 @@ def test_the_first_time_and_the_last_of_each_day_stay_with_all_counts() -> None:
     rows = frame([(1, 9, 2, time, 1) for time in times] + [(1, 9, 0, 7, 4)])
     packing, numbers = packed(rows)
     last, counts = packing.merge(numbers)
-    assert packing.unpack(last, "timestamp").tolist() == [7, 50, 80, 5 * day + 1]
+    assert packing.unpack(last, "timestamp").tolist() == [7, 50, 5 * day, 5 * day + 1]
     assert counts.tolist() == [4, 2, 2, 2]
 
 

@@ -1,0 +1,156 @@
+"""What is served is what is evaluated: lists of a bundle are the ranking of the same moment."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from bigel.evaluate.protocol import make_task, rank_task
+from bigel.evaluate.stage import evaluate
+from bigel.moment import history_at, learned_of, pairs_at, state_at
+from bigel.signals.signals import Weighed, column_names
+from bigel.tracking.bundle import load_bundle, read_facts, refresh_bundle
+from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
+
+K = 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(log(), tmp_path_factory.mktemp("timed"))
+
+
+@pytest.mark.parametrize("moment", ["valid", "test", "now", START + 15 * DAY])
+def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None:
+    state = state_at(learned_of(made.trained), made.split, moment)
+    served = load_bundle(made.bundle(moment))
+    users = np.flatnonzero(np.bincount(state.pairs.users, minlength=state.pairs.n_users))
+    for behavior in range(len(NAMES)):
+        out = torch.empty(len(users), state.pairs.n_items)
+        state.scores().fill(behavior, torch.from_numpy(users), out)
+        lists = served.recommend(behavior, users, 30, "none")
+        assert not lists.popular.any()
+        assert len(lists.item) == int(torch.isfinite(out).sum())
+        expected = out.numpy()[lists.row, lists.item]
+        np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_are_columns_times_weights_whatever_the_batch(made: Made) -> None:
+    state = state_at(learned_of(made.trained), made.split, "test")
+    assert state.signals is not None and state.weights is not None
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.randn(state.weights.shape, generator=generator)
+    users = torch.arange(state.pairs.n_users)
+    group_of = users % 2
+    scores = Weighed(state.signals, weights, group_of)
+    for behavior in range(len(NAMES)):
+        columns = state.signals.columns(behavior, users)
+        assert columns.shape[2] == len(column_names(NAMES, NAMES[behavior])) == weights.shape[2]
+        naive = torch.einsum("bic,bc->bi", columns, weights[group_of, behavior])
+        naive = naive.masked_fill(~state.signals.candidates, -torch.inf)
+        whole = torch.empty_like(naive)
+        scores.fill(behavior, users, whole)
+        torch.testing.assert_close(whole, naive, rtol=1e-4, atol=1e-3)
+        for some in users.split(7):
+            part = torch.empty(len(some), naive.shape[1])
+            scores.fill(behavior, some, part)
+            assert torch.equal(part, whole[some])
+
+
+def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None:
+    metrics = json.loads(
+        evaluate(made.split, made.trained, made.config, made.workspace)
+        .file("metrics.json")
+        .read_text()
+    )
+    served = load_bundle(made.bundle("test"))
+    test = pl.read_parquet(made.split.file("test.parquet"))
+    for behavior, name in enumerate(NAMES):
+        values = []
+        rows = test.filter(pl.col("behavior_index") == behavior)
+        for (user,), own in rows.group_by("user", maintain_order=True):
+            items = set(own["item"].to_list())
+            lists = served.recommend(behavior, np.array([user]), K)
+            if lists.popular.any():
+                continue
+            gain = sum(1 / math.log2(r + 1) for i, r in zip(lists.item, lists.rank, strict=True)
+                       if int(i) in items)  # fmt: skip
+            values.append(gain / sum(1 / math.log2(r + 2) for r in range(min(K, len(items)))))
+        reported = metrics["test"]["published"][name]
+        assert reported["users"] == len(values)
+        assert reported[f"ndcg@{K}"] == pytest.approx(sum(values) / len(values), abs=1e-6)
+
+
+def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path: Path) -> None:
+    learned = learned_of(made.trained)
+    moment = made.split.counts["moments"]["valid"]
+    late = log().with_columns(
+        pl.when(pl.col("timestamp") >= moment)
+        .then((pl.col("item_id") + 7) % 30)
+        .otherwise(pl.col("item_id"))
+        .alias("item_id")
+    )
+    _, _, other = split_of(late, tmp_path)
+    assert other.counts["items"] == made.split.counts["items"]
+    one, two = (state_at(learned, split, moment) for split in (made.split, other))
+    users = torch.arange(one.pairs.n_users)
+    for behavior in range(len(NAMES)):
+        found = [torch.empty(len(users), one.pairs.n_items) for _ in range(2)]
+        for state, out in zip((one, two), found, strict=True):
+            state.scores().fill(behavior, users, out)
+        assert torch.equal(*found)
+
+
+def test_a_registered_model_embedded_over_the_same_log_is_itself(made: Made) -> None:
+    own = made.bundle()
+    again = Path(refresh_bundle(own, read_facts(own), made.split, made.config, made.workspace).path)
+    one, two = load_bundle(own), load_bundle(again)
+    for name in ("user_emb", "item_emb", "item_trend", "popularity"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_a_model_embedded_over_a_later_log_goes_by_id_and_knows_whoever_came(
+    made: Made, tmp_path: Path
+) -> None:
+    """An item launched after the training, a user who came an hour ago, ids that move all others."""
+    end = START + 20 * DAY
+    rows = [(-1, -5, "view", end + 60)]  # a new user, a new item: both come first of all ids
+    rows += [(user, -5, "view", end + 30) for user in (1, 3, 5)]
+    rows += [(-1, 29, "view", end + 90), (1, 29, "view", end + 20)]
+    fresh = pl.DataFrame(rows, orient="row", schema=log().schema)
+    config, workspace, later = split_of(pl.concat([log(), fresh]), tmp_path)
+    own = made.bundle()
+    served = load_bundle(Path(refresh_bundle(own, read_facts(own), later, config, workspace).path))
+    user, item = served.user_ids.get_loc(-1), served.item_ids.tolist().index(-5)
+    assert (user, item) == (0, 0)
+    lists = served.recommend(0, np.array([user]), 10)
+    assert not lists.popular.any() and len(lists.item) == 10
+    assert np.abs(served.user_emb[0, user]).sum() > 0
+    assert np.abs(served.item_emb[0, item]).sum() > 0
+    others = served.recommend(0, np.arange(1, 41), 30)
+    assert item in others.item, "an item of the last minute can be listed"
+    assert item not in lists.item, "what she has is left out"
+
+
+def test_masks_and_known_pairs_are_those_of_the_moment(made: Made) -> None:
+    for moment, names in (("valid", ["train"]), ("test", ["train", "valid"])):
+        expected = pl.concat([pl.read_parquet(made.split.file(f"{n}.parquet")) for n in names])
+        keys = expected.select("behavior_index", "user", "item").sort(pl.all()).rows()
+        pairs = pairs_at(made.split, moment)
+        found = zip(pairs.behavior_index, pairs.users, pairs.items, strict=True)
+        assert sorted((int(b), int(u), int(i)) for b, u, i in found) == keys
+        assert history_at(made.split, moment).until == made.split.counts["moments"][moment]
+
+
+def test_evaluation_ranks_no_item_that_nobody_had(made: Made) -> None:
+    state = state_at(learned_of(made.trained), made.split, "valid")
+    born = np.bincount(state.pairs.items, minlength=state.pairs.n_items) > 0
+    assert not born.all()
+    task = make_task(state.pairs, pairs_at(made.split, "now"), 0, "published")
+    ranked = rank_task(state.scores(), 0, task, 30, 16)
+    shown = ranked.items[ranked.items >= 0].unique().numpy()
+    assert born[shown].all()
