@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from bigel.errors import DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
     DRAWN,
+    FIRST,
     ITEM,
     ITEMS_FILE,
     LEARNED_FILE,
@@ -36,6 +38,7 @@ class Interactions:
         n_users: number of users U.
         n_items: number of items I.
         behaviors: the K names in cascade order, the target last.
+        first: when each triple first happened, Unix seconds, shape (n,); None: not known.
 
     Raises:
         DataError: on arrays of different length, ids out of range, or a triple given twice.
@@ -51,6 +54,7 @@ class Interactions:
     n_users: int
     n_items: int
     behaviors: tuple[str, ...]
+    first: IntArray | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays int64 and check them."""
@@ -66,6 +70,8 @@ class Interactions:
                 "interactions need one user, item and behavior each, got "
                 f"{len(self.users)}, {len(self.items)} and {len(self.behavior_index)}"
             )
+        if self.first is not None:
+            object.__setattr__(self, "first", _times(self.first, len(self.users)))
         keys = self.keys
         if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
             raise DataError(
@@ -76,9 +82,10 @@ class Interactions:
     @classmethod
     def load(cls, record: Record, split: str) -> "Interactions":
         """Read one split ("train", "valid" or "test") of a split stage's record."""
-        frame = pl.read_parquet(
-            record.file(split_file(split)), columns=[USER, ITEM, BEHAVIOR_INDEX]
-        )
+        path = record.file(split_file(split))
+        columns = [USER, ITEM, BEHAVIOR_INDEX]
+        timed = FIRST in pl.read_parquet_schema(path)
+        frame = pl.read_parquet(path, columns=[*columns, FIRST] if timed else columns)
         return cls(
             frame[USER].to_numpy(),
             frame[ITEM].to_numpy(),
@@ -86,6 +93,7 @@ class Interactions:
             _rows(record, USERS_FILE),
             _rows(record, ITEMS_FILE),
             tuple(record.counts[split]),
+            frame[FIRST].to_numpy() if timed else None,
         )
 
     @classmethod
@@ -105,13 +113,7 @@ class Interactions:
             return train
         valid = cls.load(record, VALID)
         given_back = np.isin(valid.behavior_index, drawn)
-        known_again = replace(
-            valid,
-            users=valid.users[given_back],
-            items=valid.items[given_back],
-            behavior_index=valid.behavior_index[given_back],
-        )
-        return joined(train, known_again)
+        return joined(train, valid.select(given_back))
 
     def __len__(self) -> int:
         """Return the number of triples."""
@@ -121,6 +123,16 @@ class Interactions:
         """Return the users and the items of one behavior, each of shape (n_k,)."""
         rows = self._rows_by_behavior[behavior]
         return self.users[rows], self.items[rows]
+
+    def select(self, rows: npt.NDArray[Any]) -> "Interactions":
+        """Return the triples at some places, or where a mask holds."""
+        return replace(
+            self,
+            users=self.users[rows],
+            items=self.items[rows],
+            behavior_index=self.behavior_index[rows],
+            first=None if self.first is None else self.first[rows],
+        )
 
     @cached_property
     def _rows_by_behavior(self) -> list[IntArray]:
@@ -145,17 +157,25 @@ def with_learned(train: Interactions, record: Record | None) -> Interactions:
         return train
     frame = pl.read_parquet(record.file(LEARNED_FILE))
     users, items, index = (frame[name].to_numpy() for name in (USER, ITEM, BEHAVIOR_INDEX))
-    return joined(train, replace(train, users=users, items=items, behavior_index=index))
+    learned = replace(train, users=users, items=items, behavior_index=index, first=None)
+    return joined(train, learned)
 
 
 def joined(one: Interactions, other: Interactions) -> Interactions:
-    """Return the triples that stand in one or the other, of the same users, items and behaviors."""
+    """Return the triples that stand in one or the other, of the same users, items and behaviors.
+
+    Times are kept where both have them.
+    """
     new = ~np.isin(other.keys, one.keys)
+    first = None
+    if one.first is not None and other.first is not None:
+        first = np.concatenate([one.first, other.first[new]])
     return replace(
         one,
         users=np.concatenate([one.users, other.users[new]]),
         items=np.concatenate([one.items, other.items[new]]),
         behavior_index=np.concatenate([one.behavior_index, other.behavior_index[new]]),
+        first=first,
     )
 
 
@@ -170,6 +190,15 @@ def _inner_ids(name: str, values: npt.ArrayLike, limit: int) -> IntArray:
         raise DataError(
             f"interactions.{name} must lie in 0…{limit - 1}, "
             f"got {int(array.min())}…{int(array.max())}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _times(values: npt.ArrayLike, n: int) -> IntArray:
+    array = np.asarray(values)
+    if array.shape != (n,) or not (n == 0 or np.issubdtype(array.dtype, np.integer)):
+        raise DataError(
+            f"interactions.first must hold {n} integers, got {array.dtype} of shape {array.shape}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
 

@@ -11,6 +11,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
 TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC
+FIRST = "first"  # as timestamp, of the first raw row; only where the log has times
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 

@@ -136,16 +136,7 @@ def _find(theirs: pd.Index, ours: pl.Series) -> IntArray:
 
 
 def _only(log: Interactions, users: npt.NDArray[np.bool_], items: npt.NDArray[Any]) -> Interactions:
-    return _rows(log, users[log.users] & items[log.items])
-
-
-def _rows(log: Interactions, kept: npt.NDArray[np.bool_]) -> Interactions:
-    return replace(
-        log,
-        users=log.users[kept],
-        items=log.items[kept],
-        behavior_index=log.behavior_index[kept],
-    )
+    return log.select(users[log.users] & items[log.items])
 
 
 def _unseen_in_training(asked: Interactions, known: Known) -> Interactions:
@@ -167,7 +158,7 @@ def _unseen_in_training(asked: Interactions, known: Known) -> Interactions:
         learned = rows * own.n_items + tensors[f"{k}.col"][of_train]
         mine = own.behavior_index == k
         trained[mine] = np.isin(own.users[mine] * own.n_items + own.items[mine], learned)
-    return _rows(asked, ~trained)
+    return asked.select(~trained)
 
 
 def _fit(known: Known, train: Interactions, items: npt.NDArray[np.bool_]) -> Known:
