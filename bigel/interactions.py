@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.errors import DataError
+from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
     DRAWN,
@@ -25,6 +25,7 @@ from bigel.schema import (
 from bigel.workspace import Record
 
 IntArray = npt.NDArray[np.int64]
+DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +143,29 @@ class Interactions:
     def keys(self) -> IntArray:
         """One number per triple, different for different triples."""
         return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
+
+
+def times_of(log: Interactions, model: str) -> IntArray:
+    """Return the first times of a log, for a model that cannot do without.
+
+    Args:
+        log: interactions.
+        model: its name, for the message.
+
+    Raises:
+        ConfigError: if the log has no times.
+    """
+    if log.first is None:
+        raise ConfigError(
+            f"{model} goes by the times of events, and this log has none; name its column of times "
+            f"in data.columns.timestamp, or leave {model} out"
+        )
+    return log.first
+
+
+def has_times(split: Record) -> bool:
+    """Tell whether the log of a split stage has times."""
+    return FIRST in pl.read_parquet_schema(split.file(split_file(TRAIN)))
 
 
 def with_learned(train: Interactions, record: Record | None) -> Interactions:

@@ -3,9 +3,9 @@
 Where a field has the name of a field of [train], it stands in its place while the rival trains.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import OneOrEach, Section, per_behavior
@@ -78,6 +78,38 @@ class EasePerBehaviorConfig(EaseConfig):
     """EASE on each behavior by itself: a user's row holds items under the same."""
 
     union: ClassVar[bool] = False
+
+
+class ItemKnnConfig(Section):
+    """Item-kNN on the weighted union of behaviors."""
+
+    weights: OneOrEach[PositiveFloat] = Field(
+        (1.0,), description="What a pair of a behavior weighs in the union; one value serves all."
+    )
+    similarity: Literal["bm25", "tfidf", "cosine"] = Field(
+        "bm25", description="How items are compared by their users."
+    )
+    k1: float = Field(1.2, gt=0, description="K1 of bm25: where a pair's weight saturates.")
+    b: OneOrEach[Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.75,),
+        description="B of bm25, per behavior that is ranked: how much an item's popularity counts.",
+    )
+    neighbours: OneOrEach[PositiveInt] = Field(
+        (200,), description="Neighbours kept of an item, itself among them, per behavior ranked."
+    )
+    half_life: OneOrEach[NonNegativeFloat] = Field(
+        (0.0,),
+        description=(
+            "Days in which what a user did comes to count half, per behavior that is ranked; "
+            "0: no decay, as in a log without times."
+        ),
+    )
+
+
+class RecentPopularityConfig(Section):
+    """Popularity that decays."""
+
+    half_life: float = Field(1.0, gt=0, description="Days in which a pair comes to count half.")
 
 
 class LightGcnConfig(GraphRival):
@@ -163,6 +195,10 @@ class RivalsConfig(Section):
     ease_per_behavior: EasePerBehaviorConfig = Field(
         default_factory=EasePerBehaviorConfig, description="EASE on each behavior."
     )
+    item_knn: ItemKnnConfig = Field(default_factory=ItemKnnConfig, description="Item-kNN.")
+    recent_popularity: RecentPopularityConfig = Field(
+        default_factory=RecentPopularityConfig, description="Popularity that decays."
+    )
     lightgcn: LightGcnConfig = Field(
         default_factory=LightGcnConfig, description="LightGCN on the union."
     )
@@ -190,3 +226,5 @@ class RivalsConfig(Section):
             if isinstance(rival, TrainedRival):
                 per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)
         self.mb_cgcn.layers_of(behaviors)
+        for name in ("weights", "b", "neighbours", "half_life"):
+            per_behavior(f"rivals.item_knn.{name}", getattr(self.item_knn, name), behaviors)

@@ -1,9 +1,11 @@
-"""The baseline that every model must beat: the same list for all, most popular items first."""
+"""The baselines that every model must beat: the same list for all, most popular items first."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from bigel.interactions import IntArray, Interactions
+from bigel.interactions import DAY, IntArray, Interactions, times_of
 from bigel.scores import EmbeddingScores
 
 
@@ -21,16 +23,58 @@ def popular_order(train: Interactions, behavior: int) -> IntArray:
     return np.argsort(-counts, kind="stable")
 
 
-def popularity(train: Interactions) -> EmbeddingScores:
-    """Return popularity in the form of a model, so that the same code ranks both.
+def recent_order(
+    train: Interactions, behavior: int, half_life: float, now: int | None = None
+) -> IntArray:
+    """Return all items by their demand under a behavior, most first, shape (I,).
 
-    User and item embeddings are zeros of size 1; the bias is minus each item's place in
-    ``popular_order`` (exact in float32 below 2^24 items).
+    demand(i) = Σ 2^{-(now - t) / half-life} over i's pairs, t when a pair first happened. Equal
+    demand goes by the lower item index.
+
+    Args:
+        train: pairs with times.
+        behavior: k.
+        half_life: days.
+        now: Unix seconds; None: a second after the latest first time of all behaviors. It scales
+            all demand alike, so it tells only which pairs have happened: those before it.
+
+    Raises:
+        ConfigError: if the log has no times.
+
+    >>> log = Interactions([0, 1, 1], [2, 2, 0], [0, 0, 0], 2, 4, ("buy",), [0, 0, 2 * DAY])
+    >>> recent_order(log, 0, half_life=1.0).tolist(), recent_order(log, 0, 3.0).tolist()
+    ([0, 2, 1, 3], [2, 0, 1, 3])
+    """
+    first = times_of(train, "recent_popularity")
+    now = int(first.max(initial=0)) + 1 if now is None else now
+    rows = np.flatnonzero((train.behavior_index == behavior) & (first < now))
+    weight = 0.5 ** ((now - first[rows]) / (half_life * DAY))
+    demand = np.bincount(train.items[rows], weight, train.n_items)
+    return np.argsort(-demand, kind="stable")
+
+
+def popularity(train: Interactions) -> EmbeddingScores:
+    """Return popularity in the form of a model, so that the same code ranks both."""
+    return in_order(train, [popular_order(train, k) for k in range(len(train.behaviors))])
+
+
+def recent_popularity(
+    train: Interactions, half_life: float, now: int | None = None
+) -> EmbeddingScores:
+    """Return popularity that decays in the form of a model; arguments as of ``recent_order``."""
+    behaviors = range(len(train.behaviors))
+    return in_order(train, [recent_order(train, k, half_life, now) for k in behaviors])
+
+
+def in_order(train: Interactions, order_KI: Sequence[IntArray]) -> EmbeddingScores:
+    """Return the same order of items for all users, per behavior, in the form of a model.
+
+    User and item embeddings are zeros of size 1; the bias is minus each item's place in the order
+    (exact in float32 below 2^24 items).
     """
     n_behaviors = len(train.behaviors)
     bias_KI = torch.zeros(n_behaviors, train.n_items)
-    for behavior in range(n_behaviors):
-        order = torch.from_numpy(popular_order(train, behavior))
-        bias_KI[behavior, order] = -torch.arange(train.n_items, dtype=torch.float32)
+    for behavior, order in enumerate(order_KI):
+        bias_KI[behavior, torch.from_numpy(order)] = -torch.arange(train.n_items).float()
     users = torch.zeros(n_behaviors, train.n_users, 1)
     return EmbeddingScores(users, torch.zeros(n_behaviors, train.n_items, 1), bias_KI)

@@ -3,9 +3,11 @@ import pytest
 from bigel.compare.contestants import (
     BIGEL,
     MODELS,
+    TIMED,
     TRAINED,
     Contestant,
     choose,
+    suited,
     warn_of_shadowed,
 )
 from bigel.compare.fitting import train_members
@@ -108,6 +110,17 @@ def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_o
     assert bigel.labels == {False: "bigel", True: "bigel, calibrated"}
     assert mule.labels == {False: "mule", True: "mule, calibrated"}
     assert without.labels == {False: "bare"}
+
+
+def test_who_needs_times_is_left_out_or_refused_where_a_log_has_none(caplog):
+    everyone = choose(load_config("demo"), MODELS)
+    assert suited(everyone, timed=True, named=True) == everyone
+    found = suited(everyone, timed=False, named=False)
+    assert {one.model for one in everyone} - {one.model for one in found} == TIMED
+    assert "recent_popularity" in caplog.text and "this log has none" in caplog.text
+    with pytest.raises(ConfigError, match=r"recent_popularity.* has none; leave them out of"):
+        suited(choose(load_config("demo"), ["bigel", "recent_popularity"]), False, True)
+    assert suited(choose(load_config("demo"), ["bigel"]), False, True)
 
 
 @pytest.mark.parametrize("field", TrainConfig.model_fields)
