@@ -22,6 +22,7 @@ from bigel.rivals import (
     mb_cgcn,
     mb_hgcn,
     mule,
+    sasrec,
 )
 from bigel.rivals.base import World
 from bigel.scores import Scores
@@ -46,10 +47,11 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "mb_cgcn": mb_cgcn.learner,
     "mb_hgcn": mb_hgcn.learner,
     "mule": mule.learner,
+    "sasrec": sasrec.learner,
     "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
-TIMED = frozenset({"recent_popularity"})  # cannot do without times
+TIMED = frozenset({"recent_popularity", "sasrec"})  # cannot do without times
 # Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
 # reads there and no rival does: it has its own in its section, or none. All that are trained read
 # the others.

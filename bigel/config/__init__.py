@@ -21,6 +21,7 @@ from bigel.config.rivals import (
     MuleConfig,
     RecentPopularityConfig,
     RivalsConfig,
+    SasRecConfig,
     TrainedRival,
 )
 from bigel.config.synth import DirtConfig, SynthConfig
@@ -49,6 +50,7 @@ __all__ = [
     "RecentPopularityConfig",
     "RivalsConfig",
     "RunConfig",
+    "SasRecConfig",
     "SplitConfig",
     "SynthConfig",
     "TrainConfig",

@@ -170,6 +170,21 @@ class MuleConfig(GraphRival):
     )
 
 
+class SasRecConfig(TrainedRival):
+    """SASRec: self-attention over a user's events in order of time."""
+
+    length: int = Field(50, ge=1, description="Latest events of a user that are read.")
+    blocks: int = Field(2, ge=1, description="Blocks of self-attention.")
+    dropout: float = Field(0.25, ge=0, lt=1, description="Share dropped of what blocks pass on.")
+    l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per event.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(600, ge=1, description="Last step; the cosine decay ends there.")
+    batch_size: int = Field(
+        32, ge=1, description="Windows of at most length events of a user, per step."
+    )
+    evaluate_every: int = Field(20, ge=1, description="Steps between validations.")
+
+
 class BvaeConfig(Section):
     """BVAE: a behavior-aware variational autoencoder."""
 
@@ -213,6 +228,7 @@ class RivalsConfig(Section):
     mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")
     mb_hgcn: MbHgcnConfig = Field(default_factory=MbHgcnConfig, description="MB-HGCN.")
     mule: MuleConfig = Field(default_factory=MuleConfig, description="MuLE.")
+    sasrec: SasRecConfig = Field(default_factory=SasRecConfig, description="SASRec.")
     bvae: BvaeConfig = Field(default_factory=BvaeConfig, description="BVAE.")
 
     def check(self, behaviors: int) -> None:

@@ -15,7 +15,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError
 from bigel.rivals.base import World
-from tests.worlds import graphs_of, random_world
+from tests.worlds import graphs_of, random_world, timed
 
 LOOKED = ("bigel", "mule", "bvae", "ease", "popularity")
 OF_ALL_TRAINED = ("bigel", "mule", "bvae")
@@ -149,7 +149,7 @@ def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
     (one,) = choose(load_config("demo", quick), [model])
     watched = Watched(**one.config.train.model_dump())
     one = Contestant(one.label, model, one.config.model_copy(update={"train": watched}))
-    train = random_world(0)
+    train = timed(random_world(0))
     world = World(train, graphs_of(train), 0)
     read.clear()
     train_members(one, world, train, tmp_path)
