@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.errors import DataError
+from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
     DRAWN,
@@ -24,6 +25,7 @@ from bigel.schema import (
 from bigel.workspace import Record
 
 IntArray = npt.NDArray[np.int64]
+DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +124,8 @@ class Interactions:
         """Return the number of triples."""
         return len(self.users)
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> "Interactions":
-        """Return the triples that are marked, of the same users, items and behaviors."""
+    def only(self, kept: npt.NDArray[Any]) -> "Interactions":
+        """Return the triples at some places, or that are marked."""
         return replace(
             self,
             users=self.users[kept],
@@ -145,6 +147,29 @@ class Interactions:
     def keys(self) -> IntArray:
         """One number per triple, different for different triples."""
         return (self.behavior_index * self.n_users + self.users) * self.n_items + self.items
+
+
+def times_of(log: Interactions, model: str) -> IntArray:
+    """Return the first times of a log, for a model that cannot do without.
+
+    Args:
+        log: interactions.
+        model: its name, for the message.
+
+    Raises:
+        ConfigError: if the log has no times.
+    """
+    if log.first is None:
+        raise ConfigError(
+            f"{model} goes by the times of events, and this log has none; name its column of times "
+            f"in data.columns.timestamp, or leave {model} out"
+        )
+    return log.first
+
+
+def has_times(split: Record) -> bool:
+    """Tell whether the log of a split stage has times."""
+    return FIRST in pl.read_parquet_schema(split.file(split_file(TRAIN)))
 
 
 def with_learned(train: Interactions, record: Record | None) -> Interactions:
@@ -191,6 +216,15 @@ def _inner_ids(name: str, values: npt.ArrayLike, limit: int) -> IntArray:
         raise DataError(
             f"interactions.{name} must lie in 0…{limit - 1}, "
             f"got {int(array.min())}…{int(array.max())}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _times(values: npt.ArrayLike, n: int) -> IntArray:
+    array = np.asarray(values)
+    if array.shape != (n,) or not (n == 0 or np.issubdtype(array.dtype, np.integer)):
+        raise DataError(
+            f"interactions.first must hold {n} integers, got {array.dtype} of shape {array.shape}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
 

@@ -211,7 +211,7 @@ def history_at(split: Record, moment: str | int) -> History:
     return History.load(split).at(time)
 
 
-def has_times(split: Record) -> bool:
+def has_moments(split: Record) -> bool:
     """Tell whether a split was cut by time, so that any moment of it can be asked for."""
     return MOMENTS in split.counts
 
@@ -222,7 +222,7 @@ def pairs_at(split: Record, moment: str | int) -> Interactions:
     Without times that is train for "valid", train and the valid that was drawn from it for "test"
     (``Interactions.known``), and everything for "now".
     """
-    if has_times(split):
+    if has_moments(split):
         return history_at(split, moment).pairs
     assert isinstance(moment, str)
     if moment != NOW:

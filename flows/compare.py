@@ -37,7 +37,7 @@ def compare_flow(
         source: a preset (demo, jd, taobao) or the path of a TOML file.
         overrides: ``section.key=value`` settings on top.
         workspace: folder of all outputs.
-        models: names; None: all.
+        models: names; None: all that can do with the log.
         variants: each "LABEL=MODEL section.key=value …".
         seeds: of training; None: 0.
         split: "valid", or "test" once, when settings are final.
@@ -50,7 +50,9 @@ def compare_flow(
     warn_of_shadowed([one.model for one in contestants], overrides or [], config)
     place = Workspace(workspace)
     with place.in_use():
-        summary = run_comparison(config, place, contestants, seeds or [0], split, steps(config))
+        summary = run_comparison(
+            config, place, contestants, seeds or [0], split, steps(config), models is not None
+        )
     create_markdown_artifact(
         key="bigel-comparison",
         markdown=Path(summary["paths"]["table"]).read_text("utf-8"),

@@ -14,7 +14,10 @@ from flows.running import run_comparison, run_search
 def compare(
     source: Source,
     models: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Contestants by name; without it: all.")
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="Contestants by name; without it: all that fit the log."
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,

@@ -75,12 +75,51 @@ def test_load_reads_a_split_stage(tmp_path):
     assert [array.tolist() for array in log.of(1)] == [[1], [0]]
 
 
+def split_record(folder, counts, **splits):
+    for name, ids in (("user", 3), ("item", 4)):
+        frame = pl.DataFrame({name: range(ids), f"{name}_id": range(ids)})
+        frame.write_parquet(folder / f"{name}s.parquet")
+    for name, rows in splits.items():
+        columns = ["user", "item", "behavior_index", "first"][: len(rows[0])]
+        pl.DataFrame(rows, schema=columns, orient="row").write_parquet(folder / f"{name}.parquet")
+    counts |= {name: dict.fromkeys(BEHAVIORS, 0) for name in splits}
+    return Record("split", "f", str(folder), False, 0.0, counts)
+
+
+def test_first_times_come_with_their_triples(tmp_path):
+    drawn = {"valid_drawn_from": ["buy"]}
+    train, valid = [(0, 3, 0, 50), (2, 0, 1, 70)], [(1, 1, 0, 90), (1, 2, 1, 80), (2, 1, 1, 95)]
+    record = split_record(tmp_path, drawn, train=train, valid=valid)
+    log = Interactions.load(record, "train")
+    assert log.first.tolist() == [50, 70] and log.first.dtype == np.int64
+    assert log.select(np.array([False, True])).first.tolist() == [70]
+    known = Interactions.known(record, "test")
+    rows = zip(known.users, known.items, known.behavior_index, known.first, strict=True)
+    assert sorted(rows) == sorted([*train, *valid[1:]])
+
+
+def test_without_first_times_there_are_none(tmp_path):
+    drawn = {"valid_drawn_from": ["buy"]}
+    record = split_record(tmp_path, drawn, train=[(0, 3, 0)], valid=[(1, 2, 1, 80)])
+    assert Interactions.load(record, "train").first is None
+    known = Interactions.known(record, "test")
+    assert len(known) == 2 and known.first is None
+
+
+@pytest.mark.parametrize("first", [[1], [1.0, 2.0], [[1, 2]]])
+def test_first_times_are_one_integer_each(first):
+    with pytest.raises(DataError, match="first must hold 2 integers"):
+        Interactions([0, 1], [0, 1], [0, 0], 3, 4, BEHAVIORS, first)
+
+
 def test_what_was_learned_before_joins_the_train_pairs(tmp_path):
     log, record = make([0, 2], [3, 0], [0, 1]), Record("start", "f", str(tmp_path), False, 0.0)
     assert with_learned(log, record) is log and with_learned(log, None) is log
     learned = pl.DataFrame({"user": [1], "item": [2], "behavior_index": [1]})
     learned.write_parquet(tmp_path / "learned.parquet")
     both = with_learned(log, record)
+    timed = with_learned(Interactions([0, 2], [3, 0], [0, 1], 3, 4, BEHAVIORS, [5, 6]), record)
+    assert len(timed) == 3 and timed.first is None  # when it was learned is not known
     assert both.of(0) == log.of(0)
     assert [ids.tolist() for ids in both.of(1)] == [[2, 1], [0, 2]]
     assert (both.n_users, both.n_items, both.behaviors) == (3, 4, BEHAVIORS)

@@ -1,6 +1,7 @@
 """Tiny worlds with known answers, and naive twins of what the package computes fast."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,12 @@ def random_world(seed: int, n_users: int = 7, n_items: int = 9, behaviors: int =
     return interactions_of(by_behavior, n_users, n_items)
 
 
+def timed(world: Interactions, seed: int = 0, days: float = 10) -> Interactions:
+    """Return the world with first times drawn from so many days, no two alike."""
+    seconds = np.random.default_rng(seed).permutation(int(days * 86_400))
+    return replace(world, first=1_700_000_000 + seconds[: len(world)])
+
+
 def relabel(world: Interactions, new_user: np.ndarray, new_item: np.ndarray) -> Interactions:
     """Return the world in which user u is called new_user[u] and item i new_item[i]."""
     return Interactions(
@@ -72,6 +79,7 @@ def relabel(world: Interactions, new_user: np.ndarray, new_item: np.ndarray) -> 
         world.n_users,
         world.n_items,
         world.behaviors,
+        world.first,
     )
 
 

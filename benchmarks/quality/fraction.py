@@ -12,7 +12,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +40,7 @@ def part_of(train: Interactions, share: float, seed: int) -> Interactions:
         rows = np.flatnonzero(train.behavior_index == behavior)
         kept.append(draw.permutation(rows)[: round(share * len(rows))])
     rows = np.sort(np.concatenate(kept))
-    return replace(
-        train, users=train.users[rows], items=train.items[rows],
-        behavior_index=train.behavior_index[rows],
-    )  # fmt: skip
+    return train.only(rows)
 
 
 def world_of(train: Interactions, contestant: Contestant) -> World:

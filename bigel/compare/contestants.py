@@ -9,7 +9,7 @@ from typing import Any
 from bigel.config import CALIBRATION, Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
-from bigel.evaluate.popularity import popularity
+from bigel.evaluate.popularity import popularity, recent_popularity
 from bigel.rivals import (
     bpr_mf,
     bvae,
@@ -17,10 +17,12 @@ from bigel.rivals import (
     crgcn,
     ease,
     funnel_rule,
+    item_knn,
     lightgcn,
     mb_cgcn,
     mb_hgcn,
     mule,
+    sasrec,
 )
 from bigel.rivals.base import World
 from bigel.scores import Scores
@@ -29,10 +31,12 @@ from bigel.train.learner import Learner
 BIGEL = "bigel"
 CLOSED: dict[str, Callable[[World, Any], Scores]] = {
     "popularity": lambda world, _: popularity(world.train),
+    "recent_popularity": lambda world, own: recent_popularity(world.train, own.half_life),
     "funnel_rule": lambda world, _: funnel_rule.fit(world),
     "conversion_rule": lambda world, _: conversion_rule.fit(world),
     "ease": ease.fit,
     "ease_per_behavior": ease.fit,
+    "item_knn": item_knn.fit,
 }
 TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bpr_mf": bpr_mf.learner,
@@ -43,9 +47,11 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "mb_cgcn": mb_cgcn.learner,
     "mb_hgcn": mb_hgcn.learner,
     "mule": mule.learner,
+    "sasrec": sasrec.learner,
     "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
+TIMED = frozenset({"recent_popularity", "sasrec"})  # cannot do without times
 # Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
 # reads there and no rival does: it has its own in its section, or none. All that are trained read
 # the others.
@@ -145,6 +151,31 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
     if not found:
         raise ConfigError(f"nobody to compare; --models takes {', '.join(MODELS)}")
     return found
+
+
+def suited(contestants: Sequence[Contestant], timed: bool, named: bool) -> list[Contestant]:
+    """Return the contestants that can do with a log.
+
+    Args:
+        contestants: as chosen.
+        timed: whether the log has times.
+        named: whether they were asked for by name; otherwise others are left out with a warning.
+
+    Raises:
+        ConfigError: if one that was asked for cannot do without times.
+    """
+    lacking = [one for one in contestants if one.model in TIMED and not timed]
+    if not lacking:
+        return list(contestants)
+    names = ", ".join(one.label for one in lacking)
+    why = f"{names}: they go by the times of events, and this log has none"
+    if named:
+        raise ConfigError(
+            f"{why}; leave them out of --models, or name the log's column of times in "
+            "data.columns.timestamp"
+        )
+    log.warning("left out: %s", why)
+    return [one for one in contestants if one not in lacking]
 
 
 def warn_of_shadowed(models: Sequence[str], overrides: Sequence[str], config: Config) -> None:

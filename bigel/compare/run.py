@@ -6,9 +6,10 @@ from typing import Any
 
 from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
 from bigel.compare.contest import contest
-from bigel.compare.contestants import BIGEL, Contestant
+from bigel.compare.contestants import BIGEL, Contestant, suited
 from bigel.config import Config
 from bigel.errors import ConfigError, UnreachableError, nearest
+from bigel.interactions import has_times
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.schema import TEST, VALID
 from bigel.tracking import keep_family, log_family
@@ -23,6 +24,7 @@ def run_comparison(
     seeds: Sequence[int],
     on: str = VALID,
     step: Step[Any] = plain,
+    named: bool = True,
 ) -> dict[str, Any]:
     """Run or reuse everything a comparison needs; return its summary, JSON values only.
 
@@ -33,18 +35,22 @@ def run_comparison(
         seeds: of training; a contestant without randomness runs once.
         on: split that is ranked, "valid" (to choose) or "test" (once, when settings are final).
         step: wraps each stage function before it is called.
+        named: whether the contestants were asked for by name; otherwise those that cannot do with
+            the log are left out with a warning.
 
     Raises:
-        ConfigError: on a wrong split or wrong seeds.
+        ConfigError: on a wrong split or wrong seeds, or a named contestant that cannot do with
+            the log.
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
     if on not in (VALID, TEST):
         raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
-    entries = units_of(contestants, seeds)
+    units_of(contestants, seeds)  # refuses wrong seeds before anything is read
     records = run_pipeline(config, workspace, "graph", step).records
+    contestants = suited(contestants, has_times(records["split"]), named)
     units: list[tuple[Contestant, int, Record]] = []
-    for entry in entries:
+    for entry in units_of(contestants, seeds):
         record = step(contest)(entry, records["split"], records["graph"], on, workspace)
         units.append((entry, entry.config.train.seed, record))
     compared = step(compare)(units, on, config, workspace)

@@ -26,9 +26,9 @@ narrow (of a mean, 70 % of them hold the true value with 2 seeds, 81 % with 3, 8
 CROSS_FITTED = """, here for each user without that user's part of validation. But the epoch of \
 what is trained, the scale β of scores and whether a behavior keeps its trend and its memory were \
 chosen on these same users, so figures flatter"""
-REFITTED = """. Rules and EASE have no epoch to choose: where validation was drawn from train, and \
-did not come with the log, they see it beside train, unless they keep a trend; all others are \
-trained on train alone"""
+REFITTED = """. Rules, EASE and item-kNN have no epoch to choose: where validation was drawn from \
+train, and did not come with the log, they see it beside train, unless they keep a trend; all \
+others are trained on train alone"""
 
 
 def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:

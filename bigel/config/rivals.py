@@ -3,9 +3,9 @@
 Where a field has the name of a field of [train], it stands in its place while the rival trains.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import OneOrEach, Section, per_behavior
@@ -80,6 +80,38 @@ class EasePerBehaviorConfig(EaseConfig):
     union: ClassVar[bool] = False
 
 
+class ItemKnnConfig(Section):
+    """Item-kNN on the weighted union of behaviors."""
+
+    weights: OneOrEach[PositiveFloat] = Field(
+        (1.0,), description="What a pair of a behavior weighs in the union; one value serves all."
+    )
+    similarity: Literal["bm25", "tfidf", "cosine"] = Field(
+        "bm25", description="How items are compared by their users."
+    )
+    k1: float = Field(1.2, gt=0, description="K1 of bm25: where a pair's weight saturates.")
+    b: OneOrEach[Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.75,),
+        description="B of bm25, per behavior that is ranked: how much an item's popularity counts.",
+    )
+    neighbours: OneOrEach[PositiveInt] = Field(
+        (200,), description="Neighbours kept of an item, itself among them, per behavior ranked."
+    )
+    half_life: OneOrEach[NonNegativeFloat] = Field(
+        (0.0,),
+        description=(
+            "Days in which what a user did comes to count half, per behavior that is ranked; "
+            "0: no decay, as in a log without times."
+        ),
+    )
+
+
+class RecentPopularityConfig(Section):
+    """Popularity that decays."""
+
+    half_life: float = Field(1.0, gt=0, description="Days in which a pair comes to count half.")
+
+
 class LightGcnConfig(GraphRival):
     """LightGCN: propagation without weights, on the graph of all behaviors."""
 
@@ -138,6 +170,21 @@ class MuleConfig(GraphRival):
     )
 
 
+class SasRecConfig(TrainedRival):
+    """SASRec: self-attention over a user's events in order of time."""
+
+    length: int = Field(50, ge=1, description="Latest events of a user that are read.")
+    blocks: int = Field(2, ge=1, description="Blocks of self-attention.")
+    dropout: float = Field(0.25, ge=0, lt=1, description="Share dropped of what blocks pass on.")
+    l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per event.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of Adam.")
+    max_steps: int = Field(600, ge=1, description="Last step; the cosine decay ends there.")
+    batch_size: int = Field(
+        32, ge=1, description="Windows of at most length events of a user, per step."
+    )
+    evaluate_every: int = Field(20, ge=1, description="Steps between validations.")
+
+
 class BvaeConfig(Section):
     """BVAE: a behavior-aware variational autoencoder."""
 
@@ -163,6 +210,10 @@ class RivalsConfig(Section):
     ease_per_behavior: EasePerBehaviorConfig = Field(
         default_factory=EasePerBehaviorConfig, description="EASE on each behavior."
     )
+    item_knn: ItemKnnConfig = Field(default_factory=ItemKnnConfig, description="Item-kNN.")
+    recent_popularity: RecentPopularityConfig = Field(
+        default_factory=RecentPopularityConfig, description="Popularity that decays."
+    )
     lightgcn: LightGcnConfig = Field(
         default_factory=LightGcnConfig, description="LightGCN on the union."
     )
@@ -177,6 +228,7 @@ class RivalsConfig(Section):
     mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")
     mb_hgcn: MbHgcnConfig = Field(default_factory=MbHgcnConfig, description="MB-HGCN.")
     mule: MuleConfig = Field(default_factory=MuleConfig, description="MuLE.")
+    sasrec: SasRecConfig = Field(default_factory=SasRecConfig, description="SASRec.")
     bvae: BvaeConfig = Field(default_factory=BvaeConfig, description="BVAE.")
 
     def check(self, behaviors: int) -> None:
@@ -190,3 +242,5 @@ class RivalsConfig(Section):
             if isinstance(rival, TrainedRival):
                 per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)
         self.mb_cgcn.layers_of(behaviors)
+        for name in ("weights", "b", "neighbours", "half_life"):
+            per_behavior(f"rivals.item_knn.{name}", getattr(self.item_knn, name), behaviors)

@@ -15,7 +15,7 @@ from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
-from bigel.moment import has_times, history_at, learned_of, pairs_at, state_at
+from bigel.moment import has_moments, history_at, learned_of, pairs_at, state_at
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
@@ -157,7 +157,7 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
 
 def _popular(split: Record, known: Interactions, cutoff: int) -> dict[str, Scores]:
     """Return the rule: recent popularity at each moment, or of train where there are no times."""
-    if not has_times(split):
+    if not has_moments(split):
         return dict.fromkeys((VALID, TEST), popularity(known))
     found: dict[str, Scores] = {}
     for name in (VALID, TEST):

@@ -11,7 +11,7 @@ from torch import Tensor
 from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
 from bigel.interactions import Interactions, with_learned
-from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, Learned, has_times
+from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, Learned, has_moments
 from bigel.schema import (
     CONTENT,
     EMBEDDINGS_FILE,
@@ -74,7 +74,7 @@ def train(
                 begun.begin if begun else None,
             )  # fmt: skip
             learned = _learned(fitted.weights, train, config)
-            if has_times(split) and config.model.signals:
+            if has_moments(split) and config.model.signals:
                 facts = _weigh(learned, fitted, split, config, device)
             else:
                 facts = _calibrate(learned, fitted, with_learned(train, start), valid, config)

@@ -80,6 +80,41 @@ class Pass:
         self._position = 0
 
 
+class Negatives:
+    """Draws the items that a batch's pairs are held against.
+
+    Args:
+        train: training interactions.
+        count: S, per behavior.
+        generator: source of the draws; used by nobody else.
+        power: items are drawn by (1 + the item's train users under the behavior) ^ power.
+
+    Source of the correction: Bengio and Senécal, 2003 (importance sampling of a softmax).
+    """
+
+    def __init__(
+        self, train: Interactions, count: int, generator: Generator, power: float = 0.0
+    ) -> None:
+        self.generator = generator
+        self._shape = (len(train.behaviors), count)
+        self._n_items = train.n_items
+        self._chance: Tensor | None = None
+        if power:
+            items_K = [torch.from_numpy(train.of(k)[1]) for k in range(len(train.behaviors))]
+            counts = [torch.bincount(items, minlength=train.n_items) for items in items_K]
+            weights = (1.0 + torch.stack(counts).double()) ** power
+            self._chance = weights / weights.sum(1, keepdim=True)
+
+    def draw(self) -> tuple[Tensor, Tensor | None]:
+        """Return ``negatives`` and ``log_ratio`` of a ``Batch``."""
+        if self._chance is None:
+            return torch.randint(self._n_items, self._shape, generator=self.generator), None
+        negatives = torch.multinomial(
+            self._chance, self._shape[1], replacement=True, generator=self.generator
+        )
+        return negatives, torch.log(self._n_items * self._chance.gather(1, negatives)).float()
+
+
 class Sampler:
     """Draws batches from the training pairs.
 
@@ -89,10 +124,8 @@ class Sampler:
         negatives: S.
         seed: of its generators: one per behavior for the order, one for the negatives, one for
             the edges.
-        power: negatives are drawn by (1 + the item's train users under the behavior) ^ power.
+        power: of ``Negatives``.
         dropout: share of the distinct user–item pairs that carry no messages.
-
-    Source of the correction: Bengio and Senécal, 2003 (importance sampling of a softmax).
     """
 
     def __init__(
@@ -100,8 +133,6 @@ class Sampler:
         power: float = 0.0, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         self._batch_size = batch_size
-        self._shape = (len(train.behaviors), negatives)
-        self._n_items = train.n_items
         self._pairs = [
             (torch.from_numpy(users), torch.from_numpy(items))
             for users, items in map(train.of, range(len(train.behaviors)))
@@ -110,14 +141,9 @@ class Sampler:
             Pass(len(users), make_generator(seed, f"order {k}"))
             for k, (users, _) in enumerate(self._pairs)
         ]
-        self._generator = make_generator(seed, "negatives")
+        self._negatives = Negatives(train, negatives, make_generator(seed, "negatives"), power)
         self._dropout, self._edges = dropout, make_generator(seed, "edges")
         self._n_edges = len(np.unique(train.users * train.n_items + train.items)) if dropout else 0
-        self._chance: Tensor | None = None
-        if power:
-            counts = [torch.bincount(items, minlength=train.n_items) for _, items in self._pairs]
-            weights = (1.0 + torch.stack(counts).double()) ** power
-            self._chance = weights / weights.sum(1, keepdim=True)
 
     def draw(self) -> Batch:
         """Return the next batch."""
@@ -125,17 +151,9 @@ class Sampler:
         return Batch(
             [users[at] for (users, _), at in zip(self._pairs, places, strict=True)],
             [items[at] for (_, items), at in zip(self._pairs, places, strict=True)],
-            *self._draw_negatives(),
+            *self._negatives.draw(),
             self._draw_kept(),
         )
-
-    def _draw_negatives(self) -> tuple[Tensor, Tensor | None]:
-        if self._chance is None:
-            return torch.randint(self._n_items, self._shape, generator=self._generator), None
-        negatives = torch.multinomial(
-            self._chance, self._shape[1], replacement=True, generator=self._generator
-        )
-        return negatives, torch.log(self._n_items * self._chance.gather(1, negatives)).float()
 
     def _draw_kept(self) -> Tensor | None:
         if not self._dropout:
@@ -146,12 +164,13 @@ class Sampler:
         """Return the generators' states by name, and the position in each behavior's pass."""
         states = [one.state() for one in self._passes]
         tensors = {f"order.{k}": before for k, (before, _) in enumerate(states)}
-        tensors |= {"negatives": self._generator.get_state(), "edges": self._edges.get_state()}
+        negatives = self._negatives.generator.get_state()
+        tensors |= {"negatives": negatives, "edges": self._edges.get_state()}
         return tensors, [position for _, position in states]
 
     def restore(self, tensors: dict[str, Tensor], positions: list[int]) -> None:
         """Go on from what ``state`` returned."""
         for k, (one, position) in enumerate(zip(self._passes, positions, strict=True)):
             one.restore(tensors[f"order.{k}"], position)
-        self._generator.set_state(tensors["negatives"])
+        self._negatives.generator.set_state(tensors["negatives"])
         self._edges.set_state(tensors["edges"])

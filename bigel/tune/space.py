@@ -46,9 +46,9 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Each:
-    """One number per behavior, each in the range."""
+    """One number per behavior, each in the range or of the few."""
 
-    part: Between
+    part: Between | OneOf
 
 
 Part = Between | OneOf | Each

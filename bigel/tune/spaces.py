@@ -47,12 +47,22 @@ def _bigel() -> dict[str, Part]:
     }
 
 
+HALF_LIVES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 PENALTY = Between(0.1, 3000.0, log=True)
 SPACES: dict[str, Mapping[str, Part]] = {
     "bigel": _bigel(),
     "bpr_mf": _rival("bpr_mf"),
     "ease": {"rivals.ease.penalty": PENALTY},
     "ease_per_behavior": {"rivals.ease_per_behavior.penalty": PENALTY},
+    "item_knn": {
+        "rivals.item_knn.similarity": OneOf(("bm25", "tfidf", "cosine")),
+        "rivals.item_knn.weights": Each(Between(0.1, 10.0, log=True)),
+        "rivals.item_knn.k1": Between(0.1, 100.0, log=True),
+        "rivals.item_knn.b": Each(Between(0.0, 1.0)),
+        "rivals.item_knn.neighbours": Each(Between(20, 1_000, log=True)),
+        "rivals.item_knn.half_life": Each(OneOf(HALF_LIVES)),
+    },
+    "recent_popularity": {"rivals.recent_popularity.half_life": Between(0.125, 64.0, log=True)},
     "lightgcn": _graph_rival("lightgcn", LAYERS),
     "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),
     "lightgcn_shared": _graph_rival("lightgcn_shared", LAYERS),
@@ -60,6 +70,9 @@ SPACES: dict[str, Mapping[str, Part]] = {
     "mb_cgcn": _graph_rival("mb_cgcn", Each(Between(1, 5))),
     "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),
     "mule": _graph_rival("mule", LAYERS, attention_layers=Between(1, 6)),
+    "sasrec": _rival(
+        "sasrec", length=OneOf((20, 50, 100, 200)), blocks=Between(1, 4), dropout=DROPOUT
+    ),
     "bvae": {
         "rivals.bvae.learning_rate": Between(3e-4, 1e-2, log=True),
         "rivals.bvae.dropout": Between(0.2, 0.7),

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,14 @@ from polars.testing import assert_frame_equal
 
 from bigel.compare import choose, contest
 from bigel.compare.contest import before_and_after, per_user
+from bigel.compare.contestants import CLOSED
 from bigel.config import parse_config
 from bigel.config.load import apply_override
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
 from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
+from bigel.rivals.base import World
 from bigel.scores import Shifted
 from bigel.split import split
 from bigel.train.calibration import calibrate
@@ -68,6 +71,41 @@ def run(place, model, *overrides, on="test"):
     graph = build_graphs(divided, config, workspace)
     (contestant,) = choose(config, [model])
     return contest(contestant, divided, graph, on, workspace), divided
+
+
+def with_times(divided, folder):
+    """Return the split with a first time of each pair: what was drawn for validation is newest."""
+    shutil.copytree(divided.path, folder)
+    for at, name in enumerate(("train", "valid", "test")):
+        frame = pl.read_parquet(folder / f"{name}.parquet")
+        first = pl.int_range(pl.len(), dtype=pl.Int64) * 60 + at * 1_000_000
+        frame.with_columns(first=first).write_parquet(folder / f"{name}.parquet")
+    return replace(divided, path=str(folder), fingerprint="timed")
+
+
+@pytest.mark.parametrize("on", ["valid", "test"])
+@pytest.mark.parametrize("model", ["item_knn", "recent_popularity", "sasrec"])
+def test_who_goes_by_times_is_ranked_on_a_log_that_has_them(place, tmp_path, model, on):
+    workspace, ingested = place
+    config = config_of(
+        "rivals.item_knn.half_life=0.001", "rivals.recent_popularity.half_life=0.001",
+        "rivals.sasrec.max_steps=2", "rivals.sasrec.dim=4", "model.memory=false",
+        "model.trend=false",
+    )  # fmt: skip
+    divided = split(ingested, config, workspace)
+    timed, graph = with_times(divided, tmp_path / "timed"), build_graphs(divided, config, workspace)
+    (contestant,) = choose(config, [model])
+    unit = contest(contestant, timed, graph, on, Workspace(tmp_path))
+    train, held_out = (Interactions.load(timed, name) for name in ("train", on))
+    known = Interactions.known(timed, on)
+    assert known.first is not None and known.first.max() >= train.first.max()
+    if model != "sasrec":  # fitted again on what is known, its times among them
+        fitted = CLOSED[model](World(known, None, 0), contestant.settings)
+        expected = per_user(fitted, known, held_out, config)
+        assert_frame_equal(figures_of(unit, False), expected)
+        stale = per_user(popularity(known), known, held_out, config)
+        assert not figures_of(unit, False).equals(stale)
+    assert len(figures_of(unit, False)) > 0
 
 
 def figures_of(unit, calibrated):

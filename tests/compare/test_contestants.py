@@ -3,9 +3,11 @@ import pytest
 from bigel.compare.contestants import (
     BIGEL,
     MODELS,
+    TIMED,
     TRAINED,
     Contestant,
     choose,
+    suited,
     warn_of_shadowed,
 )
 from bigel.compare.fitting import train_members
@@ -13,7 +15,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError
 from bigel.rivals.base import World
-from tests.worlds import graphs_of, random_world
+from tests.worlds import graphs_of, random_world, timed
 
 LOOKED = ("bigel", "mule", "bvae", "ease", "popularity")
 OF_ALL_TRAINED = ("bigel", "mule", "bvae")
@@ -110,6 +112,17 @@ def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_o
     assert without.labels == {False: "bare"}
 
 
+def test_who_needs_times_is_left_out_or_refused_where_a_log_has_none(caplog):
+    everyone = choose(load_config("demo"), MODELS)
+    assert suited(everyone, timed=True, named=True) == everyone
+    found = suited(everyone, timed=False, named=False)
+    assert {one.model for one in everyone} - {one.model for one in found} == TIMED
+    assert "recent_popularity" in caplog.text and "this log has none" in caplog.text
+    with pytest.raises(ConfigError, match=r"recent_popularity.* has none; leave them out of"):
+        suited(choose(load_config("demo"), ["bigel", "recent_popularity"]), False, True)
+    assert suited(choose(load_config("demo"), ["bigel"]), False, True)
+
+
 @pytest.mark.parametrize("field", TrainConfig.model_fields)
 def test_each_field_of_train_is_read_by_those_whose_figures_hang_on_it(field):
     value, readers = BY_FIELD[field]
@@ -136,7 +149,7 @@ def test_a_rival_reads_nothing_of_train_that_is_not_in_its_key(model, tmp_path):
     (one,) = choose(load_config("demo", quick), [model])
     watched = Watched(**one.config.train.model_dump())
     one = Contestant(one.label, model, one.config.model_copy(update={"train": watched}))
-    train = random_world(0)
+    train = timed(random_world(0))
     world = World(train, graphs_of(train), 0)
     read.clear()
     train_members(one, world, train, tmp_path)

@@ -47,7 +47,7 @@ def test_the_legend_says_what_decides_what_is_fair_and_what_was_chosen_on_these_
         assert "81 % with 3" in text
     for words in ("without that user's part", "were chosen on these same users"):
         assert words in valid and words not in test
-    assert "Rules and EASE have no epoch" in test and "Rules and EASE" not in valid
+    assert "Rules, EASE and item-kNN have no epoch" in test and "Rules, EASE" not in valid
 
 
 def test_contestants_are_ranked_by_their_mean_over_behaviors():
