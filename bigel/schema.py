@@ -11,6 +11,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
 TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC
+FIRST = "first"  # int64, the same clock: when a user first did this with the item
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 
@@ -50,6 +51,9 @@ HISTORY_FILE = "history.json"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
+RULE_FILE = "rule.parquet"  # what is popular lately, as one list per behavior
+NIGHT_FILE = "night.json"  # how the last lists did, {} where there are none to score
+NIGHTS_FILE = "nights.json"  # the same of the last nights, oldest first
 SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, behavior
 
 CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory
