@@ -109,9 +109,7 @@ def _prune(folder: Path, keep: int) -> list[Path]:
     return kept
 
 
-def _write_index(
-    folder: Path, runs: list[Path], history: History | None
-) -> None:
+def _write_index(folder: Path, runs: list[Path], history: History | None) -> None:
     reports = [report for run in runs if (report := _read_report(run))]
     strips: dict[str, list[dict[str, Any]]] = {}
     for report in reversed(reports):

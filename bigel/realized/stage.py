@@ -38,7 +38,7 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, write_json
 
-CODE = ("realized/scoring.py", "realized/stage.py", "schema.py")
+CODE = ("realized/nights.py", "realized/scoring.py", "realized/stage.py", "schema.py")
 TABLE = "behaviors"
 CHANCE = 2.0  # standard errors of a difference that chance explains
 NO_TIMES = "the log has no event times"

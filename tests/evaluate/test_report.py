@@ -52,6 +52,7 @@ def inputs(names=NAMES):
         "data_fingerprint": "aaaa",
         "model_fingerprint": "bbbb",
         "settings": {"model": {"dim": 64}},
+        "nights": [],
     }
     return metrics, history, facts
 
