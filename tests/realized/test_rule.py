@@ -30,7 +30,12 @@ def drawn(seed: int, days: int = 12) -> list[Event]:
         (int(user), int(item), BEHAVIORS[b]): int(hour) * 3600
         for (user, item, b), hour in zip(keys, hours, strict=True)
     }
-    return [(*key, time) for key, time in pairs.items()]
+    newcomers = {  # who are known from their second day on
+        (20 + n, item, "view"): END - 3 * DAY + n * 3600 + item * DAY
+        for n in range(5)
+        for item in range(3)
+    }
+    return [(*key, time) for key, time in (pairs | newcomers).items()]
 
 
 def test_demand_by_hand(tmp_path: Path) -> None:
@@ -54,7 +59,7 @@ def test_order_is_by_demand_and_equal_items_by_their_id() -> None:
 
 def test_sums_in_another_order_change_no_rank() -> None:
     known = pl.DataFrame({"behavior": "view", "item_id": ["b", "a"]}).with_columns(
-        pl.Series([0.3, 0.1 + 0.2]).alias(name) for name in COLUMNS
+        pl.Series([0.1 + 0.2, 0.3]).alias(name) for name in COLUMNS
     )
     assert ranked(known, {"view": 0}, depth=2)["item_id"].to_list() == ["a", "b"]
 
