@@ -20,6 +20,7 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.lists import make_lists
 from bigel.preview import preview
+from bigel.realized import measure_realized, note_lists, rank_recent
 from bigel.split import split
 from bigel.summary import summarize
 from bigel.tracking import choose_start, keep_for_sync, offline_model, register
@@ -87,12 +88,14 @@ class Run:
         self.make("ingest", ingest)
 
     def validate(self) -> None:
-        """Check the log, also beside the last accepted one."""
+        """Check the log, also beside the last accepted one, and how the last lists did on it."""
         self.check("raw_log", "ingest")
         self.check("interactions", "ingest")
         self.make("profile", profile_log, "ingest")
         self.make("drift", measure_drift, "profile")
         self.check("drift", "drift")
+        self.make("realized", measure_realized, "ingest")
+        self.check("realized", "realized")
 
     def split(self) -> None:
         """Make train, valid and test."""
@@ -111,7 +114,8 @@ class Run:
 
     def evaluate(self) -> None:
         """Rank valid and test."""
-        self.make("evaluate", evaluate, "split", "train")
+        realized = self.outcome.records["realized"]
+        self.make("evaluate", evaluate, "split", "train", realized=realized)
 
     def register(self) -> None:
         """Embed the log up to its end, check a sample of these lists, then let the gate decide."""
@@ -128,10 +132,13 @@ class Run:
         self.outcome.records["register"] = record
 
     def recommend(self) -> None:
-        """Write every user's lists, check and publish them."""
+        """Write every user's lists, check and publish them, and note what they are held to."""
         self.outcome.records["recommend"] = self._lists()
         self.check("recommendations", "recommend")
+        self.make("rule", rank_recent, "ingest")
         publish(self.outcome, self.workspace)
+        records = self.outcome.records
+        note_lists(records["recommend"], records["rule"], self.config, self.workspace)
 
     def _start(self) -> dict[str, Record]:
         """Choose what a warm start starts from; without the registry the champion last seen."""

@@ -59,6 +59,9 @@ HISTORY_FILE = "history.json"  # curves of a training
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
+RULE_FILE = "rule.parquet"  # what is popular lately, as one list per behavior
+NIGHT_FILE = "night.json"  # how the last lists did, {} where there are none to score
+NIGHTS_FILE = "nights.json"  # the same of the last nights, oldest first
 SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, behavior
 
 CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory

@@ -22,7 +22,7 @@ SCRATCH_DAYS = 7
 # Where commands write beside the stages, and how they call what is not yet in its place.
 BESIDE = (
     *(".*", "latest/.*", "champions/.*", "homes/.*", "accepted/*/.*", "fetched/*/.*"),
-    *("data_docs/.*", "data_docs/runs/.*"),
+    *("published/*/.*", "realized/*/.*", "data_docs/.*", "data_docs/runs/.*"),
 )
 ASIDE = re.compile(r"\..+\.[0-9a-f]{8}|\.aside-.+")
 MOMENT = 60.0  # seconds: `bigel promote` writes a line without holding the workspace

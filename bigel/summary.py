@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigel import schema
 from bigel.config import Config
+from bigel.realized.stage import read_night
 from bigel.tracking.outbox import names_waiting
 from bigel.workspace import Workspace
 
@@ -20,8 +21,10 @@ def summarize(
     Keys: ``status`` (``failed`` until the caller says ``ok``), ``seconds``, ``stages``, ``rows``,
     ``refused`` (reason to rows; with the file, they are in the file ``refused`` of ``paths``),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
-    ``popularity`` (the same tree), ``model`` (without a version where it waits for the tracking
-    store), ``lists_from``, ``waiting`` (entries of the outbox), ``paths``.
+    ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
+    ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
+    it waits for the tracking store), ``lists_from``, ``waiting`` (entries of the outbox),
+    ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -43,6 +46,8 @@ def summarize(
         counts = records["ingest"].counts
         summary["rows"] = {key: counts[key] for key in ("in", "kept", "merged", "quarantined")}
         summary["refused"] = counts["reasons"]
+    if "realized" in records:
+        summary["realized"] = read_night(records["realized"])
     if "evaluate" in records:
         metrics = json.loads(records["evaluate"].file(schema.METRICS_FILE).read_text("utf-8"))
         summary["metrics"] = {split: metrics[split] for split in (schema.VALID, schema.TEST)}

@@ -8,6 +8,8 @@
     <root>/artifacts/fetched/                        copies of a log that is elsewhere
     <root>/artifacts/latest/                         the last good report and lists
     <root>/artifacts/accepted/                       runs that drift is measured from
+    <root>/artifacts/published/                      which lists were published when
+    <root>/artifacts/realized/                       how they did
     <root>/artifacts/digests.json                    digests of log files that did not change
     <root>/artifacts/outbox/                         runs that wait for the tracking store
     <root>/artifacts/champions/                      the last champion seen of each model

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     for contract in summary["contracts"]:
         for failed in contract["failed"]:
             console.print(f"[yellow]warning[/]   {escape(_failed_line(contract, failed))}")
+    for line in realized_lines(summary):
+        console.print(f"realized  {escape(line)}", soft_wrap=True)
     if "metrics" in summary:
         console.print()
         console.print(_metrics_table(summary))
@@ -95,6 +98,23 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
         )
+
+
+def realized_lines(summary: dict[str, Any]) -> list[str]:
+    """Return how the lists published last did, a line per behavior that somebody newly showed."""
+    night = summary.get("realized") or {"behaviors": {}}
+    lines = []
+    for name, found in night["behaviors"].items():
+        if not found["users"]:
+            continue
+        metric = f"ndcg@{night['cutoff']}"
+        ours, popular = found["lists"][metric], found["rule"][metric]
+        made = f"{datetime.fromtimestamp(night['moment'], UTC):%Y-%m-%d %H:%M}"
+        lines.append(
+            f"{name}: {metric.upper()} {ours:.4f} of the lists of {made} UTC, recent popularity "
+            f"{popular:.4f} ({found['users']:,} users, {found['newcomers']:,} newcomers)"
+        )
+    return lines
 
 
 def _refused_line(refused: dict[str, int]) -> str:

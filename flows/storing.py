@@ -72,18 +72,19 @@ def gc(
     that nobody went on with for a week.
 
     Kept are the last used outputs of each stage, whatever any registered model was made of, the
-    run that drift is measured from, and everything that these were made from. Refused while a
-    run uses the workspace.
+    run that drift is measured from, the lists published last, and everything that these were
+    made from. Refused while a run uses the workspace.
 
     Example: bigel store gc --keep 2 --dry-run
     """
     from bigel.contracts import needed_profiles
+    from bigel.realized import needed_lists
     from bigel.tracking import needed_fingerprints
 
     place = Workspace(workspace)
 
     def needed() -> set[str]:
-        return needed_fingerprints(place) | needed_profiles(place)
+        return needed_fingerprints(place) | needed_profiles(place) | needed_lists(place)
 
     found = store.collect(place, keep, needed, dry_run)
     for path in (*found["removed"], *found["leftovers"]):

@@ -19,6 +19,7 @@ from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.preview import preview
+from bigel.realized import measure_realized, rank_recent
 from bigel.recommend import recommend
 from bigel.retry import delays
 from bigel.split import split
@@ -55,6 +56,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     validate: _stage(validate, tag="contract", timeout=HOUR, run_name="validate {handover}"),
     profile_log: _stage(profile_log, tag="contract", timeout=HOUR),
     measure_drift: _stage(measure_drift, tag="contract", timeout=HOUR),
+    measure_realized: _stage(measure_realized, tag="contract", timeout=HOUR),
     accept: _stage(accept, tag="contract", timeout=HOUR),
     split: _stage(split, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
@@ -66,6 +68,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     register: _stage(register, tag="tracking", timeout=HOUR),
     keep_for_sync: _stage(keep_for_sync, tag="tracking", timeout=HOUR),
     recommend: _stage(recommend, tag="serving", timeout=4 * HOUR),
+    rank_recent: _stage(rank_recent, tag="serving", timeout=HOUR),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
     compare: _stage(compare, tag="model", timeout=HOUR),
     keep_family: _stage(keep_family, tag="tracking", timeout=HOUR),

@@ -28,37 +28,42 @@ WHOLE_RUN = [
     "profile_log(ingest)",
     "measure_drift(profile)",
     "validate(drift, drift)",
+    "measure_realized(ingest)",
+    "validate(realized, realized)",
     "split(ingest)",
     "validate(split, split)",
     "build_graphs(split)",
     "train(split, graph)",
     "accept(profile, drift, train)",
-    "evaluate(split, train)",
+    "evaluate(split, train, realized)",
     "preview(split, train)",
     "validate(recommendations, preview)",
     "register(split, train, evaluate)",
     "recommend()",
     "validate(recommendations, recommend)",
+    "rank_recent(ingest)",
 ]
 LAST_CALL = {
     "ingest": "ingest()",
-    "validate": "validate(drift, drift)",
+    "validate": "validate(realized, realized)",
     "split": "validate(split, split)",
     "graph": "build_graphs(split)",
     "train": "accept(profile, drift, train)",
-    "evaluate": "evaluate(split, train)",
+    "evaluate": "evaluate(split, train, realized)",
     "register": "register(split, train, evaluate)",
-    "recommend": "validate(recommendations, recommend)",
+    "recommend": "rank_recent(ingest)",
 }
 STAGE_OF = {
     "build_graphs": "graph",
     "choose_start": "start",
     "profile_log": "profile",
     "measure_drift": "drift",
+    "measure_realized": "realized",
+    "rank_recent": "rule",
 }
 RECORDS = [
-    *("ingest", "profile", "drift", "split", "graph", "train", "accept"),
-    *("evaluate", "preview", "register", "recommend"),
+    *("ingest", "profile", "drift", "realized", "split", "graph", "train", "accept"),
+    *("evaluate", "preview", "register", "recommend", "rule"),
 ]
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
@@ -99,6 +104,8 @@ class StandIns:
         place = self.folder / name
         place.mkdir(parents=True)
         counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
+        counts |= {"moment": None}  # of a log without times
+        (place / "night.json").write_text("{}")
         (place / "metrics.json").write_text(json.dumps(FIGURES))
         (place / "report.html").write_text(f"report of {name}")
         (place / "recommendations.parquet").write_text(f"lists of {name}")
@@ -120,6 +127,7 @@ def test_a_whole_run_calls_every_stage_once_with_what_it_reads(tmp_path: Path) -
         "raw_log",
         "interactions",
         "drift",
+        "realized",
         "split",
         "recommendations",
         "recommendations",
@@ -182,7 +190,7 @@ def test_register_gets_the_contracts_checked_before_it(tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path / "made")
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.registered == [
-        *("raw_log", "interactions", "drift", "split"),
+        *("raw_log", "interactions", "drift", "realized", "split"),
         "recommendations",
     ]
 
@@ -195,7 +203,7 @@ def test_a_broken_preview_is_left_to_the_gate(
     stand_ins = StandIns(tmp_path / "made", "validate(recommendations, preview)", error)
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls == WHOLE_RUN
-    assert [contract["success"] for contract in outcome.contracts] == [*[True] * 4, False, True]
+    assert [contract["success"] for contract in outcome.contracts] == [*[True] * 5, False, True]
     assert stand_ins.registered[-1] == "recommendations"
     assert "cannot become champion: its lists are bad, see p.html" in caplog.text
 
@@ -214,6 +222,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
         "keep_for_sync(split, train, evaluate, MLflow does not answer)",
         "recommend(stored:print of register)",
         "validate(recommendations, recommend)",
+        "rank_recent(ingest)",
     ]
     assert stand_ins.kept == "MLflow does not answer"
     assert outcome.records["register"].counts == {"waiting": "entry"}
@@ -276,7 +285,13 @@ def test_a_disk_that_fills_up_outside_a_stage_is_explained_and_the_summary_kept(
     with pytest.raises(DiskFullError, match=r"the disk is full .*MB free at .*store gc") as caught:
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
-    assert list(caught.value.summary["stages"]) == ["ingest", "profile", "drift", "split"]
+    assert list(caught.value.summary["stages"]) == [
+        "ingest",
+        "profile",
+        "drift",
+        "realized",
+        "split",
+    ]
 
 
 @pytest.mark.parametrize("result", [None, {"handover": "split", "success": False, "docs": "d"}])
@@ -290,8 +305,8 @@ def test_the_result_of_a_broken_contract_is_kept(
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
     contracts = caught.value.summary["contracts"]
-    assert [contract["success"] for contract in contracts] == [True, True, True, False][
-        : 3 + bool(result)
+    assert [contract["success"] for contract in contracts] == [True, True, True, True, False][
+        : 4 + bool(result)
     ]
 
 
@@ -304,7 +319,9 @@ def test_a_good_run_is_ok_and_a_failed_one_carries_what_was_done(tmp_path: Path)
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
     assert caught.value.summary is not None
     assert caught.value.summary["status"] == "failed"
-    assert list(caught.value.summary["stages"]) == ["ingest", "profile", "drift", "split", "graph"]
+    assert list(caught.value.summary["stages"]) == [
+        *("ingest", "profile", "drift", "realized", "split", "graph")
+    ]
 
 
 def test_an_error_that_is_not_ours_passes_through_as_it_is(tmp_path: Path) -> None:

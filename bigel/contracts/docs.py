@@ -20,14 +20,13 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bigel.contracts import drift_page
 from bigel.contracts.engine import Judgement
-from bigel.contracts.history import Accepted
+from bigel.contracts.history import History
 from bigel.contracts.pages import template
 from bigel.contracts.rendering import render_sections
 from bigel.contracts.suites import DRIFT, HANDOVERS
@@ -51,7 +50,7 @@ def publish_run(
     report: dict[str, Any],
     judgements: list[Judgement],
     keep: int,
-    accepted: Mapping[str, Sequence[Accepted]] | None = None,
+    history: History | None = None,
 ) -> Path:
     """Add one validation to the Data Docs and renew the index.
 
@@ -60,7 +59,7 @@ def publish_run(
         report: JSON-ready facts of the validation; ``handover`` and ``checks`` at least.
         judgements: what the framework found, suite by suite.
         keep: validations of each hand-over that stay; older ones are removed.
-        accepted: for drift, the accepted runs of each model name, which its page shows.
+        history: what the drift page shows beside the validations; None: it stays as it is.
 
     Returns:
         the page of the validation.
@@ -81,7 +80,7 @@ def publish_run(
         (aside / INDEX).write_text(page, "utf-8")
         aside.rename(folder / RUNS / name)
         with take_lock(folder / ".lock", f"another run writes the pages of {folder}"):
-            _write_index(folder, _prune(folder, keep), accepted)
+            _write_index(folder, _prune(folder, keep), history)
     except OSError as error:
         raise WorkspaceError(
             f"the Data Docs cannot be written to {folder}: {error}; free space or fix the "
@@ -110,15 +109,13 @@ def _prune(folder: Path, keep: int) -> list[Path]:
     return kept
 
 
-def _write_index(
-    folder: Path, runs: list[Path], accepted: Mapping[str, Sequence[Accepted]] | None
-) -> None:
+def _write_index(folder: Path, runs: list[Path], history: History | None) -> None:
     reports = [report for run in runs if (report := _read_report(run))]
     strips: dict[str, list[dict[str, Any]]] = {}
     for report in reversed(reports):
         strips.setdefault(report["handover"], []).append(report)
-    if accepted is not None:
-        write_text(folder / drift_page.PAGE, drift_page.render(strips[DRIFT], accepted))
+    if history is not None:
+        write_text(folder / drift_page.PAGE, drift_page.render(strips.get(DRIFT, []), history))
     page = template("index.html.j2").render(
         reports=reports, strips=strips, handovers=HANDOVERS, drift_page=drift_page.PAGE
     )

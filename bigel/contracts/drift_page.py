@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from bigel.contracts.drift import FIRST, MEASURES
-from bigel.contracts.history import Accepted
+from bigel.contracts.history import Accepted, History
 from bigel.contracts.pages import template
 from bigel.contracts.suites import DRIFT
 
@@ -31,28 +31,40 @@ Report = Mapping[str, Any]
 Limits = tuple[float | None, float | None]
 
 
-def render(
-    reports: Sequence[Report], accepted: Mapping[str, Sequence[Accepted]] | None = None
-) -> str:
+def render(reports: Sequence[Report], history: History | None = None) -> str:
     """Return the page.
 
     Args:
         reports: validations of the hand-over drift that are kept; a run that was validated
             again counts once, as it was the last time.
-        accepted: model name to its accepted runs, also those whose validation is not kept.
+        history: accepted runs, also those whose validation is not kept, and how lists did.
     """
+    known = history or History()
     models: dict[str, dict[str, Report]] = {
         model: {entry.profile: _as_report(model, entry) for entry in entries}
-        for model, entries in (accepted or {}).items()
+        for model, entries in known.accepted.items()
         if entries
     }
     for report in sorted(reports, key=_time):
         models.setdefault(report["drift"]["model"], {})[report["drift"]["profile"]] = report
     sections = [
         _section(number, model, sorted(runs.values(), key=_time)[-RUNS:])
+        | {"nights": _nights(number, known.nights.get(model, ()))}
         for number, (model, runs) in enumerate(sorted(models.items()))
     ]
     return template("drift.html.j2").render(models=sections)
+
+
+def _nights(number: int, nights: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Draw how a model's published lists did, night by night."""
+    if not nights:
+        return None
+    from bigel.evaluate.plots import realized_lines, style, to_svg
+
+    with style():
+        figure = realized_lines(nights)
+        _lay_out(figure)
+        return Markup(to_svg(figure, f"realized-{number}"))
 
 
 def _time(report: Report) -> str:

@@ -12,7 +12,7 @@ an entry already is compared with the one before it, so that a repeated run gets
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from bigel.config import Config
 from bigel.errors import WorkspaceError
 from bigel.locks import take_lock
+from bigel.realized import all_nights
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
 MEASURES_FILE = "measures.json"
@@ -54,6 +55,25 @@ class Accepted:
     contracts: dict[str, dict[str, str]]
     measures: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """What the drift page tells of earlier runs.
+
+    Args:
+        accepted: model name to its accepted runs, the oldest first.
+        nights: model name to how its published lists did, the oldest first; see
+            ``bigel.realized.stage.measure``.
+    """
+
+    accepted: Mapping[str, Sequence[Accepted]] = field(default_factory=dict)
+    nights: Mapping[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> "History":
+        """Read the history of a workspace."""
+        return cls(all_accepted(workspace), all_nights(workspace))
 
 
 def accept(

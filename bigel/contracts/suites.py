@@ -14,7 +14,8 @@ from bigel.workspace import fingerprint
 CRITICAL, WARNING = "critical", "warning"
 THRESHOLDS = "thresholds.toml"
 DRIFT, DRIFT_THRESHOLDS = "drift", "drift.toml"  # proposed by a program, so in a file of its own
-HANDOVERS = ("raw_log", "interactions", DRIFT, "split", "recommendations")  # as a run meets them
+REALIZED = "realized"
+HANDOVERS = ("raw_log", "interactions", DRIFT, REALIZED, "split", "recommendations")  # in order
 BETWEEN = "expect_column_values_to_be_between"
 PARAMETER = "$PARAMETER"
 

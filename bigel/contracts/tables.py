@@ -154,8 +154,8 @@ def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
     )
 
 
-def drift_tables(record: Record, config: Config, limits: Limits) -> Tables:
-    """Take the tables of the drift stage as they are; see ``bigel.contracts.drift``."""
+def stored_tables(record: Record, config: Config, limits: Limits) -> Tables:
+    """Take the tables of a stage as they are: of drift (``bigel.contracts.drift``), of realized."""
     frames = {
         path.stem: pl.read_parquet(path) for path in sorted(Path(record.path).glob("*.parquet"))
     }

@@ -12,7 +12,7 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, lists, splits, suites, tables
-from bigel.contracts.history import MEASURES_FILE, all_accepted
+from bigel.contracts.history import MEASURES_FILE, History
 from bigel.contracts.samples import REFUSED_SHARES, refused_rows
 from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
@@ -28,6 +28,7 @@ FILES = {
     "raw_log": (schema.RAW_SUMMARY_FILE, schema.QUARANTINE_FILE),
     "interactions": (schema.INTERACTIONS_FILE,),
     "drift": (),  # its tables are there where there is something to compare
+    "realized": (),  # likewise
     "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
     "recommendations": (schema.RECOMMENDATIONS_FILE,),
 }
@@ -85,7 +86,7 @@ def validate(
         report,
         judged,
         config.contracts.history,
-        all_accepted(workspace) if handover == suites.DRIFT else None,
+        History.of(workspace) if handover in (suites.DRIFT, suites.REALIZED) else None,
     )
     result |= {"docs": str(workspace.data_docs / "index.html"), "page": str(page)}
     for warning in result["failed"]:
@@ -148,7 +149,8 @@ def _contents(
     build = {
         "raw_log": tables.raw_log_tables,
         "interactions": tables.interactions_tables,
-        "drift": tables.drift_tables,
+        "drift": tables.stored_tables,
+        "realized": tables.stored_tables,
         "split": splits.split_tables,
     }[handover]
     return build(record, config, limits)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ COLORS = ("#3b82c4", "#e0833a", "#2a9d74", "#9a6bd0", "#d6556f", "#27a3b4", "#b0
 MODEL = COLORS[0]
 WIDTH = 9.6  # inches
 MOST_POINTS = 600  # of a curve
+NIGHT_TICKS = 4  # of an axis
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": INK,
@@ -170,6 +172,46 @@ def _draw_pairs(axis: Axes, panel: Panel, percent: bool) -> None:
     axis.set_xlim(-0.6, len(panel.labels) - 0.4)
     if percent:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def realized_lines(nights: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw how published lists did by night, and the rule beside them: an axis per behavior.
+
+    Args:
+        nights: as of ``bigel.realized.stage.measure``, the oldest first; one at least.
+    """
+    names = list(dict.fromkeys(name for night in nights for name in night["behaviors"]))
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(height=2.6 * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, name in zip(axes, names, strict=False):
+        _draw_nights(axis, nights, name)
+        axis.set_title(f"{name}, NDCG@{nights[-1]['cutoff']}")
+    for spare in axes[len(names) :]:
+        spare.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_nights(axis: Axes, nights: Sequence[Mapping[str, Any]], name: str) -> None:
+    places = range(len(nights))
+    for who, color, label in (("rule", POPULAR, "recent popularity"), ("lists", MODEL, "lists")):
+        found = [
+            (night["behaviors"].get(name, {}).get(who, {}), night["cutoff"]) for night in nights
+        ]
+        axis.errorbar(
+            places,
+            _numbers(figures.get(f"ndcg@{k}") for figures, k in found),
+            _numbers(figures.get(f"ndcg_se@{k}") for figures, k in found),
+            color=color, marker="o", markersize=3, linewidth=1.3, elinewidth=0.8, label=label,
+        )  # fmt: skip
+    step = -(-len(nights) // NIGHT_TICKS)
+    ticks = [f"{datetime.fromtimestamp(night['moment'], UTC):%m-%d\n%H:%M}" for night in nights]
+    axis.set_xticks(list(places)[::step], ticks[::step])
+    axis.set_xlim(-0.5, len(nights) - 0.5)
+    axis.set_ylim(bottom=0)
 
 
 def save(figure: Figure, png: Path) -> str:

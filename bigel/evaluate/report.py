@@ -1,6 +1,7 @@
 """The evaluation report: one HTML file that needs nothing else, and its plots as PNG."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from bigel.config import EvaluateConfig
 from bigel.evaluate.metrics import METRICS
-from bigel.evaluate.plots import Panel, paired_bars, save, style, training_curves
+from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
 from bigel.schema import PUBLISHED, REPORT_FILE, SPLITS, TEST, VALID, VIEWS
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
@@ -30,7 +31,9 @@ def write_report(
         metrics: the tree of ``metrics.json``.
         history: the train stage's ``history.json``.
         facts: "data" and "model" (counts of the split and train records), their
-            "data_fingerprint" and "model_fingerprint", and "settings" of the train stage.
+            "data_fingerprint" and "model_fingerprint", "settings" of the train stage, and
+            "nights", how published lists did (as of ``bigel.realized.stage.measure``), oldest
+            first.
         settings: cutoffs and activity bounds.
 
     Returns:
@@ -41,7 +44,7 @@ def write_report(
         loader=PackageLoader("bigel", "evaluate"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"rate": _rate, "share": _share, "count": _count}
+    environment.filters |= {"rate": _rate, "share": _share, "count": _count, "when": _when}
     page = environment.get_template("report.html.j2").render(
         behaviors=behaviors,
         k=k,
@@ -55,6 +58,7 @@ def write_report(
         facts=facts,
         history=history,
         plots=_draw(out / "plots", metrics, history, behaviors, settings),
+        realized=_draw_nights(out / "plots", facts["nights"]),
     )
     path = out / REPORT_FILE
     path.write_text(page, encoding="utf-8")
@@ -156,6 +160,13 @@ def _draw(
         }
 
 
+def _draw_nights(folder: Path, nights: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if not nights:
+        return None
+    with style():
+        return Markup(save(realized_lines(nights), folder / "realized.png"))
+
+
 def _behavior_panels(metrics: Mapping[str, Any], behaviors: Sequence[str], k: int) -> list[Panel]:
     return [
         Panel(
@@ -205,6 +216,10 @@ def _coverage_panels(
         )
         for behavior in behaviors
     ]
+
+
+def _when(moment: int) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _rate(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bigel.schema import (
     EMBEDDINGS_FILE,
     HISTORY_FILE,
     METRICS_FILE,
+    NIGHTS_FILE,
     OFFICIAL,
     PUBLISHED,
     TEST,
@@ -42,7 +43,13 @@ CODE = (
 GROUPS = ("few", "medium", "many")
 
 
-def evaluate(split: Record, trained: Record, config: Config, workspace: Workspace) -> Record:
+def evaluate(
+    split: Record,
+    trained: Record,
+    config: Config,
+    workspace: Workspace,
+    realized: Record | None = None,
+) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
     Each is ranked by the model at its moment, see ``bigel.moment``.
@@ -52,15 +59,20 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
         trained: record of the train stage; ``embeddings.safetensors`` and ``history.json``.
         config: ``evaluate`` changes the output.
         workspace: where the stage is stored.
+        realized: record of ``measure_realized``: how the lists of the last nights did.
 
     Returns:
         record with ``metrics.json`` (split → view → behavior → figure; the same under
-        ``popularity``; ``activity`` → "test" → behavior → group), ``report.html``, ``plots/``.
+        ``popularity``; ``activity`` → "test" → behavior → group; where lists were scored,
+        ``realized`` → behavior → figure of the last ones, and under ``rule`` what recent
+        popularity has), ``report.html``, ``plots/``.
         A figure without users is null.
 
     Raises:
         TrainingError: if an embedding is not finite.
     """
+
+    nights = read_nights(realized)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         from bigel.evaluate.report import write_report  # matplotlib takes a second to import
@@ -75,10 +87,11 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
             measure(scores, known, held_out, events_U, config.evaluate)
             for scores in (model, popular)
         )
-        metrics = _none_for_nan(metrics | {"popularity": of_popular})
+        metrics = _none_for_nan(metrics | {"popularity": of_popular}) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
-        write_report(out, metrics, history, _facts(split, trained), config.evaluate)
+        facts = _facts(split, trained) | {"nights": nights}
+        write_report(out, metrics, history, facts, config.evaluate)
         k = config.evaluate.select_cutoff
         return {
             name: {b: figures[f"ndcg@{k}"] for b, figures in metrics[name][PUBLISHED].items()}
@@ -88,10 +101,30 @@ def evaluate(split: Record, trained: Record, config: Config, workspace: Workspac
     return workspace.run_stage(
         "evaluate",
         inputs=[split.fingerprint, trained.fingerprint],
-        settings=config.evaluate.model_dump(exclude={"batch_users"}),
+        settings=config.evaluate.model_dump(exclude={"batch_users"}) | {"nights": nights},
         code=CODE,
         build=build,
     )
+
+
+def read_nights(realized: Record | None) -> list[dict[str, Any]]:
+    """Return how the lists of the last nights did, the oldest first."""
+    if realized is None:
+        return []
+    nights: list[dict[str, Any]] = json.loads(realized.file(NIGHTS_FILE).read_text("utf-8"))
+    return nights
+
+
+def _realized(nights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the figures of the last night as a branch of the metrics; {} without any."""
+    if not nights:
+        return {}
+    return {
+        "realized": {
+            name: {"users": found["users"], **found["lists"], "rule": found["rule"]}
+            for name, found in nights[-1]["behaviors"].items()
+        }
+    }
 
 
 def measure(

@@ -112,13 +112,15 @@ def milliseconds(when: datetime) -> int:
 
 
 def log_evaluation(client: Any, run_id: str, evaluated: Record, when: datetime) -> None:
-    """Log the final metrics (the model's and popularity's), the report and the plots.
+    """Log the final metrics (the model's and popularity's), how the lists published last did (of
+    whatever model they were), the report and the plots.
 
     A metric that stands with this value is not logged again, so that a registration that was cut
     off leaves each once.
     """
     metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    kept = {key: metrics[key] for key in (schema.VALID, schema.TEST, "popularity")}
+    logged = (schema.VALID, schema.TEST, "popularity", "realized")
+    kept = {key: metrics[key] for key in logged if key in metrics}
     known = client.get_run(run_id).data.metrics
     points = [(name, value, 0) for name, value in flatten(kept) if known.get(name) != value]
     log_metrics(client, run_id, points, when)

@@ -445,6 +445,10 @@ WARNINGS: dict[tuple[str, str], tuple[int, Edit]] = {
         put("totals", "duplicate_change", -0.21),
     ),
     ("drift.totals", "the mix of behaviors is as it was"): (1, put("totals", "behavior_psi", 0.21)),
+    ("realized.behaviors", "published lists do not fall behind what is popular lately"): (
+        1,
+        put("behaviors", "behind", 0.11),
+    ),
     ("drift.times", "few interactions arrive after the log of their hour was accepted"): (
         1,
         put("times", "late_share", 0.06),

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from bigel.contracts.drift_page import render
-from bigel.contracts.history import Accepted
+from bigel.contracts.history import Accepted, History
 
 
 def report(night: int, value: float | None, **changes: Any) -> dict[str, Any]:
@@ -98,19 +98,19 @@ def entry(night: int, value: float | None) -> Accepted:
 
 def test_accepted_runs_are_shown_without_their_validations() -> None:
     nights = {"shop": [entry(night, 0.1) for night in range(1, 25)]}
-    page = render([report(25, 0.2)] * 20, nights)
+    page = render([report(25, 0.2)] * 20, History(nights))
     everything = render([report(night, 0.2 if night == 25 else 0.1) for night in range(1, 26)])
     ticks = [re.findall(r">\s*(01-\d\d)\s*<", text) for text in (page, everything)]
     assert ticks[0] == ticks[1] and ticks[0][0] == "01-01"
     assert cells(page, "volume, change")[3:] == ["+20.0%", "−50.0%", "+100.0%"]
-    alone = render([], nights)
+    alone = render([], History(nights))
     assert "Last run, 2026-01-24 03:00:00 UTC" in alone and "runs/None" not in alone
-    assert render([], {"empty": []}).count("<h2>") == 0
+    assert render([], History({"empty": []})).count("<h2>") == 0
 
 
 def test_an_entry_of_an_older_version_has_no_limits() -> None:
     old = dataclasses.replace(entry(2, 0.1), limits={}, contracts={})
-    assert cells(render([], {"shop": [old]}), "volume, change")[3:] == ["+10.0%", "–", "–"]
+    assert cells(render([], History({"shop": [old]})), "volume, change")[3:] == ["+10.0%", "–", "–"]
 
 
 def test_a_first_run_has_no_figure_and_says_why() -> None:
@@ -127,6 +127,25 @@ def test_every_model_has_its_section() -> None:
 def test_figures_of_all_sizes_and_unknown_values_are_drawn() -> None:
     many = render([report(2 + n, None if n % 3 else 0.1) for n in range(25)])
     assert many.count("<svg") == 2
+
+
+def night(day: int, lists: float | None = 0.1) -> dict[str, Any]:
+    """Return how the lists of a night did."""
+    figures = {"ndcg@5": lists, "ndcg_se@5": None if lists is None else 0.01}
+    rule = {"ndcg@5": 0.2, "ndcg_se@5": 0.01}
+    behaviors = {"<click>": {"lists": figures, "rule": rule}, "buy": {"lists": {}, "rule": {}}}
+    moment = 1_767_225_600 + (day - 1) * 86_400
+    return {"moment": moment, "cutoff": 5, "behaviors": behaviors}
+
+
+def test_how_published_lists_did_is_drawn_for_their_model() -> None:
+    history = History(nights={"shop": [night(1), night(2, None), night(3)], "gone": [night(1)]})
+    page = render([first(), report(2, 0.1), report(3, 0.1, model="other")], history)
+    assert page.count("Published lists, realized") == 1
+    assert "&lt;click&gt;, NDCG@5" in page and "recent popularity" in page
+    part = page[page.index("Published lists, realized") :]
+    assert re.findall(r">\s*(01-\d\d)\s*<", part)[:3] == ["01-01", "01-02", "01-03"]
+    assert "Published lists" not in render([first()])
 
 
 def test_the_page_loads_nothing() -> None:

@@ -92,6 +92,7 @@ def test_the_log_passes_its_own_contracts_and_another_does_not(
         "raw_log",
         "interactions",
         "drift",
+        "realized",
         "split",
         "recommendations",
     }

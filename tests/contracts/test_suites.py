@@ -18,7 +18,9 @@ SHIPPED = suite_folder("")
 FILES = sorted(SHIPPED.glob("*.json"))
 # Tables whose number of rows does not come from the data, so that none can be empty.
 FIXED = {"schema", "hours", "totals", "times", "funnel", "pairs", "maps", "policy"}
-FIXED_TABLES = {"interactions.behaviors", "drift.behaviors", "split.behaviors"}
+FIXED_TABLES = {
+    f"{handover}.behaviors" for handover in ("interactions", "drift", "realized", "split")
+}
 MAY_BE_EMPTY = {"raw_log.quarantine"}
 
 

@@ -61,6 +61,37 @@ def run(tmp_path, **changes):
     return evaluate(*world(tmp_path, scale), config, Workspace(tmp_path))
 
 
+def test_how_the_last_lists_did_is_a_branch_of_the_metrics(tmp_path, no_drawing, monkeypatch):
+    drawn = "bigel.evaluate.report._draw_nights"
+    monkeypatch.setattr(drawn, lambda folder, nights: "drawn" if nights else None)
+    figures = {"ndcg@3": 0.2, "ndcg_se@3": None, "hr@3": 0.5}
+    click = {
+        "users": 2,
+        "newcomers": 1,
+        "pairs": 3,
+        "lists": figures,
+        "rule": figures | {"ndcg@3": 0.3},
+        "difference": -0.1,
+        "difference_se": None,
+    }
+    nights = [
+        {"moment": 1, "until": 2, "model": "m", "cutoff": 3, "behaviors": {"click": click | more}}
+        for more in ({"users": 9}, {})
+    ]  # fmt: skip
+    write_json(tmp_path / "nights.json", nights)
+    realized = Record("realized", "r", str(tmp_path), False, 0.0, {})
+    split, trained = world(tmp_path)
+    config, workspace = parse_config(CONFIG), Workspace(tmp_path)
+    record = evaluate(split, trained, config, workspace, realized)
+    metrics = json.loads(record.file("metrics.json").read_text())
+    assert metrics["realized"] == {
+        "click": {"users": 2, **figures, "rule": figures | {"ndcg@3": 0.3}}
+    }
+    before = evaluate(split, trained, config, workspace)
+    assert before.fingerprint != record.fingerprint
+    assert "realized" not in json.loads(before.file("metrics.json").read_text())
+
+
 def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing):
     record = run(tmp_path)
     metrics = json.loads(record.file("metrics.json").read_text())

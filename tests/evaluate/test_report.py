@@ -7,7 +7,14 @@ import pytest
 
 from bigel.config import EvaluateConfig
 from bigel.evaluate.metrics import METRICS
-from bigel.evaluate.plots import Panel, paired_bars, save, style, training_curves
+from bigel.evaluate.plots import (
+    Panel,
+    paired_bars,
+    realized_lines,
+    save,
+    style,
+    training_curves,
+)
 from bigel.evaluate.report import write_report
 
 SETTINGS = EvaluateConfig(cutoffs=(5, 10), select_cutoff=5)
@@ -52,6 +59,7 @@ def inputs(names=NAMES):
         "data_fingerprint": "aaaa",
         "model_fingerprint": "bbbb",
         "settings": {"model": {"dim": 64}},
+        "nights": [],
     }
     return metrics, history, facts
 
@@ -205,6 +213,52 @@ def test_the_same_input_gives_the_same_bytes(drawn, tmp_path):
     write(tmp_path, *inputs())
     for name in ("report.html", "plots/curves.png", "plots/behaviors.png"):
         assert (drawn[0] / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def night(day, lists, newcomers=3):
+    """Return how the lists of a day did; buys had no users."""
+    figures = {"ndcg@5": lists, "ndcg_se@5": 0.01, "hr@5": 0.5}
+    view = {"users": 1234, "newcomers": newcomers, "pairs": 2345, "lists": figures,
+            "rule": figures | {"ndcg@5": 0.25}, "difference": lists - 0.25,
+            "difference_se": 0.02}  # fmt: skip
+    nothing = dict.fromkeys(figures)
+    buy = {"users": 0, "newcomers": 1, "pairs": 0, "lists": nothing, "rule": nothing,
+           "difference": None, "difference_se": None}  # fmt: skip
+    moment = 1_767_225_600 + day * 86_400
+    return {"name": f"night {day}", "moment": moment, "until": moment + 86_400,
+            "model": "models:/<shop>/7", "cutoff": 5, "half_lives": {},
+            "behaviors": {"click": view, "buy": buy}}  # fmt: skip
+
+
+def test_how_published_lists_did_is_a_table_of_the_last_night_and_a_plot_of_all(tmp_path):
+    metrics, history, facts = inputs()
+    facts["nights"] = [night(day, 0.1) for day in range(3)] + [night(3, 0.15, newcomers=1111)]
+    text, page = write(tmp_path, metrics, history, facts)
+    assert "How last nights' lists did" in text.replace("&#39;", "'")
+    assert ["click", "1,234", "1,111", "2,345", "0.1500", "0.0100", "0.2500", "-0.1000",
+            "0.0200"] in page.rows  # fmt: skip
+    assert ["buy", "0", "1", "0", *["–"] * 5] in page.rows
+    assert "2026-01-04 00:00 UTC" in text and "2026-01-05 00:00 UTC" in text
+    assert "models:/&lt;shop&gt;/7" in text
+    assert (tmp_path / "plots" / "realized.png").read_bytes().startswith(b"\x89PNG")
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_without_nights_nothing_is_said_of_them(drawn):
+    folder, text, _ = drawn
+    assert "last nights" not in text and not (folder / "plots" / "realized.png").exists()
+
+
+def test_lines_over_nights_draw_the_figures():
+    nights = [night(day, 0.1 + day / 100) for day in range(12)]
+    nights[4]["behaviors"].pop("click")
+    click, buy = realized_lines(nights).axes
+    rule, lists = [container[0].get_ydata().tolist() for container in click.containers]
+    assert rule[:4] == [0.25] * 4 and str(rule[4]) == "nan"
+    assert lists[:4] == pytest.approx([0.1, 0.11, 0.12, 0.13]) and str(lists[4]) == "nan"
+    assert click.get_title() == "click, NDCG@5" and click.get_ylim()[0] == 0
+    assert click.get_xticklabels()[0].get_text() == "01-01\n00:00"
+    assert all(str(value) == "nan" for value in buy.containers[0][0].get_ydata())
 
 
 def test_seven_behaviors_fit(tmp_path, no_drawing):

@@ -80,6 +80,29 @@ def test_rows_are_printed_as_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     assert line in printed(capsys, rows=rows).splitlines()
 
 
+def test_how_the_last_lists_did_is_a_line_per_behavior(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def found(users: int, lists: float | None, rule: float | None) -> dict[str, Any]:
+        figures = {"lists": {"ndcg@5": lists}, "rule": {"ndcg@5": rule}}
+        return figures | {"users": users, "newcomers": 7}
+
+    behaviors = {
+        "view": found(1234, 0.1, 0.25),
+        ODD: found(1, 0.0, 0.5),
+        "buy": found(0, None, None),
+    }
+    night = {"moment": 1_700_000_000, "cutoff": 5, "behaviors": behaviors}
+    lines = [one for one in printed(capsys, realized=night).splitlines() if "realized" in one]
+    assert lines == [
+        "realized  view: NDCG@5 0.1000 of the lists of 2023-11-14 22:13 UTC, recent popularity "
+        "0.2500 (1,234 users, 7 newcomers)",
+        f"realized  {ODD}: NDCG@5 0.0000 of the lists of 2023-11-14 22:13 UTC, recent popularity "
+        "0.5000 (1 users, 7 newcomers)",
+    ]
+    assert "realized" not in printed(capsys, realized={})
+
+
 def test_refused_rows_are_printed_by_reason_the_most_frequent_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

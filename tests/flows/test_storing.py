@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bigel.workspace import Record, Workspace
 from flows import storing
+from tests.realized import nightly
 
 
 def make(workspace: Workspace, value: int) -> Record:
@@ -61,6 +62,16 @@ def test_show_tells_columns_and_tensors(place: Workspace) -> None:
     text = call(place, "show", record.fingerprint)
     assert "schema     rows.parquet: 2 rows of user int64" in text
     assert "schema     w.safetensors: emb F32 [2, 3]" in text
+
+
+def test_gc_leaves_the_lists_that_the_next_run_scores(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingested = nightly.log_of(tmp_path / "log", [("ada", "a", "view", 1_700_000_000)])
+    lists = nightly.lists_of(workspace, {("ada", "view"): ["a"]})
+    other = nightly.lists_of(workspace, {("ada", "view"): ["a"]}, "not published")
+    nightly.publish(ingested, lists, nightly.config(), workspace)
+    call(workspace, "gc", "--keep", "0")
+    assert Path(lists.path).exists() and not Path(other.path).exists()
 
 
 def test_gc_tells_first_and_removes_then(place: Workspace, tmp_path: Path) -> None:

@@ -18,16 +18,25 @@ from tests.flows.conftest import ROOT, options
 pytestmark = pytest.mark.slow
 SEED = 20
 CONTRACTS = ROOT / "data_contracts"
-DRIFT = CONTRACTS / "drift.totals.json"
+DRIFT, REALIZED = CONTRACTS / "drift.totals.json", CONTRACTS / "realized.behaviors.json"
 STAGES = (
     *("ingest", "validate raw_log", "validate interactions", "profile_log", "measure_drift"),
-    *("validate drift", "split", "validate split", "build_graphs", "choose_start", "train"),
+    *(
+        "validate drift",
+        "measure_realized",
+        "validate realized",
+        "split",
+        "validate split",
+        "build_graphs",
+        "choose_start",
+        "train",
+    ),
     *("calibrate", "accept", "evaluate", "preview", "validate preview"),
-    *("register", "recommend", "validate recommendations"),
+    *("register", "recommend", "validate recommendations", "rank_recent"),
 )
 WRITING = (
     *("ingest", "validate raw_log", "profile_log", "split", "train", "accept", "evaluate"),
-    *("preview", "register", "recommend"),
+    *("preview", "register", "recommend", "rank_recent"),
 )
 MEGABYTE = 2**20
 FINAL = (
@@ -70,7 +79,7 @@ def few_contracts(home: Path) -> Path:
     """Keep one suite per hand-over: contracts run in every attempt, and all of them take long."""
     folder = home / "contracts"
     folder.mkdir()
-    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml"), DRIFT):
+    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml"), DRIFT, REALIZED):
         shutil.copy(path, folder)
     return folder
 
