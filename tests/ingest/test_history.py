@@ -145,6 +145,16 @@ def test_the_bytes_do_not_depend_on_the_cut(tmp_path: Path) -> None:
         assert len({made.file(name).read_bytes() for made in (one, some, spread)}) == 1
 
 
+@pytest.mark.parametrize("kind", IDS)
+def test_rows_in_no_order_are_sorted_by_time_whatever_the_ids(kind: str, tmp_path: Path) -> None:
+    times = [DAY + 4, 5, 100, 7, DAY, 6]
+    rows = [(IDS[kind](n), IDS[kind](n), "view", time) for time in times for n in (1, 2)]
+    interactions, history = tables(ingested(tmp_path, [rows]))
+    columns = ["first", "timestamp", "count"]
+    assert interactions.select(columns).rows() == [(5, DAY + 4, 6)] * 2
+    assert history.select(columns[1:]).rows() == [(100, 4), (DAY + 4, 2)] * 2
+
+
 def test_a_log_without_times_has_no_history_and_no_first_times(tmp_path: Path) -> None:
     columns = {"user": "user", "item": "item", "timestamp": ""}
     record = ingested(tmp_path, [[(1, 2, "view", 3)]], columns=columns)
