@@ -1,5 +1,6 @@
 """Interactions in inner ids: the frozen record that graphs, training and evaluation share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -133,6 +134,16 @@ class Interactions:
             behavior_index=self.behavior_index[kept],
             first=None if self.first is None else self.first[kept],
         )
+
+    def in_order(self, behaviors: Sequence[str]) -> "Interactions":
+        """Return the same with the behaviors in another order.
+
+        >>> log = Interactions([0], [0], [1], 1, 1, ("click", "buy"))
+        >>> log.in_order(("buy", "click")).behavior_index.tolist()
+        [0]
+        """
+        places = np.array([behaviors.index(name) for name in self.behaviors], np.int64)
+        return replace(self, behavior_index=places[self.behavior_index], behaviors=tuple(behaviors))
 
     def of(self, behavior: int) -> tuple[IntArray, IntArray]:
         """Return the users and the items of one behavior, each of shape (n_k,)."""

@@ -53,16 +53,20 @@ class Learned:
             those of ``CALIBRATIONS`` that it has.
         settings: its shape.
         members: number of models whose scores are averaged.
+        behaviors: the cascade, in the order of the tensors.
     """
 
     tensors: dict[str, Tensor]
     settings: ModelConfig
     members: int
+    behaviors: tuple[str, ...]
 
     @classmethod
-    def load(cls, path: Path, settings: Mapping[str, Any], members: int) -> "Learned":
-        """Read ``weights.safetensors``."""
-        return cls(load_file(path), ModelConfig.model_validate(dict(settings)), members)
+    def load(cls, path: Path, facts: Mapping[str, Any]) -> "Learned":
+        """Read ``weights.safetensors``; facts: "model", "members" and "architecture"."""
+        settings = ModelConfig.model_validate(facts["model"])
+        behaviors = tuple(facts["architecture"]["behaviors"])
+        return cls(load_file(path), settings, facts["members"], behaviors)
 
     @property
     def signal_weights(self) -> Tensor | None:
@@ -175,8 +179,7 @@ class State:
 
 def learned_of(trained: Record) -> Learned:
     """Return what a training left; its record tells the shape."""
-    counts = trained.counts
-    return Learned.load(trained.file(WEIGHTS_FILE), counts["model"], counts["members"])
+    return Learned.load(trained.file(WEIGHTS_FILE), trained.counts)
 
 
 def state_at(
@@ -193,11 +196,11 @@ def state_at(
     """
     learned = learned.without_draws()
     if learned.signal_weights is not None:
-        history = history_at(split, moment)
+        history = history_at(split, moment).in_order(learned.behaviors)
         pairs = history.pairs
         signals = Signals.of(history, learned.embed(pairs, device))
         return State(signals.graph, pairs, signals=signals, weights=learned.signal_weights)
-    pairs = pairs_at(split, moment)
+    pairs = pairs_at(split, moment).in_order(learned.behaviors)
     memory = None
     if MEMORY in learned.tensors:
         memory = Memory(learned.tensors[MEMORY], item_features(pairs))

@@ -21,7 +21,7 @@ from bigel.signals.history import DAY, History
 from bigel.signals.signals import GRAPH, Signals
 
 NIGHTS = 28  # at most
-FEWEST = 4  # nights that a window is cut into where it is short
+FEWEST = 2  # nights that a window is cut into where it is short
 USERS = 1_000  # user-nights of a behavior, at most
 ENTRIES = 250_000  # candidates of a behavior over all of them, about
 VALUES = 16_000_000  # float32 values of a block of users by items by columns: 64 MB

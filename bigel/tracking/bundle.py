@@ -27,6 +27,7 @@ from bigel.workspace import (
 )
 
 if TYPE_CHECKING:
+    from bigel.moment import Learned
     from bigel.serving import Recommender
 
 CODE = ("interactions.py", "moment.py", "schema.py", "serving.py", "tracking/bundle.py")
@@ -34,7 +35,7 @@ FORMAT = 4  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 EVENTS = "events"  # interactions that a user is known to have; 0: popular items answer
-LEARNED = ("architecture", "model", "members")  # of the train stage's counts
+LEARNED = ("architecture", "model", "members", "seed")  # of the train stage's counts
 
 
 def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Workspace) -> Record:
@@ -88,28 +89,14 @@ def refresh_bundle(
         DataError: if the model has other behaviors than the log, or came without its weights.
     """
     from bigel.embed import embed_learned  # torch takes seconds to import
-    from bigel.moment import Learned
 
-    behaviors = list(split.counts[schema.TRAIN])
-    if "model" not in facts or list(facts["behaviors"]) != behaviors:
-        raise DataError(
-            f"the bundle at {folder} cannot be embedded anew: it has the behaviors "
-            f"{', '.join(facts['behaviors'])} and {'its' if 'model' in facts else 'no'} weights, "
-            f"the log has {', '.join(behaviors)}"
-        )
-    with _readable(folder):
-        users, items = (
-            _places(split.file(name), folder / name, inner)
-            for inner, name in ((schema.USER, schema.USERS_FILE), (schema.ITEM, schema.ITEMS_FILE))
-        )
-        learned = Learned.load(folder / schema.WEIGHTS_FILE, facts["model"], facts["members"])
+    learned = learned_by(folder, facts, split)
     origin = facts["files"][MODEL_FILE]
-    embedded = embed_learned(
-        learned.placed(users, items), [origin], split, config, workspace, moment
-    )
+    embedded = embed_learned(learned, [origin], split, config, workspace, moment)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        return _write(out, split, embedded, {"trained": facts["trained"]}, None)
+        kept = {name: facts[name] for name in ("trained", "behaviors")}
+        return _write(out, split, embedded, kept, None)
 
     return workspace.run_stage(
         "refresh",
@@ -120,10 +107,31 @@ def refresh_bundle(
     )
 
 
-def _places(present: Path, earlier: Path, inner: str) -> IntArray:
-    """Return the bundle's number of each present id, -1 for a new one."""
-    found = places(present, earlier, inner)[schema.EARLIER].fill_null(-1)
-    numbers: IntArray = found.to_numpy()
+def learned_by(folder: Path, facts: dict[str, Any], split: Record) -> "Learned":
+    """Return what a registered model learned, in the numbers of a split.
+
+    Raises:
+        DataError: if the model has other behaviors than the log, or came without its weights.
+    """
+    from bigel.moment import Learned  # torch takes seconds to import
+
+    ours, theirs = list(split.counts[schema.TRAIN]), list(facts["behaviors"])
+    if set(ours) != set(theirs):
+        raise DataError(
+            f"a bundle has the behaviors {', '.join(theirs)}, the data {', '.join(ours)}"
+        )
+    if "model" not in facts:
+        raise DataError(f"the bundle at {folder} came without the weights to embed it anew")
+    with _readable(folder):
+        users, items = (places_of(folder, split, inner) for inner in (schema.USER, schema.ITEM))
+        return Learned.load(folder / schema.WEIGHTS_FILE, facts).placed(users, items)
+
+
+def places_of(folder: Path, split: Record, inner: str) -> IntArray:
+    """Return the bundle's number of each present "user" or "item", -1 for a new one."""
+    name = {schema.USER: schema.USERS_FILE, schema.ITEM: schema.ITEMS_FILE}[inner]
+    found = places(split.file(name), folder / name, inner)[schema.EARLIER].fill_null(-1)
+    numbers: IntArray = found.to_numpy(writable=True)
     return numbers
 
 
@@ -146,6 +154,8 @@ def _write(
 
     moment = embedded.counts.get("moment", schema.NOW)
     pairs = pairs_at(split, moment)
+    if "behaviors" in facts:
+        pairs = pairs.in_order(facts["behaviors"])
     dim = _check_embeddings(embedded.file(schema.EMBEDDINGS_FILE), pairs)
     for name in (schema.EMBEDDINGS_FILE, schema.POPULARITY_FILE, schema.SIGNALS_FILE):
         if embedded.file(name).exists():

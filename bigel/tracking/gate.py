@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Candidate and champion, ranked on the same validation data.
+    """Candidate and champion, ranked on the same validation data, as each is served by then.
 
     Args:
         label: what the sentence calls the champion.
@@ -121,14 +121,14 @@ def decide(
 
     Args:
         candidate: the new version.
-        popularity: the most-popular ranking on the same validation data.
+        popularity: the rule on the same validation data: recent popularity where the log has times.
         champion: the present champion side by side with the candidate, or why it could not be
             ranked so; None if there is none.
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
     >>> decide(Scores("new", {"buy": 0.2}), Scores("popularity", {"buy": 0.1}), None).why
-    'beats popularity on every behavior; there was no champion'
+    'beats popularity on every behavior (buy 0.2000 against 0.1000); there was no champion'
     """
     lost = [f"the {handover} contract did not pass" for handover in broken]
     beaten = [
@@ -143,12 +143,13 @@ def decide(
     if lost:
         why = "; ".join([*lost, against] if not passed else lost)
         return Decision(CHALLENGER, why, bool(beaten))
+    beats = f"{BEATS_POPULARITY} ({_figures(candidate, popularity)})"
     if isinstance(champion, Unranked):
         by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
-        return Decision(CHALLENGER, f"{BEATS_POPULARITY}; {against}; {by_hand}")
+        return Decision(CHALLENGER, f"{beats}; {against}; {by_hand}")
     if not passed:
         return Decision(CHALLENGER, against)
-    return Decision(CHAMPION, f"{BEATS_POPULARITY}; {against}")
+    return Decision(CHAMPION, f"{beats}; {against}")
 
 
 def alias_of(aliases: Collection[str]) -> str:
@@ -158,6 +159,11 @@ def alias_of(aliases: Collection[str]) -> str:
     'champion'
     """
     return next((alias for alias in (CHAMPION, CHALLENGER, PREVIOUS) if alias in aliases), "")
+
+
+def _figures(candidate: Scores, popularity: Scores) -> str:
+    told = ((name, candidate.at(name), popularity.at(name)) for name in candidate.ndcg)
+    return ", ".join(f"{name} {ours:.4f} against {rule:.4f}" for name, ours, rule in told)
 
 
 def _lost_to_popularity(behavior: str, candidate: Scores, popularity: Scores) -> str:

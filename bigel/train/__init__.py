@@ -116,7 +116,7 @@ def _learned(weights: dict[str, Tensor], train: Interactions, config: Config) ->
     trained = np.bincount(train.items, minlength=train.n_items) > 0
     tensors = {name: weight.cpu() for name, weight in weights.items()}
     tensors |= {TRAINED: torch.from_numpy(trained).to(torch.uint8)}
-    return Learned(tensors, config.model, config.train.members)
+    return Learned(tensors, config.model, config.train.members, train.behaviors)
 
 
 def _weigh(
