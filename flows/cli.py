@@ -219,9 +219,11 @@ def synth(
     ] = "demo",
     settings: Settings = None,
 ) -> None:
-    """Write a synthetic behavior log: taste, long tails, a funnel, sessions, some dirt.
+    """Write a synthetic behavior log: taste, long tails, a funnel, arrivals, some dirt.
 
     `bigel config demo` lists the kinds of dirt; --set synth.dirt={} clears those of the demo.
+    synth.item_lifetime, synth.user_stay and synth.trend_share at 0 make a log in which nothing
+    arrives or leaves.
 
     Example: bigel synth log.csv --set synth.events=1000000 --set synth.dirt.null_user=0.01
     """
