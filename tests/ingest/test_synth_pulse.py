@@ -156,13 +156,21 @@ def test_no_user_comes_before_the_arrival_or_after_the_last_visit(
     lively: tuple[pl.DataFrame, World],
 ) -> None:
     rows, world = lively
-    of_user = {int(world.user_ids[place]): life for place, life in lives(world.seats).items()}
+    places = lives(world.seats)
+    of_user = {int(world.user_ids[place]): life for place, life in places.items()}
     stays = [launch for launch, _ in of_user.values() if np.isfinite(launch) and launch > 0]
     assert len(stays) > 100
     clicks = rows.filter(behavior="click")
     for user, seconds in clicks.group_by("user_id").agg(pl.col("day") * DAY).iter_rows():
         arrival, end = of_user[user]
         assert arrival <= min(seconds) and max(seconds) <= end + SESSION
+    last = dict(clicks.group_by("user_id").agg(pl.col("day").max() * DAY).iter_rows())
+    stayed_on = sum(
+        last.get(int(world.user_ids[place]), -np.inf) > places[place + 1][0] + SESSION
+        for place, (_, end) in places.items()
+        if np.isfinite(end)
+    )
+    assert stayed_on > 20  # when the next of the seat was there
 
 
 def test_news_and_newcomers_are_in_the_newest_events(lively: tuple[pl.DataFrame, World]) -> None:
@@ -194,7 +202,7 @@ def test_a_still_log_has_everything_and_everybody_from_the_start(tmp_path: Path)
 
 def test_a_fashion_moves_sessions_to_a_taste_for_days(tmp_path: Path) -> None:
     """The largest share of a taste, of a day's clicks: one of twelve has 1/12 and its noise."""
-    largest = {}
+    largest, leading = {}, {}
     for share in (0.0, 0.5):
         config = changed(trend_share=share, layout="userbehavior", item_lifetime=0, user_stay=0)
         rows = log_of(tmp_path, config).with_columns(pl.col("day").floor())
@@ -202,6 +210,8 @@ def test_a_fashion_moves_sessions_to_a_taste_for_days(tmp_path: Path) -> None:
         counts = rows.filter(behavior="pv").group_by("day", taste.alias("taste")).len()
         of_day = counts.group_by("day").agg(pl.col("len").max() / pl.col("len").sum())
         largest[share] = of_day["len"].mean()
+        leading[share] = counts.sort("len").group_by("day").last()["taste"].n_unique()
+    assert leading[0.5] >= 6  # a wave of two or three days each
     assert largest[0.0] < 0.25
     assert largest[0.5] > largest[0.0] + 0.15
 

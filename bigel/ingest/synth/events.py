@@ -94,13 +94,13 @@ def _make_clicks(
     drifted = (synth.drift / (synth.days * DAY) * begun).astype(np.float32)
     start = begun.astype(np.int64)
     seats = draw_seats(world, len(first), rng)
-    users = world.seats.holders(seats, start, turns_rng.random(len(first)))
+    users = world.seats.holders(seats, start, turns_rng.random(len(first), np.float32))
     tastes = draw_tastes(world, users, drifted, rng)
     tastes = follow_trends(world, tastes, start, synth.trend_share, turns_rng)
     shelves = draw_shelves(world, tastes[session], drifted[session], rng)
     gaps = (rng.standard_exponential(events, np.float32) * EVENT_GAP).astype(np.int64).cumsum()
     time = (start - gaps[first])[session] + gaps
-    item = world.item_at[world.shelves.holders(shelves, time, turns_rng.random(events))]
+    item = world.item_at[world.shelves.holders(shelves, time, turns_rng.random(events, np.float32))]
     apart = np.abs(world.budget[users][session] - world.price[item])
     rows = Rows(time, users.astype(np.int32)[session], item, np.zeros(events, np.uint8))
     return rows, 2 * (1 - apart) ** 2 - 1

@@ -40,7 +40,7 @@ class Turns:
     turn: Floats
     late: Singles
 
-    def holders(self, slot: Ints, time: Ints, newness: Floats) -> Ints:
+    def holders(self, slot: Ints, time: Ints, newness: Floats | Singles) -> Ints:
         """Return the places of those wanted.
 
         The turn in which the wanted was new is 0 to ``TAIL`` before the moment, its probability
@@ -57,7 +57,7 @@ class Turns:
         array([ 7,  9, 11])
         """
         new_at = time / self.turn[slot] + TAIL * np.sqrt(newness)
-        begun = np.clip(new_at.astype(np.int64), 0, self.number[slot] - 1)
+        begun = np.minimum(new_at.astype(np.int64), self.number[slot] - 1)
         first = self.first[slot]
         holder = first + begun
         early = new_at - begun < self.late[holder]
@@ -99,7 +99,7 @@ def passing(
     slots = kept + held
     bounds = np.concatenate([[0], np.cumsum(slots)])
     group = np.repeat(np.arange(len(groups)), slots)
-    order = np.lexsort((rng.random(len(group)), group))
+    order = np.argsort(group + rng.random(len(group)))
     changes = np.empty(len(group), bool)
     changes[order] = np.arange(len(group)) - bounds[group] >= kept[group]
     lives = life * rng.uniform(SHORTEST, LONGEST, len(group))

@@ -146,7 +146,9 @@ def follow_trends(
     world: World, tastes: Small, time: Ints, share: float, rng: np.random.Generator
 ) -> Small:
     """Return the tastes of sessions of which a share is about the taste then in fashion."""
-    wave = world.trends.holders(np.zeros(len(time), np.int64), time, rng.random(len(time)))
+    wave = world.trends.holders(
+        np.zeros(len(time), np.int64), time, rng.random(len(time), np.float32)
+    )
     follows = rng.random(len(time)) < share
     followed: Small = np.where(follows, world.trend_tastes[wave], tastes).astype(np.int32)
     return followed
