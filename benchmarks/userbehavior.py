@@ -2,6 +2,7 @@
 
 ROWS_PER_EVENT = 1.3323  # of the first behavior
 ROWS_PER_USER = 100
+STILL = {"item_lifetime": 0, "user_stay": 0, "trend_share": 0}  # nothing arrives or leaves
 SOME_DIRT = {"duplicate": 0.002, "null_user": 0.001, "late_timestamp": 0.001}
 
 
@@ -24,6 +25,7 @@ def synth(rows: int, **more: object) -> list[str]:
         "items": items_of(rows),
         "start": 1_511_539_200,
         "days": 9,
+        **STILL,
         "dirt": toml_of(SOME_DIRT),
     }
     return [f"synth.{name}={value}" for name, value in (settings | more).items()]

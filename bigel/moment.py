@@ -12,6 +12,7 @@ the mask of its train. See ``pairs_at``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel.config import ModelConfig
+from bigel.errors import ConfigError
 from bigel.graph import build_all
 from bigel.interactions import IntArray, Interactions, joined
 from bigel.model import BiGEL
 from bigel.model.memory import Evidence, Memory, MemoryScores, item_features
-from bigel.schema import BEHAVIOR_INDEX, ITEM, MOMENTS, NOW, SPLITS, USER, WEIGHTS_FILE
+from bigel.schema import (
+    BEHAVIOR_INDEX,
+    ITEM,
+    MOMENTS,
+    NOW,
+    SPLITS,
+    TEST,
+    TRAIN,
+    USER,
+    VALID,
+    WEIGHTS_FILE,
+)
 from bigel.scores import EmbeddingScores, Scores, Shifted, average
 from bigel.signals.history import History
 from bigel.signals.signals import Signals, Weighed
@@ -182,10 +195,18 @@ def learned_of(trained: Record) -> Learned:
     return Learned.load(trained.file(WEIGHTS_FILE), trained.counts)
 
 
+def has_signals(trained: Record) -> bool:
+    """Tell whether a training has weighed signals: its log has times, and they were not off."""
+    return "signals" in trained.counts
+
+
 def state_at(
     learned: Learned, split: Record, moment: str | int, device: torch.device | None = None
 ) -> State:
     """Return the model at a moment.
+
+    Without times "valid" and "test" are no moments but held-out draws, or a publisher's: there
+    messages pass over train alone, and items without a train pair keep their draw.
 
     Args:
         learned: in the split's numbers.
@@ -194,24 +215,51 @@ def state_at(
             log has times, Unix seconds.
         device: where messages pass.
     """
-    learned = learned.without_draws()
     if learned.signal_weights is not None:
         history = history_at(split, moment).in_order(learned.behaviors)
         pairs = history.pairs
-        signals = Signals.of(history, learned.embed(pairs, device))
+        signals = Signals.of(history, learned.without_draws().embed(pairs, device))
         return State(signals.graph, pairs, signals=signals, weights=learned.signal_weights)
-    pairs = pairs_at(split, moment).in_order(learned.behaviors)
+    pairs, passed = pairs_at(split, moment), Interactions.load(split, TRAIN)
+    if moment == NOW:
+        learned, passed = learned.without_draws(), pairs
+    pairs, passed = pairs.in_order(learned.behaviors), passed.in_order(learned.behaviors)
     memory = None
     if MEMORY in learned.tensors:
-        memory = Memory(learned.tensors[MEMORY], item_features(pairs))
+        memory = Memory(learned.tensors[MEMORY], item_features(passed))
     trend = learned.tensors.get(TREND)
-    return State(learned.embed(pairs, device), pairs, trend, memory)
+    return State(learned.embed(passed, device), pairs, trend, memory)
 
 
 def history_at(split: Record, moment: str | int) -> History:
     """Return the events before a moment of a log with times."""
+    if not has_moments(split):
+        raise _no_moment()
     time = split.counts[MOMENTS][moment] if isinstance(moment, str) else moment
     return History.load(split).at(time)
+
+
+def read_moment(text: str) -> str | int:
+    """Return a moment that a user wrote: valid, test, now, Unix seconds, a date or ISO time (UTC).
+
+    Raises:
+        ConfigError: if it is none of them.
+
+    >>> read_moment("test"), read_moment("1480000000"), read_moment("1970-01-02")
+    ('test', 1480000000, 86400)
+    """
+    if text in (VALID, TEST, NOW):
+        return text
+    if text.isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no moment: give {VALID}, {TEST}, {NOW}, Unix seconds or a date such as "
+            "2026-11-29 or 2026-11-29T06:00"
+        ) from None
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
 
 def has_moments(split: Record) -> bool:
@@ -227,7 +275,15 @@ def pairs_at(split: Record, moment: str | int) -> Interactions:
     """
     if has_moments(split):
         return history_at(split, moment).pairs
-    assert isinstance(moment, str)
+    if not isinstance(moment, str):
+        raise _no_moment()
     if moment != NOW:
         return Interactions.known(split, moment)
     return reduce(joined, (Interactions.load(split, name) for name in SPLITS))
+
+
+def _no_moment() -> ConfigError:
+    return ConfigError(
+        "this log has no times, or was not split by them, so there is no such moment in it: give "
+        "valid, test or now"
+    )

@@ -132,13 +132,25 @@ class Run:
         self.outcome.records["register"] = record
 
     def recommend(self) -> None:
-        """Write every user's lists, check and publish them, and note what they are held to."""
-        self.outcome.records["recommend"] = self._lists()
+        """Write every user's lists from the champion as of now, check and publish them."""
+        self._publish(self._lists())
+        report = self.outcome.records["evaluate"].file(schema.REPORT_FILE)
+        self.workspace.publish(report)
+
+    def relist(self, model: str | None) -> None:
+        """Do the same without training: the model is embedded over what the log has now."""
+        split = self.outcome.records["split"]
+        lists = make_lists(self.config, self.workspace, self.step, model, split=split)
+        self._publish(lists)
+
+    def _publish(self, lists: Record) -> None:
+        """Check lists, put them where the next reader looks, and note what they are held to."""
+        records = self.outcome.records
+        records["recommend"] = lists
         self.check("recommendations", "recommend")
         self.make("rule", rank_recent, "ingest")
-        publish(self.outcome, self.workspace)
-        records = self.outcome.records
-        note_lists(records["recommend"], records["rule"], self.config, self.workspace)
+        self.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
+        note_lists(lists, records["rule"], self.config, self.workspace)
 
     def _start(self) -> dict[str, Record]:
         """Choose what a warm start starts from; without the registry the champion last seen."""
@@ -217,6 +229,27 @@ def run_pipeline(
     return run.outcome
 
 
+def run_without_training(
+    config: Config, workspace: Workspace, model: str | None = None, step: Step[Any] = plain
+) -> Outcome:
+    """Read what the log has now, embed a registered model over it, and publish every user's lists.
+
+    Args:
+        config: the resolved configuration.
+        workspace: where outputs are stored and reused, and the registry is.
+        model: as of ``make_lists``.
+        step: wraps each stage function before it is called.
+
+    Raises:
+        BigelError: as ``run_pipeline``; ConfigError where no model is registered.
+    """
+    run = Run(config, workspace, step, Outcome())
+    for part in (run.ingest, run.validate, run.split):
+        part()
+    run.relist(model)
+    return run.outcome
+
+
 def run_and_summarize(
     config: Config, workspace: Workspace, until: str = STAGES[-1], step: Step[Any] = plain
 ) -> dict[str, Any]:
@@ -235,12 +268,3 @@ def run_and_summarize(
         raise
     summary = summarize(config, workspace, outcome, time.perf_counter() - started)
     return summary | {"status": "ok"}
-
-
-def publish(outcome: Outcome, workspace: Workspace) -> None:
-    """Put the lists and the report where the next reader looks, once their contract passed."""
-    for stage, name in (
-        ("evaluate", schema.REPORT_FILE),
-        ("recommend", schema.RECOMMENDATIONS_FILE),
-    ):
-        workspace.publish(outcome.records[stage].file(name))

@@ -1,6 +1,7 @@
 """Batch recommendation: lists for given users, or all, from a registered model."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bigel.serving import Recommender
 
 CODE = ("recommend.py", *BUNDLE_CODE)
+log = logging.getLogger(__name__)
 USERS_AT_A_TIME = 4_096  # users of one row group, fewer where their lists are long:
 ROWS_AT_A_TIME = 1_000_000
 
@@ -101,10 +103,24 @@ def recommend(
 def up_to_date(
     found: Model, split: Record, config: Config, workspace: Workspace, moment: str | int
 ) -> Path:
-    """Return the folder of a model's bundle, embedded over the present log."""
+    """Return the folder of a model's bundle, embedded over the present log.
+
+    A model that cannot be embedded anew answers as it was registered, with a warning; but not for
+    another moment than now.
+
+    Raises:
+        DataError: if it cannot be embedded as of a moment that was asked for.
+    """
     if (found.facts["data"], found.facts["moment"]) == (data_fingerprint(split), moment):
         return found.folder
-    return Path(refresh_bundle(found.folder, found.facts, split, config, workspace, moment).path)
+    try:
+        fresh = refresh_bundle(found.folder, found.facts, split, config, workspace, moment)
+    except DataError as error:
+        if moment != schema.NOW:
+            raise
+        log.warning("lists know nothing since %s was registered: %s", found.uri, error)
+        return found.folder
+    return Path(fresh.path)
 
 
 def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:

@@ -35,7 +35,6 @@ SOURCE = "source"  # "model" or "popular"
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
-OFFICIAL = "official"  # method of a split that came with the log
 DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train valid was drawn
 # Count of the split stage under method "time", Unix seconds: first of valid, first of test, and
 # "now", the second after the log's latest event.

@@ -145,6 +145,14 @@ def recommend(
     out: Annotated[
         Path | None, typer.Option(help="Parquet file; without it, JSON on the terminal.")
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="valid|test|now|TIME",
+            help="Read the log of --config and answer as of then: valid and test are what the "
+            "report's figures are of; TIME is a date or Unix seconds.",
+        ),
+    ] = None,
     source: Annotated[
         str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
     ] = "",
@@ -157,6 +165,8 @@ def recommend(
 
     Example: bigel recommend --user 42 --behavior purchase -k 10
     """
+    if as_of is not None and not source:
+        raise ConfigError("--as-of needs --config: the settings of the log that it is a moment of")
     if sum((everyone, users is not None, bool(user))) != 1:
         raise ConfigError("say for whom: exactly one of --all, --users FILE, --user ID")
     overrides = list(settings or [])
@@ -165,11 +175,13 @@ def recommend(
     if exclude is not None:
         overrides.append(_setting("recommend.exclude", exclude))
     config = load_config(source, overrides)
+    from bigel.moment import read_moment
     from flows.lists import write_lists
 
     behaviors = None if behavior == "all" else [behavior]
     wanted = users if users is not None else user
-    write_lists(config, Workspace(workspace), model, wanted, behaviors, out)
+    moment = None if as_of is None else read_moment(as_of)
+    write_lists(config, Workspace(workspace), model, wanted, behaviors, out, moment)
 
 
 for lifecycle_verb in (lifecycle.models, lifecycle.promote, lifecycle.rollback):
@@ -219,9 +231,11 @@ def synth(
     ] = "demo",
     settings: Settings = None,
 ) -> None:
-    """Write a synthetic behavior log: taste, long tails, a funnel, sessions, some dirt.
+    """Write a synthetic behavior log: taste, long tails, a funnel, arrivals, some dirt.
 
     `bigel config demo` lists the kinds of dirt; --set synth.dirt={} clears those of the demo.
+    synth.item_lifetime, synth.user_stay and synth.trend_share at 0 make a log in which nothing
+    arrives or leaves.
 
     Example: bigel synth log.csv --set synth.events=1000000 --set synth.dirt.null_user=0.01
     """

@@ -1,4 +1,4 @@
-"""The recommendation flow: fresh lists from the registered model, without training."""
+"""The recommendation flow: lists that know what the log has now, without training."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from prefect import flow
 
 from bigel import schema
 from bigel.config import load_config
-from bigel.contracts import validate
-from bigel.lists import make_lists
+from bigel.pipeline import run_without_training
 from bigel.workspace import Workspace
 from flows.notify import notify
 from flows.tasks import steps
@@ -26,10 +25,10 @@ def recommend_flow(
     workspace: str = ".",
     model: str | None = None,
 ) -> dict[str, Any]:
-    """Write every user's lists from a model alias, check their contract, publish them.
+    """Read what the log has now, embed the model over it, check every user's lists, publish them.
 
     Args:
-        source: a preset or the path of a TOML file; its ``recommend`` section sets k and exclusion.
+        source: a preset or the path of a TOML file: the log, k and exclusion.
         overrides: ``section.key=value`` settings on top.
         workspace: folder of all outputs.
         model: alias or URI of the registered model; None: the champion, or the challenger while
@@ -43,9 +42,10 @@ def recommend_flow(
     """
     config = load_config(source, overrides or [])
     place = Workspace(workspace)
-    step = steps(config)
     with place.in_use():
-        lists = make_lists(config, place, step, model)
-        contract = step(validate)("recommendations", lists, config, place)
-        published = place.publish(lists.file(schema.RECOMMENDATIONS_FILE))
-    return {"lists": lists.to_dict(), "contract": contract, "published": str(published)}
+        outcome = run_without_training(config, place, model, steps(config))
+    return {
+        "lists": outcome.records["recommend"].to_dict(),
+        "contract": outcome.contracts[-1],
+        "published": str(place.latest / schema.RECOMMENDATIONS_FILE),
+    }

@@ -138,3 +138,47 @@ def write_timed(folder: Path, interactions: pl.DataFrame) -> None:
     interactions.select("user_id", "item_id", "behavior", "timestamp", "count").write_parquet(
         folder / "history.parquet"
     )
+
+
+LATE_USER, NEW_ITEM, FINDER = "a late", "A new", "a0"
+NEWEST_START, NEWEST_DAYS, MEMBERS = 1_700_006_400, 10, 8  # 2023-11-15, 00:00 UTC
+
+
+def newest_log() -> pl.DataFrame:
+    """Return a log in whose newest tenth an item is launched, and in whose last hour a user comes.
+
+    Two taste groups, ``a`` and ``b``, of eight users and eight items each (``a0``…``a7`` have
+    ``A0``…``A7``). User n of a group clicks every item of it but number n, each once, and buys
+    every third of them an hour later, over ten days. ``NEW_ITEM`` has one click, by ``FINDER`` of
+    group a, half a day before the end; ``LATE_USER`` has one, on ``A1``, half an hour before it.
+    So what is right for the late user is the rest of group A, and the new item belongs to whoever
+    shares items with its finder.
+
+    Returns:
+        user_id, item_id, behavior (click, buy), timestamp (Unix seconds), in the order of time;
+        no (user, item, behavior) twice, and the last event is the late user's.
+    """
+    span = NEWEST_DAYS * 86_400
+    pairs = [
+        (f"{group}{user}", f"{group.upper()}{(user + step) % MEMBERS}")
+        for step in range(1, MEMBERS)
+        for user in range(MEMBERS)
+        for group in "ab"
+    ]
+    clicks = [
+        (user, item, "click", at * (span - 7_200) // len(pairs))
+        for at, (user, item) in enumerate(pairs)
+    ]
+    buys = [(user, item, "buy", second + 3_600) for user, item, _, second in clicks[::3]]
+    newest = [
+        (FINDER, NEW_ITEM, "click", span - 43_200),
+        (LATE_USER, "A1", "click", span - 1_800),
+    ]
+    log = pl.DataFrame(
+        [*clicks, *buys, *newest],
+        schema=["user_id", "item_id", "behavior", "timestamp"],
+        orient="row",
+    )
+    return log.with_columns(pl.col("timestamp") + NEWEST_START).sort(
+        "timestamp", maintain_order=True
+    )

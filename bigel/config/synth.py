@@ -41,7 +41,7 @@ class DirtConfig(Section):
 
 
 class SynthConfig(Section):
-    """The synthetic log: latent taste, long tails, a funnel, sessions, rhythm, drift, some dirt."""
+    """The synthetic log: taste, long tails, a funnel, sessions, rhythm, arrivals, drift, dirt."""
 
     users: int = Field(2_000, ge=1, description="Number of users.")
     items: int = Field(1_500, ge=1, description="Number of items.")
@@ -75,6 +75,37 @@ class SynthConfig(Section):
             "Share of the items' popularity and of the users' tastes that is another by the last "
             "day; it grows evenly from 0 on the first."
         ),
+    )
+    item_lifetime: float = Field(
+        7.0,
+        ge=0,
+        description=(
+            "Days from an item's launch to its end, median; demand rises over a third of them and "
+            "then decays. 0: every item is there for the whole log."
+        ),
+    )
+    evergreen_share: Share = Field(
+        0.02, description="Share of a taste's items that are there for the whole log all the same."
+    )
+    trend_share: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the sessions that are about the taste then in fashion, whosever they are; "
+            "another one every two days or so. 0: no fashion."
+        ),
+    )
+    user_stay: float = Field(
+        15.0,
+        ge=0,
+        description=(
+            "Days from a user's arrival to the last visit, median. 0: every user is there for the "
+            "whole log."
+        ),
+    )
+    resident_share: Share = Field(
+        0.5, description="Share of the users who are there for the whole log all the same."
     )
     dirt: DirtConfig = Field(
         default_factory=DirtConfig, description="Spoiled and doubled copies of rows."

@@ -15,14 +15,13 @@ from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
 from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
-from bigel.moment import has_moments, history_at, learned_of, pairs_at, state_at
+from bigel.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
     HISTORY_FILE,
     METRICS_FILE,
     NIGHTS_FILE,
-    OFFICIAL,
     PUBLISHED,
     TEST,
     TRAIN,
@@ -174,18 +173,18 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
     """
     on_gpu = trained.counts.get("device") == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    learned = learned_of(trained)
-    if learned.signal_weights is not None:
+    if has_signals(trained):
+        learned = learned_of(trained)
         fold_of = signal_folds(split.counts["users"], trained.counts["seed"])
         return {
             VALID: state_at(learned, split, VALID, device).scores(fold_of),
             TEST: state_at(learned, split, TEST, device).scores(),
         }
     file = trained.file(EMBEDDINGS_FILE)
-    scores = {VALID: load_scores(file, known[VALID], device.type, with_trend=False)}
-    if split.counts["method"] == OFFICIAL:
-        return scores | {TEST: load_scores(file, known[TEST], device.type)}
-    return scores | {TEST: state_at(learned, split, TEST, device).scores()}
+    return {
+        name: load_scores(file, pairs, device.type, with_trend=name != VALID)
+        for name, pairs in known.items()
+    }
 
 
 def _popular(split: Record, known: Interactions, cutoff: int) -> dict[str, Scores]:

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 BEHAVIORS = ("click", "cart", "purchase")
 SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, seed=3)
 DIRT = {"duplicate": 0.01, "null_user": 0.01, "unknown_behavior": 0.005}
-LARGE = SynthConfig(users=5_000, items=10_000, events=200_000, tastes=10, days=28, drift=0)
+STILL: dict[str, Any] = {"item_lifetime": 0, "user_stay": 0, "trend_share": 0}
+LARGE = SynthConfig(users=5_000, items=10_000, events=200_000, tastes=10, days=28, drift=0, **STILL)
 
 
 def changed(config: SynthConfig, **values: Any) -> SynthConfig:
@@ -158,7 +159,8 @@ def test_hours_and_weekdays_have_their_rhythm(tmp_path: Path, strength: float) -
 def test_drift_changes_what_is_popular_and_who_likes_what(tmp_path: Path) -> None:
     alike, loyal = {}, {}
     for drift in (0.0, 0.8):
-        config = changed(SMALL, events=60_000, drift=drift, layout="userbehavior", conversion=0.01)
+        values = {"events": 60_000, "layout": "userbehavior", "conversion": 0.01, **STILL}
+        config = changed(SMALL, drift=drift, **values)
         rows = table(tmp_path / "log.parquet", config).with_columns(
             pl.col("category").sub(1).floordiv(50).alias("taste")
         )

@@ -1,13 +1,15 @@
-"""A synthetic behavior log: lasting tastes, long tails, a funnel, rhythm, drift, some dirt.
+"""A synthetic behavior log: tastes, long tails, a funnel, rhythm, arrivals, drift, some dirt.
 
 Each user has a few tastes; a session is about one of them, and its events fall on that taste's
 items by their popularity. An event leads to the next behavior with a probability that is higher
 the nearer the item's price is to the user's budget, so that the lists of different behaviors
-differ. Sessions follow the hours and the days of the week; popularity and tastes drift. Dirt
+differ. Sessions follow the hours and the days of the week; popularity and tastes drift. Items are
+launched and end, users arrive and leave, and some sessions follow the fashion of the day. Dirt
 comes on top: spoiled and doubled copies of rows, so that what ingest keeps is the clean log.
 
-``world`` holds what lasts, ``rhythm`` the time, ``events`` makes clean rows in the order of time,
-``dirt`` the spoiled copies, ``files`` writes.
+``world`` holds what events are drawn from, ``turns`` who comes and goes when, ``rhythm`` the hours
+and days; ``events`` makes clean rows in the order of time, ``dirt`` the spoiled copies, ``files``
+writes.
 """
 
 from pathlib import Path

@@ -8,7 +8,7 @@ import polars as pl
 from bigel.config import SynthConfig
 from bigel.errors import ConfigError
 from bigel.ingest.synth.events import Rows
-from bigel.ingest.synth.world import Ints
+from bigel.ingest.synth.turns import Ints
 from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
 
 # What stands for a behavior; the second for data.ignore.

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from bigel.config import SynthConfig
 from bigel.ingest.synth.rhythm import DAY, Clock
+from bigel.ingest.synth.turns import Ints, Singles
 from bigel.ingest.synth.world import (
-    Ints,
-    Singles,
     Small,
     World,
-    draw_items,
+    draw_seats,
+    draw_shelves,
     draw_tastes,
-    draw_users,
+    follow_trends,
 )
 
 CHUNK_EVENTS = 1 << 18  # first-behavior events made at a time; their columns fit a CPU's cache
@@ -32,7 +32,7 @@ class Rows:
 
     Args:
         time: (n,) seconds from the start of the log.
-        user: (n,) rank of activity.
+        user: (n,) place of the user.
         item: (n,) 0…I-1.
         behavior: (n,) place in the cascade.
     """
@@ -86,16 +86,21 @@ def _make_clicks(
     rng: np.random.Generator,
 ) -> tuple[Rows, Singles]:
     """Return the first-behavior events of a window, and how well user and item match (-1…1)."""
+    (turns_rng,) = rng.spawn(1)  # so that a still log has the same other draws
     opens = rng.random(events, np.float32) < 1 / SESSION_EVENTS
     opens[0] = True
     session, first = np.cumsum(opens) - 1, np.flatnonzero(opens)
-    start = clock.seconds(np.sort(rng.uniform(*window, len(first))))
-    drifted = (synth.drift / (synth.days * DAY) * start).astype(np.float32)
-    users = draw_users(synth, len(first), rng)
+    begun = clock.seconds(np.sort(rng.uniform(*window, len(first))))
+    drifted = (synth.drift / (synth.days * DAY) * begun).astype(np.float32)
+    start = begun.astype(np.int64)
+    seats = draw_seats(world, len(first), rng)
+    users = world.seats.holders(seats, start, turns_rng.random(len(first), np.float32))
     tastes = draw_tastes(world, users, drifted, rng)
-    item = draw_items(world, tastes[session], drifted[session], rng)
+    tastes = follow_trends(world, tastes, start, synth.trend_share, turns_rng)
+    shelves = draw_shelves(world, tastes[session], drifted[session], rng)
     gaps = (rng.standard_exponential(events, np.float32) * EVENT_GAP).astype(np.int64).cumsum()
-    time = (start.astype(np.int64) - gaps[first])[session] + gaps
+    time = (start - gaps[first])[session] + gaps
+    item = world.item_at[world.shelves.holders(shelves, time, turns_rng.random(events, np.float32))]
     apart = np.abs(world.budget[users][session] - world.price[item])
     rows = Rows(time, users.astype(np.int32)[session], item, np.zeros(events, np.uint8))
     return rows, 2 * (1 - apart) ** 2 - 1
