@@ -88,12 +88,12 @@ def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None
 def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path: Path) -> None:
     learned = learned_of(made.trained)
     moment = made.split.counts["moments"]["valid"]
-    late = log().with_columns(
-        pl.when(pl.col("timestamp") >= moment)
-        .then(29 - pl.col("item_id") % 3)
-        .otherwise(pl.col("item_id"))
-        .alias("item_id")
+    late = log().filter(pl.col("timestamp") >= moment)
+    others = late.with_columns((pl.col("item_id") + 7) % 30, pl.col("user_id").reverse())
+    soon = log().filter(pl.col("timestamp") < moment)[-9:].with_columns(
+        pl.lit(moment, pl.Int64).alias("timestamp")  # again, in the hour of their first time
     )
+    late = pl.concat([log(), others, soon])
     _, _, other = split_of(late, tmp_path)
     assert other.counts["items"] == made.split.counts["items"]
     one, two = (state_at(learned, split, moment) for split in (made.split, other))
