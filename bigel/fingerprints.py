@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FINGERPRINT = re.compile(r"[0-9a-f]{24}")  # what a fingerprint read from a file must look like
-LIBRARIES = ("numpy", "polars", "torch")
+LIBRARIES = ("numpy", "polars", "scipy", "torch")
 
 
 def fingerprint(*parts: Any) -> str:

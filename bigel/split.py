@@ -51,13 +51,18 @@ TIMELESS = ("leave_one_out", "random")  # methods that compare a test with other
 log = logging.getLogger(__name__)
 
 
-def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
+def split(
+    ingested: Record, config: Config, workspace: Workspace, until: int | None = None
+) -> Record:
     """Split the ingested interactions and number users and items.
 
     Args:
         ingested: record of the ingest stage; interactions unique on (user, item, behavior).
         config: ``split`` and ``data.behaviors`` change the output.
         workspace: where the stage is stored.
+        until: Unix seconds: split what had happened before, as if the log ended there. Users and
+            items keep the numbers of the whole log, so ``users`` and ``items`` hold all of them;
+            times and counts are those of history before ``until``. None: the whole log.
 
     Returns:
         record with train, valid and test (``user``, ``item``, ``behavior_index``, ``count`` and,
@@ -66,13 +71,16 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         ``timestamp``, ``count``, sorted by time) and the count ``MOMENTS``.
 
     Raises:
-        ConfigError: if the method needs a column that the log does not have.
+        ConfigError: if the method needs a column that the log does not have, or ``until`` stands
+            beside another method than "time" or a core.
         DataError: if train or valid would be empty.
     """
 
     interactions, history = ingested.file(INTERACTIONS_FILE), ingested.file(EVENTS_FILE)
     raw = pl.scan_parquet(interactions)
     method = resolve_method(config.split.method, raw.collect_schema().names())
+    if until is not None:
+        _refuse_uncut(method, config.split.k_core)
     if method in TIMELESS and TIMESTAMP in raw.collect_schema():
         log.warning(
             "split.method = %r looks into the future: what a user is tested on is compared with "
@@ -82,14 +90,19 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         )
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        rows = raw.select(pl.len()).collect().item()
+        behaviors, settings = config.data.behaviors, config.split
         users, items = number_ids(raw, USER_ID, USER), number_ids(raw, ITEM_ID, ITEM)
-        numbered = _to_inner_ids(raw, users, items, config.data.behaviors)
-        if config.split.k_core > 1:
-            numbered = keep_core(numbered, config.split.k_core)
+        numbered = _to_inner_ids(raw, users, items, behaviors)
+        past = pl.scan_parquet(history) if method == "time" else None
+        if past is not None and until is not None:
+            past = past.filter(pl.col(TIMESTAMP) < until)
+            known = _to_inner_ids(past, users, items, behaviors)
+            numbered = _as_known(numbered, known, until)
+        rows = len(numbered)
+        if settings.k_core > 1:
+            numbered = keep_core(numbered, settings.k_core)
             numbered, users = number_anew(numbered, users, USER)
             numbered, items = number_anew(numbered, items, ITEM)
-        behaviors, settings = config.data.behaviors, config.split
         places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
         given = valid_behaviors(numbered) if method == "official" else set()
         frame = assign_splits(numbered, method, settings, places)
@@ -106,11 +119,11 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
             "method": method,
             DRAWN: [behaviors[k] for k in drawn],
         }
-        if method == "time":
-            events = _to_inner_ids(pl.scan_parquet(history), users, items, behaviors)
+        if past is not None:
+            events = _to_inner_ids(past, users, items, behaviors)
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
-            facts[MOMENTS] = _moments(frame, raw)
+            facts[MOMENTS] = _moments(frame, raw, until)
         dropped = {"dropped_by_k_core": rows - len(frame)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 
@@ -118,7 +131,11 @@ def split(ingested: Record, config: Config, workspace: Workspace) -> Record:
         "split",
         inputs=[file_digest(path) for path in (interactions, history) if path.exists()],
         parents=[ingested.fingerprint],
-        settings={"split": config.split.model_dump(), "behaviors": config.data.behaviors},
+        settings={
+            "split": config.split.model_dump(),
+            "behaviors": config.data.behaviors,
+            **({} if until is None else {"until": until}),
+        },
         code=CODE,
         build=build,
     )
@@ -305,12 +322,40 @@ def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
             )
 
 
-def _moments(frame: pl.DataFrame, raw: pl.LazyFrame) -> dict[str, int]:
+def _refuse_uncut(method: str, k_core: int) -> None:
+    if method != "time":
+        raise ConfigError(
+            f"a log can be cut at a moment only where it is split by time, not by {method!r}; use "
+            "split.method = 'time' or 'auto'"
+        )
+    if k_core > 1:
+        raise ConfigError(
+            f"split.k_core = {k_core} chooses users and items by the whole log, so nothing of it "
+            "can be cut at a moment; use split.k_core = 0"
+        )
+
+
+def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.DataFrame:
+    """Return the interactions that had begun by a moment, latest time and count as of then.
+
+    Args:
+        numbered: all, in inner ids.
+        known: history before the moment, in inner ids.
+        until: the moment, Unix seconds.
+    """
+    pair = [USER, ITEM, BEHAVIOR_INDEX]
+    so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), pl.col(COUNT).sum())
+    begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT)
+    return begun.join(so_far, on=pair).select(numbered.columns)
+
+
+def _moments(frame: pl.DataFrame, raw: pl.LazyFrame, until: int | None) -> dict[str, int]:
     """Return the two cuts, which are the first times of valid and test, and the log's end."""
     firsts = (frame.filter(pl.col(SPLIT) == name).select(FIRST).min() for name in (VALID, TEST))
     valid, test = (int(first.item()) for first in firsts)
-    last = int(raw.select(pl.col(TIMESTAMP).max()).collect().item())
-    return {VALID: valid, TEST: test, NOW: last + 1}
+    if until is None:
+        until = int(raw.select(pl.col(TIMESTAMP).max()).collect().item()) + 1
+    return {VALID: valid, TEST: test, NOW: until}
 
 
 def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:

@@ -71,11 +71,12 @@ def stages_before(
     seed: int = 0,
     user_ids: Any = None,
     salt: str = "",
-) -> tuple[Record, Record, Record]:
-    """Make split, train and evaluate."""
+) -> tuple[Record, Record, Record, Record]:
+    """Make split, train, embed and evaluate."""
     split = split_stage(workspace, user_ids, salt)
     trained = train_stage(workspace, split, seed)
-    return split, trained, evaluate_stage(workspace, trained, ndcg)
+    embedded = embed_stage(workspace, trained, seed)
+    return split, trained, embedded, evaluate_stage(workspace, trained, ndcg)
 
 
 def stage(workspace: Workspace, name: str, inputs: list[str], build: Any) -> Record:
@@ -126,6 +127,8 @@ def embeddings(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
+    """Write a training's curves and final embeddings; it leaves no weights."""
+
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         save_file(embeddings(seed), out / schema.EMBEDDINGS_FILE)
         history = {
@@ -150,6 +153,32 @@ def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
         return {"best_step": 3}
 
     return stage(workspace, "train", [split.fingerprint, str(seed)], build)
+
+
+def popularity() -> np.ndarray[Any, Any]:
+    """Count the users of each item, over all splits."""
+    counts = np.zeros((len(BEHAVIORS), ITEMS), np.float32)
+    for of_split in PAIRS.values():
+        for k, name in enumerate(BEHAVIORS):
+            for _, item in of_split[name]:
+                counts[k, item] += 1
+    return counts
+
+
+def embed_stage(workspace: Workspace, trained: Record, seed: int = 0) -> Record:
+    """Write what ranks at the end of the log: the embeddings as drawn, no times."""
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        save_file(embeddings(seed), out / schema.EMBEDDINGS_FILE)
+        save_file({"popularity": popularity()}, out / schema.POPULARITY_FILE)
+        return {"moment": schema.NOW, "signals": None}
+
+    return stage(workspace, "embed", [trained.fingerprint], build)
+
+
+def bundle_inputs(workspace: Workspace, user_ids: Any = None) -> tuple[Record, Record, Record]:
+    """Make what a bundle is built of: split, train and embed."""
+    return stages_before(workspace, user_ids=user_ids)[:3]
 
 
 def sign_again(folder: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import bigel
 from bigel import schema
-from bigel.tracking.bundle import FORMAT, POPULARITY_FILE, SEEN_FILE, write_facts
+from bigel.tracking.bundle import FORMAT, SEEN_FILE, write_facts
 
 USERS, ITEMS, SEEN, K = 10_000, 2_000, 500, 100
 LIMIT = 200  # MB; frames of all pairs or rows take several times as much
@@ -70,15 +70,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (schema.ITEM_ID, ITEMS, schema.ITEMS_FILE),
     ):
         ids = [f"{column} of some length {at:08d}" for at in range(number)]
-        pl.DataFrame({column: ids, "train_events": SEEN}).write_parquet(bundle / name)
+        pl.DataFrame({column: ids, "events": SEEN}).write_parquet(bundle / name)
     shapes = {"user_emb": (1, USERS, 1), "item_emb": (1, ITEMS, 1), "item_bias": (1, ITEMS)}
     ones = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     save_file(ones, bundle / schema.EMBEDDINGS_FILE)
     first = np.random.default_rng(0).integers(0, ITEMS - SEEN, size=(USERS, 1), dtype=np.int32)
     items = (first + np.arange(SEEN, dtype=np.int32)).ravel()
     save_file({"0.crow": np.arange(USERS + 1) * SEEN, "0.col": items}, bundle / SEEN_FILE)
-    save_file({"popularity": np.ones((1, ITEMS), np.float32)}, bundle / POPULARITY_FILE)
+    save_file({"popularity": np.ones((1, ITEMS), np.float32)}, bundle / schema.POPULARITY_FILE)
     facts = {"format": FORMAT, "behaviors": ["buy"], "users": USERS, "items": ITEMS, "dim": 1}
+    facts |= {"signals": None}
     write_facts(bundle, facts)
     return folder
 

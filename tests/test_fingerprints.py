@@ -38,9 +38,11 @@ OTHERWISE = {
     "contracts/drift.py": {"contracts/history.py": INPUT},
     "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
-    "preview.py": {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH},
-    "recommend.py": {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH},
-    "tracking/bundle.py": {"tracking/store.py": HUSH},
+    **dict.fromkeys(
+        ("preview.py", "recommend.py"),
+        {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT},
+    ),
+    "tracking/bundle.py": {"tracking/store.py": HUSH, "embed.py": INPUT},
     "tracking/start.py": {
         **{
             f"tracking/{name}.py": "finds the champion"
@@ -166,7 +168,7 @@ def test_the_stages_are_found() -> None:
     assert "schema.py" in closure("split.py") and "train/sampler.py" in closure("train/__init__.py")
 
 
-@pytest.mark.parametrize("library", ["numpy", "polars", "torch"])
+@pytest.mark.parametrize("library", ["numpy", "polars", "scipy", "torch"])
 def test_another_version_of_a_library_makes_another_fingerprint(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,16 +11,15 @@ from bigel.errors import ContractError
 from bigel.preview import preview
 from bigel.recommend import recommend
 from bigel.workspace import Record, Workspace
-from tests.fabricate import CONFIG, register_one, split_stage, train_stage, workspace_at
+from tests.fabricate import CONFIG, bundle_inputs, register_one, workspace_at
 
 
 def lists_of(record: Record) -> pl.DataFrame:
     return pl.read_parquet(record.file("recommendations.parquet"))
 
 
-def previewed(workspace: Workspace, seed: int = 0) -> Record:
-    split = split_stage(workspace)
-    return preview(split, train_stage(workspace, split, seed), CONFIG, workspace)
+def previewed(workspace: Workspace) -> Record:
+    return preview(*bundle_inputs(workspace), CONFIG, workspace)
 
 
 def test_the_lists_are_those_that_the_registered_model_gives(tmp_path: Path) -> None:
@@ -51,8 +50,10 @@ def test_lists_that_show_what_was_seen_break_the_contract(
 
     rank = Recommender.recommend
 
-    def forgetful(self: Recommender, behavior: int, users: object, k: int, exclude: str) -> object:
-        return rank(self, behavior, users, k, "none")  # type: ignore[arg-type]
+    def forgetful(
+        self: Recommender, behavior: int, users: object, k: int, exclude: str, **more: object
+    ) -> object:
+        return rank(self, behavior, users, k, "none", **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recommender, "recommend", forgetful)
     workspace = Workspace(tmp_path)

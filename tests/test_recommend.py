@@ -64,11 +64,10 @@ def test_all_users_and_behaviors(integers: Workspace) -> None:
         assert len(part) <= 3
         assert part["item_id"].n_unique() == len(part)
         assert part["score"].is_sorted(descending=True)
-    popular = frame.filter(pl.col("source") == "popular")
-    assert popular["user_id"].unique().to_list() == [104]
+    assert set(frame["source"]) == {"model"}
     assert record.counts == {
-        "users": 5, "rows": frame.height, "popular_users": 1, "behaviors": ["click", "purchase"],
-        "k": 3, "exclude": "same",
+        "users": 5, "rows": frame.height, "popular_users": 0, "behaviors": ["click", "purchase"],
+        "k": 3, "exclude": "same", "only_popular": False,
         "model": {"uri": "models:/bigel/1", "name": "bigel", "version": 1, "alias": "champion"},
     }  # fmt: skip
 
@@ -88,9 +87,18 @@ def test_what_the_user_has_is_left_out_by_policy(integers: Workspace, exclude: s
         shown = set(frame.filter(behavior=behavior).select("user_id", "item_id").iter_rows())
         either = pairs["click"] | pairs["purchase"]
         seen = {"same": pairs[behavior], "any": either, "none": set()}[exclude]
-        trained = {pair for pair in either - seen if pair[0] != 104}
         assert not shown & seen
-        assert trained <= shown
+        assert either - seen <= shown
+
+
+def test_popular_items_answer_for_users_unknown(integers: Workspace) -> None:
+    record = recommend(integers, users=["100", "999", "104"], behaviors=["click"])
+    assert record.counts["popular_users"] == 1
+    popular = lists(record).filter(pl.col("source") == "popular")
+    assert popular["user_id"].unique().to_list() == [999]
+    assert popular.select("item_id", "score").rows() == [
+        ("item 1", 4.0), ("item 2", 2.0), ("item 0", 1.0),
+    ]  # fmt: skip
 
 
 def test_it_agrees_with_the_served_model(integers: Workspace) -> None:

@@ -25,8 +25,7 @@ CLICK, PURCHASE = 0, 1
 
 def bundle_at(root: Path, user_ids: Any = None) -> Record:
     workspace = Workspace(root)
-    split = fabricate.split_stage(workspace, user_ids)
-    return build_bundle(split, fabricate.train_stage(workspace, split), workspace)
+    return build_bundle(*fabricate.bundle_inputs(workspace, user_ids), workspace)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +50,11 @@ def remembered(behavior: int, user: int, item: int, score: float) -> float:
 def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], list[float], bool]:
     """Score item by item, sort by (score falling, item)."""
     tensors = fabricate.embeddings()
-    train = fabricate.PAIRS["train"]
-    trained = any(u == user for pairs in train.values() for u, _ in pairs)
+    everything = [pairs for of_split in fabricate.PAIRS.values() for pairs in of_split.values()]
+    known = any(u == user for pairs in everything for u, _ in pairs)
     scores = {}
     for item in range(fabricate.ITEMS):
-        if trained:
+        if known:
             dot = sum(
                 float(a) * float(b)
                 for a, b in zip(
@@ -69,7 +68,7 @@ def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], li
             scores[item] = score + remembered(behavior, user, item, score)
         else:
             name = fabricate.BEHAVIORS[behavior]
-            count = sum(i == item for _, i in train[name])
+            count = sum(i == item for pairs in fabricate.PAIRS.values() for _, i in pairs[name])
             if count:
                 scores[item] = float(count)
     for k_other, name in enumerate(fabricate.BEHAVIORS):
@@ -79,7 +78,7 @@ def naive(behavior: int, user: int, k: int, exclude: str) -> tuple[list[int], li
                     if u == user:
                         scores.pop(i, None)
     best = sorted(scores, key=lambda i: (-scores[i], i))[:k]
-    return best, [scores[i] for i in best], not trained
+    return best, [scores[i] for i in best], not known
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,10 +124,11 @@ def test_lists_are_those_of_a_naive_ranking(
 
 def test_worked_by_hand(recommender: Recommender) -> None:
     unknown = recommender.recommend(CLICK, np.array([-1]), 3)
-    assert (unknown.item.tolist(), unknown.score.tolist()) == ([1, 0, 2], [3, 1, 1])
-    untrained = recommender.recommend(CLICK, np.array([4]), 3)  # clicked item 1 in test
-    assert untrained.item.tolist() == [0, 2, 5]
-    assert recommender.recommend(PURCHASE, np.array([4]), 9).item.tolist() == [1, 0, 2]
+    assert (unknown.item.tolist(), unknown.score.tolist()) == ([1, 2, 0], [4, 2, 1])
+    everyone = recommender.recommend(CLICK, np.array([4, -1]), 3, only_popular=True)
+    assert everyone.item.tolist() == [2, 0, 5, 1, 2, 0]  # user 4 clicked item 1, in test only
+    assert everyone.popular.tolist() == [True, True]
+    assert recommender.recommend(PURCHASE, np.array([-1]), 9).item.tolist() == [0, 1, 2]
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,7 +173,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
     bundle = bundle_at(tmp_path)
     facts = json.loads(bundle.file("model.json").read_text())
     bundle.file("model.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ValueError, match="bundle format 99, this code reads 3"):
+    with pytest.raises(ValueError, match="bundle format 99, this code reads 4"):
         Recommender.load(bundle.path)
 
 
@@ -326,7 +326,7 @@ def test_ids_that_no_model_knows_are_passed_over(model: Any, of_strings: serving
         frame["recent"] = [[{"item_id": "", "behavior": "purchase"}]]
         answer = served.predict(None, frame)
         assert answer["user_id"].tolist() == [user, user]
-        assert answer["item_id"].tolist() == ["item 1", "item 0"]
+        assert answer["item_id"].tolist() == ["item 1", "item 2"]
         assert answer["source"].tolist() == ["popular", "popular"]
 
 
@@ -375,12 +375,12 @@ def test_the_scoring_server_answers_and_refuses(model: Any) -> None:
 
     with TestClient(init(model)) as server:
         request = {
-            "dataframe_records": [{"user_id": 104, "behavior": "click", "k": 1}],
+            "dataframe_records": [{"user_id": 999, "behavior": "click", "k": 1}],
             "params": {"exclude": "any"},
         }
         answer = server.post("/invocations", json=request)
         assert answer.json()["predictions"] == [
-            {"user_id": 104, "behavior": "click", "rank": 1, "item_id": "item 0", "score": 1.0,
+            {"user_id": 999, "behavior": "click", "rank": 1, "item_id": "item 1", "score": 4.0,
              "source": "popular"}
         ]  # fmt: skip
         request["dataframe_records"][0]["behavior"] = "view"
@@ -428,9 +428,11 @@ def session_of(events: list[tuple[int, int, int]]) -> serving.Session:
     return serving.Session(*columns, np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def test_the_session_moves_a_user_as_if_its_items_had_been_in_train(
+def test_the_session_moves_a_user_as_if_its_items_had_been_known(
     recommender: Recommender,
 ) -> None:
+    last_unknown = np.arange(fabricate.USERS) < fabricate.USERS - 1
+    recommender = replace(recommender, events=recommender.events * last_unknown)
     users = np.array([0, -1, 1])
     session = session_of([(0, CLICK, 2), (0, PURCHASE, 3), (1, CLICK, 4)])
     found = recommender._vectors(PURCHASE, users, session)
@@ -439,10 +441,10 @@ def test_the_session_moves_a_user_as_if_its_items_had_been_in_train(
     def unit(x: Any) -> Any:
         return x / np.linalg.norm(x)
 
-    events = int(recommender.train_events[0])
+    events = int(recommender.events[0])
     direction = events * unit(emb[0]) + unit(items[2]) + unit(items[3])
     expected = [np.linalg.norm(emb[0]) * unit(direction)]
-    trained = emb[recommender.train_events > 0]
+    trained = emb[recommender.events > 0]
     expected += [np.linalg.norm(trained, axis=1).mean() * unit(items[4]), emb[1]]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

@@ -365,14 +365,14 @@ def timed_log():
     return log, history
 
 
-def split_timed(tmp_path, log, history, **settings):
+def split_timed(tmp_path, log, history, until=None, **settings):
     place = tmp_path / "in"
     place.mkdir(parents=True)
     log.write_parquet(place / "interactions.parquet")
     history.write_parquet(place / "history.parquet")
     config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
     record = Record("ingest", "fingerprint", str(place), False, 0.0, {})
-    return split(record, config, Workspace(tmp_path / "work"))
+    return split(record, config, Workspace(tmp_path / "work"), until)
 
 
 def test_a_pair_that_is_repeated_in_the_time_of_test_belongs_where_it_first_happened(tmp_path):
@@ -457,3 +457,46 @@ def test_leave_one_out_goes_by_first_times():
         "valid": [2],
         "test": [0],
     }
+
+
+@pytest.mark.parametrize("until", [300, 503, 905])
+def test_a_log_cut_at_a_moment_is_split_as_if_it_ended_there(tmp_path, until):
+    """All users and items are there from the first 100 seconds on, so the numbers are the same."""
+    log, history = timed_log()
+    past = history.filter(pl.col("timestamp") < until)
+    keys, time = ["user_id", "item_id", "behavior"], pl.col("timestamp")
+    past_log = past.group_by(keys, maintain_order=True).agg(
+        time.min().alias("first"), time.max(), pl.col("count").sum()
+    )
+    items = pl.DataFrame({"item": [0, 1, 2, 3, 4]}, schema={"item": pl.UInt32})
+    cut = split_timed(tmp_path / "cut", log, history, until)
+    ended = split_timed(tmp_path / "ended", past_log, past)
+    for name in ("history", "train", "valid", "test"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cut, ended))
+        assert_frame_equal(found, expected)
+    assert cut.counts["moments"] == ended.counts["moments"] | {"now": until}
+    assert {name: cut.counts[name] for name in ("train", "valid", "test")} == {
+        name: ended.counts[name] for name in ("train", "valid", "test")
+    }
+    assert pl.read_parquet(cut.file("items.parquet")).select("item").equals(items)
+
+
+def test_a_cut_keeps_the_numbers_of_the_whole_log_and_is_another_output(tmp_path):
+    log, history = timed_log()
+    whole, cut = (split_timed(tmp_path / name, log, history, until)
+                  for name, until in (("whole", None), ("cut", 203)))  # fmt: skip
+    for name in ("users", "items"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cut, whole))
+        assert_frame_equal(found, expected)
+    assert cut.counts["items"] == 5 and cut.fingerprint != whole.fingerprint
+    known = pl.concat([pl.read_parquet(cut.file(f"{n}.parquet")) for n in ("train", "valid")])
+    assert known["item"].max() == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"method": "random"}, "not by 'random'"), ({"k_core": 2}, "use split.k_core = 0")],
+)
+def test_what_cannot_be_cut_at_a_moment_is_refused(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        split_timed(tmp_path, *timed_log(), 500, **settings)

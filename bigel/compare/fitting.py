@@ -21,7 +21,7 @@ OF_RIVALS = (
     *("compare/fitting.py", "compare/contestants.py", "rivals", "model/table.py", "graph"),
     *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members")),
     *(f"train/{name}.py" for name in ("ranking_loss", "sampler")),
-    *("interactions.py", "pairs.py", "schema.py", "scores.py"),
+    *("generators.py", "interactions.py", "pairs.py", "schema.py", "scores.py"),
     *(f"evaluate/{name}.py" for name in ("protocol", "ranking", "metrics")),
 )
 CODE = (

@@ -36,8 +36,8 @@ from bigel.signals.weighing import signal_folds
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
 CODE = (
-    *("evaluate", "evaluate/report.html.j2", "graph", "interactions.py", "model", "moment.py"),
-    *("pairs.py", "schema.py", "scores.py", "signals"),
+    *("evaluate", "evaluate/report.html.j2", "generators.py", "graph", "interactions.py", "model"),
+    *("moment.py", "pairs.py", "schema.py", "scores.py", "signals"),
 )
 GROUPS = ("few", "medium", "many")
 

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from bigel.moment import Learned
     from bigel.serving import Recommender
 
-CODE = ("interactions.py", "moment.py", "schema.py", "serving.py", "tracking/bundle.py")
+CODE = (
+    *("graph", "interactions.py", "model", "moment.py", "pairs.py", "schema.py", "scores.py"),
+    *("serving.py", "tracking/bundle.py"),
+    *(f"signals/{name}.py" for name in ("demand", "history", "neighbours", "signals", "touches")),
+)
 FORMAT = 4  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"

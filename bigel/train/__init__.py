@@ -35,7 +35,7 @@ __all__ = ["identity", "train"]
 
 CODE = (
     *("graph", "model", "signals", "train", "interactions.py", "moment.py", "pairs.py"),
-    *("schema.py", "scores.py"),
+    *("generators.py", "schema.py", "scores.py"),
     *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
 )
 

@@ -1,0 +1,113 @@
+"""Where a back-test cuts the log, and what came after each cut."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from bigel.errors import ConfigError
+from bigel.evaluate.protocol import Task, make_task
+from bigel.interactions import has_times
+from bigel.moment import has_moments
+from bigel.schema import PUBLISHED
+from bigel.signals.history import DAY, History
+from bigel.workspace import Record
+
+NEARLY = 6 * 3_600  # seconds that a log's last day may lack and count as whole
+BEFORE = 7  # days that the log must have before the first night, at least
+HORIZONS = {"day": 1, "week": 7}  # days after a night that are scored
+SHOWN = 10  # k of the NDCG that is shown, and by which rules are chosen
+
+
+@dataclass(frozen=True, eq=False)
+class After:
+    """What users newly did under one behavior after a night.
+
+    What users had under the behavior is masked, and relevant is all that was new to them under it,
+    also items that nobody had before.
+
+    Args:
+        known: users who had an event before, under any behavior.
+        newcomers: users without.
+    """
+
+    known: Task
+    newcomers: Task
+
+
+def load_history(split: Record) -> History:
+    """Return the events of a log that can be cut at any moment.
+
+    Raises:
+        ConfigError: if it has no times, or was not split by them.
+    """
+    if has_moments(split):
+        return History.load(split)
+    if not has_times(split):
+        raise ConfigError(
+            "a back-test goes by the times of events, and this log has none; name its column of "
+            "times in data.columns.timestamp"
+        )
+    raise ConfigError(
+        f"a back-test cuts the log by time, and it was split by {split.counts['method']!r}; use "
+        "split.method = 'time'"
+    )
+
+
+def nights_of(history: History, count: int) -> list[int]:
+    """Return the starts of the log's last whole UTC days, Unix seconds, the earliest first.
+
+    The last day counts as whole if the log ends less than ``NEARLY`` before the day does, or if its
+    times are days.
+
+    Raises:
+        ConfigError: if the log has too few days.
+
+    >>> events = np.zeros((3, 3), np.int64)
+    >>> log = History(*events, np.array([0, 9 * DAY, 9 * DAY + 70_000]), 9 * DAY + 70_001, 1, 1, ())
+    >>> [night // DAY for night in nights_of(log, 3)]
+    [7, 8, 9]
+    """
+    last = last_whole_day(history)
+    nights = [last - j * DAY for j in range(count - 1, -1, -1)]
+    begun = int(history.times[0]) if len(history.times) else last
+    room = (last - begun) // DAY + 1 - BEFORE
+    if count < 1 or count > room:
+        raise ConfigError(
+            f"--nights {count}: from 1 to {max(room, 0)} nights can be tried on this log, since "
+            f"{BEFORE} days must lie before the first"
+        )
+    return nights
+
+
+def last_whole_day(history: History) -> int:
+    """Return the start of the log's last whole UTC day, Unix seconds."""
+    start = (history.until - 1) // DAY * DAY
+    of_days = len(np.unique(history.times % DAY)) == 1
+    return start if of_days or history.until + NEARLY > start + DAY else start - DAY
+
+
+def horizons_of(history: History, night: int) -> list[str]:
+    """Return the horizons that the log still holds after a night."""
+    end = last_whole_day(history) + DAY
+    return [name for name, days in HORIZONS.items() if night + days * DAY <= end]
+
+
+def after(history: History, night: int, days: int = 1) -> list[After]:
+    """Return for each behavior what users newly did in the days after a night.
+
+    Args:
+        history: of the whole log.
+        night: T, Unix seconds: before it is known, from it on is asked.
+        days: how many are asked.
+    """
+    before = history.at(night)
+    pairs, known = before.pairs, torch.from_numpy(before.known_users())
+    new = history.new_between(night, night + days * DAY)
+    found = []
+    for behavior in range(len(history.behaviors)):
+        task = make_task(pairs, new, behavior, PUBLISHED)
+        is_known = known[task.users]
+        both = (replace(task, users=task.users[some]) for some in (is_known, ~is_known))
+        found.append(After(*both))
+    return found

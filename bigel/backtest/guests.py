@@ -1,0 +1,85 @@
+"""Rivals of ``bigel compare`` in a back-test.
+
+What is trained ranks by what it knew when it was trained. Rules and closed forms are fitted on all
+that was known on the night.
+"""
+
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from bigel.backtest.cut import load_history
+from bigel.backtest.tally import Tally
+from bigel.compare.contestants import CLOSED, Contestant
+from bigel.compare.fitting import OF_RIVALS, fit, is_trained
+from bigel.interactions import Interactions, joined
+from bigel.rivals.base import World
+from bigel.schema import EMBEDDINGS_FILE, SPLITS
+from bigel.scores import EmbeddingScores, Scores
+from bigel.train.loop import choose_device, use_threads
+from bigel.workspace import Record, Workspace
+
+CODE = (
+    *OF_RIVALS,
+    *(f"backtest/{name}.py" for name in ("cut", "guests", "tally")),
+    *("evaluate/popularity.py", "generators.py", "model", "moment.py", "signals"),
+)
+
+
+def score_guest(
+    contestant: Contestant, split: Record, cut: Record, graph: Record, night: int,
+    workspace: Workspace,
+) -> Record:  # fmt: skip
+    """Fit a rival, and make and count its lists of one night.
+
+    Args:
+        contestant: a rival with its settings.
+        split: record of a split by time, of the whole log.
+        cut: record of the split that ends where the rival is fitted; of a rule or a closed form
+            that is the night.
+        graph: its graphs.
+        night: T, Unix seconds.
+        workspace: where the stage is stored.
+
+    Returns:
+        record with the files of ``Tally.write``.
+    """
+    config = contestant.config
+    trained = fit(contestant, cut, graph, workspace) if is_trained(contestant) else None
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        with use_threads(config.run.threads):
+            history, settings = load_history(split), config.evaluate
+            scores = _fitted(contestant, trained, cut, graph)
+            tally = Tally.of(history, split, night, settings.cutoffs, settings.batch_users)
+            for behavior in range(len(history.behaviors)):
+                tally.count(contestant.label, behavior, scores)
+            tally.write(out)
+        return {"night": night}
+
+    made_of = [trained] if trained is not None else [cut, graph]
+    return workspace.run_stage(
+        "backtest_guest",
+        inputs=[split.fingerprint, *(record.fingerprint for record in made_of)],
+        settings={
+            "night": night,
+            "cutoffs": config.evaluate.cutoffs,
+            "model": contestant.model,
+            "settings": contestant.of_model,
+            "device": choose_device(config.run.device).type,
+        },
+        code=CODE,
+        build=build,
+    )
+
+
+def _fitted(contestant: Contestant, trained: Record | None, cut: Record, graph: Record) -> Scores:
+    if trained is not None:
+        device = choose_device(contestant.config.run.device).type
+        return EmbeddingScores(**load_file(trained.file(EMBEDDINGS_FILE), device))
+    known = reduce(joined, (Interactions.load(cut, name) for name in SPLITS))
+    world = replace(World.load(cut, graph, contestant.config), train=known)
+    return CLOSED[contestant.model](world, contestant.settings)

@@ -1,0 +1,160 @@
+"""Rules that a shop writes in an afternoon, each a ranking of all items for a user and behavior.
+
+=====================  ==============================================================  ==========
+rule                   score                                                           half-lives
+=====================  ==============================================================  ==========
+recent popularity      d, the decayed demand under the behavior                        of d
+item-kNN               n, the decayed sum over items near those that the user touched  of n
+item-kNN x popularity  n d                                                             of n and d
+touched, not yet       first what the user touched under another behavior and not yet  of d
+                       under this one, the latest first; then by d
+repeat of the last     the same without the others                                     none
+=====================  ==============================================================  ==========
+
+d is that of ``signals.demand``, n of ``signals.neighbours``. What a rule gives nothing to is not
+listed. What users had under the behavior is masked, so to repeat the last means to list what they
+touched under others.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigel.pairs import runs
+from bigel.signals import demand as wanted
+from bigel.signals import neighbours as near
+from bigel.signals.history import History, Latest
+from bigel.signals.neighbours import Neighbours
+from bigel.signals.recent import popular_order
+
+POPULAR, KNN, BOTH = "recent popularity", "item-kNN", "item-kNN x popularity"
+TOUCHED, REPEAT = "touched, not yet", "repeat of the last"
+
+HalfLives = tuple[float, ...]  # days; inf: no decay
+Fill = Callable[[Tensor], Tensor]  # scores of all items for B users, (B, I)
+
+CANDIDATES: dict[str, list[HalfLives]] = {
+    POPULAR: [(h,) for h in wanted.HALF_LIVES],
+    KNN: [(h,) for h in near.HALF_LIVES],
+    BOTH: list(product(near.HALF_LIVES, wanted.HALF_LIVES)),
+    TOUCHED: [(h,) for h in wanted.HALF_LIVES],
+    REPEAT: [()],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RuleScores:
+    """A rule as ``Scores``, on the CPU.
+
+    Args:
+        of_users: gives the scores of some users; -inf: not listed.
+        n_items: I.
+    """
+
+    of_users: Fill
+    n_items: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return torch.device("cpu")
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; those of the behavior that it was made for."""
+        out_BI.copy_(self.of_users(users))
+
+
+@dataclass(eq=False)
+class Evening:
+    """What a shop knows at a moment, as far as rules read it.
+
+    Args:
+        history: before the moment.
+        touched: each user's items by latest time, under any behavior.
+        neighbours: item to items.
+    """
+
+    history: History
+    touched: Latest
+    neighbours: Neighbours
+    _reached: tuple[float, Tensor, Tensor] | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, history: History) -> "Evening":
+        """Collect what a history says at its end."""
+        touched = history.latest()
+        return cls(history, touched, Neighbours.of(touched.pairs))
+
+    def scores(self, rule: str, behavior: int, half_lives: HalfLives) -> RuleScores:
+        """Return a rule of ``CANDIDATES``, with half-lives as there, for one behavior."""
+        fill: dict[str, Callable[..., Fill]] = {
+            POPULAR: self._popular,
+            KNN: self._near,
+            BOTH: self._both,
+            TOUCHED: self._touched,
+            REPEAT: self._repeat,
+        }
+        return RuleScores(fill[rule](behavior, *half_lives), self.history.n_items)
+
+    def reach(self, users: Tensor, half_life: float) -> Tensor:
+        """Return n of B users, (B, I) float32; the last call's is remembered."""
+        if self._reached is not None:
+            last, of_last, found = self._reached
+            if last == half_life and torch.equal(of_last, users):
+                return found
+        reached = self.neighbours.reach(self.touched, self.history.until, users, half_life)
+        self._reached = half_life, users, reached.float()
+        return self._reached[2]
+
+    def _demand(self, behavior: int, half_life: float) -> np.ndarray:
+        return wanted.demand(self.history, half_life, behavior)
+
+    def _popular(self, behavior: int, half_life: float) -> Fill:
+        wanted_I = self._demand(behavior, half_life)
+        place_I = torch.full((self.history.n_items,), -torch.inf)
+        order = popular_order(wanted_I)[: int((wanted_I > 0).sum())]
+        place_I[torch.from_numpy(order)] = -torch.arange(len(order), dtype=torch.float32)
+        return lambda users: place_I.expand(len(users), -1)
+
+    def _near(self, behavior: int, half_life: float) -> Fill:
+        return lambda users: _listed(self.reach(users, half_life))
+
+    def _both(self, behavior: int, of_near: float, of_demand: float) -> Fill:
+        wanted_I = torch.from_numpy(self._demand(behavior, of_demand)).float()
+        return lambda users: _listed(self.reach(users, of_near) * wanted_I)
+
+    def _touched(self, behavior: int, half_life: float) -> Fill:
+        popular, latest = self._popular(behavior, half_life), self._elsewhere(behavior)
+        return lambda users: _latest_first(latest, users, popular(users).clone())
+
+    def _repeat(self, behavior: int) -> Fill:
+        latest, n_items = self._elsewhere(behavior), self.history.n_items
+        return lambda users: _latest_first(
+            latest, users, torch.full((len(users), n_items), -torch.inf)
+        )
+
+    def _elsewhere(self, behavior: int) -> Latest:
+        """Return each user's items by latest time under the other behaviors."""
+        names = ("users", "items", "behavior_index", "times")
+        other = self.history.behavior_index != behavior
+        rows = {name: getattr(self.history, name)[other] for name in names}
+        return replace(self.history, **rows).latest()
+
+
+def _listed(scores_BI: Tensor) -> Tensor:
+    return scores_BI.masked_fill(scores_BI == 0, -torch.inf)
+
+
+def _latest_first(latest: Latest, users: Tensor, scores_BI: Tensor) -> Tensor:
+    """Give each user's pairs the scores from 1 on, the latest the highest; of equals by item."""
+    rows, places = runs(latest.pairs.crow[users], latest.pairs.counts[users])
+    items, last = latest.pairs.col[places], latest.last[places.numpy()]
+    order = torch.from_numpy(np.lexsort((-items.numpy(), last, rows.numpy())))
+    begins = torch.cumsum(latest.pairs.counts[users], 0) - latest.pairs.counts[users]
+    rank = torch.arange(len(rows)) - begins[rows]
+    scores_BI[rows[order], items[order]] = (rank + 1).float()
+    return scores_BI

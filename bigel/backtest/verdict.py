@@ -1,0 +1,170 @@
+"""From figures per user-night to a table: means, intervals over users, and what they say.
+
+A mean is over user-nights. Its interval is a bootstrap over users, each with all her nights, since
+one user's nights resemble each other:
+
+.. math:: m = \\frac{\\sum_u \\sum_{t ∈ u} x_{ut}}{\\sum_u |u|}
+
+where numerator and denominator are drawn together (``compare.statistics.resample``).
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from bigel.backtest.cut import SHOWN
+from bigel.backtest.tally import GROUP, HORIZON, KNOWN, NIGHT
+from bigel.compare.statistics import ENDS, Floats, resample
+from bigel.schema import BEHAVIOR, USER
+
+Verdict = Literal["ahead of", "level with", "behind"]
+SAYS = {
+    "ahead of": "it is worth it",
+    "level with": "the rule does as well",
+    "behind": "take the rule",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant on one behavior, by one figure.
+
+    Args:
+        contestant: its label.
+        group: "known" or "new" users.
+        horizon: "day" or "week" after each night.
+        behavior: its name.
+        metric: for example "ndcg@10".
+        users: number of users.
+        user_nights: how often one was ranked, the denominator.
+        nights: number of nights.
+        mean: over seeds and user-nights.
+        seed_std: deviation of the seeds' means; None with one seed.
+        low: lower end of the 95 % interval over seeds and users.
+        high: upper end.
+        rule: the rule with the highest mean of this figure, another than the contestant; None
+            without any.
+        difference: mean minus that rule's.
+        difference_low: lower end of the difference's 95 % interval over seeds and users.
+        difference_high: upper end.
+    """
+
+    contestant: str
+    group: str
+    horizon: str
+    behavior: str
+    metric: str
+    users: int
+    user_nights: int
+    nights: int
+    mean: float
+    seed_std: float | None
+    low: float
+    high: float
+    rule: str | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Where it stands beside the best rule, by the difference's interval."""
+        if self.difference_low is None or self.difference_high is None:
+            return None
+        if self.difference_low > 0:
+            return "ahead of"
+        return "behind" if self.difference_high < 0 else "level with"
+
+
+def summarize(
+    figures: Mapping[str, Sequence[pl.DataFrame]], rules: Collection[str], metrics: Sequence[str]
+) -> list[Row]:
+    """Return a row per contestant, group, horizon, behavior and metric that has users.
+
+    Args:
+        figures: by contestant a frame per seed, as of ``Tally.write``, of all nights.
+        rules: which contestants are rules.
+        metrics: columns of the frames.
+    """
+    parts: dict[tuple[str, str, str], dict[str, list[pl.DataFrame]]] = {}
+    for label, frames in figures.items():
+        for frame in frames:
+            for key, part in frame.partition_by(
+                GROUP, HORIZON, BEHAVIOR, as_dict=True, maintain_order=True
+            ).items():
+                group, horizon, behavior = map(str, key)
+                found = parts.setdefault((group, horizon, behavior), {})
+                found.setdefault(label, []).append(part.sort(NIGHT, USER))
+    return [
+        row
+        for names, found in parts.items()
+        for metric in metrics
+        for row in _rows(names, found, metric, rules)
+    ]
+
+
+def _rows(
+    names: tuple[str, str, str], found: Mapping[str, Sequence[pl.DataFrame]], metric: str,
+    rules: Collection[str],
+) -> list[Row]:  # fmt: skip
+    """Return the rows of one figure; all frames hold the same user-nights, in one order."""
+    one = next(iter(found.values()))[0]
+    users, places = np.unique(one[USER].to_numpy(), return_inverse=True)
+    counts = np.bincount(places).astype(np.float64)
+    sums: list[Floats] = [
+        np.stack([np.bincount(places, part[metric].to_numpy()) for part in frames])
+        for frames in found.values()
+    ]
+    drawn = resample([counts[None], *sums], seed=0)
+    drawn = drawn[1:] / drawn[0]
+    seeds = [sums_SU.sum(1) / counts.sum() for sums_SU in sums]
+    means = [float(means_S.mean()) for means_S in seeds]
+    labels = list(found)
+    rows = []
+    for at, label in enumerate(labels):
+        others = [n for n, other in enumerate(labels) if other in rules and n != at]
+        best = max(others, key=means.__getitem__, default=None)
+        spread = float(seeds[at].std(ddof=1)) if len(seeds[at]) > 1 else None
+        row = Row(
+            label, *names, metric, len(users), len(one), one[NIGHT].n_unique(), means[at], spread,
+            *_interval(drawn[at]),
+            *(() if best is None else (labels[best], means[at] - means[best])),
+            *(() if best is None else _interval(drawn[at] - drawn[best])),
+        )  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def _interval(drawn: Floats) -> tuple[float, float]:
+    low, high = np.percentile(drawn, ENDS).tolist()
+    return low, high
+
+
+def sentences(rows: Sequence[Row], contestant: str) -> list[str]:
+    """Return what a back-test says of a contestant, a sentence per behavior.
+
+    It goes by known users, the day after each night, and NDCG at ``SHOWN``.
+    """
+    metric = f"ndcg@{SHOWN}"
+    said = []
+    for row in rows:
+        if (row.contestant, row.metric, row.horizon) != (contestant, metric, "day"):
+            continue
+        if row.group != KNOWN or row.verdict is None:
+            continue
+        said.append(
+            f"{row.behavior}: {contestant} is {row.verdict} the best rule, {row.rule}: "
+            f"{metric.upper()} {row.mean:.4f} against {row.mean - _known(row.difference):.4f} "
+            f"({_known(row.difference):+.4f}, 95 % {_known(row.difference_low):+.4f} to "
+            f"{_known(row.difference_high):+.4f}; {row.user_nights:,} user-nights of "
+            f"{row.nights} nights); {SAYS[row.verdict]}"
+        )
+    return said
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
