@@ -14,9 +14,11 @@ from bigel.schema import (
     BEHAVIOR_INDEX,
     DRAWN,
     FIRST,
+    HORIZON,
     ITEM,
     ITEMS_FILE,
     LEARNED_FILE,
+    MOMENTS,
     TRAIN,
     USER,
     USERS_FILE,
@@ -101,6 +103,20 @@ class Interactions:
             _rows(record, ITEMS_FILE),
             tuple(record.counts[split]),
             frame[FIRST].to_numpy() if times else None,
+        )
+
+    @classmethod
+    def held_out(cls, record: Record, split: str) -> "Interactions":
+        """Read what a model is measured by on "valid" or "test".
+
+        Of a split by time these are the first ``split.horizon`` days: lists are made anew every
+        night, so what users did weeks later tells little of them.
+        """
+        held_out = cls.load(record, split)
+        if not record.counts.get(HORIZON) or held_out.first is None:
+            return held_out
+        return held_out.only(
+            held_out.first < record.counts[MOMENTS][split] + record.counts[HORIZON]
         )
 
     @classmethod

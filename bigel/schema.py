@@ -40,6 +40,7 @@ DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train
 # "now", the second after the log's latest event.
 MOMENTS = "moments"
 NOW = "now"
+HORIZON = "horizon"  # count of the same: seconds of valid and test that are measured, 0: all
 
 INTERACTIONS_FILE = "interactions.parquet"
 EVENTS_FILE = "history.parquet"  # of a log with times: each interaction's first event of each hour

@@ -24,6 +24,7 @@ from bigel.schema import (
     DRAWN,
     EVENTS_FILE,
     FIRST,
+    HORIZON,
     INTERACTIONS_FILE,
     ITEM,
     ITEM_ID,
@@ -46,6 +47,7 @@ from bigel.workspace import Record, Workspace, file_digest
 CODE = ("k_core.py", "schema.py", "split.py")
 SPLIT_TYPE = pl.Enum(SPLITS)
 DRAW = "draw"  # seeded uniform number of each interaction
+DAY = 86_400  # seconds
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
 TIMELESS = ("leave_one_out", "random")  # methods that compare a test with other users' later events
 log = logging.getLogger(__name__)
@@ -124,6 +126,7 @@ def split(
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
             facts[MOMENTS] = _moments(frame, raw, until)
+            facts[HORIZON] = round(config.split.horizon * DAY)
         dropped = {"dropped_by_k_core": rows - len(frame)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 

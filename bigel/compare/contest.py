@@ -63,8 +63,8 @@ def contest(
     trained = fit(contestant, split, graph, workspace) if is_trained(contestant) else None
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        logs = {name: Interactions.load(split, name) for name in (schema.TRAIN, schema.VALID)}
-        logs[on] = Interactions.load(split, on)
+        logs = {schema.TRAIN: Interactions.load(split, schema.TRAIN)}
+        logs |= {name: Interactions.held_out(split, name) for name in (schema.VALID, on)}
         with use_threads(config.run.threads):
             known = Interactions.known(split, on)
             refitted: Scores | None = None

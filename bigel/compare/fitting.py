@@ -50,7 +50,10 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         with use_threads(config.run.threads):
-            world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
+            world, valid = (
+                World.load(split, graph, config),
+                Interactions.held_out(split, schema.VALID),
+            )
             fitted = train_members(contestant, world, valid, scratch)
         assert isinstance(fitted.scores, EmbeddingScores)
         save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())

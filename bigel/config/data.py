@@ -208,6 +208,14 @@ class SplitConfig(Section):
     test_share: float = Field(
         0.1, gt=0, lt=0.5, description="Share held out for the test (time and random)."
     )
+    horizon: float = Field(
+        7.0,
+        ge=0,
+        description=(
+            "Under time, days after the end of train, and after that of valid, by which models are "
+            "measured: lists are made every night. 0: all of valid and test."
+        ),
+    )
     k_core: int = Field(
         0,
         ge=0,

@@ -77,7 +77,7 @@ def evaluate(
         from bigel.evaluate.report import write_report  # matplotlib takes a second to import
 
         events_U = _train_events(split)
-        held_out = {name: Interactions.load(split, name) for name in (VALID, TEST)}
+        held_out = {name: Interactions.held_out(split, name) for name in (VALID, TEST)}
         known = {name: pairs_at(split, name) for name in held_out}
         model = _scores(trained, split, known)
         popular = _popular(split, known[VALID], config.evaluate.select_cutoff)

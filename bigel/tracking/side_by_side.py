@@ -67,7 +67,7 @@ def rank_side_by_side(
         DataError: if they cannot be compared: a bundle that cannot be read, other behaviors, or
             no behavior has a validation pair that is new to both.
     """
-    train, valid = pairs_at(split, schema.VALID), Interactions.load(split, schema.VALID)
+    train, valid = pairs_at(split, schema.VALID), Interactions.held_out(split, schema.VALID)
     both = [_contender(candidate, split, valid, True), _contender(champion, split, valid, False)]
     asked = valid.only(~(both[0].trained | both[1].trained))
     values: dict[str, tuple[IntArray, Floats]] = {}

@@ -65,7 +65,7 @@ def train(
     begun = Start.load(start)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        train, valid = (Interactions.load(split, name) for name in (TRAIN, VALID))
+        train, valid = Interactions.load(split, TRAIN), Interactions.held_out(split, VALID)
         graphs = load_graphs(graph.file(GRAPHS_FILE)).to(device)
         with use_threads(config.run.threads):
             fitted = fit_members(

@@ -82,7 +82,7 @@ def tune(
         WorkspaceError: if another process works on this search.
     """
     check_request(model, trials, minutes)
-    world, valid = World.load(split, graph, config), Interactions.load(split, schema.VALID)
+    world, valid = World.load(split, graph, config), Interactions.held_out(split, schema.VALID)
     if len(valid) == 0:
         raise ConfigError("no user has a validation item, so settings cannot be compared")
     folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)

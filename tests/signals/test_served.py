@@ -90,8 +90,12 @@ def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path
     moment = made.split.counts["moments"]["valid"]
     late = log().filter(pl.col("timestamp") >= moment)
     others = late.with_columns((pl.col("item_id") + 7) % 30, pl.col("user_id").reverse())
-    soon = log().filter(pl.col("timestamp") < moment)[-9:].with_columns(
-        pl.lit(moment, pl.Int64).alias("timestamp")  # again, in the hour of their first time
+    soon = (
+        log()
+        .filter(pl.col("timestamp") < moment)[-9:]
+        .with_columns(
+            pl.lit(moment, pl.Int64).alias("timestamp")  # again, in the hour of their first time
+        )
     )
     late = pl.concat([log(), others, soon])
     _, _, other = split_of(late, tmp_path)
