@@ -57,6 +57,7 @@ def write_report(
         metrics=metrics,
         facts=facts,
         history=history,
+        signals=_signals(history.get("signals", {})),
         plots=_draw(out / "plots", metrics, history, behaviors, settings),
         realized=_draw_nights(out / "plots", facts["nights"]),
     )
@@ -110,6 +111,24 @@ def _notes(
     if cold:
         notes.append(f"{_count(cold)} users have no train interaction; they count where tested.")
     return notes
+
+
+def _signals(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each behavior's signals, the heaviest first, those without weight left out."""
+    return [
+        {
+            "behavior": behavior,
+            "nights": found["nights"],
+            "ndcg": found.get("ndcg"),
+            "kept": found["kept"],
+            "without": list(found.get("without", {}).items()),
+            "weights": sorted(
+                ((name, weight) for name, weight in found.get("weights", {}).items() if weight),
+                key=lambda pair: -abs(pair[1]),
+            ),
+        }
+        for behavior, found in facts.items()
+    ]
 
 
 def _trend_notes(trend: Mapping[str, Any], k: int) -> list[str]:
