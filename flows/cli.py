@@ -104,7 +104,7 @@ def ingest(
     extra = _ingest_settings(path, file_format, columns, behaviors)
     chosen = [*extra, *(settings or [])]
     config = load_config(source, chosen)
-    if not config.data.origin and source == "":
+    if not config.data.origin and path is None and source == "":
         raise ConfigError("--path is missing: give the file, glob or folder of the log")
     summary = run_until(source, chosen, workspace, json, "validate")
     if out is not None:

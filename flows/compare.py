@@ -23,7 +23,7 @@ from flows.tasks import steps
     on_crashed=[notify],
 )
 def compare_flow(
-    source: str = "demo",
+    source: str,
     overrides: list[str] | None = None,
     workspace: str = ".",
     models: list[str] | None = None,

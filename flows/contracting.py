@@ -51,9 +51,9 @@ def init(
 def check(
     source: Source,
     log: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="FILE", help="Check this log (also a folder or glob), not data.path."),
-    ] = "",
+    ] = None,
     settings: Settings = None,
     workspace: Place = Path(),
     json: Json = None,
@@ -124,9 +124,9 @@ def _refuse_log(source: str) -> None:
         )
 
 
-def _in_place_of_path(log: str) -> list[str]:
+def _in_place_of_path(log: str | None) -> list[str]:
     """Return the overrides that make a log the one to read."""
-    return [f"data.path={to_toml(log)}", 'data.sql=""'] if log else []
+    return [] if log is None else [f"data.path={to_toml(log)}", 'data.sql=""']
 
 
 def _print_result(result: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from flows.tasks import steps
     on_crashed=[notify],
 )
 def recommend_flow(
-    source: str = "demo",
+    source: str,
     overrides: list[str] | None = None,
     workspace: str = ".",
     model: str | None = None,

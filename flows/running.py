@@ -18,6 +18,7 @@ def run_until(
 ) -> dict[str, Any]:
     """Run the stages up to ``until``: in this process, or as a flow if an engine is to help."""
     config = load_config(source, settings or [])
+    config.data.require_log()
     if config.run.engine == "local":
         return run_stages(config, workspace, json, until)
     return run_flow(source, settings, workspace, json, until)
@@ -27,7 +28,7 @@ def run_flow(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
 ) -> dict[str, Any]:
     """Run the training flow, on a local server where none is configured; return the summary."""
-    load_config(source, settings or [])
+    load_config(source, settings or []).data.require_log()
     place = Workspace(workspace)
     from flows.server import prefect_api, wait_until_recorded
 
@@ -50,11 +51,13 @@ def run_comparison(
     source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
 ) -> None:
     """Run the comparison flow with the models, variants, seeds and split that were chosen."""
+    config = load_config(source, settings)
+    config.data.require_log()
     place = Workspace(workspace)
     from bigel.compare import MODELS, choose, units_of
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
-    units_of(choose(load_config(source, settings), models, chosen["variants"]), chosen["seeds"])
+    units_of(choose(config, models, chosen["variants"]), chosen["seeds"])
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:

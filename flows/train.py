@@ -24,7 +24,7 @@ from flows.tasks import steps
     on_crashed=[notify],
 )
 def train_flow(
-    source: str = "demo",
+    source: str,
     overrides: list[str] | None = None,
     workspace: str = ".",
     until: str = STAGES[-1],
@@ -32,7 +32,7 @@ def train_flow(
     """Ingest, validate, split, build graphs, train, evaluate, register, recommend.
 
     Args:
-        source: a preset (demo, jd, taobao) or the path of a TOML file.
+        source: a preset (demo, jd, taobao) or the path of a TOML file; without one nothing runs.
         overrides: ``section.key=value`` settings on top.
         workspace: folder of all outputs.
         until: last stage to run.

@@ -156,3 +156,32 @@ def test_every_field_is_documented() -> None:
         assert section.annotation is not None
         for key, field in section.annotation.model_fields.items():
             assert field.description, f"{name}.{key} has no description"
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "path"),
+    [
+        ("", [], ""),
+        ("", ["data.behaviors=['a']"], ""),
+        ("", ["synth.users=50"], "synth:"),
+        ("", ["synth.users=50", "data.path="], ""),
+        ("", ["synth.users=50", "data.path=log"], "log"),
+        ("", ["synth.users=50", "data.sql=SELECT 1"], ""),
+        ("", ["data.path=synth:"], "synth:"),
+        ("demo", [], "synth:"),
+        ("demo", ["data.path="], ""),
+        ("demo", ["data.path=log"], "log"),
+    ],
+)
+def test_only_its_name_asks_for_the_synthetic_log(
+    source: str, overrides: list[str], path: str
+) -> None:
+    data = load_config(source, overrides).data
+    assert (data.path, data.is_synthetic) == (path, path == "synth:")
+
+
+@pytest.mark.parametrize("source", ["", *PRESETS])
+def test_a_printed_configuration_asks_for_the_same_log(source: str, tmp_path: Path) -> None:
+    printed = tmp_path / "printed.toml"
+    printed.write_text(documented_toml(load_config(source)))
+    assert load_config(str(printed)) == load_config(source)

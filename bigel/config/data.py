@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bigel.config.address import check_address, check_variable
 from bigel.config.section import Section
+from bigel.errors import ConfigError
 
 
 class Columns(Section):
@@ -32,6 +33,7 @@ class Columns(Section):
 
 
 Format = Literal["auto", "csv", "tsv", "parquet", "ndjson", "pairs", "tables", "lists"]
+SYNTHETIC = "synth:"  # a path that no file system has by chance
 TIME_DIRECTIVES = "YymbBdjHIMSpz%"
 
 
@@ -42,8 +44,9 @@ class DataConfig(Section):
         "",
         description=(
             "File, glob or folder of the log, also of an S3-compatible store as in "
-            "s3://bucket/log/*.parquet (keys and address: AWS_… in the environment). Empty: write "
-            "a synthetic log by [synth]."
+            "s3://bucket/log/*.parquet (keys and address: AWS_… in the environment). 'synth:' is "
+            "the synthetic log of [synth], which a [synth] section without a path or sql also "
+            "asks for. Empty, there is no log, and nothing runs."
         ),
     )
     sql: str = Field(
@@ -176,8 +179,26 @@ class DataConfig(Section):
 
     @property
     def origin(self) -> str:
-        """Where the log comes from, for messages; empty where it is made up by [synth]."""
+        """Where the log comes from, for messages."""
         return "data.sql" if self.sql else self.path
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the log is made up by [synth]."""
+        return not self.sql and self.path == SYNTHETIC
+
+    def require_log(self) -> None:
+        """Refuse to run on no log: nothing is made up that was not asked for.
+
+        Raises:
+            ConfigError: if neither path nor sql names one.
+        """
+        if not self.origin.strip():
+            raise ConfigError(
+                "data.path is empty, so there is no log to read (was it set from a variable that "
+                "is unset?): set it to a file, a glob or a folder, or set data.sql; "
+                f"data.path = {SYNTHETIC!r} makes up the log of [synth], as the preset demo does"
+            )
 
     @property
     def target(self) -> str:

@@ -1,10 +1,10 @@
 """The root of the configuration, and the sections that change no weight."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from bigel.config.data import ContractsConfig, DataConfig, SplitConfig
+from bigel.config.data import SYNTHETIC, ContractsConfig, DataConfig, SplitConfig
 from bigel.config.model import ModelConfig, TrainConfig
 from bigel.config.rivals import RivalsConfig
 from bigel.config.section import Section
@@ -115,6 +115,15 @@ class Config(Section):
     recommend: RecommendConfig = Field(default_factory=RecommendConfig)
     run: RunConfig = Field(default_factory=RunConfig)
     rivals: RivalsConfig = Field(default_factory=RivalsConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _synth_asks_for_its_log(cls, tree: Any) -> Any:
+        """Let a [synth] section name the log where no path is given, not even an empty one."""
+        data = tree.get("data", {}) if isinstance(tree, dict) and "synth" in tree else None
+        if isinstance(data, dict) and "path" not in data and not data.get("sql"):
+            return tree | {"data": data | {"path": SYNTHETIC}}
+        return tree
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":

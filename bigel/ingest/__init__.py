@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -> Record:
-    """Read the log of ``config.data``, or a synthetic one where it names none.
+    """Read the log of ``config.data``, or make up the synthetic one where it names that.
 
     The record's folder holds interactions.parquet (unique by user, item and behavior), of a log
     with times history.parquet (a row per interaction and UTC day), quarantine.parquet (every
@@ -53,9 +53,11 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
             None: all of it here.
 
     Raises:
+        ConfigError: if no log is named.
         DataError: if the log cannot be read, none of its rows is usable, or one is lost.
     """
-    if not config.data.origin:
+    config.data.require_log()
+    if config.data.is_synthetic:
         return _ingest_synthetic(config, workspace)
     units = find_units(config.data, workspace)
 

@@ -38,6 +38,7 @@ CODE = (
 FORMAT = 4  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
+TREND = "item_trend"
 EVENTS = "events"  # interactions that a user is known to have; 0: popular items answer
 LEARNED = ("architecture", "model", "members", "seed")  # of the train stage's counts
 
@@ -270,7 +271,7 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
             "user_emb": (behaviors, users, dim),
             "item_emb": (behaviors, items, dim),
             "item_bias": (behaviors, items),
-            "item_trend": (behaviors, items),
+            TREND: (behaviors, items),
             "memory_weights": (behaviors, 2**behaviors, features + 1),
             "memory_features": (behaviors, features, items),
         }
@@ -278,10 +279,13 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
             if shapes[name] != expected[name]:
                 raise WorkspaceError(
                     f"{path}: {name} has shape {shapes[name]}, the split needs {expected[name]}; "
-                    "remove the train stage's folder and run again"
+                    "remove the embed stage's folder and run again"
                 )
             values = tensors.get_tensor(name)
-            if np.isnan(values).any() or (name != "item_trend" and np.isinf(values).any()):
+            good = np.isfinite(values)
+            if name == TREND:
+                good |= np.isneginf(values)  # an item that nobody had
+            if not good.all():
                 raise WorkspaceError(
                     f"{path}: {name} holds values that are not finite; train again with a lower "
                     "train.learning_rate"

@@ -169,6 +169,10 @@ NO_FAVOURITE = pl.col("behavior") != "favourite"
 
 # (suite, description) -> (rows that it must find, edit)
 CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
+    ("drift.totals", "a user of the last accepted run is still there"): (
+        1,
+        put("totals", "new_user_share", 1.0),
+    ),
     # raw log
     ("raw_log.schema", "every column that later stages read is there"): (
         1,

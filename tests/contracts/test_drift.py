@@ -162,6 +162,16 @@ def test_figures_that_cannot_be_told_are_empty_not_wrong(tmp_path: Path) -> None
     assert only(tables["funnel"])["rate_change"] is None
 
 
+@pytest.mark.parametrize(
+    ("users", "share"), [(range(10, 14), 1.0), (range(9, 13), 0.75), (range(3), 0.0)]
+)
+def test_all_users_are_new_where_the_last_run_had_none_of_them(
+    tmp_path: Path, users: range, share: float
+) -> None:
+    old, new = write_profile(tmp_path / "old"), write_profile(tmp_path / "new", users=users)
+    assert only(compare(new, old, BEHAVIORS)[0]["totals"])["new_user_share"] == share
+
+
 def test_one_behavior_has_no_step(tmp_path: Path) -> None:
     old, new = (write_profile(tmp_path / name) for name in ("old", "new"))
     tables, skipped = compare(new, old, ("click",))

@@ -151,6 +151,12 @@ def test_ingest_writes_the_three_files(tmp_path: Path, bigel: Bigel) -> None:
         (["run", "demo", "--set", "model.dims=3"], 2, "did you mean 'dim'"),
         (["run", "demo", "--sett", "x"], 2, "--set"),
         (["ingest", "--out", "x"], 2, "--path is missing"),
+        (["ingest", "--out", "x", "--path", ""], 2, "data.path is empty"),
+        (["run", "empty.toml"], 2, "data.path is empty"),
+        (["run", "demo", "--set", "data.path="], 2, "data.path is empty"),
+        (["train", "empty.toml"], 2, "data.path is empty"),
+        (["compare", "empty.toml"], 2, "data.path is empty"),
+        (["contracts", "check", "demo", "--log", ""], 2, "data.path is empty"),
         (["ingest", "--path", "x.csv", "--columns", "usr=a"], 2, "did you mean 'user'"),
         (["ingest", "--path", "absent.csv", "--out", "x"], 3, "absent.csv"),
         (["ingest", "--path", "bad.csv", "--out", "x"], 3, "user_id"),
@@ -162,6 +168,7 @@ def test_mistakes_end_with_their_exit_code_and_no_traceback(
     tmp_path: Path, bigel: Bigel, arguments: list[str], code: int, expected: str
 ) -> None:
     (tmp_path / "bad.csv").write_text("a;b;c\n1;2;3\n")
+    (tmp_path / "empty.toml").touch()
     done = bigel(*arguments, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert expected in done.stderr

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import load_config, parse_config
+from bigel.errors import ConfigError
 from bigel.ingest import ingest, part, whole
 from bigel.workspace import Record, Workspace
 
@@ -212,7 +213,26 @@ def test_a_run_that_meets_the_same_new_file_does_not_disturb(
         assert ours.file(name).read_bytes() == expected.file(name).read_bytes()
 
 
-def test_without_a_path_the_log_is_synthetic(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "overrides"),
+    [
+        ("", []),
+        ("", ["data.path="]),
+        ("", ['data.path="  "']),
+        ("", ["synth.users=50", "data.path="]),
+        ("demo", ["data.path="]),
+        ("rees46", ["data.path="]),
+    ],
+)
+def test_an_empty_path_is_no_log_and_invents_none(
+    tmp_path: Path, source: str, overrides: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path is empty"):
+        ingest(load_config(source, overrides), Workspace(tmp_path))
+    assert not (tmp_path / "artifacts" / "stages").exists()
+
+
+def test_the_synthetic_log_is_made_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
     overrides = [
         "synth.users=50",
         "synth.items=30",

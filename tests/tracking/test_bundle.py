@@ -7,7 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bigel import schema, serving
+from bigel.embed import users_per_item
 from bigel.errors import DataError, WorkspaceError
+from bigel.moment import pairs_at
 from bigel.tracking import bundle as bundle_module
 from bigel.tracking.bundle import build_bundle, data_fingerprint, load_bundle
 from bigel.workspace import Record, Workspace
@@ -20,8 +22,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def bundle_of(workspace: Workspace) -> Record:
-    split = fabricate.split_stage(workspace)
-    return build_bundle(split, fabricate.train_stage(workspace, split), workspace)
+    return build_bundle(*fabricate.bundle_inputs(workspace), workspace)
 
 
 def test_it_holds_what_the_stages_hold(workspace: Workspace) -> None:
@@ -29,7 +30,7 @@ def test_it_holds_what_the_stages_hold(workspace: Workspace) -> None:
     users = pl.read_parquet(bundle.file("users.parquet"))
     assert users.to_dict(as_series=False) == {
         "user_id": [100, 101, 102, 103, 104],
-        "train_events": [3, 3, 2, 2, 0],
+        "events": [4, 4, 3, 2, 1],
     }
     assert pl.read_parquet(bundle.file("items.parquet")).columns == ["item_id"]
     stored, made = load_file(bundle.file("embeddings.safetensors")), fabricate.embeddings()
@@ -37,6 +38,7 @@ def test_it_holds_what_the_stages_hold(workspace: Workspace) -> None:
     facts = json.loads(bundle.file("model.json").read_text())
     assert facts["behaviors"] == ["click", "purchase"]
     assert (facts["users"], facts["items"], facts["dim"]) == (5, 6, 4)
+    assert (facts["moment"], facts["signals"]) == ("now", None)
 
 
 def test_seen_is_every_pair_of_every_split(workspace: Workspace) -> None:
@@ -55,7 +57,8 @@ def test_seen_is_every_pair_of_every_split(workspace: Workspace) -> None:
 @pytest.mark.parametrize("name", sorted(serving.FILES | serving.MORE_FILES))
 def test_one_altered_byte_of_any_file_is_found_at_loading(workspace: Workspace, name: str) -> None:
     folder = Path(bundle_of(workspace).path)
-    (folder / "weights.safetensors").write_bytes(b"weights")
+    for more in ("weights.safetensors", "signals.safetensors"):
+        (folder / more).write_bytes(b"weights")
     fabricate.sign_again(folder)
     assert load_bundle(folder).behaviors == ["click", "purchase"]
     whole = bytearray((folder / name).read_bytes())
@@ -83,9 +86,12 @@ def test_the_checksums_are_those_of_a_bundles_files(workspace: Workspace, change
         load_bundle(Path(bundle.path))
 
 
-def test_popularity_counts_train_users_only(workspace: Workspace) -> None:
-    popularity = load_file(bundle_of(workspace).file("popularity.safetensors"))["popularity"]
-    assert popularity.tolist() == [[1, 3, 1, 0, 0, 1], [1, 2, 1, 0, 0, 0]]
+def test_popularity_counts_the_users_of_every_pair_known(workspace: Workspace) -> None:
+    split, _, _ = fabricate.bundle_inputs(workspace)
+    expected = [[1, 4, 2, 0, 0, 1], [2, 2, 2, 0, 0, 0]]
+    assert users_per_item(pairs_at(split, "now")).tolist() == expected
+    served = load_file(bundle_of(workspace).file("popularity.safetensors"))["popularity"]
+    assert served.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -94,16 +100,27 @@ def test_popularity_counts_train_users_only(workspace: Workspace) -> None:
         (lambda t: t | {"user_emb": t["user_emb"][:, :4]}, r"user_emb has shape \(2, 4, 4\)"),
         (lambda t: t | {"item_bias": t["item_bias"][:1]}, "item_bias has shape"),
         (lambda t: t | {"item_emb": t["item_emb"] * np.float32("nan")}, "item_emb .*not finite"),
+        (lambda t: t | {"item_bias": t["item_bias"] - np.float32("inf")}, "item_bias .*not finite"),
+        (lambda t: t | {"item_trend": t["item_trend"] + np.float32("inf")}, "item_trend .*not fin"),
     ],
 )
 def test_embeddings_that_cannot_serve_are_refused(
     workspace: Workspace, change, message: str
 ) -> None:
-    split = fabricate.split_stage(workspace)
-    trained = fabricate.train_stage(workspace, split)
-    save_file(change(fabricate.embeddings()), trained.file(schema.EMBEDDINGS_FILE))
+    split, trained, embedded = fabricate.bundle_inputs(workspace)
+    save_file(change(fabricate.embeddings()), embedded.file(schema.EMBEDDINGS_FILE))
     with pytest.raises(WorkspaceError, match=message):
-        build_bundle(split, trained, workspace)
+        build_bundle(split, trained, embedded, workspace)
+
+
+def test_an_item_that_nobody_had_may_be_left_out_of_every_list(workspace: Workspace) -> None:
+    split, trained, embedded = fabricate.bundle_inputs(workspace)
+    tensors = fabricate.embeddings()
+    tensors["item_trend"][:, 3] = -np.inf
+    save_file(tensors, embedded.file(schema.EMBEDDINGS_FILE))
+    served = load_bundle(Path(build_bundle(split, trained, embedded, workspace).path))
+    lists = served.recommend(0, np.array([0]), 9, "none")
+    assert sorted(lists.item.tolist()) == [0, 1, 2, 4, 5]
 
 
 def test_the_data_fingerprint_follows_the_content(tmp_path: Path) -> None:
@@ -113,8 +130,10 @@ def test_the_data_fingerprint_follows_the_content(tmp_path: Path) -> None:
 
 
 def test_writer_and_reader_name_the_same_files() -> None:
-    for name in ("FORMAT", "MODEL_FILE", "SEEN_FILE", "POPULARITY_FILE"):
+    for name in ("FORMAT", "MODEL_FILE", "SEEN_FILE"):
         assert getattr(bundle_module, name) == getattr(serving, name)
+    for name in ("POPULARITY_FILE", "SIGNALS_FILE"):
+        assert getattr(schema, name) == getattr(serving, name)
     text = Path(serving.__file__).read_text("utf-8")
     assert "from bigel" not in text and "import bigel" not in text
     for name in (schema.USERS_FILE, schema.ITEMS_FILE, schema.EMBEDDINGS_FILE):
