@@ -23,8 +23,9 @@ def summarize(
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
     ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
-    it waits for the tracking store), ``lists_from``, ``waiting`` (entries of the outbox),
-    ``paths``.
+    it waits for the tracking store), ``lists_from``,
+    ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the challenger
+    loses to it), ``waiting`` (entries of the outbox), ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -56,7 +57,9 @@ def summarize(
     if "register" in records:
         summary["model"] = records["register"].counts
     if "recommend" in records:
-        summary["lists_from"] = records["recommend"].counts.get("model")
+        counts = records["recommend"].counts
+        summary["lists_from"] = counts.get("model")
+        summary["lists_of_the_rule"] = bool(counts.get("only_popular"))
     summary["waiting"] = names_waiting(workspace)
     return summary
 

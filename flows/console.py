@@ -82,6 +82,11 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         _print_one_user(console, Path(summary["paths"]["recommendations"]))
     if "model" in summary:
         _print_model(console, summary)
+    if summary.get("lists_of_the_rule"):
+        console.print(
+            "[yellow]lists[/]     are those of the rule, popularity: there is no champion, and the "
+            "challenger loses to it (source = popular)", soft_wrap=True
+        )  # fmt: skip
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name in ("report", "data_docs", "recommendations", "quarantine", "refused", "latest"):

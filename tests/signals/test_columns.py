@@ -1,0 +1,181 @@
+"""Each signal by hand and against a naive twin."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bigel.pairs import Pairs
+from bigel.signals import demand, neighbours, recent, touches
+from bigel.signals.history import DAY, History
+from bigel.signals.neighbours import Neighbours
+
+EVENTS = [  # user, item, behavior, day: in order of time
+    (0, 0, 0, 0.0), (1, 0, 0, 1.0), (0, 1, 0, 2.0), (0, 1, 1, 2.5), (1, 2, 0, 3.0), (0, 0, 0, 3.5),
+    (2, 1, 0, 3.75),
+]  # fmt: skip
+UNTIL = 4 * DAY
+
+
+def history_of(events: list[tuple[int, int, int, float]], until: int = UNTIL) -> History:
+    columns = np.array(events).reshape(-1, 4).T
+    ids = [column.astype(np.int64) for column in columns[:3]]
+    return History(*ids, (columns[3] * DAY).astype(np.int64), until, 4, 4, ("view", "buy"))
+
+
+@pytest.fixture
+def history() -> History:
+    return history_of(EVENTS)
+
+
+def random_history(seed: int) -> History:
+    rng = np.random.default_rng(seed)
+    n = 60
+    rows = zip(
+        rng.integers(4, size=n), rng.integers(4, size=n), rng.integers(2, size=n),
+        np.sort(rng.uniform(0, 3.9, n)), strict=True,
+    )  # fmt: skip
+    return history_of([(int(u), int(i), int(b), float(t)) for u, i, b, t in rows])
+
+
+def test_demand_by_hand(history: History) -> None:
+    one_day = demand.demand(history, 1.0)
+    assert one_day[0] == pytest.approx(2**-4 + 2**-3 + 2**-0.5)
+    assert demand.demand(history, math.inf).tolist() == [3, 3, 1, 0]
+    assert demand.demand(history, math.inf, 1).tolist() == [0, 1, 0, 0]
+
+
+def test_columns_of_demand_and_age(history: History) -> None:
+    columns = demand.demand_columns(history)
+    names = demand.demand_names("buy")
+    assert columns.shape == (2, 4, len(names))
+    all_times = names.index("demand for buy, of all times")
+    assert columns[1, 1, all_times] == pytest.approx(math.log1p(1 / demand.SMALL))
+    assert columns[0, :, names.index("age")].tolist() == pytest.approx(
+        [math.log(days + demand.YOUNG) for days in (4, 2, 1, 0)]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_demand_is_the_sum_over_events(seed: int) -> None:
+    history = random_history(seed)
+    for half_life in demand.HALF_LIVES:
+        for behavior in (None, 0, 1):
+            naive = [0.0] * 4
+            for i, b, t in zip(history.items, history.behavior_index, history.times, strict=True):
+                if behavior in (None, b):
+                    age = (history.until - t) / DAY
+                    naive[i] += 1.0 if math.isinf(half_life) else 0.5 ** (age / half_life)
+            np.testing.assert_allclose(demand.demand(history, half_life, behavior), naive)
+
+
+def test_a_moment_holds_what_was_before_it(history: History) -> None:
+    before = history.at(int(2.5 * DAY))
+    assert before.times.tolist() == [0, DAY, 2 * DAY]
+    assert before.until == 2.5 * DAY
+    assert before.known_items().tolist() == [True, True, False, False]
+    assert len(history.pairs) == 6, "a repeat is no new pair"
+    new = history.new_between(3 * DAY, 4 * DAY)
+    assert list(zip(new.users.tolist(), new.items.tolist(), strict=True)) == [(1, 2), (2, 1)]
+
+
+def test_latest_times_and_counts(history: History) -> None:
+    latest = history.latest()
+    rows, items = latest.pairs.take(torch.arange(4))
+    assert list(zip(rows.tolist(), items.tolist(), strict=True)) == [
+        (0, 0), (0, 1), (1, 0), (1, 2), (2, 1),
+    ]  # fmt: skip
+    assert (latest.last / DAY).tolist() == [3.5, 2.5, 1.0, 3.0, 3.75]
+    assert latest.times.tolist() == [2, 2, 1, 1, 1]
+    assert history.latest(1).times.tolist() == [1]
+
+
+def cosine(users_of: list[set[int]], kept: int) -> list[dict[int, float]]:
+    """Count by sets; of each item the ``kept`` largest."""
+    found = []
+    for j, ours in enumerate(users_of):
+        near = {
+            i: len(ours & theirs) / math.sqrt(len(ours) * len(theirs))
+            for i, theirs in enumerate(users_of)
+            if i != j and ours & theirs
+        }
+        best = sorted(near, key=lambda i: -near[i])[:kept]
+        found.append({i: near[i] for i in best})
+    return found
+
+
+@pytest.mark.parametrize("values", [16_000_000, 7])
+def test_neighbours_are_the_cosines(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "VALUES", values)
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(9, size=40), rng.integers(7, size=40)
+    pairs = Pairs.of(users, items, 9, 7)
+    users_of = [set(users[items == i].tolist()) for i in range(7)]
+    found = Neighbours.of(pairs)
+    naive = cosine(users_of, 99)
+    for j in range(7):
+        row = slice(int(found.crow[j]), int(found.crow[j + 1]))
+        mine = dict(zip(found.col[row].tolist(), found.value[row].tolist(), strict=True))
+        assert list(mine) == sorted(naive[j])
+        assert mine == pytest.approx(naive[j])
+
+
+def test_only_the_nearest_are_kept() -> None:
+    pairs = Pairs.of(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1]), 2, 4)
+    found = Neighbours.of(pairs, kept=1)
+    assert found.crow.tolist() == [0, 1, 2, 3, 3]
+    assert found.col[:2].tolist() == [1, 0]
+    assert found.value[:2].tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("half_life", neighbours.HALF_LIVES)
+def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
+    history = random_history(5)
+    latest = history.latest()
+    found = Neighbours.of(latest.pairs)
+    near = [
+        dict(zip(found.col[a:b].tolist(), found.value[a:b].tolist(), strict=True))
+        for a, b in zip(found.crow[:-1], found.crow[1:], strict=True)
+    ]
+    users = torch.tensor([3, 0, 1])
+    reached = found.reach(latest, history.until, users, half_life)
+    for row, user in enumerate(users.tolist()):
+        naive = [0.0] * 4
+        place = slice(int(latest.pairs.crow[user]), int(latest.pairs.crow[user + 1]))
+        for item, last in zip(latest.pairs.col[place].tolist(), latest.last[place], strict=True):
+            age = (history.until - last) / DAY
+            weight = 1.0 if math.isinf(half_life) else 0.5 ** (age / half_life)
+            for other, value in near[item].items():
+                naive[other] += weight * value
+        np.testing.assert_allclose(reached[row], naive, rtol=1e-6)
+
+
+def test_touches_tell_how_lately_and_how_often(history: History) -> None:
+    rows, items, columns = touches.touches(history.latest(0), UNTIL, torch.tensor([1, 0]))
+    assert list(zip(rows.tolist(), items.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 0), (1, 1)]
+    assert columns[2].tolist() == pytest.approx(
+        [1, *(0.5 ** (0.5 / h) for h in touches.HALF_LIVES), math.log(2)]
+    )
+    assert columns[0, -1] == 0
+
+
+def test_the_half_life_is_that_which_did_best_on_earlier_nights() -> None:
+    """Item 8 is the hit of the first day, item 9 everybody has; each day one fresh item is wanted.
+
+    By all times item 8 is ahead of what was launched the evening before; at a quarter of a day not.
+    """
+    rows = [(user, 9, 0.01) for user in range(12)] + [(user, 8, 0.02) for user in range(6)]
+    rows += [(0, day, day - 0.1) for day in (1, 2, 3)]
+    rows += [(user, day, day + 0.1) for day in (1, 2, 3) for user in (2 * day + 4, 2 * day + 5)]
+    rows.sort(key=lambda row: row[2])
+    users, items, days = np.array(rows).T
+    history = History(
+        users.astype(np.int64), items.astype(np.int64), np.zeros(len(rows), np.int64),
+        (days * DAY).astype(np.int64), UNTIL, 12, 10, ("view", "buy"),
+    )  # fmt: skip
+    wanted, half_lives = recent.recent_demand(history, 1)
+    assert half_lives[0] <= 0.5
+    assert wanted[0].argmax() == 3
+    nothing, half_lives = recent.recent_demand(history_of([]), 1)
+    assert half_lives == [math.inf, math.inf] and not nothing.any()

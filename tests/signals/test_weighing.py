@@ -1,0 +1,172 @@
+"""The conditional logit: by hand, against autograd, and what it keeps."""
+
+import numpy as np
+import pytest
+import torch
+
+from bigel.evaluate.metrics import ndcg_at
+from bigel.scores import EmbeddingScores
+from bigel.signals import nights, weighing
+from bigel.signals.history import DAY
+from bigel.signals.nights import Choices, Night, collect
+from bigel.signals.signals import PARTS, column_names, part_of_columns
+from tests.signals.test_columns import history_of
+
+BEHAVIORS = ("view", "buy")
+WIDTH = len(column_names(BEHAVIORS, "view"))
+
+
+def choices_of(seed: int, groups: int = 60, candidates: int = 8, strength: float = 2.0) -> Choices:
+    """Draw user-nights whose choices follow the column of age alone; the rest is noise."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.randn(groups * candidates, WIDTH, generator=generator)
+    columns[:, part_of_columns(2).index("touches") :] = 0
+    age = part_of_columns(2).index("age")
+    group = torch.arange(groups).repeat_interleave(candidates)
+    share = (strength * columns[:, age]).reshape(groups, candidates).softmax(1)
+    taken = torch.multinomial(share, 1, generator=generator).flatten()
+    chosen = torch.zeros(groups, candidates, dtype=torch.bool)
+    chosen[torch.arange(groups), taken] = True
+    users = torch.arange(groups) % 20
+    return Choices(columns, group, chosen.flatten(), torch.zeros(len(group)), users)
+
+
+def test_likelihood_by_hand() -> None:
+    columns = torch.tensor([[0.0], [1.0], [2.0]])
+    chosen = torch.tensor([False, True, False])
+    stands_for = torch.tensor([2.0, 1.0, 1.0]).log()  # the first stands for two alike
+    one = Choices(columns, torch.zeros(3, dtype=torch.int64), chosen, stands_for, torch.tensor([0]))
+    everyone = torch.tensor([True])
+    value, share = weighing.likelihood(one, torch.tensor([0.5]), everyone)
+    e = torch.tensor([0.0, 0.5, 1.0]).exp()
+    total = 2 * e[0] + e[1] + e[2]
+    assert value == pytest.approx(float((e[1] / total).log()), abs=1e-6)
+    assert share.tolist() == pytest.approx([float(x / total) for x in (2 * e[0], e[1], e[2])])
+    assert weighing.likelihood(one, torch.tensor([0.5]), torch.tensor([False]))[0] == 0
+
+
+def test_derivatives_are_those_of_autograd() -> None:
+    one, counted = choices_of(0), torch.arange(60) % 3 != 0
+    weights = torch.randn(WIDTH, generator=torch.Generator().manual_seed(1)) * 0.3
+
+    def value(at: torch.Tensor) -> torch.Tensor:
+        score = (one.columns.double() @ at + one.stands_for).reshape(60, 8)
+        logs = score.log_softmax(1).flatten()
+        return logs[one.chosen & counted[one.group]].sum()
+
+    found, share = weighing.likelihood(one, weights, counted)
+    gradient, hessian = weighing.derivatives(one, share, counted)
+    at = weights.double()
+    assert found == pytest.approx(float(value(at)), rel=1e-5)
+    expected = torch.autograd.functional.jacobian(value, at)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-3)
+    expected = torch.autograd.functional.hessian(value, at)
+    torch.testing.assert_close(hessian, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_the_fit_is_a_maximum_and_the_center_draws_it() -> None:
+    one, everyone = choices_of(0), torch.ones(60, dtype=torch.bool)
+    kept = torch.ones(WIDTH, dtype=torch.bool)
+    kept[3] = False
+    center = torch.full((WIDTH,), 0.2)
+    weights, _ = weighing.fit(one, everyone, kept, 2.0, center)
+    assert weights[3] == 0
+
+    def objective(at: torch.Tensor) -> float:
+        away = torch.where(kept, at - center, 0.0)
+        return weighing.likelihood(one, at, everyone)[0] - 2.0 * float((away**2).sum())
+
+    best = objective(weights)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        step = torch.randn(WIDTH, generator=generator) * 0.05 * kept
+        assert objective(weights + step) < best
+    strong, _ = weighing.fit(one, everyone, kept, 1e6, center)
+    torch.testing.assert_close(strong, torch.where(kept, center, 0.0), atol=1e-3, rtol=0)
+
+
+def test_leaving_columns_out_is_foreseen() -> None:
+    one, everyone = choices_of(3, groups=300), torch.ones(300, dtype=torch.bool)
+    kept = torch.ones(WIDTH, dtype=torch.bool)
+    weights, curvature = weighing.fit(one, everyone, kept, 5.0, torch.zeros(WIDTH))
+    gone = torch.zeros(WIDTH, dtype=torch.bool)
+    gone[:2] = True
+    foreseen = weighing.without(weights, curvature, kept, gone)
+    refitted, _ = weighing.fit(one, everyone, kept & ~gone, 5.0, torch.zeros(WIDTH))
+    assert foreseen[:2].tolist() == [0, 0]
+    torch.testing.assert_close(foreseen, refitted, atol=0.02, rtol=0)
+
+
+def test_ndcg_is_that_of_the_sorted_candidates() -> None:
+    one = choices_of(4, groups=12)
+    weights = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(5))
+    found = weighing.ndcg(one, weights, 3)
+    for g in range(12):
+        rows = torch.nonzero(one.group == g).flatten()
+        order = rows[torch.argsort(-(one.columns[rows] @ weights[g]), stable=True)]
+        hits = one.chosen[order][:3][None]
+        expected = ndcg_at(hits, one.chosen[rows].sum()[None], 3)[0]
+        assert found[g] == pytest.approx(float(expected))
+
+
+def test_a_part_that_is_noise_goes_and_what_chooses_stays() -> None:
+    one = choices_of(6, groups=600)
+    fold_of = torch.arange(20) % weighing.FOLDS
+    found = weighing.weigh([one, None], BEHAVIORS, fold_of, 1.0, 5)
+    kept = found.facts["view"]["kept"]
+    assert "age" in kept and "demand" in kept and len(kept) < len(PARTS)
+    age = column_names(BEHAVIORS, "view").index("age")
+    assert found.weights[-1, 0, age] > 1.0
+    assert found.facts["buy"]["nights"] == 0
+    assert found.weights.shape == (weighing.FOLDS + 1, 2, WIDTH)
+    assert found.facts["view"]["without"]["age"] < found.facts["view"]["ndcg"]
+
+
+def test_a_user_has_no_part_in_the_weights_of_her_fold() -> None:
+    one = choices_of(7, groups=120)
+    fold_of = torch.arange(20) % weighing.FOLDS
+    mine = fold_of[one.users] == 1
+    moved = one.columns.clone()
+    moved[mine[one.group]] = moved[mine[one.group]].flip(0)
+    other = Choices(moved, one.group, one.chosen, one.stands_for, one.users)
+    kept, center = torch.ones(WIDTH, dtype=torch.bool), torch.zeros(WIDTH)
+    fits = [weighing.fit(which, ~mine, kept, 1.0, center)[0] for which in (one, other)]
+    assert torch.equal(*fits)
+
+
+def test_nights_are_the_windows_last_days() -> None:
+    assert nights.moments(0, 10 * DAY + 5)[0] == (5, DAY + 5)
+    assert nights.moments(0, 10 * DAY)[-1] == (9 * DAY, 10 * DAY)
+    assert len(nights.moments(0, 100 * DAY)) == nights.NIGHTS
+
+
+def night() -> Night:
+    events = [
+        (0, 0, 0, 0.1), (1, 1, 0, 0.2), (1, 0, 0, 0.3), (0, 2, 0, 0.4),
+        (0, 1, 0, 1.1), (1, 3, 0, 1.2), (2, 0, 0, 1.3), (1, 0, 0, 1.4), (1, 2, 0, 2.5),
+    ]  # fmt: skip
+    return Night.of(history_of(events, until=3 * DAY), DAY, 2 * DAY)
+
+
+def test_a_nights_choices_are_new_pairs_of_known_users_and_items() -> None:
+    task = night().tasks[0]
+    rows, items = task.relevant.take(task.users)
+    # Item 3 is new, user 2 is new, (1, 0) is a repeat, (1, 2) comes a day later.
+    assert task.users.tolist() == [0] and items.tolist() == [1]
+    assert rows.tolist() == [0]
+
+
+@pytest.mark.parametrize("entries", [1_000_000, 2])
+def test_choices_hold_every_free_candidate_or_stand_for_them(
+    entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nights, "ENTRIES", entries)
+    flat = EmbeddingScores(torch.zeros(2, 4, 1), torch.zeros(2, 4, 1), torch.zeros(2, 4))
+    counts = np.zeros(400)
+    for seed in range(400):
+        found, _ = collect([night()], lambda pairs: flat, torch.Generator().manual_seed(seed))
+        assert found is not None
+        assert found.users.tolist() == [0] and int(found.chosen.sum()) == 1
+        counts[seed] = found.stands_for.exp().sum()
+    # User 0 has items 0 and 2, item 3 is not born: item 1 alone is free.
+    assert counts.mean() == pytest.approx(1.0)
