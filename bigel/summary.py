@@ -24,8 +24,8 @@ def summarize(
     ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
     it waits for the tracking store), ``lists_from``,
-    ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the challenger
-    loses to it), ``waiting`` (entries of the outbox), ``paths``.
+    ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the
+    challenger loses to it), ``waiting`` (entries of the outbox), ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
