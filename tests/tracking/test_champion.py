@@ -25,7 +25,7 @@ def test_lists_come_from_the_last_champion_or_else_from_the_new_model(
     assert known is not None and known["version"] == 1
     assert offline_model(CONFIG, three_versions, NEW) == f"stored:{known['bundle']}"
     assert offline_model(CONFIG, three_versions, None) == f"stored:{known['bundle']}"
-    bundle = three_versions.stored("register", known["bundle"])
+    bundle = three_versions.stored("bundle", known["bundle"])
     assert bundle is not None
     bundle.file("seen.safetensors").write_bytes(b"cut")
     assert offline_model(CONFIG, three_versions, NEW) == f"stored:{NEW}"
@@ -45,7 +45,7 @@ def test_the_last_champion_keeps_its_name_without_the_registry(three_versions: W
 def test_a_model_that_no_gate_has_judged_has_no_version(three_versions: Workspace) -> None:
     known = champion.seen("bigel", three_versions)
     assert known is not None
-    places = (three_versions.artifacts / "stages" / "register").iterdir()
+    places = (three_versions.artifacts / "stages" / "bundle").iterdir()
     other = next(place.name for place in places if place.name != known["bundle"])
     with away(), open_model(f"stored:{other}", CONFIG, three_versions) as found:
         assert (found.uri, found.version, found.alias) == (f"stored:{other}", None, "")

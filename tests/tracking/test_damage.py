@@ -45,7 +45,7 @@ def registered(workspace: Workspace, number: int) -> Path:
 def stored(workspace: Workspace, number: int) -> Path:
     """Return the folder of the same bundle in the stage store."""
     key = version(workspace, number).tags["bigel.bundle"]
-    return workspace.artifacts / "stages" / "register" / key
+    return workspace.artifacts / "stages" / "bundle" / key
 
 
 def alter(folder: Path) -> None:
@@ -164,11 +164,11 @@ def test_after_a_change_of_the_format_the_same_command_ends_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("bigel.serving.FORMAT", "bigel.tracking.bundle.FORMAT"):
-        monkeypatch.setattr(place, 4)
+        monkeypatch.setattr(place, 5)
     counts = register_one(workspace, seed=3).counts
     assert "version 1: the bundle at " in counts["why"]
-    assert "bundle format 3, this code reads 4" in counts["why"]
-    with pytest.raises(DataError, match=r"bundle format 3, this code reads 4") as caught:
+    assert "bundle format 4, this code reads 5" in counts["why"]
+    with pytest.raises(DataError, match=r"bundle format 4, this code reads 5") as caught:
         recommend(CONFIG, workspace)
     assert str(caught.value).endswith(ADVICE)
     new = "f" * 24

@@ -35,7 +35,7 @@ def test_a_version_whose_run_was_removed_for_good_keeps_what_its_bundle_was_made
     client.delete_run(run_id)
     client._tracking_client.store._hard_delete_run(run_id)  # as `mlflow gc` does
     store.collect(workspace, 0, lambda: needed_fingerprints(workspace))
-    assert set(stages(workspace)) == {"split", "train", "register"}
+    assert set(stages(workspace)) == {"split", "train", "embed", "bundle"}
 
 
 def test_another_home_than_that_of_the_models_is_not_asked(
@@ -52,7 +52,7 @@ def test_another_home_than_that_of_the_models_is_not_asked(
         store.collect(workspace, 0, lambda: needed_fingerprints(workspace))
     assert stages(workspace) == before
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    assert needed_fingerprints(workspace) > {before["register"]}
+    assert needed_fingerprints(workspace) > {before["bundle"]}
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (noted,) = (workspace.artifacts / "homes").iterdir()
     assert str(noted) in str(caught.value)

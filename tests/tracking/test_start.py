@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from bigel.config import load_config
+from bigel.embed import embed
 from bigel.errors import DataError
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
 from bigel.split import split
 from bigel.tracking import choose_start, home_of, promote, register
-from bigel.tracking.start import _other_architecture, _places
+from bigel.tracking.bundle import places
+from bigel.tracking.start import _other_architecture
 from bigel.train import bigel, train
 from bigel.train.start import Start, architecture
 from bigel.workspace import Record, Workspace
@@ -77,7 +79,8 @@ def night(rows: Rows, workspace: Workspace, *overrides: str) -> Night:
     start = choose_start(parted, graph, config, workspace)
     trained = train(parted, graph, config, workspace, start=start)
     evaluated = fabricate.evaluate_stage(workspace, trained)
-    made = register(parted, trained, evaluated, [], config, workspace)
+    embedded = embed(parted, trained, config, workspace)
+    made = register(parted, trained, embedded, evaluated, [], config, workspace)
     return Night(parted, graph, start, trained, made)
 
 
@@ -397,5 +400,5 @@ def test_a_damaged_champion_without_a_copy_starts_cold_until_it_is_mended(
 def test_numbers_and_the_same_numbers_as_text_are_the_same_ids(tmp_path: Path) -> None:
     pl.DataFrame({"item": [0, 1, 2], "item_id": ["10", "9", "x"]}).write_parquet(tmp_path / "now")
     pl.DataFrame({"item_id": [8, 9, 10]}).write_parquet(tmp_path / "then")
-    found = _places(tmp_path / "now", tmp_path / "then", "item")
+    found = places(tmp_path / "now", tmp_path / "then", "item")
     assert found["earlier"].to_list() == [2, 1, None]
