@@ -17,7 +17,7 @@ Axes: U users, I items, D embedding size, K behaviors, B batch.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -521,13 +521,15 @@ def _youngest(entries: Sequence[Entries], width: int) -> Entries:
     return Entries(*np.divmod(key, width), age, np.ones(len(key), np.int64))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Request:
-    """What is asked for one user and behavior."""
+    """What a row asks for."""
 
+    user: int | str
+    behavior: str
     k: int
-    recent: set[tuple[int, int]] = field(default_factory=set)  # (behavior, inner item)
-    hidden: set[int] = field(default_factory=set)  # inner items
+    recent: set[tuple[int, int]]  # (behavior, inner item)
+    hidden: set[int]  # inner items
 
 
 class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -543,8 +545,8 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """Return user_id, behavior, rank (from 1), item_id, score, source ("model"/"popular").
 
-        Each (user_id, behavior) is answered once; asked twice, the larger k counts, and what is
-        recent or excluded in any of its rows.
+        Each row is answered by itself, in the order of the rows, whatever its user_id: what is
+        recent or excluded in one changes no other. A list starts at rank 1.
 
         Args:
             context: not used; the bundle was loaded before.
@@ -564,10 +566,10 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         requests = self._read(model_input)
         recommender, known = self.recommender, self.recommender.behaviors
         index = recommender.user_ids
-        users = np.array([_place(index, user) for user, _ in requests], dtype=np.int64)
-        asked = np.array([known.index(name) for _, name in requests], dtype=np.int64)
-        lengths = np.array([request.k for request in requests.values()], dtype=np.int64)
-        session = _session(list(requests.values()))
+        users = np.array([_place(index, one.user) for one in requests], dtype=np.int64)
+        asked = np.array([known.index(one.behavior) for one in requests], dtype=np.int64)
+        lengths = np.array([one.k for one in requests], dtype=np.int64)
+        session = _session(requests)
         parts = []
         for behavior in sorted(set(asked.tolist())) or [0]:  # no request: empty lists of any
             rows = np.flatnonzero(asked == behavior)
@@ -580,7 +582,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         order = np.lexsort((rank, row))
         row = row[order]
         ids = np.array(
-            [user for user, _ in requests], np.int64 if index.dtype == np.int64 else object
+            [one.user for one in requests], np.int64 if index.dtype == np.int64 else object
         )
         return _table(
             ids[row],
@@ -591,8 +593,8 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             source[order],
         )
 
-    def _read(self, frame: pd.DataFrame) -> dict[tuple[int | str, str], Request]:
-        """Return the request of each (user_id, behavior), in the order of the rows."""
+    def _read(self, frame: pd.DataFrame) -> list[Request]:
+        """Return the request of each row."""
         _check_columns(frame)
         users, names = frame["user_id"].tolist(), frame["behavior"].tolist()
         asked: list[Any] = frame["k"].tolist() if "k" in frame.columns else [None] * len(users)
@@ -603,13 +605,18 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         _check("k", lengths, _is_length, "an integer from 1")
         recent = self._read_lists(frame, "recent", self._event)
         hidden = self._read_lists(frame, "exclude_items", self._item)
-        requests: dict[tuple[int | str, str], Request] = {}
-        for row, (user, name, k) in enumerate(zip(users, names, lengths, strict=True)):
-            request = requests.setdefault((user, name), Request(int(k)))
-            request.k = max(int(k), request.k)
-            request.recent |= {event for event in recent[row] if event[1] >= 0}
-            request.hidden |= {item for item in hidden[row] if item >= 0}
-        return requests
+        return [
+            Request(
+                user,
+                name,
+                int(k),
+                {event for event in events if event[1] >= 0},
+                {item for item in items if item >= 0},
+            )
+            for user, name, k, events, items in zip(
+                users, names, lengths, recent, hidden, strict=True
+            )
+        ]
 
     def _read_lists(
         self, frame: pd.DataFrame, name: str, read: Callable[[Any, str], Any]

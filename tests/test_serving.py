@@ -246,10 +246,11 @@ def test_k_is_optional_and_exclude_is_a_parameter(model: Any) -> None:
         assert answer["item_id"].tolist() == [f"item {i}" for i in items]
 
 
-def test_asked_twice_it_answers_once_with_the_larger_k(model: Any) -> None:
+def test_asked_twice_it_answers_twice_each_with_its_k(model: Any) -> None:
     frame = pd.DataFrame({"user_id": [100, 101, 100, 100], "behavior": "click", "k": [1, 1, 2, 1]})
     answer = model.predict(frame)
-    assert answer[["user_id", "rank"]].to_numpy().tolist() == [[100, 1], [100, 2], [101, 1]]
+    expected = [[100, 1], [101, 1], [100, 1], [100, 2], [100, 1]]
+    assert answer[["user_id", "rank"]].to_numpy().tolist() == expected
 
 
 def test_the_example_and_the_signature_come_with_it(model: Any) -> None:
