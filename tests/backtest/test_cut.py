@@ -4,8 +4,8 @@ import pytest
 from bigel.backtest.cut import HORIZONS, after, horizons_of, last_whole_day, load_history, nights_of
 from bigel.errors import ConfigError
 from bigel.signals.history import DAY, History
-from tests.signals.timed import split_of
 from tests.signals.timed import log as timed_log
+from tests.signals.timed import split_of
 
 
 def history_of(rows, until, users=4, items=6):
@@ -94,7 +94,7 @@ def test_what_came_after_agrees_with_a_loop(seed):
 def test_a_log_without_times_and_one_split_otherwise_are_refused(tmp_path):
     frame = timed_log(days=9)
     _, _, drawn = split_of(frame, tmp_path / "drawn", "split.method='leave_one_out'")
-    with pytest.raises(ConfigError, match="split by 'leave_one_out'; use split.method = 'time'"):
+    with pytest.raises(ConfigError, match=r"split by 'leave_one_out'; use split\.method = 'time'"):
         load_history(drawn)
     _, _, timeless = split_of(
         frame.drop("timestamp"), tmp_path / "timeless", "data.columns.timestamp=''"

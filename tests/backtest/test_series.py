@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from bigel.backtest import read_rows
+from bigel.backtest.cut import load_history, nights_of
 from bigel.backtest.rules import CANDIDATES
-from bigel.backtest.series import Plan, run_backtest
+from bigel.backtest.series import Plan, Series, run_backtest
 from bigel.compare import choose
 from bigel.config import load_config
 from bigel.errors import ConfigError, DataError
@@ -20,6 +21,7 @@ from bigel.evaluate.protocol import make_task, rank_task
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.moment import history_at, learned_of, state_at
+from bigel.pipeline import plain
 from bigel.schema import PUBLISHED
 from bigel.split import split
 from bigel.tracking import outbox
@@ -29,6 +31,7 @@ from tests.signals.timed import DAY, NAMES, SETTINGS, START, log
 from tests.tracking.conftest import away
 
 NIGHTS, DAYS = 3, 20
+MADE = ["split", "build_graphs", "train"]
 FIRST = START + (DAYS - NIGHTS) * DAY
 
 
@@ -46,6 +49,22 @@ def start(root, frame, every=1, models=("bigel",), nights=NIGHTS, seeds=(0,), st
     config = load_config("", [*SETTINGS, f'data.path="{root / "log.parquet"}"', *extra])
     plan = Plan(nights, every, choose(config, models), seeds)
     return run_backtest(config, Workspace(root), plan, *([step] if step else []))
+
+
+def series_of(root, frame, every=1, nights=NIGHTS, step=plain):
+    """Return the nights of a log without what a whole back-test does before and after."""
+    root.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(root / "log.parquet")
+    config = load_config("", [*SETTINGS, f'data.path="{root / "log.parquet"}"'])
+    workspace = Workspace(root)
+    ingested = ingest(config, workspace)
+    parted = split(ingested, config, workspace)
+    moments = nights_of(load_history(parted), nights)
+    return Series(config, workspace, step, ingested, parted, moments, every)
+
+
+def entrant(series, model="bigel"):
+    return choose(series.config, [model])[0]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +137,8 @@ def test_figures_are_those_of_a_scorer_that_reads_lists_and_raw_rows(whole):
 
 def test_a_week_is_scored_by_the_same_lists(tmp_path):
     root = tmp_path / "week"
-    start(root, frame_of(), nights=8, every=8, models=("popularity",))
+    series = series_of(root, frame_of(), nights=8)
+    series.model(entrant(series, "popularity"))
     raw = pl.read_parquet(root / "log.parquet").rows()
     users = pl.Series(sorted({row[0] for row in raw}))
     (entry,) = lists_of(root, "backtest_guest")[START + 13 * DAY, 1]
@@ -141,9 +161,13 @@ def test_nothing_after_a_night_changes_its_lists(whole, tmp_path):
         future["item_id"].gather(draw.permutation(len(future))),
         future["behavior"].gather(draw.permutation(len(future))),
     )
-    other = start(tmp_path / "b", pl.concat([past, shuffled, shuffled[:30]]), seeds=(0, 1))
-    assert other["half_lives"][str(night)] == summary["half_lives"][str(night)]
-    assert other["half_lives"][str(night + DAY)] != summary["half_lives"][str(night + DAY)]
+    other = series_of(tmp_path / "b", pl.concat([past, shuffled, shuffled[:30]]))
+    ruled = other.rules(int(frame["timestamp"].min()))
+    for seed in (0, 1):
+        other.model(entrant(other).with_seed(seed))
+    found = {record.counts["night"]: record.counts["half_lives"] for record in ruled}
+    assert found[night] == summary["half_lives"][str(night)]
+    assert found[night + DAY] != summary["half_lives"][str(night + DAY)]
     before, after = lists_of(root), lists_of(tmp_path / "b")
     compared = changed = 0
     for key, entries in before.items():
@@ -178,13 +202,11 @@ def test_between_trainings_the_newest_graph_is_embedded_by_the_weights_of_the_la
 
         return call
 
-    summary = start(root, frame_of(), every=2, step=noted)
-    assert calls.count("train") == 2 and calls.count("score_bigel") == 3
-    assert summary["every"] == 2
-    config = load_config("", [*SETTINGS, f'data.path="{root / "log.parquet"}"'])
-    workspace = Workspace(root)
-    ingested = ingest(config, workspace)
-    parted, cut = split(ingested, config, workspace), split(ingested, config, workspace, FIRST)
+    series = series_of(root, frame_of(), every=2, step=noted)
+    series.model(entrant(series))
+    assert calls == [*MADE, "score_bigel", "score_bigel", *MADE, "score_bigel"]
+    config, workspace, parted = series.config, series.workspace, series.parted
+    cut = split(series.ingested, config, workspace, FIRST)
     trained = train(cut, build_graphs(cut, config, workspace), config, workspace)
     assert trained.reused
     night = FIRST + DAY
@@ -220,11 +242,18 @@ def test_a_stopped_back_test_goes_on_where_it_was(tmp_path):
 
         return call
 
+    stopped = series_of(tmp_path, frame_of(), every=2, step=stopping)
     with pytest.raises(DataError, match="the power went"):
-        start(tmp_path, frame_of(), every=2, step=stopping)
-    summary = start(tmp_path, frame_of(), every=2)
-    assert summary["units"]["ran"] == 5  # two nights, and split, graph and training of the last
-    again = start(tmp_path, frame_of(), every=2)
+        stopped.model(entrant(stopped))
+    resumed = series_of(tmp_path, frame_of(), every=2)
+    resumed.model(entrant(resumed))
+    ran = [record.stage for record in resumed.ran if not record.reused]
+    assert ran == ["backtest_night", "split", "graph", "train", "backtest_night"]
+
+
+def test_the_same_again_runs_nothing(whole):
+    root, summary = whole
+    again = start(root, frame_of(), models=("bigel", "item_knn"), seeds=(0, 1))
     assert again["units"]["ran"] == 0 and again["metrics"] == summary["metrics"]
     assert again["mlflow_run"] == summary["mlflow_run"]
 
