@@ -119,6 +119,7 @@ _stage_verb("evaluate", "Rank all items per behavior; write metrics and the HTML
 _stage_verb("register", "Log to MLflow, register the model, let the gate set its alias.")
 
 
+app.command(rich_help_panel="Is it any good")(measuring.backtest)
 app.command(rich_help_panel="Is it any good")(measuring.compare)
 app.command(rich_help_panel="Is it any good")(measuring.tune)
 

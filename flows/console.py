@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from bigel.summary import metric_rows
 from bigel.workspace import Workspace
 
 if TYPE_CHECKING:
+    from bigel.backtest import Row as NightsRow
     from bigel.compare import Row
 
 LINE = "%(asctime)s  %(message)s"
@@ -29,10 +31,8 @@ REASONS_SHOWN = 5
 DIGITS_SHOWN = 8  # of a fingerprint or a commit
 NO_ALIAS = "without an alias"
 SIGNS = {"first": "+", "tied": "=", "behind": "-", None: " "}
-EXPLAINED = (
-    "Below a figure: its 95 % interval. Beside it, by the interval of the difference to its rival, "
-    "which the table names: + first, = tied, - behind."
-)
+INTERVAL = "Below a figure: its 95 % interval. Beside it, by the interval of the difference to "
+SIGNED = ": + first, = tied, - behind."
 
 
 def set_up_logging() -> None:
@@ -190,11 +190,39 @@ def print_comparison(summary: dict[str, Any], workspace: Workspace) -> None:
         title = f"{metric.upper()}, {view} view, {summary['on']} split"
         console.print()
         console.print(_comparison_table(shown, ranking(shown, metric), title))
-    console.print(f"\n{EXPLAINED}")
+    console.print(f"\n{INTERVAL}its rival, which the table names{SIGNED}")
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name, path in summary["paths"].items():
         console.print(f"{name:<15} {escape(path)}", soft_wrap=True)
+
+
+def print_backtest(summary: dict[str, Any], workspace: Workspace) -> None:
+    """Print the tables of a back-test, where its files are, and what they say, in a few lines."""
+    console = Console(highlight=False, emoji=False)
+    units = summary["units"]
+    console.print(f"units     {units['ran']} ran, {units['reused']} reused")
+    from bigel.backtest import read_rows  # with torch, which takes seconds to import
+
+    metric = f"ndcg@{summary['cutoff']}"
+    rows = [row for row in read_rows(Path(summary["paths"]["rows"])) if row.metric == metric]
+    for group, horizon in dict.fromkeys((row.group, row.horizon) for row in rows):
+        shown = [row for row in rows if (row.group, row.horizon) == (group, horizon)]
+        means: dict[str, float] = {}
+        for row in shown:
+            means[row.contestant] = means.get(row.contestant, 0.0) + row.mean
+        labels = sorted(means, key=lambda label: -means[label])
+        title = f"{metric.upper()}, {group} users, the next {horizon}"
+        console.print()
+        console.print(_comparison_table(shown, labels, title))
+    console.print(f"\n{INTERVAL}the best rule{SIGNED}")
+    for line in waiting_lines(summary, workspace):
+        console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
+    for name, path in summary["paths"].items():
+        console.print(f"{name:<15} {escape(path)}", soft_wrap=True)
+    console.print()
+    for sentence in summary["said"]:
+        console.print(escape(sentence), soft_wrap=True)
 
 
 def print_search(summary: dict[str, Any]) -> None:
@@ -321,7 +349,7 @@ def _metrics_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _comparison_table(rows: list["Row"], labels: list[str], title: str) -> Table:
+def _comparison_table(rows: Sequence["Row | NightsRow"], labels: list[str], title: str) -> Table:
     """Return the contestants in the order of labels, with figure, verdict and interval."""
     cells: dict[str, list[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The verbs that measure: compare, tune."""
+"""The verbs that measure: backtest, compare, tune."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,47 @@ import typer
 
 from bigel.errors import ConfigError
 from flows.options import Json, Place, Settings, Source
-from flows.running import run_comparison, run_search
+from flows.running import run_backtest, run_comparison, run_search
+
+
+def backtest(
+    source: Source,
+    nights: Annotated[
+        int, typer.Option(min=1, help="How many of the log's last whole days (UTC) to try.")
+    ] = 14,
+    every: Annotated[
+        int,
+        typer.Option(min=1, help="Train every so many nights; in between embed anew, untrained."),
+    ] = 1,
+    models: Annotated[
+        str,
+        typer.Option(metavar="A,B,…", help="Beside the rules: bigel, and rivals of bigel compare."),
+    ] = "bigel",
+    seeds: Annotated[str, typer.Option(metavar="0,1,…", help="Seeds of training.")] = "0",
+    settings: Settings = None,
+    workspace: Place = Path(),
+    json: Json = None,
+) -> None:
+    """For each of the last nights: cut the log there, make the lists, count what came after.
+
+    Needs a log with times. Beside bigel stand rules that a shop writes in an
+    afternoon, each with the half-life that did best on the nights before. The last
+    lines say for each behavior whether bigel is worth it.
+
+    A stopped back-test goes on where it was.
+
+    Example: bigel backtest mine.toml --nights 14 --every 7
+    """
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    chosen = {"nights": nights, "every": every, "models": names, "seeds": _seeds(seeds)}
+    run_backtest(source, settings or [], workspace, json, chosen)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: write whole numbers, for example 0,1,2") from None
 
 
 def compare(
@@ -48,11 +88,7 @@ def compare(
     --variant "no CGF=bigel model.feedback=false"
     """
     names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds {seeds!r}: write whole numbers, for example 0,1,2") from None
-    chosen = {"models": names, "variants": variant or [], "seeds": numbers, "split": split}
+    chosen = {"models": names, "variants": variant or [], "seeds": _seeds(seeds), "split": split}
     run_comparison(source, settings or [], workspace, json, chosen)
 
 

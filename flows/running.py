@@ -72,6 +72,30 @@ def run_comparison(
     console.print_comparison(_with_json(work, json), place)
 
 
+def run_backtest(
+    source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
+) -> None:
+    """Run the back-test flow with the nights, models and seeds that were chosen."""
+    place = Workspace(workspace)
+    from bigel.backtest.series import Plan
+    from bigel.compare import choose
+
+    contestants = choose(load_config(source, settings), chosen["models"])
+    Plan(chosen["nights"], chosen["every"], contestants, chosen["seeds"])
+    from flows.server import prefect_api, wait_until_recorded
+
+    def work() -> dict[str, Any]:
+        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
+            from flows.backtest import backtest_flow
+
+            summary: dict[str, Any] = backtest_flow(source, settings, str(place.root), **chosen)
+            wait_until_recorded(summary["flow_run_id"], summary["tasks"])
+            return summary
+
+    console.print_backtest(_with_json(work, json), place)
+
+
 def run_search(
     source: str, settings: list[str], workspace: Path, json: Path | None, model: str, trials: int,
     minutes: float, out: Path | None,

@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from bigel.backtest import rehearse, score_bigel, score_guest, score_rules, sum_up_nights
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
@@ -71,6 +72,13 @@ TASKS: dict[Callable[..., Any], Any] = {
     rank_recent: _stage(rank_recent, tag="serving", timeout=HOUR),
     contest: _stage(contest, tag="model", timeout=24 * HOUR, run_name="{contestant.label}"),
     compare: _stage(compare, tag="model", timeout=HOUR),
+    rehearse: _stage(rehearse, tag="model", timeout=HOUR),
+    score_rules: _stage(score_rules, tag="model", timeout=HOUR),
+    score_bigel: _stage(score_bigel, tag="model", timeout=4 * HOUR),
+    score_guest: _stage(
+        score_guest, tag="model", timeout=24 * HOUR, run_name="score {contestant.label}"
+    ),
+    sum_up_nights: _stage(sum_up_nights, tag="model", timeout=HOUR),
     keep_family: _stage(keep_family, tag="tracking", timeout=HOUR),
     log_family: _stage(log_family, tag="tracking", timeout=HOUR),
 }

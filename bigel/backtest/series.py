@@ -158,10 +158,10 @@ def run_backtest(
     series = Series(
         config, workspace, step, records["ingest"], records["split"], nights, plan.every
     )
-    ruled = series.rules(int(history.times[0]))
     models: dict[str, list[list[Record]]] = {}
     for entry in units_of(plan.contestants, plan.seeds):
         models.setdefault(entry.label, []).append(series.model(entry))
+    ruled = series.rules(int(history.times[0]))
     made = step(sum_up_nights)(ruled, models, config, workspace)
     rows = read_rows(made.file(ROWS_FILE))
     paths = {

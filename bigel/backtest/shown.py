@@ -18,7 +18,8 @@ known then, and counted against what she newly did under the behavior in the {ho
 Relevant are also items that nobody had before. Mean over user-nights of users with an earlier \
 event; brackets hold the 95 % bootstrap interval over seeds and users, each with all her nights. \
 Rules take the half-lives that did best on the {rehearsed} nights before each night. The best rule \
-is chosen by the very figures shown, which favours it. **Bold**: best.
+is chosen by the very figures shown, which favours it. *First*: the interval of the difference to \
+it lies above 0; *behind*: below 0; *tied*: it holds 0. **Bold**: best.
 """
 NEWCOMERS = "Users without an earlier event, who get what is popular lately"
 LINES = 2  # rules of a plot
@@ -86,7 +87,7 @@ def _difference(row: Row | None) -> str:
     if row is None or row.rule is None:
         return "–"
     interval = f"[{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
-    return f"{row.difference:+.4f} {interval} {row.verdict} {row.rule}"
+    return f"{row.difference:+.4f} {interval} to {row.rule}: {row.verdict}"
 
 
 def by_night(figures: Mapping[str, Sequence[pl.DataFrame]]) -> pl.DataFrame:

@@ -11,22 +11,17 @@ where numerator and denominator are drawn together (``compare.statistics.resampl
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from bigel.backtest.cut import SHOWN
 from bigel.backtest.tally import GROUP, HORIZON, KNOWN, NIGHT
-from bigel.compare.statistics import ENDS, Floats, resample
+from bigel.compare.statistics import ENDS, Floats, Verdict, resample
 from bigel.schema import BEHAVIOR, USER
 
-Verdict = Literal["ahead of", "level with", "behind"]
-SAYS = {
-    "ahead of": "it is worth it",
-    "level with": "the rule does as well",
-    "behind": "take the rule",
-}
+IS = {"first": "ahead of", "tied": "level with", "behind": "behind"}
+SAYS = {"first": "it is worth it", "tied": "the rule does as well", "behind": "take the rule"}
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,12 @@ class Row:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Where it stands beside the best rule, by the difference's interval."""
+        """Where it stands beside the best rule: tied if the difference's interval holds 0."""
         if self.difference_low is None or self.difference_high is None:
             return None
         if self.difference_low > 0:
-            return "ahead of"
-        return "behind" if self.difference_high < 0 else "level with"
+            return "first"
+        return "behind" if self.difference_high < 0 else "tied"
 
 
 def summarize(
@@ -157,7 +152,7 @@ def sentences(rows: Sequence[Row], contestant: str) -> list[str]:
         if row.group != KNOWN or row.verdict is None:
             continue
         said.append(
-            f"{row.behavior}: {contestant} is {row.verdict} the best rule, {row.rule}: "
+            f"{row.behavior}: {contestant} is {IS[row.verdict]} the best rule, {row.rule}: "
             f"{metric.upper()} {row.mean:.4f} against {row.mean - _known(row.difference):.4f} "
             f"({_known(row.difference):+.4f}, 95 % {_known(row.difference_low):+.4f} to "
             f"{_known(row.difference_high):+.4f}; {row.user_nights:,} user-nights of "

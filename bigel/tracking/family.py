@@ -1,4 +1,4 @@
-"""A comparison or a search in MLflow: a parent run with files, a child run per member."""
+"""Comparisons, back-tests and searches in MLflow: a parent run with files, a child per member."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,8 @@ def log_family(
     each log a member.
 
     Args:
-        kind: "compare" or "tune"; the experiment is ``bigel-<kind>`` unless ``tracking`` names one.
+        kind: "compare", "backtest" or "tune"; the experiment is ``bigel-<kind>`` unless
+            ``tracking`` names one.
         key: what the family is known by.
         files: artifacts of the parent.
         members: by label "settings" (parameters) and "metrics" (a tree of numbers).

@@ -6,7 +6,7 @@
 
 An entry holds settings, contract results, tags and the fingerprints of the stage outputs (curves,
 metrics, report, bundle), which ``bigel store gc`` keeps as long as the entry waits. That of a
-comparison holds its members and the fingerprint of its table. An entry is written
+comparison or a back-test holds its members and the fingerprint of its table. An entry is written
 aside and renamed, and never changed. It names no tracking store and holds no secret: it is
 delivered to whatever store is configured then.
 """
@@ -35,7 +35,7 @@ FORMAT = 2
 KEY_DIGITS = 12
 VERDICT = ("handover", "success", "contract")  # of a result; the rest tells when and where
 STAGES = ("split", "train", "evaluate", "bundle")
-FAMILY = "family"  # marks the entry of a comparison, whose one stage is "compare"
+FAMILY = "family"  # marks the entry of a comparison or back-test: its one stage is its kind
 log = logging.getLogger(__name__)
 
 
@@ -117,10 +117,10 @@ def keep_family(
     config: Config,
     workspace: Workspace,
 ) -> str:
-    """Put a comparison into the outbox, in the place of ``log_family``.
+    """Put a comparison or a back-test into the outbox, in the place of ``log_family``.
 
     Args:
-        kind: as of ``log_family``.
+        kind: as of ``log_family``; the verb and the stage are called so, too.
         made: the stage output whose files the parent run gets; the family's key is its fingerprint.
         members: as of ``log_family``.
         why: what the tracking store, or the way to it, said.
@@ -137,7 +137,7 @@ def keep_family(
         "stages": {made.stage: made.fingerprint},
     }
     path = _write(content, why, workspace)
-    log.warning("%s. The comparison is kept in %s; `bigel sync` delivers it", why, path)
+    log.warning("%s. What was found is kept in %s; `bigel sync` delivers it", why, path)
     return path.name
 
 
@@ -179,7 +179,7 @@ def deliver(entry: Entry, workspace: Workspace) -> dict[str, Any]:
     Delivering again what is there already makes no second run and no second version.
 
     Returns:
-        the counts of ``register``; of a comparison "name" (its kind) and "run_id".
+        the counts of ``register``; of a family "name" (its kind) and "run_id".
 
     Raises:
         UnreachableError: if the store does not answer.
@@ -209,7 +209,7 @@ def _deliver_run(entry: Entry, workspace: Workspace) -> dict[str, Any]:
 
 
 def _deliver_family(entry: Entry, workspace: Workspace) -> dict[str, Any]:
-    """Log a comparison; ``log_family`` closes the parent run only when the whole is there."""
+    """Log a family; ``log_family`` closes the parent run only when the whole is there."""
     (made,) = _outputs(entry, workspace).values()
     files = [str(path) for path in sorted(Path(made.path).iterdir()) if path.name != MANIFEST]
     kind, members = (entry.content[FAMILY][part] for part in ("kind", "members"))
@@ -222,7 +222,7 @@ def _outputs(entry: Entry, workspace: Workspace) -> dict[str, Record]:
     for stage, key in entry.content["stages"].items():
         record = workspace.stored(stage, key)
         if record is None:
-            verb = "compare" if FAMILY in entry.content else "run"
+            verb = entry.content[FAMILY]["kind"] if FAMILY in entry.content else "run"
             raise WorkspaceError(
                 f"{entry.path.name}: its output of {stage}, {key[:8]}, is gone or damaged; run "
                 f"the same `bigel {verb}` again, which registers it, then remove {entry.path}"
@@ -249,15 +249,15 @@ def _read(path: Path) -> Entry:
         content = both["content"]
         if fingerprint(content) != both["digest"]:
             raise ValueError("its digest does not fit its content")
-        stages = ("compare",) if FAMILY in content else STAGES
+        stages = (content[FAMILY]["kind"],) if FAMILY in content else STAGES
         if content["format"] != FORMAT or tuple(content["stages"]) != stages:
             raise ValueError(f"its format is not {FORMAT}")
         if not all(FINGERPRINT.fullmatch(key) for key in content["stages"].values()):
             raise ValueError("a fingerprint is not one")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkspaceError(
-            f"{path / ENTRY} is damaged ({error}); run the same `bigel run` or `bigel compare` "
-            f"again, which registers it, then remove {path}"
+            f"{path / ENTRY} is damaged ({error}); run the same `bigel run`, `bigel compare` or "
+            f"`bigel backtest` again, which registers it, then remove {path}"
         ) from error
     return Entry(path, content)
 
