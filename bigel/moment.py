@@ -95,7 +95,7 @@ class Learned:
         """
         tensors = {}
         for name, tensor in self.tensors.items():
-            bare = name.split(".", 1)[-1] if name.split(".")[0].isdigit() else name
+            bare = _bare(name)
             if bare == "users":
                 tensors[name] = _gather(tensor, users, 0)
             elif bare in ITEM_AXES:
@@ -112,7 +112,7 @@ class Learned:
         new = self.tensors[TRAINED] == 0
         tensors = dict(self.tensors)
         for name, tensor in self.tensors.items():
-            bare = name.split(".", 1)[-1] if name.split(".")[0].isdigit() else name
+            bare = _bare(name)
             if bare in TABLES:
                 tensors[name] = tensor.index_fill(ITEM_AXES[bare], torch.nonzero(new)[:, 0], 0.0)
             elif bare in BIASES and bool((~new).any()):
@@ -121,7 +121,7 @@ class Learned:
         return replace(self, tensors=tensors)
 
     def embed(self, pairs: Interactions, device: torch.device | None = None) -> EmbeddingScores:
-        """Return the graph's scores, messages passing over some pairs."""
+        """Return the graph's scores, on the CPU, messages passing over some pairs on a device."""
         frame = pl.DataFrame(
             {USER: pairs.users, ITEM: pairs.items, BEHAVIOR_INDEX: pairs.behavior_index}
         )
@@ -136,8 +136,19 @@ class Learned:
             model.load_state_dict(
                 {name: self.tensors[prefix + name] for name in model.state_dict()}
             )
-            parts.append(EmbeddingScores(**model.final_embeddings(graphs)))
+            found = model.final_embeddings(graphs)
+            parts.append(EmbeddingScores(**{name: t.cpu() for name, t in found.items()}))
         return parts[0] if self.members == 1 else average(parts)
+
+
+def _bare(name: str) -> str:
+    """Return a weight's name without its member.
+
+    >>> _bare("1.global_view.items"), _bare("items")
+    ('global_view.items', 'items')
+    """
+    first, _, rest = name.partition(".")
+    return rest if first.isdigit() else name
 
 
 def _gather(tensor: Tensor, places: IntArray, axis: int) -> Tensor:
