@@ -41,15 +41,16 @@ ORDER = {
     "build_graphs": 11,
     "choose_start": 12,
     "train": 13,
-    "calibrate": 13,
+    "weigh": 13,
     "accept": 14,
     "evaluate": 15,
-    "preview": 16,
-    "validate preview": 17,
-    "register": 18,
-    "recommend": 19,
-    "validate recommendations": 20,
-    "rank_recent": 21,
+    "embed": 16,
+    "preview": 17,
+    "validate preview": 18,
+    "register": 19,
+    "recommend": 20,
+    "validate recommendations": 21,
+    "rank_recent": 22,
 }
 SLOW_TO_IMPORT = (
     *("bigel.contracts.engine", "bigel.contracts.rendering", "bigel.evaluate.report"),
@@ -121,16 +122,17 @@ def validated(handover: str, record: Any, *_: Any) -> str:
 def run(attempt: dict[str, Any]) -> dict[str, Any]:
     from bigel import pipeline, train
     from bigel.config import load_config
+    from bigel.signals import weighing
     from bigel.tracking import runs
-    from bigel.train import calibration, loop
+    from bigel.train import loop
     from bigel.workspace import Workspace
     from tests.tracking.conftest import log_bundle
 
     disturbance = Disturbance(attempt)
     replaced: Any = train
-    replaced.calibrate = disturbance.within("calibrate", train.calibrate)
-    replaced = calibration
-    replaced.fit = disturbance.counted(calibration.fit)
+    replaced.weigh_signals = disturbance.within("weigh", train.weigh_signals)
+    replaced = weighing
+    replaced.fit = disturbance.counted(weighing.fit)
     replaced = runs
     replaced.log_model = log_bundle  # cut off in every place by tests of the registry
     replaced = loop.Trainer

@@ -36,10 +36,11 @@ WHOLE_RUN = [
     "train(split, graph)",
     "accept(profile, drift, train)",
     "evaluate(split, train, realized)",
-    "preview(split, train)",
+    "embed(split, train)",
+    "preview(split, train, embed)",
     "validate(recommendations, preview)",
-    "register(split, train, evaluate)",
-    "recommend()",
+    "register(split, train, embed, evaluate)",
+    "recommend(split)",
     "validate(recommendations, recommend)",
     "rank_recent(ingest)",
 ]
@@ -50,7 +51,7 @@ LAST_CALL = {
     "graph": "build_graphs(split)",
     "train": "accept(profile, drift, train)",
     "evaluate": "evaluate(split, train, realized)",
-    "register": "register(split, train, evaluate)",
+    "register": "register(split, train, embed, evaluate)",
     "recommend": "rank_recent(ingest)",
 }
 STAGE_OF = {
@@ -63,7 +64,7 @@ STAGE_OF = {
 }
 RECORDS = [
     *("ingest", "profile", "drift", "realized", "split", "graph", "train", "accept"),
-    *("evaluate", "preview", "register", "recommend", "rule"),
+    *("evaluate", "embed", "preview", "register", "recommend", "rule"),
 ]
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
@@ -92,10 +93,10 @@ class StandIns:
             if name == "validate":
                 return {"handover": given[0], "docs": "docs.html", "success": True}
             if name == "keep_for_sync":
-                self.kept = given[4]
+                self.kept = given[5]
                 return replace(self.record("register"), counts={"waiting": "entry"})
             if name == "register":
-                self.registered = [contract["handover"] for contract in given[3]]
+                self.registered = [contract["handover"] for contract in given[4]]
             return self.record(name)
 
         return stand_in
@@ -209,7 +210,7 @@ def test_a_broken_preview_is_left_to_the_gate(
 
 
 AWAY = UnreachableError("MLflow does not answer")
-REGISTER = "register(split, train, evaluate)"
+REGISTER = "register(split, train, embed, evaluate)"
 
 
 def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_model(
@@ -219,8 +220,8 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls[WHOLE_RUN.index(REGISTER) :] == [
         REGISTER,
-        "keep_for_sync(split, train, evaluate, MLflow does not answer)",
-        "recommend(stored:print of register)",
+        "keep_for_sync(split, train, embed, evaluate, MLflow does not answer)",
+        "recommend(stored:print of register, split)",
         "validate(recommendations, recommend)",
         "rank_recent(ingest)",
     ]
@@ -230,13 +231,13 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
 
 
 def test_a_store_that_goes_away_after_registering_does_not_stop_the_lists(tmp_path: Path) -> None:
-    stand_ins = StandIns(tmp_path / "made", "recommend()", AWAY)
+    stand_ins = StandIns(tmp_path / "made", "recommend(split)", AWAY)
     run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     at = WHOLE_RUN.index(REGISTER)
     assert stand_ins.calls[at : at + 3] == [
         REGISTER,
-        "recommend()",
-        "recommend(stored:print of register)",
+        "recommend(split)",
+        "recommend(stored:print of register, split)",
     ]
 
 
@@ -262,10 +263,10 @@ def test_without_the_tracking_store_a_warm_training_starts_from_the_champion_las
 def test_a_champion_that_cannot_be_read_leaves_the_last_lists_and_a_judged_version(
     tmp_path: Path,
 ) -> None:
-    stand_ins = StandIns(tmp_path / "made", "recommend()", DataError("the champion is lost"))
+    stand_ins = StandIns(tmp_path / "made", "recommend(split)", DataError("the champion is lost"))
     with pytest.raises(DataError, match="the champion is lost") as caught:
         run_and_summarize(Config(), Workspace(tmp_path), step=stand_ins)
-    assert stand_ins.calls[-2:] == [REGISTER, "recommend()"]
+    assert stand_ins.calls[-2:] == [REGISTER, "recommend(split)"]
     assert caught.value.summary is not None and "register" in caught.value.summary["stages"]
     assert published(Workspace(tmp_path)) == {}
 

@@ -52,7 +52,10 @@ def world(tmp_path, scale=1.0, trend=None):
         "validations": [{"step": 1, "mean": 0.5, "ndcg": {"click": 0.5, "buy": None}}],
         "best_step": 1, "stopped": "max_steps",
     })  # fmt: skip
-    return divided, Record("train", f"t{scale}", str(trained), False, 0.0, {"device": "cpu"})
+    # Where the log came split, embeddings rank; of the weights only the calibration is asked for.
+    save_file({"trained_items": torch.ones(6, dtype=torch.uint8)}, trained / "weights.safetensors")
+    counts = {"device": "cpu", "model": {}, "members": 1}
+    return divided, Record("train", f"t{scale}", str(trained), False, 0.0, counts)
 
 
 def run(tmp_path, **changes):

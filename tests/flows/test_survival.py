@@ -31,17 +31,19 @@ STAGES = (
         "choose_start",
         "train",
     ),
-    *("calibrate", "accept", "evaluate", "preview", "validate preview"),
+    *("weigh", "accept", "evaluate", "embed", "preview", "validate preview"),
     *("register", "recommend", "validate recommendations", "rank_recent"),
 )
 WRITING = (
     *("ingest", "validate raw_log", "profile_log", "split", "train", "accept", "evaluate"),
-    *("preview", "register", "recommend", "rank_recent"),
+    *("embed", "preview", "register", "recommend", "rank_recent"),
 )
 MEGABYTE = 2**20
 FINAL = (
     ("train", "weights.safetensors"),
     ("train", "embeddings.safetensors"),
+    ("embed", "embeddings.safetensors"),
+    ("embed", "signals.safetensors"),
     ("evaluate", "metrics.json"),
     ("recommend", "recommendations.parquet"),
 )
@@ -146,7 +148,8 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
         killed = ask(workspace, stage, moment(draw, undisturbed, stage), "kill")
         assert killed["code"] == -9, (stage, killed)
         assert before.isdisjoint(started(killed)), stage
-    assert finished(workspace) >= {"ingest", "split", "graph", "train", "evaluate", "register"}
+    assert finished(workspace) >= {"ingest", "split", "graph", "train", "evaluate", "embed"}
+    assert finished(workspace) >= {"bundle", "preview"}
     assert_same_end(ask(workspace), workspace, undisturbed)
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from bigel.config import load_config
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
+from bigel.moment import CALIBRATIONS
 from bigel.train import bigel, loop, train
 from bigel.train.calibration import calibrate
 from bigel.workspace import Record, Workspace
@@ -60,7 +61,11 @@ def test_files_and_counts(split, tmp_path):
     assert record.counts["best_step"] == history["best_step"]
     assert record.counts["stopped"] == history["stopped"] == "max_steps"
     weights = load_file(record.file("weights.safetensors"))
-    assert record.counts["parameters"] == sum(weight.numel() for weight in weights.values())
+    calibrations = {"trained_items", "item_trend", "memory_weights"}
+    assert calibrations < set(weights)
+    parameters = [weight.numel() for name, weight in weights.items() if name not in calibrations]
+    assert record.counts["parameters"] == sum(parameters)
+    assert weights["trained_items"].tolist() == [1] * 12
     assert record.counts["device"] == "cpu"
 
 
@@ -94,7 +99,8 @@ def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
     assert record.counts["best_step"] == 4
     assert record.counts["valid_ndcg"] == {"click": 0.5, "buy": 0.5}
     model = BiGEL(load_config("", OVERRIDES).model, 12, 12, 2, torch.Generator())
-    model.load_state_dict(load_file(record.file("weights.safetensors")))
+    weights = load_file(record.file("weights.safetensors"))
+    model.load_state_dict({name: weights[name] for name in weights.keys() - CALIBRATIONS})
     expected = model.final_embeddings(graphs_of(checkerboard(12)[0]))
     found = load_file(record.file("embeddings.safetensors"))
     for name, tensor in expected.items():
