@@ -102,6 +102,16 @@ class DataConfig(Section):
         pattern=r'^[^"\r\n]$',
         description="Field separator; unset: by format (',' or tab; pairs and lists: ' ').",
     )
+    quote: str | None = Field(
+        None,
+        pattern=r"^[!-/:-@\[\]^-`{-~]?$",
+        description=(
+            "Character around a field of a text table that may hold separators and line ends; '' "
+            "for none. Unset: '\"', but none where tabs or control characters separate fields, "
+            "unless the header, or each of the first rows, has a field in quotes; and a quoted "
+            "field that takes in whole rows is refused, which '\"' allows."
+        ),
+    )
     null_values: tuple[str, ...] = Field(
         ("null", "NULL", "nan", "NaN", "None", "NA", "<NA>", "\\N"),
         description="Texts that mean no value, beside the empty one; as an id they are refused.",
@@ -151,6 +161,12 @@ class DataConfig(Section):
                     f"behavior_by_file.{pattern} = {raw!r} is neither in behaviors "
                     f"{list(self.behaviors)} nor in rename or ignore"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> "DataConfig":
+        if self.quote and self.quote == self.separator:
+            raise ValueError(f"quote and separator are both {self.quote!r}")
         return self
 
     @model_validator(mode="after")

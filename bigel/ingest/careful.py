@@ -21,6 +21,7 @@ from bigel.ingest.clean import (
     EXACT_FLOAT,
     NOT_WHOLE,
     PROBLEM,
+    SWALLOWED,
     TOO_FEW,
     TOO_MANY,
 )
@@ -31,7 +32,6 @@ from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 MAX_LINES = 100  # physical lines that one quoted row may span
 Line = tuple[str, bool]  # text, whether it was UTF-8
 Row = tuple[list[str | None], str | None, str]  # fields, problem, raw text
-QUOTE = '"'
 
 
 class Tried(NamedTuple):
@@ -77,7 +77,7 @@ def read_row(line: Line, following: Iterator[Line], layout: Layout) -> Tried:
     text, valid = line
     if not valid:
         return Tried(([], BAD_UTF8, text))
-    if not layout.quoting or QUOTE not in text:
+    if not layout.quoting or layout.quote not in text:
         return Tried(_sized(text.split(layout.separator), layout.width, text))
     return _quoted_row(text, following, layout)
 
@@ -99,30 +99,46 @@ def _quoted_row(text: str, following: Iterator[Line], layout: Layout) -> Tried:
             fields = next(csv.reader([record], **_dialect(layout)))
         except csv.Error as error:
             is_open = "unexpected end of data" in str(error)
-            more = _to_next_quote(following, MAX_LINES - len(seen)) if is_open else []
+            left = MAX_LINES - len(seen)
+            more = _to_next_quote(following, left, layout.quote) if is_open else []
             seen += more
-            if not more or QUOTE not in more[-1][0]:
+            if not more or layout.quote not in more[-1][0]:
                 break
     if not fields:
         return Tried(([], BAD_QUOTES, text), seen, is_open=is_open and len(seen) < MAX_LINES)
     if seen and len(fields) != layout.width:
         return Tried(([], BAD_QUOTES, text), seen)
+    if not layout.is_told and any(_takes_in_rows(field, layout) for field in fields):
+        return Tried(([], SWALLOWED, text), seen)
     if not all(valid for _, valid in seen):
         return Tried(([], BAD_UTF8, record), seen, len(seen))
     return Tried(_sized(fields, layout.width, record), seen, len(seen))
 
 
 def _dialect(layout: Layout) -> dict[str, Any]:
-    spaces = layout.separator not in BLANK
-    return {"delimiter": layout.separator, "strict": True, "skipinitialspace": spaces}
+    return {
+        "delimiter": layout.separator,
+        "quotechar": layout.quote,
+        "strict": True,
+        "skipinitialspace": layout.separator not in BLANK,
+    }
 
 
-def _to_next_quote(lines: Iterator[Line], most: int) -> list[Line]:
+def _takes_in_rows(field: str, layout: Layout) -> bool:
+    """Tell whether a field has as many separators as the rows that it goes over would have.
+
+    So it is where two unpaired quotes stand at the ends of fields, and hardly where a text does.
+    """
+    ends = sum(bool(line.strip(BLANK)) for line in field.split("\n")) - 1
+    return 0 < ends * (layout.width - 1) <= field.count(layout.separator)
+
+
+def _to_next_quote(lines: Iterator[Line], most: int, quote: str) -> list[Line]:
     """Take lines up to one with a quote; no other can close a field."""
     taken: list[Line] = []
     for line in islice(lines, most):
         taken.append(line)
-        if QUOTE in line[0]:
+        if quote in line[0]:
             break
     return taken
 

@@ -31,6 +31,7 @@ NO_OBJECTS = (
 SET_COLUMNS = "; set data.columns to the names of the log"
 NO_TIMES = "; where the log has no times, data.columns.timestamp = '' says so"
 SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " ", "lists": " "}
+QUOTE = '"'
 STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 STRANGERS = {
     b"PAR1": "is a Parquet file; set data.format = 'parquet'",
@@ -52,6 +53,8 @@ class Layout:
         columns: schema name to field index.
         header: whether the first row names the columns.
         quoting: whether quotes around a field have a meaning.
+        quote: the character.
+        is_told: whether the configuration says so; else a doubtful quote is refused.
     """
 
     separator: str
@@ -59,6 +62,8 @@ class Layout:
     columns: dict[str, int]
     header: bool
     quoting: bool
+    quote: str = QUOTE
+    is_told: bool = False
 
 
 def wanted_columns(data: DataConfig) -> dict[str, str]:
@@ -134,21 +139,37 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
     header = data.header and source.format != "pairs"
     columns = {USER_ID: 0, ITEM_ID: 1}
     names: list[str] = []
+    quote = _quote(source, data, lines, separator)
     if source.format == "pairs":
         _check_pair(source, lines, separator)
     elif lines:
         if header:
-            names = _fields(source, lines[0], separator)
+            names = _fields(source, lines[0], separator, quote)
         else:
-            names = _numbered(source, lines, separator, wanted_columns(data).values())
+            names = _numbered(source, lines, separator, quote, wanted_columns(data).values())
         columns = _find_columns(source, data, names, separator)
     return Layout(
         separator=separator,
         width=2 if source.format == "pairs" else len(names),
         columns=columns,
         header=header,
-        quoting=source.format != "pairs",
+        quoting=bool(quote),
+        quote=quote or QUOTE,
+        is_told=data.quote is not None,
     )
+
+
+def _quote(source: Source, data: DataConfig, lines: Sequence[bytes], separator: str) -> str:
+    """Return the character around fields, "" for none; see ``data.quote``."""
+    if source.format == "pairs":
+        return ""
+    if data.quote is not None:
+        return data.quote
+    if not (separator < " " and lines):
+        return QUOTE
+    mark = re.escape(separator.encode())
+    quoted = re.compile(rb'(?:^|%b)"(?:[^"]|"")*"(?:%b|\r?$)' % (mark, mark))
+    return QUOTE if all(map(quoted.search, lines[:1] if data.header else lines)) else ""
 
 
 def check_objects(source: Source, data: DataConfig) -> None:
@@ -198,14 +219,15 @@ def first_rows(source: Source, data: DataConfig) -> list[dict[str, str]]:
     separator = data.separator or SEPARATORS[source.format]
     if not lines:
         return []
+    quote = _quote(source, data, lines, separator)
     if data.header:
-        names, lines = _fields(source, lines[0], separator), lines[1:]
+        names, lines = _fields(source, lines[0], separator, quote), lines[1:]
     else:
-        names = _numbered(source, lines, separator, wanted_columns(data).values())
+        names = _numbered(source, lines, separator, quote, wanted_columns(data).values())
     found = []
     for line in lines[:PEEK_OBJECTS]:
         with contextlib.suppress(UnicodeDecodeError, csv.Error):
-            fields = _split(line, separator)
+            fields = _split(line, separator, quote)
             found += [dict(zip(names, fields, strict=True))] if len(fields) == len(names) else []
     return found
 
@@ -279,10 +301,10 @@ def _rows(source: Source, head: bytes) -> list[bytes]:
     return rows
 
 
-def _fields(source: Source, line: bytes, separator: str) -> list[str]:
+def _fields(source: Source, line: bytes, separator: str, quote: str) -> list[str]:
     """Return the fields of the first line."""
     try:
-        return _split(line, separator)
+        return _split(line, separator, quote)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source.name}: the first line is not UTF-8 ({error.reason}); convert the file, "
@@ -295,23 +317,26 @@ def _fields(source: Source, line: bytes, separator: str) -> list[str]:
         ) from error
 
 
-def _split(line: bytes, separator: str) -> list[str]:
+def _split(line: bytes, separator: str, quote: str) -> list[str]:
     text = line.decode().removesuffix("\r")
-    reader = csv.reader([text], delimiter=separator, skipinitialspace=separator not in BLANK)
+    if not quote:
+        return [name.strip() for name in text.split(separator)]
+    spaces = separator not in BLANK
+    reader = csv.reader([text], delimiter=separator, quotechar=quote, skipinitialspace=spaces)
     return [name.strip() for name in next(reader)]
 
 
 def _numbered(
-    source: Source, lines: Sequence[bytes], separator: str, wanted: Collection[str]
+    source: Source, lines: Sequence[bytes], separator: str, quote: str, wanted: Collection[str]
 ) -> list[str]:
     """Name the fields that most rows have, of the rows with the wanted ones if there are any."""
     widths: Counter[int] = Counter()
     for line in lines:
         with contextlib.suppress(UnicodeDecodeError, csv.Error):
-            widths[len(_split(line, separator))] += 1
+            widths[len(_split(line, separator, quote))] += 1
     numbered = [[f"column_{i + 1}" for i in range(width)] for width, _ in widths.most_common()]
     if not numbered:
-        return _fields(source, lines[0], separator)
+        return _fields(source, lines[0], separator, quote)
     return next((names for names in numbered if set(wanted) <= set(names)), numbered[0])
 
 

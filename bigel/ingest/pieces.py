@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.ingest.careful import MAX_LINES, QUOTE, Row, decoded, read_row, to_frame
+from bigel.ingest.careful import MAX_LINES, Row, decoded, read_row, to_frame
 from bigel.ingest.head import BLANK, BOM, Layout, open_bytes
 from bigel.ingest.sources import Source
 from bigel.schema import RAW, ROW_NUMBER
@@ -148,13 +148,14 @@ def _find_odd(lines: bytes, layout: Layout) -> tuple[list[int], npt.NDArray[np.i
     text, spoiled = as_utf8(lines)
     odd = set(spoiled)
     numbered = scan_lines(text).with_row_index(PLACE)
-    line, mark = pl.col(RAW), f"\\x{{{ord(layout.separator):x}}}"
+    line, mark, quote = pl.col(RAW), _escaped(layout.separator), _escaped(layout.quote)
     quoted = np.zeros(0, np.int64)
-    if layout.quoting and QUOTE.encode() in lines:
+    if layout.quoting and layout.quote.encode() in lines:
+        plain, any_text = f"[^{quote}{mark}\\r]", f"(?:[^{quote}]|{quote}{quote})"
         found = (
-            numbered.filter(line.str.contains(QUOTE, literal=True))
-            .filter(~_has_fields(f'[^"{mark}\\r]', mark))
-            .select(pl.col(PLACE).cast(pl.Int64), _has_fields('(?:[^"]|"")', mark).alias("whole"))
+            numbered.filter(line.str.contains(layout.quote, literal=True))
+            .filter(~_has_fields(plain, mark, quote))
+            .select(pl.col(PLACE).cast(pl.Int64), _has_fields(any_text, mark, quote).alias("whole"))
             .collect()
         )
         quoted = found.filter("whole")[PLACE].to_numpy()
@@ -184,9 +185,14 @@ def opened(text: bytes) -> io.BytesIO:
     return io.BytesIO(GONE + b"\n" + text)
 
 
-def _has_fields(inside: str, mark: str) -> pl.Expr:
+def _escaped(character: str) -> str:
+    """Return a character as a regular expression writes any, also inside brackets."""
+    return f"\\x{{{ord(character):x}}}"
+
+
+def _has_fields(inside: str, mark: str, quote: str) -> pl.Expr:
     """Tell which lines are fields that have such characters in quotes, or no quotes."""
-    field = f'(?:"{inside}*"|[^"{mark}\\r]*)'
+    field = f"(?:{quote}{inside}*{quote}|[^{quote}{mark}\\r]*)"
     line = pl.col(RAW)
     short = line.str.len_bytes() <= csv.field_size_limit()
     return short & line.str.contains(f"^{field}(?:{mark}{field})*$")

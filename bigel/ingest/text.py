@@ -16,13 +16,15 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.config import DataConfig
-from bigel.ingest.careful import QUOTE, read_quoted, to_frame
+from bigel.ingest.careful import read_quoted, to_frame
 from bigel.ingest.certain import SURE, take_certain, type_certain
-from bigel.ingest.clean import PROBLEM, TOO_FEW, TOO_MANY, classify
+from bigel.ingest.clean import PROBLEM, QUOTED_ID, TOO_FEW, TOO_MANY, classify
 from bigel.ingest.head import BLANK, BOM, Layout
 from bigel.ingest.pieces import Piece, opened, read_pieces, scan_lines, side_by_side
 from bigel.ingest.sources import Source, with_behavior
-from bigel.schema import RAW, ROW_NUMBER
+from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
+
+QUOTED = r'^\s*".*"\s*$'
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Reader:
             or (layout.header and self.data.columns.user.isdecimal())
         ):
             return None
+        quote = layout.quote
         fields = [f"field_{i}" for i in range(layout.width + 1)]  # one more, for rows too long
         places = {name: fields[i] for name, i in layout.columns.items()}
         table = (
@@ -90,7 +93,7 @@ class Reader:
                 opened(piece.text),
                 has_header=False,
                 separator=layout.separator,
-                quote_char=QUOTE if layout.quoting and QUOTE.encode() in piece.text else None,
+                quote_char=quote if layout.quoting and quote.encode() in piece.text else None,
                 schema=dict.fromkeys(fields, pl.String),
                 extra_columns="ignore",
                 missing_columns="insert",
@@ -143,12 +146,20 @@ def split_lines(lines: pl.LazyFrame, layout: Layout) -> pl.LazyFrame:
 
     Quotes, where they have a meaning, stand around whole fields without a separator.
     """
-    text = pl.col(RAW).str.replace_all(QUOTE, "", literal=True) if layout.quoting else pl.col(RAW)
+    text = pl.col(RAW)
+    if layout.quoting:
+        text = text.str.replace_all(layout.quote, "", literal=True)
     fields, number = pl.col("_fields"), pl.col("_fields").list.len()
     problems = [
         pl.when(number < layout.width).then(pl.lit(TOO_FEW)),
         pl.when(number > layout.width).then(pl.lit(TOO_MANY)),
     ]
+    if not (layout.quoting or layout.is_told):
+        ids = (
+            fields.list.get(layout.columns[name], null_on_oob=True) for name in (USER_ID, ITEM_ID)
+        )
+        quoted = pl.any_horizontal(one.str.contains(QUOTED) for one in ids)
+        problems.append(pl.when(quoted).then(pl.lit(QUOTED_ID)))
     return lines.with_columns(text.str.split(layout.separator).alias("_fields")).select(
         ROW_NUMBER,
         *(fields.list.get(i, null_on_oob=True).alias(name) for name, i in layout.columns.items()),

@@ -30,6 +30,10 @@ from bigel.schema import (
 )
 from bigel.workspace import working_folder
 
+QUOTES = (
+    "set data.quote to '' if quotes are characters like others, to '\"' if they stand around "
+    "fields, and double a quote inside quotes (a backslash before it has no meaning)"
+)
 ADVICE = {
     clean.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
     clean.TOO_FEW: "check data.separator",
@@ -41,6 +45,7 @@ ADVICE = {
         (clean.NULL_USER, clean.NULL_ITEM, clean.NULL_BEHAVIOR, clean.NULL_TIMESTAMP),
         "check data.columns",
     ),
+    **dict.fromkeys((clean.BAD_QUOTES, clean.SWALLOWED, clean.QUOTED_ID), QUOTES),
     clean.BAD_JSON: NO_OBJECTS,
     clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
