@@ -30,7 +30,7 @@ __all__ = [
     "sum_up_nights",
 ]
 
-CODE = ("backtest", "compare/statistics.py", "evaluate/plots.py", "evaluate/metrics.py")
+CODE = ("backtest", "compare/statistics.py", "evaluate/plots.py", "schema.py")
 ROWS_FILE, NIGHTS_FILE = "backtest.parquet", "nights.parquet"
 TABLE_FILE, PLOT_FILE = "backtest.md", "backtest.png"
 

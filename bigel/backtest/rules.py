@@ -81,7 +81,7 @@ class Evening:
     history: History
     touched: Latest
     neighbours: Neighbours
-    _reached: tuple[float, Tensor, Tensor] | None = field(default=None, init=False)
+    _reached: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, history: History) -> "Evening":
@@ -101,14 +101,13 @@ class Evening:
         return RuleScores(fill[rule](behavior, *half_lives), self.history.n_items)
 
     def reach(self, users: Tensor, half_life: float) -> Tensor:
-        """Return n of B users, (B, I) float32; the last call's is remembered."""
-        if self._reached is not None:
-            last, of_last, found = self._reached
-            if last == half_life and torch.equal(of_last, users):
-                return found
-        reached = self.neighbours.reach(self.touched, self.history.until, users, half_life)
-        self._reached = half_life, users, reached.float()
-        return self._reached[2]
+        """Return n of B users, (B, I) float32; that of the last users is remembered."""
+        asked, found = self._reached.get(half_life, (None, None))
+        if asked is None or found is None or not torch.equal(asked, users):
+            until = self.history.until
+            found = self.neighbours.reach(self.touched, until, users, half_life).float()
+            self._reached[half_life] = users, found
+        return found
 
     def _demand(self, behavior: int, half_life: float) -> np.ndarray:
         return wanted.demand(self.history, half_life, behavior)

@@ -1,8 +1,10 @@
 """The way of a back-test: data once, every night's lists, one table, MLflow."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from bigel.backtest import (
@@ -34,6 +36,8 @@ from bigel.tracking import keep_family, log_family
 from bigel.tracking.outbox import names_waiting
 from bigel.train import train
 from bigel.workspace import Record, Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,14 @@ class Series:
         """
         before = {night: rehearsed_before(night, first) for night in self.nights}
         wanted = sorted({one for found in before.values() for one in found})
+        tried = sum(map(len, CANDIDATES.values()))
+        log.info("rules: trying %d half-lives on %d nights", tried, len(wanted))
         rehearsed = {one: self.call(rehearse, self.parted, one) for one in wanted}
-        return [
-            self.call(
-                score_rules, self.parted, [rehearsed[one] for one in found], night, self.config
-            )
-            for night, found in before.items()
-        ]
+        lists = []
+        for night, found in before.items():
+            tried_before = [rehearsed[one] for one in found]
+            lists.append(self.call(score_rules, self.parted, tried_before, night, self.config))
+        return lists
 
     def model(self, entry: Contestant) -> list[Record]:
         """Make the lists of a model, with the seed of its configuration, of every night."""
@@ -119,14 +124,19 @@ class Series:
             if at % self.every == 0:
                 cut, graph = self._cut(night)
                 trained = self.call(train, cut, graph, entry.config)
+            self._tell(entry, at)
             yield self.call(score_bigel, self.parted, trained, night, entry.config)
 
     def _guest(self, entry: Contestant) -> Iterator[Record]:
         for at, night in enumerate(self.nights):
             if at % self.every == 0 or not is_trained(entry):
                 cut, graph = self._cut(night)
-            given = (entry, self.parted, cut, graph, night)
-            yield self.call(score_guest, *given)
+            self._tell(entry, at)
+            yield self.call(score_guest, entry, self.parted, cut, graph, night)
+
+    def _tell(self, entry: Contestant, at: int) -> None:
+        day = datetime.fromtimestamp(self.nights[at], UTC)
+        log.info("%s on %s, night %d of %d", entry.label, f"{day:%F}", at + 1, len(self.nights))
 
     def _cut(self, night: int) -> tuple[Record, Record]:
         """Split and graphs of the log as it was at a night."""

@@ -123,6 +123,7 @@ def draw(nights: pl.DataFrame, rows: Sequence[Row], rules: Sequence[str], png: P
     metric = f"ndcg@{SHOWN}"
     found = [r for r in rows if (r.metric, r.horizon, r.group) == (metric, "day", KNOWN)]
     behaviors = list(dict.fromkeys(row.behavior for row in found))
+    times = sorted(set(nights[NIGHT]))
     with style():
         figure = new_figure(height=2.7 * len(behaviors))
         axes = figure.subplots(len(behaviors), 1, squeeze=False)[:, 0]
@@ -131,15 +132,15 @@ def draw(nights: pl.DataFrame, rows: Sequence[Row], rules: Sequence[str], png: P
             models = [row.contestant for row in of if row.contestant not in rules]
             best = [row.contestant for row in of if row.contestant in rules][:LINES]
             part = nights.filter(pl.col(BEHAVIOR) == behavior)
-            _draw_lines(axis, part, models, best)
+            _draw_lines(axis, part, models, best, times)
             axis.set_title(f"{behavior}, NDCG@{SHOWN} of the day after each night")
         return save(figure, png)
 
 
 def _draw_lines(
-    axis: Axes, nights: pl.DataFrame, models: Sequence[str], rules: Sequence[str]
-) -> None:
-    times = sorted(set(nights[NIGHT]))
+    axis: Axes, nights: pl.DataFrame, models: Sequence[str], rules: Sequence[str],
+    times: Sequence[int],
+) -> None:  # fmt: skip
     place = {night: at for at, night in enumerate(times)}
     styles = [(label, color, "-") for label, color in zip(models, _colors(models), strict=True)]
     styles += [(label, POPULAR, line) for label, line in zip(rules, ("-", "--"), strict=False)]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bigel.backtest import Row as NightsRow
 from bigel.compare import Row
 from bigel.config import load_config, parse_config
 from bigel.config.write import documented_toml
@@ -398,3 +399,34 @@ def test_a_comparison_shows_interval_and_verdict_on_80_columns(
     assert long.endswith(n * " 0.2500 =")
     assert any("NDCG@5, published view, valid split" in line for line in text)
     assert "+ first, = tied, - behind" in " ".join(text)
+
+
+def test_a_back_test_ends_with_what_it_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [
+        NightsRow(label, group, horizon, behavior, "ndcg@10", 9, 20, 14, mean, None, 0.1, 0.3,
+                  *(("x", 0.1, 0.05, 0.2) if label == "bigel" else ()))
+        for group, horizon in (("known", "day"), ("new", "day"), ("known", "week"))
+        for label, mean in (("item-kNN", 0.1), ("bigel", 0.25))
+        for behavior in ("pv", ODD)
+    ]  # fmt: skip
+    file = tmp_path / "backtest.parquet"
+    pl.DataFrame([asdict(row) for row in rows]).write_parquet(file)
+    said = [f"{ODD}: bigel is ahead of the best rule", "pv: take the rule"]
+    units = {"ran": 3, "reused": 1}
+    summary = {"units": units, "cutoff": 10, "paths": {"rows": str(file)}, "said": said}
+    console.print_backtest(summary, Workspace("/w"))
+    out = capsys.readouterr().out
+    assert out.startswith("units     3 ran, 1 reused")
+    assert out.endswith(f"\n\n{ODD}: bigel is ahead of the best rule\npv: take the rule\n")
+    text = [" ".join(line.split()) for line in out.splitlines()]
+    titles = [line for line in text if line.startswith("NDCG@10, ")]
+    assert titles == [
+        "NDCG@10, known users, the next day",
+        "NDCG@10, new users, the next day",
+        "NDCG@10, known users, the next week",
+    ]
+    assert text.index("bigel 0.2500 + 0.2500 +") < text.index("item-kNN 0.1000 0.1000")
+    assert "the difference to the best rule: + first" in " ".join(text)

@@ -27,6 +27,7 @@ from bigel.retry import delays  # noqa: E402
 from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
 from bigel.workspace import BUILD_LIMIT, Record, Workspace  # noqa: E402
+from flows.backtest import backtest_flow  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
 from flows.local import close_dead_runs  # noqa: E402
 from flows.notify import notify  # noqa: E402
@@ -220,7 +221,7 @@ def test_a_run_without_a_worker_gives_its_place_in_the_queue_back() -> None:
 
 
 def test_each_flow_tells_of_its_failure_and_of_its_crash() -> None:
-    for one in (train_flow, recommend_flow, compare_flow):
+    for one in (train_flow, recommend_flow, compare_flow, backtest_flow):
         assert one.on_failure_hooks == [notify]
         assert one.on_crashed_hooks == [notify]
 
