@@ -48,7 +48,8 @@ from bigel.workspace import Record
 
 TRAINED = "trained_items"  # (I,) uint8: items that the tables were trained on
 TREND, MEMORY, SIGNALS = "item_trend", "memory_weights", "signal_weights"
-CALIBRATIONS = frozenset({TRAINED, TREND, MEMORY, SIGNALS})  # what is no weight of BiGEL
+WEIGHED = "signals_until"  # Unix seconds: the moment up to which the newest weights have seen
+CALIBRATIONS = frozenset({TRAINED, TREND, MEMORY, SIGNALS, WEIGHED})  # what is no weight of BiGEL
 TABLES = ("items", "global_view.items", "own_view.items")
 RARE = 0.05  # quantile of the trained biases that untrained items get
 BIASES = ("item_bias", "global_view.item_bias", "own_view.item_bias")
@@ -83,7 +84,7 @@ class Learned:
 
     @property
     def signal_weights(self) -> Tensor | None:
-        """(FOLDS + 1, K, C), None where the log has no times."""
+        """(G, K, C), see ``weigh_signals``; None where the log has no times."""
         return self.tensors.get(SIGNALS)
 
     def placed(self, users: IntArray, items: IntArray) -> "Learned":
@@ -172,7 +173,7 @@ class State:
         trend: (K, I) offset of a log without times; None: none.
         memory: of a log without times; None: none.
         signals: of a log with times; None: the log has none.
-        weights: (FOLDS + 1, K, C) of the signals.
+        weights: (G, K, C) of the signals; the last ones rank.
     """
 
     graph: EmbeddingScores
@@ -230,7 +231,10 @@ def state_at(
         history = history_at(split, moment).in_order(learned.behaviors)
         pairs = history.pairs
         signals = Signals.of(history, learned.without_draws().embed(pairs, device))
-        return State(signals.graph, pairs, signals=signals, weights=learned.signal_weights)
+        weights = learned.signal_weights
+        if history.until < int(learned.tensors[WEIGHED]):  # the newest weights have seen more
+            weights = weights[:-1]
+        return State(signals.graph, pairs, signals=signals, weights=weights)
     pairs, passed = pairs_at(split, moment), Interactions.load(split, TRAIN)
     if moment == NOW:
         learned, passed = learned.without_draws(), pairs

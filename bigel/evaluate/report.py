@@ -123,7 +123,7 @@ def _signals(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "kept": found["kept"],
             "without": list(found.get("without", {}).items()),
             "weights": sorted(
-                ((name, weight) for name, weight in found.get("weights", {}).items() if weight),
+                (one for one in found.get("newest", found.get("weights", {})).items() if one[1]),
                 key=lambda pair: -abs(pair[1]),
             ),
         }

@@ -152,8 +152,8 @@ class Weighing:
     """What was fitted.
 
     Args:
-        weights: (FOLDS + 1, K, C) float32: without the users of each
-            fold, then of all.
+        weights: (G, K, C) float32: without the users of each fold, then of all; after
+            ``weigh_again`` one more, of the newest nights.
         facts: by behavior: "nights" (user-nights), "choices", "kept" (parts), "ndcg"
             (cross-fitted), "without" (the same without each part that was on trial) and
             "weights" (by column).
@@ -183,7 +183,7 @@ def weigh(
     weights = torch.zeros(FOLDS + 1, len(behaviors), width)
     facts: dict[str, dict[str, Any]] = {}
     if not there:
-        return Weighing(weights, {name: {"nights": 0, "kept": []} for name in behaviors})
+        return Weighing(weights, {name: {"nights": 0, "kept": list(PARTS)} for name in behaviors})
     together = joined(there)
     assert together is not None
     everything = torch.ones(width, dtype=torch.bool)
@@ -202,6 +202,36 @@ def weigh(
         facts[name] = told
         weights[:, at] = fitted
     return Weighing(weights, facts)
+
+
+def weigh_again(
+    found: Weighing, choices: Sequence[Choices | None], behaviors: Sequence[str], penalty: float
+) -> Weighing:
+    """Return the same with weights of newer nights behind; which parts are kept stays.
+
+    A behavior without enough choices keeps the weights that it has.
+
+    Args:
+        found: by older nights.
+        choices: of the newer ones, per behavior.
+        behaviors: their names.
+        penalty: κ.
+    """
+    newest = found.weights[-1].clone()
+    together = joined([one for one in choices if one is not None])
+    if together is not None:
+        everybody = torch.ones(len(together), dtype=torch.bool)
+        everything = torch.ones(newest.shape[1], dtype=torch.bool)
+        shared, _ = fit(together, everybody, everything, penalty, torch.zeros(newest.shape[1]))
+        part_of = part_of_columns(len(behaviors))
+        for at, (name, one) in enumerate(zip(behaviors, choices, strict=True)):
+            if one is not None and len(one) >= FEWEST:
+                kept_C = torch.tensor([part in found.facts[name]["kept"] for part in part_of])
+                everyone = torch.ones(len(one), dtype=torch.bool)
+                newest[at], _ = fit(one, everyone, kept_C, penalty, shared)
+                names = column_names(behaviors, name)
+                found.facts[name]["newest"] = dict(zip(names, newest[at].tolist(), strict=True))
+    return Weighing(torch.cat([found.weights, newest[None]]), found.facts)
 
 
 def _fit_parts(

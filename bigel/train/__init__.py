@@ -11,13 +11,15 @@ from torch import Tensor
 from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
 from bigel.interactions import Interactions, with_learned
-from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, Learned, has_moments
+from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, WEIGHED, Learned, has_moments
 from bigel.schema import (
     CONTENT,
     EMBEDDINGS_FILE,
     GRAPHS_FILE,
     HISTORY_FILE,
     LEARNED_FILE,
+    MOMENTS,
+    NOW,
     TRAIN,
     VALID,
     WEIGHTS_FILE,
@@ -125,6 +127,7 @@ def _weigh(
     """Fit the signals of a log with times, and add their weights to what was learned."""
     found = weigh_signals(learned, split, config, device)
     learned.tensors[SIGNALS] = found.weights
+    learned.tensors[WEIGHED] = torch.tensor(split.counts[MOMENTS][NOW])
     fitted.history["signals"] = found.facts
     return {"signals": {name: facts["kept"] for name, facts in found.facts.items()}}
 

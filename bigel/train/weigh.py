@@ -5,18 +5,19 @@ import torch
 from bigel.config import Config
 from bigel.generators import make_generator
 from bigel.moment import Learned
-from bigel.schema import MOMENTS, TEST, VALID
+from bigel.schema import MOMENTS, NOW, TEST, VALID
 from bigel.signals.history import History
-from bigel.signals.nights import Night, collect, moments
-from bigel.signals.weighing import Weighing, signal_folds, weigh
+from bigel.signals.nights import Choices, Night, collect, moments
+from bigel.signals.weighing import Weighing, signal_folds, weigh, weigh_again
 from bigel.workspace import Record
 
 
 def weigh_signals(
     learned: Learned, split: Record, config: Config, device: torch.device
 ) -> Weighing:
-    """Fit the weights of every behavior.
+    """Fit the weights of every behavior: on nights of validation, and on the log's last ones.
 
+    The first are what test is ranked by, the second what lists are made by from the log's end on.
     Messages pass over the graph as it was each night; the tables are those of the training, which
     saw nothing after train.
 
@@ -27,13 +28,14 @@ def weigh_signals(
         device: where messages pass.
     """
     history, cuts = History.load(split), split.counts[MOMENTS]
-    nights = [Night.of(history, *ends) for ends in moments(cuts[VALID], cuts[TEST])]
-    served = learned.without_draws()
-    choices = collect(
-        nights,
-        lambda pairs: served.embed(pairs, device),
-        make_generator(config.train.seed, "signal candidates"),
-    )
-    fold_of = signal_folds(history.n_users, config.train.seed)
+    served, seed = learned.without_draws(), config.train.seed
     penalty, cutoff = config.model.signals_penalty, config.evaluate.select_cutoff
-    return weigh(choices, history.behaviors, fold_of, penalty, cutoff)
+
+    def choices(start: int, end: int) -> list[Choices | None]:
+        nights = [Night.of(history, *ends) for ends in moments(start, end)]
+        generator = make_generator(seed, "signal candidates")
+        return collect(nights, lambda pairs: served.embed(pairs, device), generator)
+
+    fold_of = signal_folds(history.n_users, seed)
+    found = weigh(choices(cuts[VALID], cuts[TEST]), history.behaviors, fold_of, penalty, cutoff)
+    return weigh_again(found, choices(cuts[VALID], cuts[NOW]), history.behaviors, penalty)

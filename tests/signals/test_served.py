@@ -39,6 +39,15 @@ def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None
         np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_weights_of_the_newest_nights_rank_from_the_logs_end_on(made: Made) -> None:
+    learned = learned_of(made.trained)
+    fitted = learned.signal_weights
+    assert fitted is not None and not torch.equal(fitted[-1], fitted[-2])
+    for moment, expected in (("valid", fitted[-2]), ("test", fitted[-2]), ("now", fitted[-1])):
+        weights = state_at(learned, made.split, moment).weights
+        assert weights is not None and torch.equal(weights[-1], expected)
+
+
 def test_scores_are_columns_times_weights_whatever_the_batch(made: Made) -> None:
     state = state_at(learned_of(made.trained), made.split, "test")
     assert state.signals is not None and state.weights is not None

@@ -134,6 +134,19 @@ def test_a_user_has_no_part_in_the_weights_of_her_fold() -> None:
     assert torch.equal(*fits)
 
 
+def test_newer_nights_give_newer_weights_of_the_parts_that_were_kept() -> None:
+    old, new = choices_of(6, groups=600), choices_of(8, groups=600, strength=0.5)
+    fold_of = torch.arange(20) % weighing.FOLDS
+    found = weighing.weigh([old, None], BEHAVIORS, fold_of, 1.0, 5)
+    again = weighing.weigh_again(found, [new, None], BEHAVIORS, 1.0)
+    assert torch.equal(again.weights[:-1], found.weights)
+    age = column_names(BEHAVIORS, "view").index("age")
+    assert 0 < again.weights[-1, 0, age] < 1 < again.weights[-2, 0, age]
+    gone = torch.tensor([p not in found.facts["view"]["kept"] for p in part_of_columns(2)])
+    assert gone.any() and not again.weights[-1, 0, gone].any()
+    assert torch.equal(again.weights[-1, 1], again.weights[-2, 1])
+
+
 def test_nights_are_the_windows_last_days() -> None:
     assert nights.moments(0, 10 * DAY + 5)[0] == (5, DAY + 5)
     assert nights.moments(0, 10 * DAY)[-1] == (9 * DAY, 10 * DAY)
