@@ -3,6 +3,7 @@
 import functools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 from safetensors.numpy import save_file
 
 from bigel import schema
-from bigel.config import Config, parse_config
+from bigel.config import Config, ModelConfig, parse_config
 from bigel.tracking import Home, register
 from bigel.tracking.bundle import write_facts
 from bigel.workspace import Record, Workspace
@@ -89,6 +90,7 @@ def split_stage(workspace: Workspace, user_ids: Any = None, salt: str = "") -> R
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         counts: dict[str, Any] = {"users": USERS, "items": ITEMS, "method": "official"}
+        counts[schema.DRAWN] = []
         for split, pairs in PAIRS.items():
             rows = [(u, i, k) for k, b in enumerate(BEHAVIORS) for u, i in sorted(pairs[b])]
             pl.DataFrame(
@@ -126,11 +128,34 @@ def embeddings(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
+def learned(biases: np.ndarray[Any, Any], seed: int | None = None) -> dict[str, Any]:
+    """Return the weights of a BiGEL that messages change nothing of, all of its items trained.
+
+    Args:
+        biases: (K, I): without a seed an item's score is its bias, whoever asks.
+        seed: of item vectors beside it.
+    """
+    items = np.zeros((biases.shape[1], 1), np.float32)
+    if seed is not None:
+        items = np.random.default_rng(seed).normal(size=(biases.shape[1], 1)).astype(np.float32)
+    trained = np.ones(biases.shape[1], np.uint8)
+    return {"items": items, "item_bias": biases.astype(np.float32), "trained_items": trained}
+
+
+def learned_facts(behaviors: Sequence[str]) -> dict[str, Any]:
+    """Return what a train stage tells of such weights."""
+    off = dict.fromkeys(("feedback", "context", "alignment"), False)
+    model = ModelConfig(dim=1, layers=(0,), global_layers=0, **off).model_dump(mode="json")
+    architecture = {"behaviors": list(behaviors), **model}
+    return {"model": model, "architecture": architecture, "members": 1, "seed": 0}
+
+
 def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
-    """Write a training's curves and final embeddings; it leaves no weights."""
+    """Write a training's curves, embeddings as drawn, and weights that score by the bias alone."""
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         save_file(embeddings(seed), out / schema.EMBEDDINGS_FILE)
+        save_file(learned(embeddings(seed)["item_bias"]), out / schema.WEIGHTS_FILE)
         history = {
             "steps": [
                 {
@@ -150,7 +175,7 @@ def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
             "stopped": "max_steps",
         }
         (out / schema.HISTORY_FILE).write_text(json.dumps(history))
-        return {"best_step": 3}
+        return {"best_step": 3, **learned_facts(BEHAVIORS)}
 
     return stage(workspace, "train", [split.fingerprint, str(seed)], build)
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from bigel import schema
 from bigel.errors import DataError
 from bigel.evaluate.protocol import evaluate_split
 from bigel.interactions import Interactions
-from bigel.model.memory import load_scores
+from bigel.scores import EmbeddingScores
 from bigel.tracking.bundle import build_bundle
 from bigel.tracking.side_by_side import rank_side_by_side
 from bigel.workspace import Record, Workspace
@@ -35,7 +36,8 @@ class World:
         behaviors = list(self.train)
 
         def build(out: Path, scratch: Path) -> dict[str, Any]:
-            counts: dict[str, Any] = {}
+            counts: dict[str, Any] = {"users": len(self.users), "items": len(self.items)}
+            counts |= {"method": "official", schema.DRAWN: []}
             empty: Pairs = {behavior: [] for behavior in behaviors}
             logs = {"train": self.train, "valid": self.valid, "test": empty}
             for name, log in logs.items():
@@ -70,11 +72,13 @@ class World:
 
         def build(out: Path, scratch: Path) -> dict[str, Any]:
             save_file(tensors, out / schema.EMBEDDINGS_FILE)
-            return {}
+            save_file({"popularity": np.ones_like(bias)}, out / schema.POPULARITY_FILE)
+            save_file(fabricate.learned(bias), out / schema.WEIGHTS_FILE)
+            return fabricate.learned_facts(list(self.train))
 
         split = self.split(workspace)
         trained = fabricate.stage(workspace, "train", [split.fingerprint, str(scores)], build)
-        return Path(build_bundle(split, trained, workspace).path)
+        return Path(build_bundle(split, trained, trained, workspace).path)
 
 
 OLD = World(
@@ -96,18 +100,18 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-def test_both_rank_the_users_and_items_that_both_know(workspace: Workspace) -> None:
+def test_both_rank_all_that_is_known_at_the_end_of_train(workspace: Workspace) -> None:
     champion = OLD.bundle(workspace, {"buy": [2, 1, 3]})
-    # To the candidate the new item is the best, but the champion does not know it.
     candidate = NEW.bundle(workspace, {"buy": [9, 1, 3, 2]})
     found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
-    # Masked by the present train: ann's hat, bob's tie. Champion: ann gets bag, tie; bob gets
-    # bag, hat. Candidate: ann gets tie, bag; bob gets hat, bag. Wanted: ann's tie, bob's bag.
+    # Masked by the present train: bob's tie, dan's pin, ann's hat. The champion never saw dan and
+    # pin; a new item gets one of its lowest biases, here 1.1, between tie and hat. Champion: bob
+    # gets bag, hat; dan bag, hat; ann bag, pin. Candidate: bob gets pin, hat; dan tie, hat; ann
+    # pin, tie. Wanted: bob's bag, dan's bag, ann's tie and pin.
     buy = found.behaviors["buy"]
-    assert (buy.users, found.label) == (2, "version 1")
-    assert buy.candidate == pytest.approx((1 + SECOND) / 2)
-    assert buy.champion == pytest.approx((SECOND + 1) / 2)
-    assert (buy.low, buy.high) == pytest.approx((SECOND - 1, 1 - SECOND))
+    assert (buy.users, found.label) == (3, "version 1")
+    assert buy.candidate == pytest.approx((0 + 0 + 1) / 3)
+    assert buy.champion == pytest.approx((1 + 1 + SECOND / (1 + SECOND)) / 3)
     assert found.mean == buy
 
 
@@ -132,7 +136,7 @@ def test_a_pair_that_the_candidate_started_from_is_left_out(workspace: Workspace
     save_file(seen, candidate / "seen.safetensors")
     fabricate.sign_again(candidate)
     found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
-    assert found.behaviors["buy"].users == 1  # ann
+    assert found.behaviors["buy"].users == 2  # ann and dan
 
 
 def test_numbers_that_became_text_are_the_same_ids(workspace: Workspace) -> None:
@@ -175,12 +179,13 @@ def test_the_mean_is_that_of_the_behaviors_and_users_are_resampled_together(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, seed: int) -> None:
-    """A bundle remembers validation and test pairs, too, and has a trend; here it must not."""
-    split = fabricate.split_stage(workspace)
-    trained = fabricate.train_stage(workspace, split, seed)
-    bundle = Path(build_bundle(split, trained, workspace).path)
+    """A bundle knows validation and test pairs, too, and has a trend; here it must not."""
+    split, trained, embedded, _ = fabricate.stages_before(workspace, seed=seed)
+    bundle = Path(build_bundle(split, trained, embedded, workspace).path)
     train, valid = (Interactions.load(split, name) for name in ("train", "valid"))
-    scores = load_scores(trained.file(schema.EMBEDDINGS_FILE), train, "cpu", with_trend=False)
+    bias = torch.from_numpy(fabricate.embeddings(seed)["item_bias"])
+    users, items = torch.zeros(2, train.n_users, 1), torch.zeros(2, train.n_items, 1)
+    scores = EmbeddingScores(users, items, bias)
     expected = evaluate_split(scores, train, valid, schema.PUBLISHED, [5])
     found = rank_side_by_side(split, bundle, bundle, 5, "itself")
     for k, name in enumerate(fabricate.BEHAVIORS):
@@ -189,7 +194,7 @@ def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, see
     assert (found.mean.difference, found.mean.low, found.mean.high) == (0, 0, 0)
 
 
-def test_a_behavior_without_a_validation_user_that_both_know_is_left_out(
+def test_a_behavior_without_a_validation_user_is_left_out(
     workspace: Workspace,
 ) -> None:
     pairs: Pairs = {"buy": OLD.train["buy"], "cart": [("ann", "hat")]}
@@ -206,12 +211,6 @@ def test_a_behavior_without_a_validation_user_that_both_know_is_left_out(
 def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
     candidate = NEW.bundle(workspace, {"buy": [1, 2, 3, 4]})
     split = NEW.split(workspace)
-    strangers = World(["x"], OLD.items, {"buy": [("x", "hat")]}, {"buy": [("x", "tie")]})
-    unknown = strangers.bundle(workspace, {"buy": [1, 2, 3]})
-    with pytest.raises(
-        DataError, match="no validation user of buy and their items are new and known to both"
-    ):
-        rank_side_by_side(split, candidate, unknown, 2, "")
     renamed = World(OLD.users, OLD.items, {"get": OLD.train["buy"]}, {"get": []})
     other = renamed.bundle(workspace, {"get": [1, 2, 3]})
     with pytest.raises(DataError, match="the behaviors get, the data buy"):
@@ -219,6 +218,9 @@ def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         rank_side_by_side(split, candidate, workspace.root, 2, "")
     champion = OLD.bundle(workspace, {"buy": [1, 2, 3]})
+    learned = World(NEW.users, NEW.items, NEW.valid, {"buy": NEW.valid["buy"]})
+    with pytest.raises(DataError, match="no validation pair of buy is new to both"):
+        rank_side_by_side(split, candidate, learned.bundle(workspace, {"buy": [1, 2, 3, 4]}), 2, "")
     seen = load_file(champion / "seen.safetensors")
     save_file({k: v for k, v in seen.items() if "train" not in k}, champion / "seen.safetensors")
     with pytest.raises(DataError, match=r"seen\.safetensors is damaged"):
