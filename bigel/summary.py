@@ -20,6 +20,7 @@ def summarize(
 
     Keys: ``status`` (``failed`` until the caller says ``ok``), ``seconds``, ``stages``, ``rows``,
     ``refused`` (reason to rows; with the file, they are in the file ``refused`` of ``paths``),
+    ``files`` (read), ``lines`` (of text files: raw = rows + header + inside quoted rows + blank),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
     ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
@@ -47,6 +48,8 @@ def summarize(
         counts = records["ingest"].counts
         summary["rows"] = {key: counts[key] for key in ("in", "kept", "merged", "quarantined")}
         summary["refused"] = counts["reasons"]
+        summary["files"] = counts["files"]
+        summary["lines"] = counts["lines"]
     if "realized" in records:
         summary["realized"] = read_night(records["realized"])
     if "evaluate" in records:

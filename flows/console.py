@@ -68,6 +68,12 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             f"rows      {rows['in']:,} in = {rows['kept']:,} kept + {rows['merged']:,} merged "
             f"+ {rows['quarantined']:,} quarantined"
         )
+    if summary.get("lines", {}).get("raw"):
+        lines = summary["lines"]
+        console.print(
+            f"lines     {lines['raw']:,} of text = {lines['rows']:,} rows + {lines['header']:,} "
+            f"header + {lines['inside']:,} inside quoted rows + {lines['blank']:,} blank"
+        )
     if summary.get("refused"):
         console.print(f"refused   {escape(_refused_line(summary['refused']))}")
     for contract in summary["contracts"]:

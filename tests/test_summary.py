@@ -13,11 +13,12 @@ from bigel.workspace import Record, Workspace
 from tests.fabricate import CONFIG, evaluate_stage, split_stage, train_stage
 
 ROWS = {"in": 12, "kept": 7, "merged": 3, "quarantined": 2}
+LINES = {"raw": 15, "rows": 12, "header": 1, "inside": 0, "blank": 2}
 REASONS = {"null user_id": 1, "too few fields": 1}
 
 
 def ingested(reused: bool = False, seconds: float = 1.23456) -> Record:
-    counts = ROWS | {"users": 4, "reasons": REASONS}
+    counts = ROWS | {"users": 4, "reasons": REASONS, "files": 2, "lines": LINES}
     return Record("ingest", "aaaa", "/made/ingest", reused, seconds, counts)
 
 
@@ -46,6 +47,7 @@ def test_a_stage_says_whether_it_ran_how_long_and_what_it_is(
         "ingest": {"status": status, "seconds": 1.235, "fingerprint": "aaaa"}
     }
     assert (summary["rows"], summary["refused"]) == (ROWS, REASONS)
+    assert (summary["files"], summary["lines"]) == (2, LINES)
     assert summary["paths"] == {
         "interactions": "/made/ingest/interactions.parquet",
         "quarantine": "/made/ingest/quarantine.parquet",

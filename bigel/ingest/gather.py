@@ -10,8 +10,9 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.merge import type_ids
+from bigel.ingest.pieces import Lines
 from bigel.ingest.read import read_rows
-from bigel.ingest.report import FAULT
+from bigel.ingest.report import FAULT, refuse_loss
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, REASON, ROW_NUMBER, USER_ID
 
@@ -28,12 +29,14 @@ class Gathered:
         usable: the same with ids that may be anything (String).
         refused: Parquet files with row_number, reason and raw.
         rows: number of data rows, counted as read, before any was judged.
+        lines: number of lines by kind (see ``pieces.Lines``), 0 where the file has none.
     """
 
     whole: tuple[Path, ...]
     usable: tuple[Path, ...]
     refused: tuple[Path, ...]
     rows: int
+    lines: dict[str, int]
 
     def scan_text(self) -> pl.LazyFrame:
         """Return the ids (String) of the usable rows that may be no whole numbers."""
@@ -70,12 +73,16 @@ def gather(source: Source, data: DataConfig, scratch: Path) -> Gathered:
     Raises:
         DataError: if the file cannot be read, or a row of it is lost.
     """
-    rows = _store(read_rows(source, data), source, scratch)
+    tally = Lines()
+    rows = _store(read_rows(source, data, tally), source, scratch)
+    if tally.raw:
+        refuse_loss(f"{source.name}, its lines", tally.raw, rows, sum(tally.no_rows))
     return Gathered(
         whole=tuple(sorted(scratch.glob("whole-*.arrow"))),
         usable=tuple(sorted(scratch.glob("usable-*.arrow"))),
         refused=tuple(sorted(scratch.glob("refused-*.parquet"))),
         rows=rows,
+        lines=tally.counts(),
     )
 
 

@@ -8,7 +8,7 @@ goes through the rules, too.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from bigel.ingest.careful import object_row, to_frame
 from bigel.ingest.certain import IDS, SURE, take_certain, type_certain
 from bigel.ingest.clean import NESTED, PROBLEM, classify
 from bigel.ingest.head import BLANK, check_objects, wanted_columns
-from bigel.ingest.pieces import as_utf8, opened, read_blocks, scan_lines, side_by_side
+from bigel.ingest.pieces import Lines, as_utf8, opened, read_blocks, scan_lines, side_by_side
 from bigel.ingest.sources import Source, with_behavior
 from bigel.schema import RAW, ROW_NUMBER
 
@@ -45,10 +45,12 @@ class Reader:
     Args:
         source: the file.
         data: fields, behaviors, renames, null values, time unit and range.
+        tally: gets the numbers of lines.
     """
 
     source: Source
     data: DataConfig
+    tally: Lines = field(default_factory=Lines)
 
     def read(self) -> Iterator[pl.DataFrame]:
         """Yield classified rows, as ``text.Reader.read`` does.
@@ -58,12 +60,14 @@ class Reader:
             OSError: if a compressed file breaks off.
         """
         check_objects(self.source, self.data)
-        return side_by_side(self._piece, (lines for lines, _ in read_blocks(self.source)))
+        blocks = read_blocks(self.source, self.tally)
+        return side_by_side(self._piece, (lines for lines, _ in blocks))
 
     def _piece(self, text: bytes) -> list[pl.DataFrame]:
         """Return the rows of whole lines, numbered from 0: certain ones apart from the others."""
         columns = wanted_columns(self.data)
-        lines = _rows_of(text)
+        lines, blank = _rows_of(text)
+        self.tally.no_rows.append(blank)
         table = _parse_objects(text, lines, columns)
         told = ~(_is_unlike(columns) | _may_be_rounded())
         places = {name: FIELD + name for name in columns}
@@ -105,16 +109,21 @@ def refuse_nested(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rows_of(text: bytes) -> pl.DataFrame:
-    """Return the lines that are not blank: row_number from 0, raw, and whether they are UTF-8."""
+def _rows_of(text: bytes) -> tuple[pl.DataFrame, int]:
+    """Return the lines that are not blank, and the number of the others.
+
+    A line has row_number from 0, raw, and whether it is UTF-8.
+    """
     text, spoiled = as_utf8(text)
     lines = scan_lines(text).collect()
     is_utf8 = np.ones(lines.height, bool)
     is_utf8[spoiled] = False
     lines = lines.with_columns(pl.Series(UTF8, is_utf8))
+    number = lines.height
     if not lines[RAW].str.starts_with("{").all():
         lines = lines.filter(pl.col(RAW).str.strip_chars(BLANK) != "")
-    return lines.with_columns(pl.int_range(lines.height, dtype=pl.Int64).alias(ROW_NUMBER))
+    rows = lines.with_columns(pl.int_range(lines.height, dtype=pl.Int64).alias(ROW_NUMBER))
+    return rows, number - rows.height
 
 
 def _parse_objects(text: bytes, lines: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:

@@ -92,7 +92,7 @@ class Part:
         folder: ``rows-*.parquet`` (user_id, item_id, behavior_index, timestamp where the log has
             one; as ``merge`` leaves them, with count; of a pre-split log every row, with
             row_number) and ``refused.parquet`` (row_number, reason, raw).
-        counts: "rows" read, "usable", and of each id column ("ids") what
+        counts: "rows" read, "usable", "lines" by kind, and of each id column ("ids") what
             ``find_id_types`` tells.
         reused: whether it was there already.
     """
@@ -150,4 +150,4 @@ def _clean(gathered: Gathered, source: Source, out: Path) -> dict[str, Any]:
     )
     refused = pl.scan_parquet(out / REFUSED_FILE).select(pl.len()).collect().item()
     refuse_loss(source.name, gathered.rows, usable, refused)
-    return {"rows": gathered.rows, "usable": usable, "ids": ids}
+    return {"rows": gathered.rows, "usable": usable, "ids": ids, "lines": gathered.lines}

@@ -10,7 +10,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +29,29 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
+@dataclass
+class Lines:
+    """The lines of a text file.
+
+    Args:
+        raw: counted by their ends, in the bytes as they come and before any parser.
+        header: of the names of columns.
+        inside: further ones of rows with line ends in quotes.
+        no_rows: per piece, those that a reader took for the start of no row: blank ones, header
+            and ``inside``. Pieces are read side by side, and appending is safe.
+    """
+
+    raw: int = 0
+    header: int = 0
+    inside: int = 0
+    no_rows: list[int] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Return "raw", "header", "inside" and "blank"."""
+        blank = sum(self.no_rows) - self.header - self.inside
+        return {"raw": self.raw, "header": self.header, "inside": self.inside, "blank": blank}
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some lines of a file, known by their place from 0.
@@ -44,36 +67,43 @@ class Piece:
     quoted: npt.NDArray[np.int64]
 
 
-def read_pieces(source: Source, layout: Layout) -> Iterator[Piece]:
-    """Yield a file without its BOM.
+def read_pieces(source: Source, layout: Layout, tally: Lines) -> Iterator[Piece]:
+    """Yield a file without its BOM; count its lines.
 
     Raises:
         OSError: if a compressed file breaks off.
     """
     left, header = b"", layout.header
-    for lines, more in read_blocks(source):
-        piece, left = _take_apart(left + lines, layout, more)
+    for lines, more in read_blocks(source, tally):
+        piece, left = _take_apart(left + lines, layout, more, tally)
         if header:
             piece, header = _without_header(piece)
+            tally.header += not header
         if piece.text:
             yield piece
 
 
-def read_blocks(source: Source) -> Iterator[tuple[bytes, bool]]:
+def read_blocks(source: Source, tally: Lines) -> Iterator[tuple[bytes, bool]]:
     """Yield a file without its BOM as blocks of whole lines, and whether another block follows.
+
+    Their number goes to ``tally.raw``.
 
     Raises:
         OSError: if a compressed file breaks off.
     """
     with open_bytes(source.path) as stream:
         waiting = [stream.read(len(BOM)).removeprefix(BOM)]
+        tally.raw += waiting[0].count(b"\n")
         while block := stream.read(PIECE_BYTES):
+            tally.raw += block.count(b"\n")
             end = block.rfind(b"\n") + 1
             if end:
                 yield b"".join([*waiting, memoryview(block)[:end]]), True
                 waiting = []
             waiting.append(block[end:])
-        yield b"".join(waiting), False
+        last = b"".join(waiting)
+        tally.raw += bool(last) and not last.endswith(b"\n")
+        yield last, False
 
 
 def side_by_side(
@@ -108,13 +138,14 @@ def _in_threads(work: Callable[[T], U], given: Iterable[T]) -> Iterator[U]:
                 future.cancel()
 
 
-def _take_apart(lines: bytes, layout: Layout, more: bool) -> tuple[Piece, bytes]:
+def _take_apart(lines: bytes, layout: Layout, more: bool, tally: Lines) -> tuple[Piece, bytes]:
     """Return the rows that are whole, and the bytes from the first row on that is not yet.
 
     Args:
         lines: what there is.
         layout: of the file.
         more: whether more lines may follow.
+        tally: gets the number of lines inside rows.
     """
     odd, quoted = _find_odd(lines, layout)
     if not odd:
@@ -133,6 +164,7 @@ def _take_apart(lines: bytes, layout: Layout, more: bool) -> tuple[Piece, bytes]
             break
         apart[place] = tried.row
         free = place + 1 + tried.used
+        tally.inside += tried.used
         gone[place:free] = True
         split[place:free] = [GONE] * (free - place)
     piece = Piece(

@@ -19,6 +19,7 @@ from bigel.ingest.head import (
     wanted_columns,
 )
 from bigel.ingest.lists import read_lists
+from bigel.ingest.pieces import Lines
 from bigel.ingest.sources import Source, with_behavior
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, TIMESTAMP, USER_ID
 
@@ -26,26 +27,29 @@ BATCH_ROWS = 200_000
 PLACE = "\0row"  # the row number, under a name that no log has
 
 
-def read_rows(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
+def read_rows(
+    source: Source, data: DataConfig, tally: Lines | None = None
+) -> Iterator[pl.DataFrame]:
     """Yield batches of classified rows; see ``clean.classify`` for the columns.
 
-    Batches are in the order of the file, but for text, see ``text.Reader``.
+    Batches are in the order of the file, but for text, see ``text.Reader``. The lines of text,
+    other than adjacency lists, go to ``tally``.
 
     Raises:
         DataError: if the file cannot be read.
     """
     try:
-        yield from _batches(source, data)
+        yield from _batches(source, data, tally or Lines())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable(source, error) from error
 
 
-def _batches(source: Source, data: DataConfig) -> Iterator[pl.DataFrame]:
+def _batches(source: Source, data: DataConfig, tally: Lines) -> Iterator[pl.DataFrame]:
     if source.format == "ndjson":
-        return ndjson.Reader(source, data).read()
+        return ndjson.Reader(source, data, tally).read()
     if source.format not in ("parquet", "lists"):
         layout = text_layout(source, data)
-        return text.Reader(source, layout, data).read() if layout.width else iter(())
+        return text.Reader(source, layout, data, tally).read() if layout.width else iter(())
     if source.format == "lists":
         frames = (rows.lazy() for rows in read_lists(source, data))
         return (classify(with_behavior(rows, source), data).collect() for rows in frames)

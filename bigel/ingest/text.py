@@ -9,7 +9,7 @@ read before (``pieces``).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from bigel.ingest.careful import read_quoted, to_frame
 from bigel.ingest.certain import SURE, take_certain, type_certain
 from bigel.ingest.clean import PROBLEM, QUOTED_ID, TOO_FEW, TOO_MANY, classify
 from bigel.ingest.head import BLANK, BOM, Layout
-from bigel.ingest.pieces import Piece, opened, read_pieces, scan_lines, side_by_side
+from bigel.ingest.pieces import Lines, Piece, opened, read_pieces, scan_lines, side_by_side
 from bigel.ingest.sources import Source, with_behavior
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
@@ -35,11 +35,13 @@ class Reader:
         source: the file.
         layout: its separator and columns.
         data: behaviors, renames, null values, time unit and range.
+        tally: gets the numbers of lines.
     """
 
     source: Source
     layout: Layout
     data: DataConfig
+    tally: Lines = field(default_factory=Lines)
 
     def read(self) -> Iterator[pl.DataFrame]:
         """Yield classified rows; see ``clean.classify`` for the columns.
@@ -50,7 +52,7 @@ class Reader:
         Raises:
             OSError: if a compressed file breaks off.
         """
-        return side_by_side(self._piece, read_pieces(self.source, self.layout))
+        return side_by_side(self._piece, read_pieces(self.source, self.layout, self.tally))
 
     def _piece(self, piece: Piece) -> list[pl.DataFrame]:
         """Return the rows of a piece, numbered from 0: certain ones apart from the others."""
@@ -61,6 +63,7 @@ class Reader:
         blank[~sure] = (lines.filter(~sure)[RAW].str.strip_chars(BLANK) == "").to_numpy()
         is_row = ~blank
         is_row[piece.apart[ROW_NUMBER].to_numpy()] = True
+        self.tally.no_rows.append(int((~is_row).sum()))
         numbers = pl.Series(ROW_NUMBER, is_row.cumsum() - 1)  # of the row that a line starts
         frames = [] if table is None else [take_certain(table, numbers)]
         doubtful = ~sure & ~blank

@@ -99,10 +99,19 @@ def join_parts(
     summary = summarize(read, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
     counts = count_rows(summary, sizes, out / INTERACTIONS_FILE, data.behaviors)
+    counts["lines"] = _count_lines(parts)
     if (out / EVENTS_FILE).exists():
         stood_for = pl.scan_parquet(out / EVENTS_FILE).select(pl.col(COUNT).sum().cast(pl.Int64))
         refuse_loss(EVENTS_FILE, counts["kept"] + counts["merged"], stood_for.collect().item(), 0)
     return counts
+
+
+def _count_lines(parts: Sequence[Part]) -> dict[str, int]:
+    """Return the lines of all text files by kind, see ``pieces.Lines``, and the rows in them."""
+    text = [part.counts for part in parts if part.counts["lines"]["raw"]]
+    kinds = ("raw", "header", "inside", "blank")
+    lines = {kind: sum(counts["lines"][kind] for counts in text) for kind in kinds}
+    return lines | {"rows": sum(counts["rows"] for counts in text)}
 
 
 def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:

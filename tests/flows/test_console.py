@@ -81,6 +81,15 @@ def test_rows_are_printed_as_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     assert line in printed(capsys, rows=rows).splitlines()
 
 
+def test_lines_of_text_are_printed_as_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
+    lines = {"raw": 1_010, "rows": 1_000, "header": 2, "inside": 5, "blank": 3}
+    line = "lines     1,010 of text = 1,000 rows + 2 header + 5 inside quoted rows + 3 blank"
+    assert line in printed(capsys, rows=rows, lines=lines).splitlines()
+    none = dict.fromkeys(lines, 0)
+    assert "lines " not in printed(capsys, rows=rows, lines=none)
+
+
 def test_how_the_last_lists_did_is_a_line_per_behavior(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bigel.config import DataConfig
 from bigel.ingest import pieces
 from bigel.ingest.head import Layout
-from bigel.ingest.pieces import Piece, read_pieces
+from bigel.ingest.pieces import Lines, Piece, read_pieces
 from bigel.ingest.read import read_rows
 from bigel.ingest.sources import Source
 from tests.ingest.reference import judged, read_carefully
@@ -26,7 +26,7 @@ def pieces_of(
         header=header,
         quoting=quoting,
     )
-    return list(read_pieces(Source(path, "a.csv", "csv"), layout))
+    return list(read_pieces(Source(path, "a.csv", "csv"), layout, Lines()))
 
 
 def test_plain_lines_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
