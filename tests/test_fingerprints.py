@@ -38,10 +38,10 @@ OTHERWISE = {
     "contracts/drift.py": {"contracts/history.py": INPUT},
     "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
-    **dict.fromkeys(
-        ("preview.py", "recommend.py"),
-        {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT},
-    ),
+    **{
+        name: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
+        for name in ("preview.py", "recommend.py")
+    },
     "tracking/bundle.py": {"tracking/store.py": HUSH, "embed.py": INPUT},
     "tracking/start.py": {
         **{
