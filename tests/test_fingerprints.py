@@ -33,19 +33,14 @@ PLUMBING = {
 INPUT = "finds or makes an input, whose fingerprint counts"
 HUSH = "keeps MLflow quiet"
 OTHERWISE = {
-    "backtest/__init__.py": {
-        f"backtest/{name}.py": INPUT
-        for name in ("cut", "guests", "night", "rehearsal", "rules", "tally")
-    },
-    "backtest/guests.py": {"compare/fitting.py": INPUT},
     "compare/__init__.py": {"compare/contest.py": INPUT, "compare/contestants.py": INPUT},
     "compare/contest.py": {"compare/fitting.py": INPUT},
     "contracts/drift.py": {"contracts/history.py": INPUT},
     "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     **{
-        key: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
-        for key in ("preview.py", "recommend.py")
+        name: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
+        for name in ("preview.py", "recommend.py")
     },
     "tracking/bundle.py": {"tracking/store.py": HUSH, "embed.py": INPUT},
     "tracking/start.py": {

@@ -98,9 +98,13 @@ def hand_made(ndcg: float, seed: int, happen: dict[str, Callable[[], None]], wai
                 return retrying(function, [1.0, 2.0, 4.0], waits.append)(*given, **named)
             if not made:
                 stages = fabricate.stages_before(given[-1], ndcg, seed)
-                made.update(zip(("split", "train", "evaluate"), stages, strict=True))
+                made.update(zip(("split", "train", "embed", "evaluate"), stages, strict=True))
             counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
-            return made.get(name, Record(name, "f" * 24, "/nowhere", False, 0.0, counts))
+            counts["moment"] = None  # of a log without times
+            nothing = given[-1].root / "nothing"
+            nothing.mkdir(parents=True, exist_ok=True)
+            (nothing / "night.json").write_text("{}")
+            return made.get(name, Record(name, "f" * 24, str(nothing), False, 0.0, counts))
 
         return call
 

@@ -41,9 +41,13 @@ def test_without_the_ranking_side_by_side_the_champion_stays(candidate: Scores) 
     """Logged means tell nothing: of other users, perhaps, and of no behavior by itself."""
     decision = decide(candidate, POPULAR, UNRANKED, 0.01)
     assert decision.alias == "challenger"
+    figures = ", ".join(
+        f"{name} {candidate.ndcg[name]:.4f} against {POPULAR.ndcg[name]:.4f}"
+        for name in ("click", "buy")
+    )
     assert decision.why == (
-        "beats popularity on every behavior; not ranked side by side with the champion, version 1: "
-        "its bundle is lost; to make it champion all the same: bigel promote challenger --why TEXT"
+        f"beats popularity on every behavior ({figures}); not ranked side by side with the "
+        "champion, version 1: its bundle is lost; to make it champion all the same: bigel promote challenger --why TEXT"
     )
 
 

@@ -36,7 +36,10 @@ def test_each_version_is_told_newest_first(
     assert first["commit"] == "abc"
     assert len(first["data"]) == 24
     assert first["registered"] <= second["registered"]
-    assert first["why"] == "beats popularity on every behavior; there was no champion"
+    assert first["why"] == (
+        "beats popularity on every behavior (click 0.3000 against 0.1000, purchase 0.3000 against "
+        "0.1000); there was no champion"
+    )
     assert (second["aliases"], second["commit"]) == (["challenger"], None)
     assert second["contracts"] == {"split": False}
     assert "does not beat popularity" in second["why"]
