@@ -86,7 +86,15 @@ class DataConfig(Section):
         default_factory=dict,
         description=(
             "Pattern of file names (* and ?) to the raw behavior of all rows of the file, for logs "
-            "without a behavior column; files that match none are left out. Empty: from the column."
+            "without a behavior column. Empty: from the column."
+        ),
+    )
+    ignore_files: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Patterns (* and ?) of names or paths of files and folders that are no part of the "
+            "log. What is there besides, and is neither read nor hidden (. or _ in front) nor "
+            "empty, is an error."
         ),
     )
     columns: Columns = Field(default_factory=Columns, description="Column names of the log.")

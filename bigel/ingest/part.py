@@ -34,6 +34,7 @@ ELSEWHERE = {
     "sql_address",
     "format",
     "behavior_by_file",
+    "ignore_files",
 }  # settings that a source has decided already
 
 
