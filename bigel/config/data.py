@@ -98,6 +98,15 @@ class DataConfig(Section):
         ),
     )
     columns: Columns = Field(default_factory=Columns, description="Column names of the log.")
+    ids: Literal["auto", "text", "integer"] = Field(
+        "auto",
+        description=(
+            "What an id is. auto: whole numbers are one id however they are typed (17, 17.0), all "
+            "else is text; where one stands in the log in two forms of text (007 and 7), nothing "
+            "runs until this says what they are. integer: they are one (7), and what is no whole "
+            "number is refused. text: every text is an id of its own."
+        ),
+    )
     header: bool = Field(
         True,
         description=(
