@@ -143,7 +143,8 @@ def recommend(
         str | None, typer.Option(help="Leave out items seen under: same, any or none.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Parquet file; without it, JSON on the terminal.")
+        Path | None,
+        typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, JSON here."),
     ] = None,
     source: Annotated[
         str, typer.Option("--config", metavar="PRESET|FILE.toml", help="Settings to start from.")
