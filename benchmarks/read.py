@@ -28,7 +28,7 @@ def measure(folder: Path, ending: str, overrides: list[str]) -> tuple[int, int, 
     log = folder / f"log{ending}"
     config = load_config("demo", [*overrides, f"data.path={log}"])
     write_log(log, config.synth, config.data.behaviors)
-    (source,) = find_sources(config.data, folder)
+    (source,) = find_sources(config.data, folder).sources
     took = []
     for _ in range(1 + RUNS):
         start = time.process_time()

@@ -20,7 +20,8 @@ def summarize(
 
     Keys: ``status`` (``failed`` until the caller says ``ok``), ``seconds``, ``stages``, ``rows``,
     ``refused`` (reason to rows; with the file, they are in the file ``refused`` of ``paths``),
-    ``files`` (read), ``lines`` (of text files: raw = rows + header + inside quoted rows + blank),
+    ``files`` (read), ``left_out`` (what else was there, to the reason), ``lines`` (of text files:
+    raw = rows + header + inside quoted rows + blank),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
     ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
@@ -50,6 +51,7 @@ def summarize(
         summary["refused"] = counts["reasons"]
         summary["files"] = counts["files"]
         summary["lines"] = counts["lines"]
+        summary["left_out"] = counts.get("left_out", {})
     if "realized" in records:
         summary["realized"] = read_night(records["realized"])
     if "evaluate" in records:

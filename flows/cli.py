@@ -144,7 +144,8 @@ def recommend(
         str | None, typer.Option(help="Leave out items seen under: same, any or none.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Parquet file; without it, JSON on the terminal.")
+        Path | None,
+        typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, JSON here."),
     ] = None,
     as_of: Annotated[
         str | None,

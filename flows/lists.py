@@ -12,8 +12,11 @@ from bigel.config import Config
 from bigel.contracts import validate
 from bigel.lists import make_lists
 from bigel.pipeline import run_pipeline
-from bigel.workspace import Workspace, copy_file
+from bigel.workspace import Workspace, copy_file, write_text
+from flows.places import check_file
 from flows.running import retried
+
+FORMS = (".parquet", ".csv", ".json", ".ndjson")
 
 
 def write_lists(
@@ -32,8 +35,11 @@ def write_lists(
     as of that moment of it.
 
     Raises:
+        ConfigError: if ``out`` has an ending that says no form, or cannot be written.
         ContractError: if the lists break their contract; ``out`` stays as it was.
     """
+    if out is not None:
+        check_file("--out", out, FORMS)
     with workspace.in_use():
         step = retried(config)
         asked: dict[str, Any] = {"users": users, "behaviors": behaviors}
@@ -44,8 +50,24 @@ def write_lists(
         validate("recommendations", record, config, workspace)
         lists = record.file(schema.RECOMMENDATIONS_FILE)
         if out is None:
-            print(json.dumps(pl.read_parquet(lists).to_dicts(), ensure_ascii=False, default=str))
+            print(as_json(pl.read_parquet(lists)))
             return
-        out.parent.mkdir(parents=True, exist_ok=True)
-        copy_file(lists, out)
+        _write(lists, out)
     print(f"wrote {out}: {record.counts}")
+
+
+def as_json(lists: pl.DataFrame) -> str:
+    """Return lists as one JSON array of objects."""
+    return json.dumps(lists.to_dicts(), ensure_ascii=False, default=str)
+
+
+def _write(lists: Path, out: Path) -> None:
+    """Write lists (Parquet) in the form that the ending of the file says, whole or not at all."""
+    form = out.suffix.lower()
+    if form == ".parquet":
+        copy_file(lists, out)
+    elif form == ".json":
+        write_text(out, as_json(pl.read_parquet(lists)) + "\n")
+    else:
+        rows = pl.read_parquet(lists)
+        write_text(out, rows.write_csv() if form == ".csv" else rows.write_ndjson())

@@ -18,7 +18,7 @@ REASONS = {"null user_id": 1, "too few fields": 1}
 
 
 def ingested(reused: bool = False, seconds: float = 1.23456) -> Record:
-    counts = ROWS | {"users": 4, "reasons": REASONS, "files": 2, "lines": LINES}
+    counts = ROWS | {"users": 4, "reasons": REASONS, "files": 2, "lines": LINES, "left_out": {}}
     return Record("ingest", "aaaa", "/made/ingest", reused, seconds, counts)
 
 

@@ -86,10 +86,27 @@ class DataConfig(Section):
         default_factory=dict,
         description=(
             "Pattern of file names (* and ?) to the raw behavior of all rows of the file, for logs "
-            "without a behavior column; files that match none are left out. Empty: from the column."
+            "without a behavior column. Empty: from the column."
+        ),
+    )
+    ignore_files: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Patterns (* and ?) of names or paths of files and folders that are no part of the "
+            "log. What is there besides, and is neither read nor hidden (. or _ in front) nor "
+            "empty, is an error."
         ),
     )
     columns: Columns = Field(default_factory=Columns, description="Column names of the log.")
+    ids: Literal["auto", "text", "integer"] = Field(
+        "auto",
+        description=(
+            "What an id is. auto: whole numbers are one id however they are typed (17, 17.0), all "
+            "else is text; where one stands in the log in two forms of text (007 and 7), nothing "
+            "runs until this says what they are. integer: they are one (7), and what is no whole "
+            "number is refused. text: every text is an id of its own."
+        ),
+    )
     header: bool = Field(
         True,
         description=(

@@ -5,6 +5,7 @@ the table (``whole``). So a night reads what is new, and ends with what a rebuil
 """
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
     refused row: file, row number, reason, raw text), quarantine_summary.parquet (their number by
     file and reason) and raw_summary.parquet (one row per file). Rows in = interactions + rows
     merged into them + rows quarantined, always. A file with the content of another one counts once.
+    Its count ``left_out`` says what else was there, and why it is no part of the log.
 
     Args:
         config: the resolved configuration.
@@ -59,7 +61,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
     config.data.require_log()
     if config.data.is_synthetic:
         return _ingest_synthetic(config, workspace)
-    units = find_units(config.data, workspace)
+    units, left_out = find_units(config.data, workspace)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         records = (engine or in_turn)(units, workspace)
@@ -69,7 +71,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
         spread = partial(merge_ranges, engine=engine, workspace=workspace) if engine else None
         return join_parts(parts, config.data, out, spread)
 
-    return workspace.run_stage(
+    record = workspace.run_stage(
         "ingest",
         inputs=[unit.key for unit in units],
         settings={
@@ -79,18 +81,20 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
         code=CODE,
         build=build,
     )
+    return replace(record, counts=record.counts | {"left_out": left_out})
 
 
-def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
-    """Return the files of the log, sorted by name, without those that were delivered again.
+def find_units(data: DataConfig, workspace: Workspace) -> tuple[list[Unit], dict[str, str]]:
+    """Return the files of the log, sorted by name, and what is left out, with the reason.
 
-    Each knows the log's column of times, also where ``data`` does not name it.
+    Of files that were delivered again, the first is taken. Each knows the log's column of times,
+    also where ``data`` does not name it.
 
     Raises:
         DataError: if the log is not there, or a file cannot be read.
     """
     copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
-    sources = find_sources(data, copies)
+    sources, left_out = find_sources(data, copies)
     data = with_times(data, sources)
     units: dict[str, Unit] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
@@ -98,7 +102,8 @@ def find_units(data: DataConfig, workspace: Workspace) -> list[Unit]:
         first = units.setdefault(unit.key, unit)
         if first is not unit:
             log.warning("%s: has the content of %s; it counts once", source.name, first.source.name)
-    return list(units.values())
+            left_out[source.name] = f"has the content of {first.source.name}"
+    return list(units.values()), left_out
 
 
 def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:

@@ -1,7 +1,7 @@
 """What a usable row is: reasons for refusal, and the expressions that find them.
 
 Ids and behaviors are trimmed of surrounding white space; an id is otherwise kept as given
-(``007`` stays ``007``, inner spaces stay). Each refused row has one reason: the first, in the
+(inner spaces stay; see ``ids``). Each refused row has one reason: the first, in the
 order in which they stand below.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.ingest.ids import NUMBER
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -170,6 +171,8 @@ def _id_reasons(data: DataConfig, header: bool) -> list[pl.Expr]:
         CONTROL: user.str.contains(CONTROL_PATTERN) | item.str.contains(CONTROL_PATTERN),
         UNKNOWN_BEHAVIOR: pl.col(BEHAVIOR_INDEX).is_null(),
     }
+    if data.ids == "integer":
+        rules[NOT_WHOLE] = ~(user.str.contains(NUMBER) & item.str.contains(NUMBER))
     if header:
         repeated = (user == data.columns.user) & (item == data.columns.item)
         rules = {REPEATED_HEADER: repeated, **rules}

@@ -9,7 +9,7 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest.merge import type_ids
+from bigel.ingest.ids import plain_id, type_ids
 from bigel.ingest.pieces import Lines
 from bigel.ingest.read import read_rows
 from bigel.ingest.report import FAULT, refuse_loss
@@ -45,14 +45,18 @@ class Gathered:
             ids.append(pl.scan_ipc(list(self.usable)).select(USER_ID, ITEM_ID))
         return pl.concat(ids)
 
-    def scan(self, whole: dict[str, bool]) -> pl.LazyFrame:
+    def scan(self, whole: dict[str, bool], ids: str) -> pl.LazyFrame:
         """Return the usable rows.
 
         Args:
             whole: whether an id column is to be Int64, not String.
+            ids: what an id is, see ``data.ids``.
         """
-        kinds = (list(paths) for paths in (self.whole, self.usable) if paths)
-        return pl.concat([type_ids(pl.scan_ipc(paths), whole) for paths in kinds])
+        kinds = [pl.scan_ipc(list(self.whole))] if self.whole else []
+        if self.usable:
+            plain = (plain_id(pl.col(name), ids) for name in (USER_ID, ITEM_ID))
+            kinds.append(pl.scan_ipc(list(self.usable)).with_columns(plain))
+        return pl.concat([type_ids(rows, whole) for rows in kinds])
 
     def scan_refused(self) -> pl.LazyFrame:
         """Return the refused rows in the order of the file."""

@@ -33,40 +33,6 @@ GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace
 FIRST_SPLIT = "first_split"
 
 
-def find_id_types(rows: pl.LazyFrame) -> dict[str, dict[str, Any]]:
-    """Tell of each id column (String) whether it is "whole", and what speaks against it.
-
-    Whole: every value comes back from int64 as it was; ``007``, ``1.0`` and numbers beyond int64
-    do not. "strays" is the number of rows with such a value, "stray" the first one (None without
-    one), "look_float" whether some are like ``1.0``.
-    """
-    ids = {name: pl.col(name) for name in (USER_ID, ITEM_ID)}
-    stray = {
-        n: i.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(i) for n, i in ids.items()
-    }
-    facts = rows.select(
-        *(stray[name].sum().alias(f"{name} strays") for name in ids),
-        *(
-            i.str.contains(r"^-?\d+\.0$").any().alias(f"{name} look_float")
-            for name, i in ids.items()
-        ),
-    ).collect(engine="streaming")
-    found = {}
-    for name in ids:
-        strays, look_float = facts[f"{name} strays"][0], facts[f"{name} look_float"][0]
-        first = rows.filter(stray[name]).select(name).head(strays and 1).collect(engine="streaming")
-        found[name] = {"whole": not strays, "strays": strays, "look_float": look_float}
-        found[name]["stray"] = first.item() if strays else None
-    return found
-
-
-def type_ids(rows: pl.LazyFrame, whole: dict[str, bool]) -> pl.LazyFrame:
-    """Make a whole id column Int64, another one String."""
-    return rows.with_columns(
-        pl.col(name).cast(pl.Int64 if whole[name] else pl.String) for name in (USER_ID, ITEM_ID)
-    )
-
-
 def part_leaks(rows: pl.LazyFrame, data: DataConfig) -> tuple[pl.LazyFrame, pl.DataFrame]:
     """Part the rows of a pre-split log whose pair is in an earlier split of the behavior.
 

@@ -133,14 +133,14 @@ def _listed(url: str, root: str) -> list[Any]:
 def _is_wanted(name: str, pattern: list[str]) -> bool:
     parts = name.split("/")
     if pattern:
-        return _fits(parts, pattern)
+        return fits(parts, pattern)
     return not any(part.startswith((".", "_")) for part in parts)
 
 
-def _fits(parts: list[str], pattern: list[str]) -> bool:
+def fits(parts: list[str], pattern: list[str]) -> bool:
     """Tell whether a name fits a glob, segment by segment, as the local one does.
 
-    >>> _fits(["a", "b", "x.csv"], ["**", "*.csv"]), _fits(["a", "x.csv"], ["*.csv"])
+    >>> fits(["a", "b", "x.csv"], ["**", "*.csv"]), fits(["a", "x.csv"], ["*.csv"])
     (True, False)
     """
     if not pattern or not parts:
@@ -148,8 +148,8 @@ def _fits(parts: list[str], pattern: list[str]) -> bool:
     first, *rest = pattern
     visible = first.startswith(".") or not parts[0].startswith(".")
     if first == "**":
-        return _fits(parts, rest) or (visible and _fits(parts[1:], pattern))
-    return visible and fnmatch.fnmatchcase(parts[0], first) and _fits(parts[1:], rest)
+        return fits(parts, rest) or (visible and fits(parts[1:], pattern))
+    return visible and fnmatch.fnmatchcase(parts[0], first) and fits(parts[1:], rest)
 
 
 def _is_settled(copy: Path, one: StoredObject) -> bool:

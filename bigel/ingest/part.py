@@ -15,7 +15,8 @@ from bigel.engine import WorkUnit
 from bigel.errors import DataError
 from bigel.ingest.digests import Signed
 from bigel.ingest.gather import Gathered, gather
-from bigel.ingest.merge import GROUP_ROWS, find_id_types, merge
+from bigel.ingest.ids import find_id_types
+from bigel.ingest.merge import GROUP_ROWS, merge
 from bigel.ingest.report import refuse_loss
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
@@ -23,8 +24,8 @@ from bigel.workspace import Record, working_folder
 
 REFUSED_FILE = "refused.parquet"
 CODE = [
-    *(f"ingest/{name}.py" for name in ("careful", "certain", "clean", "gather", "head", "lists")),
-    *(f"ingest/{name}.py" for name in ("merge", "ndjson", "packing", "part", "pieces")),
+    *(f"ingest/{name}.py" for name in ("careful", "certain", "clean", "gather", "head", "ids")),
+    *(f"ingest/{name}.py" for name in ("lists", "merge", "ndjson", "packing", "part", "pieces")),
     *(f"ingest/{name}.py" for name in ("ranks", "read", "report", "text", "touches")),
     "schema.py",
 ]
@@ -34,6 +35,7 @@ ELSEWHERE = {
     "sql_address",
     "format",
     "behavior_by_file",
+    "ignore_files",
 }  # settings that a source has decided already
 
 
@@ -131,15 +133,16 @@ def clean_file(source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
         DataError: if the file cannot be read, or a row of it is lost.
     """
     with working_folder(out, "raw") as work:
-        return _clean(gather(source, data, work), source, out)
+        return _clean(gather(source, data, work), source, data, out)
 
 
-def _clean(gathered: Gathered, source: Source, out: Path) -> dict[str, Any]:
+def _clean(gathered: Gathered, source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
     usable = 0
     ids = {}
     if gathered.whole or gathered.usable:
-        ids = find_id_types(gathered.scan_text())
-        rows = gathered.scan({name: found["whole"] for name, found in ids.items()})
+        ids = find_id_types(gathered.scan_text(), data.ids)
+        whole = {name: found["whole"] for name, found in ids.items()}
+        rows = gathered.scan(whole, data.ids)
         usable = rows.select(pl.len()).collect().item()
         if source.split is None:
             merge(rows.drop(ROW_NUMBER).with_columns(pl.lit(1, pl.UInt32).alias(COUNT)), out)

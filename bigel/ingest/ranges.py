@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import polars as pl
 
 from bigel.engine import Engine, WorkUnit
-from bigel.ingest.merge import find_bounds, merge, type_ids, within
+from bigel.ingest.ids import type_ids
+from bigel.ingest.merge import find_bounds, merge, within
 from bigel.ingest.part import CODE as PART_CODE
 from bigel.ingest.part import Part
 from bigel.workspace import Workspace

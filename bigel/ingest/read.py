@@ -59,7 +59,7 @@ def _batches(source: Source, data: DataConfig, tally: Lines) -> Iterator[pl.Data
 
 
 def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:
-    """Read the wanted columns; ids become text, whole floats (ints beside nulls) as integers."""
+    """Read the wanted columns; ids become text, whole floats and decimals as integers."""
     try:
         rows = pl.scan_parquet(source.path, glob=False)
         schema = rows.collect_schema()
@@ -70,8 +70,12 @@ def _scan_parquet(source: Source, data: DataConfig) -> pl.LazyFrame:
         if name not in schema:
             raise missing_column(source, name, schema.names(), set_columns(name, data))
         _check_type(source, schema_name, name, schema[name])
-    floats = [columns[c] for c in (USER_ID, ITEM_ID) if schema[columns[c]].is_float()]
-    problems = [pl.when(_is_broken(name)).then(pl.lit(NOT_WHOLE)) for name in floats]
+    ids = {columns[c]: schema[columns[c]] for c in (USER_ID, ITEM_ID)}
+    problems = [
+        pl.when(_is_broken(name, dtype)).then(pl.lit(NOT_WHOLE))
+        for name, dtype in ids.items()
+        if dtype.is_float() or dtype.is_decimal()
+    ]
     time = [pl.col(columns[TIMESTAMP]).alias(TIMESTAMP)] if TIMESTAMP in columns else []
     return rows.with_row_index(PLACE, offset=1).select(
         pl.col(PLACE).cast(pl.Int64).alias(ROW_NUMBER),
@@ -93,13 +97,17 @@ def _check_type(source: Source, schema_name: str, name: str, dtype: pl.DataType)
     )
 
 
-def _is_broken(name: str) -> pl.Expr:
+def _is_broken(name: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(name)
+    if dtype.is_decimal():
+        return value.cast(pl.String).str.contains(r"\..*[^0]")
     return value.is_not_nan() & ((value != value.floor()) | (value.abs() >= EXACT_FLOAT))
 
 
 def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(name)
+    if dtype.is_decimal():
+        return value.cast(pl.String).str.replace(r"\.0*$", "")
     if dtype.is_float():
         value = pl.when(value == value.floor()).then(value.cast(pl.Int64, strict=False))
     return value.cast(pl.String)

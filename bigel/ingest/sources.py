@@ -1,17 +1,18 @@
 """From ``data.path`` to the files of a log, in a fixed order."""
 
 import fnmatch
-import glob
 import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
+from bigel.ingest.folders import find_files, is_named, is_visible
 from bigel.ingest.objects import copy_objects, is_url, list_objects
 from bigel.ingest.sql import read_sql
 from bigel.schema import BEHAVIOR, SPLITS, TEST, TRAIN, VALID
@@ -27,6 +28,10 @@ ENDINGS = {
 COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
 LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")
+MUST_READ = (
+    "all that is there must be read or left out on purpose: mend or move it, or add its name to "
+    "data.ignore_files"
+)
 log = logging.getLogger(__name__)
 
 
@@ -57,36 +62,81 @@ def with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
     return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
 
 
-def find_sources(data: DataConfig, copies: Path) -> list[Source]:
-    """List the log's files by layout, sorted by name; skipped files are logged.
+class Listing(NamedTuple):
+    """The files of a log, and what is there and is left out on purpose, with the reason."""
+
+    sources: list[Source]
+    left_out: dict[str, str]
+
+
+def find_sources(data: DataConfig, copies: Path) -> Listing:
+    """List the log's files by layout, sorted by name.
 
     Args:
         data: names the log.
         copies: folder for what comes from elsewhere; unused for local files.
 
     Raises:
-        DataError: if there is no such path, no file of the format, or a layout is incomplete.
+        DataError: if there is no such path, no file of the format, a layout is incomplete, or
+            something is there that is neither read nor hidden, empty or ignored.
     """
     if data.sql:
         answer = copies / "answer"
         read_sql(data.sql, data.sql_address, answer)
-        return _logs(data.model_copy(update={"format": "parquet"}), {data.origin: answer}, {})
+        as_parquet = data.model_copy(update={"format": "parquet"})
+        return Listing(_logs(as_parquet, {data.origin: answer}, {}), {})
     if not is_url(data.path):
-        sources = _by_layout(data, _find_files(data.path))
-        _warn_of_copies(data, sources)
-        return sources
+        tree = find_files(data.path)
+        empty = {name for name, path in tree.files.items() if not path.stat().st_size}
+        return _choose(data, tree.files, tree.faults, empty)
     objects = list_objects(data.path)
     files = {name: copies / one.copy_name for name, one in objects.items()}
-    sources = _by_layout(data, files)
-    _warn_of_copies(data, sources)
+    empty = {name for name, one in objects.items() if not one.size}
+    sources, left_out = _choose(data, files, {}, empty)
     copy_objects([objects[source.name] for source in sources], copies)
-    return [replace(source, name=objects[source.name].url) for source in sources]
+    return Listing([replace(source, name=objects[source.name].url) for source in sources], left_out)
+
+
+def _choose(
+    data: DataConfig, files: dict[str, Path], faults: dict[str, str], empty: Collection[str]
+) -> Listing:
+    """Take the files of the layout, and account for all others.
+
+    Raises:
+        DataError: as ``find_sources``.
+    """
+    ignored = {name for name in (*files, *faults) if is_named(name, data.ignore_files)}
+    left = {name: path for name, path in files.items() if name not in ignored}
+    unread = {name: why for name, why in faults.items() if name not in ignored}
+    if unread:
+        raise DataError(f"{data.path}: {_reasons(unread)}; {MUST_READ}")
+    if not left:
+        what = "holds no files" if not ignored else "data.ignore_files leaves no file"
+        raise DataError(f"{data.path}: {what}; set data.path to where the log is")
+    sources = _by_layout(data, left)
+    used = {source.name for source in sources}
+    others = {name for name in left if name not in used}
+    strange = {n for n in others if n not in empty and is_visible(n.split("/"))}
+    if strange:
+        unread = dict.fromkeys(sorted(strange), "not part of the log by its name or ending")
+        raise DataError(f"{data.path}: {_reasons(unread)}; {MUST_READ}")
+    _warn_of_copies(data, sources)
+    reasons = dict.fromkeys(ignored, "data.ignore_files")
+    reasons |= {name: "empty" if name in empty else "hidden" for name in others}
+    return Listing(sources, dict(sorted(reasons.items())))
+
+
+def _reasons(unread: dict[str, str]) -> str:
+    """Say what is not read and why, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in unread.items():
+        by_reason.setdefault(why, []).append(name)
+    return "; ".join(f"{_listed(names)}: {why}" for why, names in by_reason.items())
 
 
 def _by_layout(data: DataConfig, files: dict[str, Path]) -> list[Source]:
     behaviors = _behaviors(data, files)
     if data.behavior_by_file:
-        _warn_skipped(data, files, behaviors)
         files = {name: files[name] for name in behaviors}
     if data.format == "pairs":
         return _pairs(data, files, behaviors)
@@ -95,32 +145,6 @@ def _by_layout(data: DataConfig, files: dict[str, Path]) -> list[Source]:
     if data.format == "lists":
         return _lists(data, files, behaviors)
     return _logs(data, files, behaviors)
-
-
-def _find_files(raw_path: str) -> dict[str, Path]:
-    """Return visible files by name; a folder is read with its subfolders."""
-    path = Path(raw_path).expanduser()
-    if path.is_file():
-        return {path.name: path.absolute()}
-    if path.is_dir():
-        root, found = path, [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
-    elif glob.has_magic(str(path)):
-        magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-        root = Path(*path.parts[:magic])
-        found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-    else:
-        raise DataError(
-            f"{raw_path}: no such file or folder (looked from {Path.cwd()}); "
-            "set data.path to a file, a glob or a folder"
-        )
-    files = {p.relative_to(root).as_posix(): p.absolute() for p in found if p.is_file()}
-    if not files:
-        raise DataError(f"{raw_path}: holds no files; set data.path to where the log is")
-    return dict(sorted(files.items()))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _stem_and_format(name: str) -> tuple[str, str | None]:
@@ -168,18 +192,17 @@ def _logs(data: DataConfig, files: dict[str, Path], behaviors: dict[str, str]) -
     if data.format == "auto":
         chosen = {name: fmt for name, fmt in by_format.items() if fmt}
     else:
-        alone = len(files) == 1
-        chosen = {
-            name: data.format
+        fitting = [
+            name
             for name, fmt in by_format.items()
-            if alone or fmt == data.format or not Path(name).suffix or name in behaviors
-        }
+            if fmt == data.format or (fmt is None and is_visible(name.split("/")))
+        ]
+        chosen = dict.fromkeys(behaviors or fitting or files, data.format)
     if not chosen:
         raise DataError(
             f"{data.path}: {_listed(files)} cannot be read as data.format = {data.format!r}; known "
             f"endings are {', '.join(ENDINGS)}, text also with .gz or .zst: set data.format"
         )
-    _warn_skipped(data, files, chosen)
     return [Source(files[n], n, fmt, None, behaviors.get(n)) for n, fmt in chosen.items()]
 
 
@@ -241,13 +264,6 @@ def _require_splits(
             f"{data.path}: no file for {' and '.join(sorted(missing))} among {_listed(files)}; "
             f"data.format = {data.format!r} wants {wanted}"
         )
-    _warn_skipped(data, files, [source.name for source in sources])
-
-
-def _warn_skipped(data: DataConfig, files: dict[str, Path], used: Collection[str]) -> None:
-    skipped = [name for name in files if name not in used]
-    if skipped:
-        log.warning("%s: not part of the log, skipped: %s", data.path, _listed(skipped))
 
 
 def _warn_of_copies(data: DataConfig, sources: list[Source]) -> None:

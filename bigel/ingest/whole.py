@@ -11,7 +11,8 @@ from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import clean
 from bigel.ingest.head import NO_OBJECTS
-from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks, type_ids
+from bigel.ingest.ids import refuse_two_forms, type_ids
+from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks
 from bigel.ingest.part import Part
 from bigel.ingest.report import count_refused, count_rows, refuse_loss, summarize
 from bigel.ingest.write import write_interactions
@@ -75,7 +76,7 @@ def join_parts(
     usable = [part for part in parts if part.files]
     if not usable:
         raise _nothing_usable(parts, refused, data)
-    whole = _decide_id_types(usable)
+    whole = _decide_id_types(usable, data.ids)
     with working_folder(out, "merged") as work:
         if len(usable) == 1 and usable[0].source.split is None:
             merged = usable[0].files
@@ -114,21 +115,35 @@ def _count_lines(parts: Sequence[Part]) -> dict[str, int]:
     return lines | {"rows": sum(counts["rows"] for counts in text)}
 
 
-def _decide_id_types(parts: Sequence[Part]) -> dict[str, bool]:
-    """Tell whether an id column is Int64: its ids are whole in every part."""
+def _decide_id_types(parts: Sequence[Part], ids: str) -> dict[str, bool]:
+    """Tell whether an id column is Int64: its ids are whole in every part.
+
+    Raises:
+        DataError: if there are two forms of an id, and ``ids`` leaves open what they are.
+    """
     whole = {}
     for name in (USER_ID, ITEM_ID):
         found = {part.source.name: part.counts["ids"][name] for part in parts}
         whole[name] = all(facts["whole"] for facts in found.values())
-        if any(facts["look_float"] for facts in found.values()):
-            log.warning(
-                "some %s look like floats ('12.0'), as an integer column with gaps is often "
-                "exported; they are kept as given",
-                name,
-            )
-        elif not whole[name]:
+        if ids == "auto":
+            if any(facts["forms"] for facts in found.values()):
+                refuse_two_forms([part.scan() for part in parts], name)
+            _warn_of_floats(name, found)
+        if ids != "text" and not whole[name]:
             _warn_of_strays(name, found, sum(part.counts["usable"] for part in parts))
     return whole
+
+
+def _warn_of_floats(name: str, found: Mapping[str, dict[str, Any]]) -> None:
+    """Say which ids are written as floats and taken as whole numbers."""
+    if rows := sum(facts["floats"] for facts in found.values()):
+        file, facts = next(item for item in found.items() if item[1]["floats"])
+        log.warning(
+            "%s: %d rows have a whole number written as a float, the first of them %r in %s, as an "
+            "integer column with gaps is often exported; it is read as %r (data.ids = 'text' "
+            "keeps what is written)",
+            *(name, rows, facts["float"], file, facts["float"].partition(".")[0]),
+        )
 
 
 def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -> None:
@@ -139,7 +154,7 @@ def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -
         log.warning(
             "%s is kept as text, for %d of %d rows have no whole number there, the first of them "
             "%r in %s; as numbers they would be read faster and sorted as such: if these ids are "
-            "mistakes, take their rows out of the log",
+            "mistakes, take their rows out of the log, or refuse them by data.ids = 'integer'",
             *(name, strays, rows, facts["stray"][:100], file),
         )
 

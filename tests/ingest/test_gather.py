@@ -39,7 +39,7 @@ def gathered(folder: Path, lines: list[str], name: str = "a.csv") -> Gathered:
 
 def usable_of(found: Gathered) -> pl.DataFrame:
     """Return the usable rows in order, ids as text."""
-    return found.scan({"user_id": False, "item_id": False}).collect().sort("row_number")
+    return found.scan({"user_id": False, "item_id": False}, "auto").collect().sort("row_number")
 
 
 @settings(max_examples=30, deadline=None)

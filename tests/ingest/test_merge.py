@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
+from bigel.ingest.ids import find_id_types, type_ids
 from bigel.ingest.merge import (
     find_bounds,
-    find_id_types,
     merge,
     part_leaks,
-    type_ids,
     within,
 )
 from bigel.ingest.write import write_interactions
@@ -180,7 +179,7 @@ def test_ranges_hold_whole_users_in_order(range_rows: int, bounds: list[int]) ->
 
 def test_each_id_column_becomes_numbers_by_itself() -> None:
     rows = pl.LazyFrame({"user_id": ["3", "-4"], "item_id": ["3", "03"]})
-    found = find_id_types(rows)
+    found = find_id_types(rows, "auto")
     assert {name: of["whole"] for name, of in found.items()} == {"user_id": True, "item_id": False}
     got = type_ids(rows, {"user_id": True, "item_id": False}).collect()
     assert got.to_dict(as_series=False) == {"user_id": [3, -4], "item_id": ["3", "03"]}
@@ -193,15 +192,24 @@ def test_whole_ids_beside_others_become_text_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "stray", "float_like"),
-    [(["7", "x", "12.0"], "x", True), (["2.0.0", "1.5", "7"], "2.0.0", False)],
+    ("items", "ids", "facts"),
+    [
+        (["7", "x", "12.0"], "auto", (False, 1, 0, 1, "x", "12.0")),
+        (["2.0.0", "1.5", "7"], "auto", (False, 2, 0, 0, "2.0.0", None)),
+        (["7", "13.0", "12.00"], "auto", (True, 0, 0, 2, None, "13.0")),
+        (["7", "007", "+7"], "auto", (False, 2, 2, 0, "007", None)),
+        (["7", "007", "7.0"], "integer", (True, 0, 0, 1, None, "7.0")),
+        (["7", "8"], "text", (False, 0, 0, 0, None, None)),
+    ],
 )
-def test_ids_that_are_no_numbers_are_told(items: list[str], stray: str, float_like: bool) -> None:
-    found = find_id_types(pl.LazyFrame({"user_id": ["1", "2", "-3"], "item_id": items}))
-    assert found == {
-        "user_id": {"whole": True, "strays": 0, "stray": None, "look_float": False},
-        "item_id": {"whole": False, "strays": 2, "stray": stray, "look_float": float_like},
-    }
+def test_ids_that_are_no_numbers_are_told(
+    items: list[str], ids: str, facts: tuple[Any, ...]
+) -> None:
+    users = ["1", "2", "-3"][: len(items)]
+    found = find_id_types(pl.LazyFrame({"user_id": users, "item_id": items}), ids)
+    keys = ("whole", "strays", "forms", "floats", "stray", "float")
+    assert found["item_id"] == dict(zip(keys, facts, strict=True))
+    assert found["user_id"]["whole"] == (ids != "text")
 
 
 @settings(max_examples=40, deadline=None)

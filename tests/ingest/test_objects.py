@@ -141,7 +141,7 @@ def test_only_new_and_changed_objects_are_copied(
     put("a.csv", DAY1)
     first = run("s3://shop", tmp_path)
     put("b.csv", DAY2)
-    put("README.md", b"no part of the log")
+    put("_notes.md", b"no part of the log")
     run("s3://shop", tmp_path)
     assert copied == ["shop/a.csv", "shop/b.csv"]
     assert run("s3://shop/", tmp_path).counts["in"] == 4

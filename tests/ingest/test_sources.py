@@ -16,7 +16,7 @@ def touch(root: Path, *names: str) -> None:
 
 
 def found(path: Path | str, **settings: Any) -> list[tuple[str, str, str | None, str | None]]:
-    sources = find_sources(DataConfig(path=str(path), **settings), Path("unused"))
+    sources = find_sources(DataConfig(path=str(path), **settings), Path("unused")).sources
     return [(s.name, s.format, s.split, s.behavior) for s in sources]
 
 
@@ -41,64 +41,106 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     assert [f[0] for f in found(tmp_path / "log[1].csv")] == ["log[1].csv"]
 
 
-def test_a_stated_format_takes_files_without_ending(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("path", ["", "*"])
+def test_a_stated_format_takes_all_files_whatever_their_ending(tmp_path: Path, path: str) -> None:
+    touch(tmp_path, "part-00000", "part-00001.csv", "notes.txt", "000000_0.gz", "a.json")
+    (tmp_path / "_SUCCESS").touch()
+    assert found(tmp_path / path, format="csv") == [
+        (name, "csv", None, None)
+        for name in ("000000_0.gz", "a.json", "notes.txt", "part-00000", "part-00001.csv")
+    ]
+
+
+def test_a_stated_format_takes_files_of_other_formats_only_by_themselves(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tsv", "b.tsv")
+    assert [f[1] for f in found(tmp_path, format="csv")] == ["csv", "csv"]
+    touch(tmp_path, "c.csv")
+    with pytest.raises(DataError, match=r"a\.tsv, b\.tsv: not part of the log"):
+        found(tmp_path, format="csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (("a.csv", "README.md"), {}),
+        (("a.csv", "b.txt", "c/README.md"), {}),
+        (("a.csv", "b.csv", "README.md"), {"behavior_by_file": {"*.csv": "click"}}),
+        (("train.csv", "test.csv", "README.md"), {"format": "tables"}),
+        (("click_train", "click_test", "README.md"), {"format": "pairs"}),
+        (("click_train", "click_test", "README.md"), {"format": "lists"}),
+    ],
+)
+def test_what_is_there_and_is_not_read_is_named(
+    tmp_path: Path, names: tuple[str, ...], settings: Any
 ) -> None:
-    touch(tmp_path, "part-00000", "part-00001.csv", "notes.txt")
-    with caplog.at_level(logging.WARNING):
-        assert [f[:2] for f in found(tmp_path, format="csv")] == [
-            ("part-00000", "csv"),
-            ("part-00001.csv", "csv"),
-        ]
-    assert "skipped: notes.txt" in caplog.text
-    assert found(tmp_path / "notes.txt", format="csv") == [("notes.txt", "csv", None, None)]
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match=r"README\.md: not part of the log .*data\.ignore_files"):
+        found(tmp_path, **settings)
+    for name in names:
+        if name.endswith(("txt", "md")):
+            (tmp_path / name).write_text("")
+    kept = found(tmp_path, **settings)
+    for name in names:
+        if name.endswith(("txt", "md")):
+            (tmp_path / name).write_text("more")
+    assert found(tmp_path, ignore_files=("*.txt", "README*"), **settings) == kept
+    data = DataConfig(path=str(tmp_path), ignore_files=("*.txt", "README*"), **settings)
+    left_out = find_sources(data, Path("unused")).left_out
+    assert left_out == {n: "data.ignore_files" for n in names if n.endswith(("txt", "md"))}
 
 
-def test_the_pairs_layout_reads_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    touch(tmp_path, "add_to_cart_train.txt.gz", "click_val", "click_test", "README.md")
-    with caplog.at_level(logging.WARNING):
-        assert found(tmp_path, format="pairs") == [
-            ("add_to_cart_train.txt.gz", "pairs", "train", "add_to_cart"),
-            ("click_test", "pairs", "test", "click"),
-            ("click_val", "pairs", "valid", "click"),
-        ]
-    assert "skipped: README.md" in caplog.text
+def test_a_folder_may_be_ignored_by_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "a.csv", "old/b.csv", "old/deep/c.csv", "new/old.csv")
+    assert [f[0] for f in found(tmp_path, ignore_files=("old",))] == ["a.csv", "new/old.csv"]
+
+
+def test_ignoring_every_file_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "a.csv")
+    for path in (tmp_path, tmp_path / "a.csv"):
+        with pytest.raises(DataError, match=r"data\.ignore_files leaves no file"):
+            found(path, ignore_files=("*",))
+
+
+def test_the_pairs_layout_reads_names(tmp_path: Path) -> None:
+    touch(tmp_path, "add_to_cart_train.txt.gz", "click_val", "click_test")
+    assert found(tmp_path, format="pairs") == [
+        ("add_to_cart_train.txt.gz", "pairs", "train", "add_to_cart"),
+        ("click_test", "pairs", "test", "click"),
+        ("click_val", "pairs", "valid", "click"),
+    ]
 
 
 def test_the_tables_layout_needs_no_valid(tmp_path: Path) -> None:
-    touch(tmp_path, "train.parquet", "test.csv", "README.md")
+    touch(tmp_path, "train.parquet", "test.csv")
     assert found(tmp_path, format="tables") == [
         ("test.csv", "csv", "test", None),
         ("train.parquet", "parquet", "train", None),
     ]
 
 
-def test_the_lists_layout_reads_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_lists_layout_reads_names(tmp_path: Path) -> None:
     touch(tmp_path, "a/click.txt", "pv.gz", "b_val.txt.gz", "b.train", "c-test", "train.txt")
-    touch(tmp_path, "item_list.txt", "README")
     settings: Any = {"behaviors": ("click", "b"), "rename": {"pv": "click"}, "ignore": ("c",)}
-    with caplog.at_level(logging.WARNING):
-        assert found(tmp_path, format="lists", **settings) == [
-            ("a/click.txt", "lists", "train", "click"),
-            ("b.train", "lists", "train", "b"),
-            ("b_val.txt.gz", "lists", "valid", "b"),
-            ("c-test", "lists", "test", "c"),
-            ("pv.gz", "lists", "train", "pv"),
-            ("train.txt", "lists", "train", "b"),
-        ]
-    assert "skipped: README, item_list.txt" in caplog.text
+    assert found(tmp_path, format="lists", **settings) == [
+        ("a/click.txt", "lists", "train", "click"),
+        ("b.train", "lists", "train", "b"),
+        ("b_val.txt.gz", "lists", "valid", "b"),
+        ("c-test", "lists", "test", "c"),
+        ("pv.gz", "lists", "train", "pv"),
+        ("train.txt", "lists", "train", "b"),
+    ]
 
 
-def test_files_give_their_behavior(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_give_their_behavior(tmp_path: Path) -> None:
     touch(tmp_path, "2024/clicks.dat", "buys.dat", "test.dat")
     by_file = {"clicks*": "click", "b?ys.dat": "purchase"}
-    with caplog.at_level(logging.WARNING):
-        assert found(tmp_path, format="csv", behavior_by_file=by_file) == [
-            ("2024/clicks.dat", "csv", None, "click"),
-            ("buys.dat", "csv", None, "purchase"),
-        ]
-    assert "skipped: test.dat" in caplog.text
-    folder = found(tmp_path, format="csv", behavior_by_file={"2024/*": "click"})
+    settings: Any = {"format": "csv", "behavior_by_file": by_file, "ignore_files": ("test*",)}
+    assert found(tmp_path, **settings) == [
+        ("2024/clicks.dat", "csv", None, "click"),
+        ("buys.dat", "csv", None, "purchase"),
+    ]
+    settings |= {"behavior_by_file": {"2024/*": "click"}, "ignore_files": ("buys*", "test*")}
+    folder = found(tmp_path, **settings)
     assert folder == [("2024/clicks.dat", "csv", None, "click")]
 
 
@@ -159,7 +201,6 @@ def test_names_that_differ_in_the_ending_alone_are_warned_about(
         "2/a.csv",
         "2/b.ndjson",
         "2/b.csv.zst",
-        "c",
     )
     with caplog.at_level(logging.WARNING):
         assert len(found(tmp_path)) == 6
@@ -172,6 +213,6 @@ def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     touch(tmp_path, "log/a.csv")
     monkeypatch.chdir(tmp_path)
     for path in ("log", "log/a.csv", "l*/*.csv"):
-        (source,) = find_sources(DataConfig(path=path), Path("unused"))
+        (source,) = find_sources(DataConfig(path=path), Path("unused")).sources
         assert source.path == tmp_path / "log" / "a.csv"
         assert source.name == "log/a.csv" if path == "l*/*.csv" else "a.csv"

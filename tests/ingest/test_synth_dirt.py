@@ -90,7 +90,13 @@ def test_each_kind_of_dirt_is_quarantined_for_its_reason(
 def test_every_reason_of_a_single_log_has_its_kind_of_dirt() -> None:
     kinds = {kind: reason for of_ending in DIRT.values() for kind, reason in of_ending.items()}
     assert set(kinds) == set(DirtConfig.model_fields) - {"duplicate"}
-    others = {"PROBLEM", "LEAK", "CONTROL_PATTERN", "ISO_ZONED"}  # LEAK is of pre-split logs
+    others = {
+        "NUMBER",
+        "PROBLEM",
+        "LEAK",
+        "CONTROL_PATTERN",
+        "ISO_ZONED",
+    }  # LEAK is of pre-split logs
     others |= {"SWALLOWED", "QUOTED_ID"}  # of quotes that are left to bigel
     names = {name for name in vars(clean) if name.isupper()} - set(vars(schema)) - others
     texts = {value for name in names if isinstance(value := getattr(clean, name), str)}

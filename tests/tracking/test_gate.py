@@ -47,7 +47,8 @@ def test_without_the_ranking_side_by_side_the_champion_stays(candidate: Scores) 
     )
     assert decision.why == (
         f"beats popularity on every behavior ({figures}); not ranked side by side with the "
-        "champion, version 1: its bundle is lost; to make it champion all the same: bigel promote challenger --why TEXT"
+        "champion, version 1: its bundle is lost; to make it champion all the same: bigel promote "
+        "challenger --why TEXT"
     )
 
 

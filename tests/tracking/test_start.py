@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bigel import schema
 from bigel.config import load_config
 from bigel.embed import embed
 from bigel.errors import DataError

@@ -1,0 +1,100 @@
+"""Files that verbs write: in the form of their ending, or refused before any work."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from bigel.config import parse_config
+from bigel.errors import ConfigError
+from bigel.workspace import Record, Workspace
+from flows import lists as verb
+from flows.places import check_file
+
+LISTS = pl.DataFrame(
+    {
+        "user_id": [9_007_199_254_740_993, 7],
+        "behavior": ["buy", "buy"],
+        "rank": pl.Series([1, 1], dtype=pl.Int32),
+        "item_id": ['a "b", c', "é\n"],
+        "score": pl.Series([0.1, -2.0], dtype=pl.Float32),
+        "source": ["model", "popular"],
+    }
+)
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Write the lists as `bigel recommend --out` does."""
+    LISTS.write_parquet(tmp_path / "recommendations.parquet")
+    made = Record("recommend", "f", str(tmp_path), False, 0.0, {})
+    monkeypatch.setattr(verb, "make_lists", lambda *_, **__: made)
+    monkeypatch.setattr(verb, "validate", lambda *_: {})
+
+    def run(out: Path | None) -> None:
+        verb.write_lists(parse_config({}), Workspace(tmp_path / "w"), None, ["7"], None, out)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("lists.parquet", pl.read_parquet),
+        ("lists.csv", pl.read_csv),
+        ("LISTS.CSV", pl.read_csv),
+        ("lists.ndjson", pl.read_ndjson),
+        ("lists.json", lambda path: pl.DataFrame(json.loads(path.read_text()))),
+    ],
+)
+def test_lists_are_written_in_the_form_that_the_ending_says(
+    write: Any, tmp_path: Path, name: str, read: Any
+) -> None:
+    out = tmp_path / "new" / "folder" / name
+    write(out)
+    found = read(out).cast(dict(LISTS.schema))
+    assert found.equals(LISTS)
+    assert out.read_bytes().startswith(b"PAR1") == (out.suffix == ".parquet")
+    assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+def test_a_json_file_holds_what_the_terminal_shows(
+    write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(None)
+    write(tmp_path / "lists.json")
+    assert capsys.readouterr().out.startswith((tmp_path / "lists.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["lists", "lists.txt", "lists.csv.gz", "lists.xlsx"])
+def test_another_ending_is_refused_before_any_lists_are_made(
+    write: Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "make_lists", lambda *_, **__: pytest.fail("lists were made"))
+    with pytest.raises(ConfigError, match=r"must be one of \.parquet, \.csv, \.json, \.ndjson"):
+        write(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_or_a_place_in_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"--out .*folder\.csv: is a folder; name a file"):
+        check_file("--out", tmp_path / "folder.csv", [".csv"])
+    for place in ("file/x.json", "file/deep/x.json"):
+        with pytest.raises(ConfigError, match=r"--json: nothing can be written into .*file"):
+            check_file("--json", tmp_path / place)
+
+
+def test_a_folder_that_may_not_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> io.BytesIO:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("flows.places.tempfile.TemporaryFile", refuse)
+    with pytest.raises(ConfigError, match=r"nothing can be written into .* \(Permission denied\)"):
+        check_file("--out", tmp_path / "x.csv")
