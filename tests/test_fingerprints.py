@@ -39,8 +39,8 @@ OTHERWISE = {
     "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
     **{
-        name: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
-        for name in ("preview.py", "recommend.py")
+        key: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
+        for key in ("preview.py", "recommend.py")
     },
     "tracking/bundle.py": {"tracking/store.py": HUSH, "embed.py": INPUT},
     "tracking/start.py": {
