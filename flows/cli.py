@@ -11,11 +11,12 @@ import typer
 from bigel import __version__
 from bigel.config import load_config
 from bigel.config.write import documented_toml
-from bigel.errors import BigelError, ConfigError
+from bigel.errors import BigelError, ConfigError, WorkspaceError
 from bigel.workspace import Workspace
 from flows import console, contracting, deploying, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
+from flows.places import check_file, check_folder, unusable
 from flows.running import copy_ingested, run_flow, run_until
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
@@ -106,6 +107,8 @@ def ingest(
     config = load_config(source, chosen)
     if not config.data.origin and path is None and source == "":
         raise ConfigError("--path is missing: give the file, glob or folder of the log")
+    if out is not None:
+        check_folder("--out", out)
     summary = run_until(source, chosen, workspace, json, "validate")
     if out is not None:
         console.print_copied(copy_ingested(summary, out))
@@ -204,6 +207,7 @@ def serve(
 
     Example: bigel serve --no-deploy --workspace /data/bigel
     """
+    check_folder("--workspace", workspace)
     from flows.local import serve_local
 
     serve_local(Workspace(workspace), prefect_port, mlflow_port, deploy)
@@ -242,6 +246,7 @@ def synth(
     Example: bigel synth log.csv --set synth.events=1000000 --set synth.dirt.null_user=0.01
     """
     resolved = load_config(source, settings or [])
+    check_file("OUT", out)
     from bigel.ingest import write_log
 
     rows = write_log(out, resolved.synth, resolved.data.behaviors)
@@ -261,6 +266,9 @@ def main() -> None:
     except BigelError as error:
         console.print_error(error)
         sys.exit(error.exit_code)
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        console.print_error(unusable(error))
+        sys.exit(WorkspaceError.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             console.print_error("interrupted; run the same command again to go on from here")

@@ -12,6 +12,7 @@ from bigel.config.write import to_toml
 from bigel.errors import ConfigError, ContractError
 from bigel.workspace import Workspace, write_json
 from flows.options import Json, Place, Settings, Source
+from flows.places import check_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,6 +67,8 @@ def check(
     Example: bigel contracts check mine.toml --log day.csv.gz
     """
     _refuse_log(source)
+    if json is not None:
+        check_file("--json", json)
     config = load_config(source, [*(settings or []), *_in_place_of_path(log)])
     place = Workspace(workspace)
     from bigel.contracts.checking import check_log, check_suites
@@ -75,6 +78,7 @@ def check(
     with place.in_use():
         results = check_log(ingest(config, place), config, place)
     if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, {"contracts": contracts, "results": results})
     for result in results:
         _print_result(result)

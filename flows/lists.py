@@ -52,6 +52,7 @@ def write_lists(
         if out is None:
             print(as_json(pl.read_parquet(lists)))
             return
+        out.parent.mkdir(parents=True, exist_ok=True)
         _write(lists, out)
     print(f"wrote {out}: {record.counts}")
 

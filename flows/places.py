@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, WorkspaceError
 
 
 def check_file(option: str, path: Path, endings: Sequence[str] = ()) -> None:
-    """Make the folder of a file that is to be written.
+    """Look whether a file can be written; nothing is left there.
 
     Args:
         option: of the command line, for messages.
@@ -33,17 +33,26 @@ def check_file(option: str, path: Path, endings: Sequence[str] = ()) -> None:
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Make a folder that files are to be written into.
+    """Look whether a folder, which need not be there yet, can be written into.
 
     Raises:
         ConfigError: if it cannot be made, or no file can be written there.
     """
+    place = folder.absolute()
+    there = next((one for one in (place, *place.parents) if one.exists()), place)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ConfigError(
             f"{option}: nothing can be written into {folder} ({error.strerror}); name another "
             "place, or change its rights"
         ) from None
+
+
+def unusable(error: OSError) -> WorkspaceError:
+    """Return what to say of a place that a verb met and may not use."""
+    return WorkspaceError(
+        f"{error.filename or 'a file'}: cannot be used ({error.strerror or error}); change its "
+        "rights, or name another place (--workspace, --out, --json)"
+    )

@@ -7,10 +7,10 @@ from typing import Any
 
 from bigel.config import Config, load_config
 from bigel.disk import full_disk_explained
-from bigel.errors import ConfigError
 from bigel.retry import delays, retrying
 from bigel.workspace import Workspace, copy_file, write_json
 from flows import console
+from flows.places import check_file, check_folder
 
 
 def run_until(
@@ -30,6 +30,7 @@ def run_flow(
     """Run the training flow, on a local server where none is configured; return the summary."""
     load_config(source, settings or []).data.require_log()
     place = Workspace(workspace)
+    check_folder("--workspace", place.root)
     from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
@@ -54,6 +55,7 @@ def run_comparison(
     config = load_config(source, settings)
     config.data.require_log()
     place = Workspace(workspace)
+    check_folder("--workspace", place.root)
     from bigel.compare import MODELS, choose, units_of
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
@@ -102,7 +104,7 @@ def run_search(
 ) -> None:  # fmt: skip
     """Search settings in this process, without Prefect; copy the best ones to ``out``."""
     if out is not None:
-        _check_out(out)
+        check_file("--out", out, [".toml"])
     place, config = Workspace(workspace), load_config(source, settings)
     from bigel.compare import warn_of_shadowed
     from bigel.tune.run import run_search as search
@@ -112,22 +114,10 @@ def run_search(
         summary = _with_json(lambda: search(model, trials, config, place, minutes=minutes), json)
     console.print_search(summary)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         copy_file(Path(summary["preset"]), out)
         console.print_copied([out])
     console.print_next(model, out or Path(summary["preset"]), place)
-
-
-def _check_out(out: Path) -> None:
-    """Make the folder of a preset; refuse a place where it could not be written or run."""
-    if out.is_dir() or out.suffix != ".toml":
-        example = out / "tuned.toml" if out.is_dir() else out.with_suffix(".toml")
-        raise ConfigError(f"--out {out}: name a file that ends in .toml, for example {example}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {out}: its folder cannot be made ({error.strerror}); name another place"
-        ) from None
 
 
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:
@@ -154,6 +144,7 @@ def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[st
     """Run, and keep the state of the run as JSON where it was asked for: running, failed, ok."""
     if json is None:
         return work()
+    check_file("--json", json)
     json.parent.mkdir(parents=True, exist_ok=True)
     write_json(json, {"status": "running"})
     try:

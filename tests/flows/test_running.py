@@ -238,11 +238,11 @@ def test_ingested_files_are_copied_with_their_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("folder", r"folder: name a file that ends in \.toml, for example .*folder/tuned\.toml"),
+        ("folder", r"folder: is a folder; name a file, for example .*folder/name\.toml"),
         ("folder.toml", "name a file"),
         ("best", r"for example .*best\.toml"),
-        ("file/best.toml", "its folder cannot be made"),
-        ("file/more/best.toml", r"its folder cannot be made \(Not a directory\)"),
+        ("file/best.toml", r"nothing can be written into .*file \(Not a directory\)"),
+        ("file/more/best.toml", r"nothing can be written into .*more \(Not a directory\)"),
     ],
 )
 def test_found_settings_that_could_not_be_written_are_not_searched(

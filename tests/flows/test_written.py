@@ -11,6 +11,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.errors import ConfigError
 from bigel.workspace import Record, Workspace
+from flows import cli
 from flows import lists as verb
 from flows.places import check_file
 
@@ -89,6 +90,11 @@ def test_a_folder_or_a_place_in_a_file_is_refused(tmp_path: Path) -> None:
             check_file("--json", tmp_path / place)
 
 
+def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_file("--out", tmp_path / "new" / "deep" / "x.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_may_not_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,3 +104,17 @@ def test_a_folder_that_may_not_be_written_is_refused(
     monkeypatch.setattr("flows.places.tempfile.TemporaryFile", refuse)
     with pytest.raises(ConfigError, match=r"nothing can be written into .* \(Permission denied\)"):
         check_file("--out", tmp_path / "x.csv")
+
+
+def test_whatever_else_a_verb_may_not_write_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "/data/artifacts/latest")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "/data/artifacts/latest: cannot be used (Permission denied)" in said.replace("\n", " ")
