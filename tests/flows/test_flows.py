@@ -61,8 +61,9 @@ def test_training_flow_records_every_task_by_name(trained: tuple[Path, dict[str,
     with get_client(sync_client=True) as client:
         names = {run.name for run in client.read_task_runs()}
     handovers = {f"validate {c['handover']}" for c in summary["contracts"]}
-    assert {"ingest", "split", "train", "register"} | handovers <= names
-    assert len(handovers) == 5
+    assert {"ingest", "split", "train", "embed", "register"} | handovers <= names
+    checked = ("raw_log", "interactions", "drift", "realized", "split", "recommendations")
+    assert handovers == {f"validate {handover}" for handover in checked}
 
 
 def test_training_flow_leaves_artifacts(trained: tuple[Path, dict[str, Any]]) -> None:
