@@ -152,7 +152,7 @@ def test_rows_in_no_order_are_sorted_by_time_whatever_the_ids(kind: str, tmp_pat
     interactions, history = tables(ingested(tmp_path, [rows]))
     columns = ["first", "timestamp", "count"]
     assert interactions.select(columns).rows() == [(5, DAY + 4, 6)] * 2
-    assert history.select(columns[1:]).rows() == [(100, 4), (DAY + 4, 2)] * 2
+    assert history.select(columns[1:]).rows() == [(5, 4), (DAY, 2)] * 2
 
 
 def test_a_log_without_times_has_no_history_and_no_first_times(tmp_path: Path) -> None:
