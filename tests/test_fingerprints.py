@@ -33,6 +33,9 @@ PLUMBING = {
 INPUT = "finds or makes an input, whose fingerprint counts"
 HUSH = "keeps MLflow quiet"
 OTHERWISE = {
+    "backtest/__init__.py": {
+        f"backtest/{name}.py": INPUT for name in ("cut", "guests", "night", "rehearsal", "rules")
+    },
     "compare/__init__.py": {"compare/contest.py": INPUT, "compare/contestants.py": INPUT},
     "compare/contest.py": {"compare/fitting.py": INPUT},
     "contracts/drift.py": {"contracts/history.py": INPUT},

@@ -30,7 +30,12 @@ __all__ = [
     "sum_up_nights",
 ]
 
-CODE = ("backtest", "compare/statistics.py", "evaluate/plots.py", "schema.py")
+CODE = (
+    *(f"backtest/{name}.py" for name in ("__init__", "shown", "tally", "verdict")),
+    *("compare/statistics.py", "evaluate/plots.py", "schema.py"),
+    *(f"evaluate/{name}.py" for name in ("metrics", "protocol", "ranking")),
+    *("interactions.py", "pairs.py", "scores.py", "signals/history.py"),
+)
 ROWS_FILE, NIGHTS_FILE = "backtest.parquet", "nights.parquet"
 TABLE_FILE, PLOT_FILE = "backtest.md", "backtest.png"
 

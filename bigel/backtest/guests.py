@@ -25,7 +25,15 @@ from bigel.workspace import Record, Workspace
 CODE = (
     *OF_RIVALS,
     *(f"backtest/{name}.py" for name in ("cut", "guests", "tally")),
-    *("evaluate/popularity.py", "generators.py", "model", "moment.py", "signals"),
+    *(
+        "train/bigel.py",
+        "train/objective.py",
+        "evaluate/popularity.py",
+        "generators.py",
+        "model",
+        "moment.py",
+        "signals",
+    ),
 )
 
 
