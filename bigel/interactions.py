@@ -76,12 +76,7 @@ class Interactions:
                 f"{len(self.users)}, {len(self.items)} and {len(self.behavior_index)}"
             )
         if self.first is not None:
-            object.__setattr__(self, "first", np.asarray(self.first, dtype=np.int64))
-            if self.first.shape != self.users.shape:
-                raise DataError(
-                    f"{len(self.users)} interactions need as many first times, got an array of "
-                    f"shape {self.first.shape}"
-                )
+            object.__setattr__(self, "first", _times(self.first, len(self.users)))
         keys = self.keys
         if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
             raise DataError(

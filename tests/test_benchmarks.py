@@ -64,7 +64,7 @@ def figures(line: str, labels: int) -> list[float]:
 @pytest.mark.parametrize("view", ["false", "true"])
 def test_every_form_is_trained_and_measured(run: Run, workspace: Path, view: str) -> None:
     settings = (*TINY, f"model.view={view}", f"model.own_view={view}")
-    arguments = ("demo", "", "--workspace", workspace, "--seeds", "0")
+    arguments = ("demo", "synth:", "--workspace", workspace, "--seeds", "0")
     head, _, *lines = run("quality/forms", *arguments, settings=settings)
     assert head == "| form | seed | mean | click | cart | purchase | seconds |"
     assert len(lines) == 11
@@ -86,7 +86,7 @@ def test_the_shipped_form_is_bigel(script: Callable[[str], ModuleType], view: bo
 
 
 def test_a_part_of_the_pairs_is_drawn_trained_and_measured(run: Run, workspace: Path) -> None:
-    arguments = ("demo", "", "--workspace", workspace, "--models", "bigel,lightgcn,ease")
+    arguments = ("demo", "synth:", "--workspace", workspace, "--models", "bigel,lightgcn,ease")
     head, _, *lines = run("quality/fraction", *arguments, "--shares", "0.5,1", settings=TINY)
     assert head.startswith("| model | share | pairs | seed | mean |")
     assert [line.split(" | ")[1] for line in lines] == ["0.5", "1"] * 3

@@ -92,7 +92,7 @@ def test_first_times_come_with_their_triples(tmp_path):
     record = split_record(tmp_path, drawn, train=train, valid=valid)
     log = Interactions.load(record, "train")
     assert log.first.tolist() == [50, 70] and log.first.dtype == np.int64
-    assert log.select(np.array([False, True])).first.tolist() == [70]
+    assert log.only(np.array([False, True])).first.tolist() == [70]
     known = Interactions.known(record, "test")
     rows = zip(known.users, known.items, known.behavior_index, known.first, strict=True)
     assert sorted(rows) == sorted([*train, *valid[1:]])
@@ -136,7 +136,7 @@ def test_first_times_go_with_their_triples():
     for one, other in ((log, timeless), (timeless, log)):
         assert joined(one, other).first is None
         assert len(joined(one, other)) == 4
-    with pytest.raises(DataError, match=r"2 interactions need as many first times"):
+    with pytest.raises(DataError, match="first must hold 2 integers"):
         make([0, 1], [0, 1], [0, 0], [5])
 
 

@@ -41,7 +41,7 @@ def test_a_manifest_tells_columns_rows_tensors_and_versions(tmp_path: Path) -> N
             }
         },
     }
-    assert list(manifest["versions"]) == ["bigel", "python", "numpy", "polars", "torch"]
+    assert list(manifest["versions"]) == ["bigel", "python", "numpy", "polars", "scipy", "torch"]
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert manifest["versions"]["polars"] == pl.__version__
 

@@ -104,7 +104,8 @@ class StandIns:
     def record(self, name: str) -> Record:
         place = self.folder / name
         place.mkdir(parents=True)
-        counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
+        counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
+        counts |= {"reasons": {}, "files": [], "lines": {}}
         counts |= {"moment": None}  # of a log without times
         (place / "night.json").write_text("{}")
         (place / "metrics.json").write_text(json.dumps(FIGURES))
