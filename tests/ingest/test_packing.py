@@ -45,14 +45,14 @@ def test_the_last_row_of_an_interaction_stays_with_all_counts() -> None:
     assert packing.unpack(last, "behavior_index").tolist() == [2, 0, 2]
 
 
-def test_the_first_time_and_the_last_of_each_day_stay_with_all_counts() -> None:
+def test_each_hours_first_time_and_the_latest_stay_with_all_counts() -> None:
     day = 86_400
     times = [50, 80, 60, 50, 5 * day + 1, 5 * day]
     rows = frame([(1, 9, 2, time, 1) for time in times] + [(1, 9, 0, 7, 4)])
     packing, numbers = packed(rows)
     last, counts = packing.merge(numbers)
     assert packing.unpack(last, "timestamp").tolist() == [7, 50, 5 * day, 5 * day + 1]
-    assert counts.tolist() == [4, 2, 2, 2]
+    assert counts.tolist() == [4, 4, 1, 1]
 
 
 def test_columns_that_need_more_than_64_bits_do_not_fit() -> None:
