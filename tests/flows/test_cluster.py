@@ -156,7 +156,7 @@ def test_two_workers_give_the_bytes_of_one_process(
     spread = Workspace(tmp_path).stored("ingest", here.fingerprint)
     assert spread is not None
     assert contents(spread) == contents(here)
-    assert spread.counts == here.counts
+    assert spread.counts | {"left_out": {}} == here.counts  # what is beside a log is not stored
     # 101 interactions a file, so 11 of each are sampled: 44, of which every tenth starts a range
     assert [len(list((stages / name).iterdir())) for name in ("clean", "merge")] == [4, 5]
     monkeypatch.setattr(cluster, "_started", None)  # a log that is known needs no worker
