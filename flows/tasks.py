@@ -74,7 +74,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     compare: _stage(compare, tag="model", timeout=HOUR),
     rehearse: _stage(rehearse, tag="model", timeout=HOUR),
     score_rules: _stage(score_rules, tag="model", timeout=HOUR),
-    score_bigel: _stage(score_bigel, tag="model", timeout=4 * HOUR),
+    score_bigel: _stage(score_bigel, tag="model", timeout=HOUR),
     score_guest: _stage(
         score_guest, tag="model", timeout=24 * HOUR, run_name="score {contestant.label}"
     ),

@@ -100,7 +100,7 @@ def hand_made(ndcg: float, seed: int, happen: dict[str, Callable[[], None]], wai
                 stages = fabricate.stages_before(given[-1], ndcg, seed)
                 made.update(zip(("split", "train", "embed", "evaluate"), stages, strict=True))
             counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
-            counts["moment"] = None  # of a log without times
+            counts |= {"files": [], "lines": {}, "moment": None}  # of a log without times
             nothing = given[-1].root / "nothing"
             nothing.mkdir(parents=True, exist_ok=True)
             (nothing / "night.json").write_text("{}")
