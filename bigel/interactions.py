@@ -28,7 +28,6 @@ from bigel.schema import (
 from bigel.workspace import Record
 
 IntArray = npt.NDArray[np.int64]
-DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, eq=False)

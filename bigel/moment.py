@@ -49,6 +49,7 @@ from bigel.workspace import Record
 TRAINED = "trained_items"  # (I,) uint8: items that the tables were trained on
 TREND, MEMORY, SIGNALS = "item_trend", "memory_weights", "signal_weights"
 WEIGHED = "signals_until"  # Unix seconds: the moment up to which the newest weights have seen
+CALIBRATIONS = frozenset({TRAINED, TREND, MEMORY, SIGNALS, WEIGHED})  # what is no weight of BiGEL
 TABLES = ("items", "global_view.items", "own_view.items")
 RARE = 0.05  # quantile of the trained biases that untrained items get
 BIASES = ("item_bias", "global_view.item_bias", "own_view.item_bias")
@@ -63,7 +64,7 @@ class Learned:
 
     Args:
         tensors: BiGEL's weights by name ("<member>.<name>" where there are several members), and
-            of the calibration those that it has: trend, memory, signals.
+            those of ``CALIBRATIONS`` that it has.
         settings: its shape.
         members: number of models whose scores are averaged.
         behaviors: the cascade, in the order of the tensors.

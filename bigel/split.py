@@ -21,6 +21,7 @@ from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
     COUNT,
+    DAY,
     DRAWN,
     EVENTS_FILE,
     FIRST,
@@ -47,7 +48,6 @@ from bigel.workspace import Record, Workspace, file_digest
 CODE = ("k_core.py", "schema.py", "split.py")
 SPLIT_TYPE = pl.Enum(SPLITS)
 DRAW = "draw"  # seeded uniform number of each interaction
-DAY = 86_400  # seconds
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
 TIMELESS = ("leave_one_out", "random")  # methods that compare a test with other users' later events
 log = logging.getLogger(__name__)

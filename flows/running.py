@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,9 @@ def run_comparison(
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
     units_of(choose(config, models, chosen["variants"]), chosen["seeds"])
-    from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
-        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
-            from flows.compare import compare_flow
-
-            summary: dict[str, Any] = compare_flow(source, settings, str(place.root), **chosen)
-            wait_until_recorded(summary["flow_run_id"], summary["tasks"])
-            return summary
+        return _on_server("flows.compare", "compare_flow", source, settings, place, chosen)
 
     console.print_comparison(_with_json(work, json), place)
 
@@ -78,24 +72,35 @@ def run_backtest(
     source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
 ) -> None:
     """Run the back-test flow with the nights, models and seeds that were chosen."""
+    config = load_config(source, settings)
+    config.data.require_log()
     place = Workspace(workspace)
+    check_folder("--workspace", place.root)
     from bigel.backtest.series import Plan
     from bigel.compare import choose
 
-    contestants = choose(load_config(source, settings), chosen["models"])
+    contestants = choose(config, chosen["models"])
     Plan(chosen["nights"], chosen["every"], contestants, chosen["seeds"])
-    from flows.server import prefect_api, wait_until_recorded
 
     def work() -> dict[str, Any]:
-        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
-        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
-            from flows.backtest import backtest_flow
-
-            summary: dict[str, Any] = backtest_flow(source, settings, str(place.root), **chosen)
-            wait_until_recorded(summary["flow_run_id"], summary["tasks"])
-            return summary
+        return _on_server("flows.backtest", "backtest_flow", source, settings, place, chosen)
 
     console.print_backtest(_with_json(work, json), place)
+
+
+def _on_server(
+    module: str, flow: str, source: str, settings: list[str], place: Workspace,
+    chosen: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Run a flow that counts its tasks, on a local server where none is configured."""
+    from flows.server import prefect_api, wait_until_recorded
+
+    explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
+    with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
+        run = getattr(import_module(module), flow)  # Prefect is imported when its server is known
+        summary: dict[str, Any] = run(source, settings, str(place.root), **chosen)
+        wait_until_recorded(summary["flow_run_id"], summary["tasks"])
+        return summary
 
 
 def run_search(

@@ -9,8 +9,8 @@ from bigel.errors import ConfigError
 from bigel.evaluate.protocol import Task, make_task
 from bigel.interactions import has_times
 from bigel.moment import has_moments
-from bigel.schema import PUBLISHED
-from bigel.signals.history import DAY, History
+from bigel.schema import DAY, PUBLISHED
+from bigel.signals.history import History
 from bigel.workspace import Record
 
 NEARLY = 6 * 3_600  # seconds that a log's last day may lack and count as whole

@@ -14,8 +14,7 @@ from bigel.backtest.cut import SHOWN, After, after, load_history
 from bigel.backtest.rules import CANDIDATES, Evening, HalfLives
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import rank_task
-from bigel.schema import BEHAVIOR
-from bigel.signals.history import DAY
+from bigel.schema import BEHAVIOR, DAY
 from bigel.workspace import Record, Workspace
 
 NIGHTS = 14  # before a night, by which its half-lives are chosen, at most

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bigel.interactions import DAY, IntArray, Interactions, times_of
+from bigel.interactions import IntArray, Interactions, times_of
+from bigel.schema import DAY
 from bigel.scores import EmbeddingScores
 
 

@@ -15,13 +15,12 @@ import polars as pl
 
 from bigel.config import Config
 from bigel.realized.scoring import KEY, Since, end_of, new_pairs, places, read_log, score, since
-from bigel.schema import BEHAVIOR, FIRST, INTERACTIONS_FILE, ITEM_ID, RANK, RULE_FILE, USER_ID
+from bigel.schema import BEHAVIOR, DAY, FIRST, INTERACTIONS_FILE, ITEM_ID, RANK, RULE_FILE, USER_ID
 from bigel.workspace import Record, Workspace, file_digest
 
 CODE = ("realized/rule.py", "realized/scoring.py", "schema.py")
 HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, None)  # days; None: nothing decays
 DAYS = 7
-DAY = 86_400  # seconds
 MOST_USERS = 5_000  # of a day, drawn, by whom a half-life is chosen
 DIGITS = 9
 COLUMNS = tuple(f"demand_{place}" for place in range(len(HALF_LIVES)))

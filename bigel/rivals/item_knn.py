@@ -25,9 +25,10 @@ from torch import Tensor
 
 from bigel.config import ItemKnnConfig
 from bigel.config.section import per_behavior
-from bigel.interactions import DAY, Interactions
+from bigel.interactions import Interactions
 from bigel.pairs import runs
 from bigel.rivals.base import World
+from bigel.schema import DAY
 
 AT_ONCE = 1 << 20  # products, and cells of S before top_n, that are in memory at a time
 FloatArray = npt.NDArray[np.float64]

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.signals.history import DAY, History
+from bigel.schema import DAY
+from bigel.signals.history import History
 
 HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, math.inf)  # days
 SMALL = 0.01  # ε, in events

@@ -12,8 +12,6 @@ from bigel.pairs import Pairs
 from bigel.schema import BEHAVIOR_INDEX, EVENTS_FILE, ITEM, MOMENTS, NOW, TIMESTAMP, USER
 from bigel.workspace import Record
 
-DAY = 86_400  # seconds
-
 
 @dataclass(frozen=True, eq=False)
 class Latest:

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from bigel.pairs import Pairs, runs
+from bigel.schema import DAY
 from bigel.signals.demand import decayed
-from bigel.signals.history import DAY, Latest
+from bigel.signals.history import Latest
 
 HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300

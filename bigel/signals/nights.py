@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 
 from bigel.evaluate.protocol import Task, make_task
 from bigel.interactions import Interactions
-from bigel.schema import PUBLISHED
+from bigel.schema import DAY, PUBLISHED
 from bigel.scores import EmbeddingScores
 from bigel.signals.demand import HALF_LIVES
-from bigel.signals.history import DAY, History
+from bigel.signals.history import History
 from bigel.signals.signals import GRAPH, Signals
 
 NIGHTS = 28  # at most

@@ -10,8 +10,9 @@ import torch
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.popularity import in_order
 from bigel.evaluate.protocol import rank_task
+from bigel.schema import DAY
 from bigel.signals.demand import HALF_LIVES, demand
-from bigel.signals.history import DAY, History
+from bigel.signals.history import History
 from bigel.signals.nights import Night
 
 NIGHTS = 7

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bigel.pairs import runs
+from bigel.schema import DAY
 from bigel.signals.demand import decayed
-from bigel.signals.history import DAY, Latest
+from bigel.signals.history import Latest
 
 HALF_LIVES = (1.0, 4.0, 16.0)  # days
 WIDTH = 2 + len(HALF_LIVES)  # columns of a behavior

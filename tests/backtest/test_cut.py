@@ -3,7 +3,8 @@ import pytest
 
 from bigel.backtest.cut import HORIZONS, after, horizons_of, last_whole_day, load_history, nights_of
 from bigel.errors import ConfigError
-from bigel.signals.history import DAY, History
+from bigel.schema import DAY
+from bigel.signals.history import History
 from tests.signals.timed import log as timed_log
 from tests.signals.timed import split_of
 

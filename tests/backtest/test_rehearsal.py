@@ -11,7 +11,8 @@ from bigel.backtest.rehearsal import (
 )
 from bigel.backtest.rules import CANDIDATES, KNN, POPULAR, Evening
 from bigel.evaluate.protocol import rank_task, summarize
-from bigel.signals.history import DAY, History
+from bigel.schema import DAY
+from bigel.signals.history import History
 from tests.signals.timed import NAMES, START, log, split_of
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bigel.backtest.rules import BOTH, CANDIDATES, KNN, POPULAR, REPEAT, TOUCHED, Evening
-from bigel.signals.history import DAY, History
+from bigel.schema import DAY
+from bigel.signals.history import History
 
 USERS, ITEMS, END = 6, 9, 20 * DAY
 

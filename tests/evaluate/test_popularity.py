@@ -9,8 +9,9 @@ from bigel.errors import ConfigError
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.popularity import popular_order, popularity, recent_order, recent_popularity
 from bigel.evaluate.ranking import rank_users
-from bigel.interactions import DAY, Interactions
+from bigel.interactions import Interactions
 from bigel.pairs import Pairs
+from bigel.schema import DAY
 from tests.worlds import random_world, timed
 
 # Clicks: item 2 three times, items 0 and 3 once. Buys: item 1 twice.

@@ -9,8 +9,9 @@ import torch
 from bigel.config import ItemKnnConfig, load_config
 from bigel.errors import ConfigError
 from bigel.evaluate import evaluate_split
-from bigel.interactions import DAY, Interactions
+from bigel.interactions import Interactions
 from bigel.rivals import item_knn
+from bigel.schema import DAY
 from tests.rivals.graph_checks import world_of
 from tests.worlds import checkerboard, interactions_of, random_pairs, random_world, relabel, timed
 

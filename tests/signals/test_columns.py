@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bigel.pairs import Pairs
+from bigel.schema import DAY
 from bigel.signals import demand, neighbours, recent, touches
-from bigel.signals.history import DAY, History
+from bigel.signals.history import History
 from bigel.signals.neighbours import Neighbours
 
 EVENTS = [  # user, item, behavior, day: in order of time

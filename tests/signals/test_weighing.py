@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bigel.evaluate.metrics import ndcg_at
+from bigel.schema import DAY
 from bigel.scores import EmbeddingScores
 from bigel.signals import nights, weighing
-from bigel.signals.history import DAY
 from bigel.signals.nights import Choices, Night, collect
 from bigel.signals.signals import PARTS, column_names, part_of_columns
 from tests.signals.test_columns import history_of
