@@ -12,7 +12,7 @@ from bigel.graph.store import save_tensors
 from bigel.interactions import Interactions
 from bigel.moment import TREND, Learned, State, history_at, learned_of, state_at
 from bigel.schema import EMBEDDINGS_FILE, NOW, POPULARITY_FILE, SIGNALS_FILE
-from bigel.signals import neighbours, touches
+from bigel.signals import neighbours
 from bigel.signals.recent import recent_demand
 from bigel.signals.signals import Signals, split_columns
 from bigel.workspace import Record, Workspace
@@ -69,8 +69,8 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
     item: the trend, or demand and age by their weights, -inf for an item that nobody had; the
     funnel memory), ``popularity.safetensors`` (popularity [K, I], what answers for a user without
     any event) and, where the log has times, ``signals.safetensors`` (neighbours by item: crow, col,
-    value; neighbour_weights [K, H]; touch_weights [K, K, W]; ``k.last`` and ``k.times`` of each of
-    behavior k's pairs, ascending by user and item).
+    value; neighbour_weights [K, H]; touch_weights [K, K, W]; ``k.last`` and ``k.amounts`` of each
+    of behavior k's pairs, ascending by user and item).
 
     Returns:
         facts for who ranks: "until", and the constants of the signals.
@@ -93,9 +93,9 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
     tensors["item_bias"] = tensors["item_bias"] * factor_K[:, None]
     save_tensors(out / EMBEDDINGS_FILE, tensors | {TREND: torch.stack(offsets)})
     of_pairs: dict[str, Tensor] = {}
-    for k, latest in enumerate(signals.under):
-        of_pairs[f"{k}.last"] = torch.from_numpy(latest.last)
-        of_pairs[f"{k}.times"] = torch.from_numpy(latest.times)
+    for k, of_k in enumerate(signals.under):
+        of_pairs[f"{k}.last"] = torch.from_numpy(of_k.last)
+        of_pairs[f"{k}.amounts"] = torch.from_numpy(of_k.amounts)
     weights = {
         "neighbour_weights": torch.stack([part.neighbours for part in parts]),
         "touch_weights": torch.stack([part.touches for part in parts]),
@@ -106,12 +106,10 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
 
 def constants(signals: Signals) -> dict[str, Any]:
     """Return what a reader of ``signals.safetensors`` must know; None: no half-life."""
-    half_lives = [None if np.isinf(h) else h for h in neighbours.HALF_LIVES]
     return {
         "until": signals.until,
-        "neighbour_half_lives": half_lives,
+        "neighbour_half_lives": [None if np.isinf(h) else h for h in neighbours.HALF_LIVES],
         "neighbour_small": neighbours.SMALL,
-        "touch_half_lives": list(touches.HALF_LIVES),
     }
 
 

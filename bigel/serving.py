@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 
-FORMAT = 4  # of the bundle; raised when its files change
+FORMAT = 5  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -120,13 +120,13 @@ class Entries:
         column: inner item.
         age: days since its latest event, 0 where it is of the session; nothing where the log has
             no times.
-        times: number of events.
+        amounts: decayed number of its events by half-life, shape (n, H); H = 0 without times.
     """
 
     row: Ints
     column: Ints
     age: Floats64
-    times: Ints
+    amounts: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +140,10 @@ class Timed:
         neighbour_weights: (K, H), by the half-lives of the model's facts.
         touch_weights: (K, K, W): of behavior k, for what a user has under behavior j.
         last: per behavior, the latest time of each seen pair, Unix seconds.
-        times: per behavior, its number of events.
+        amounts: per behavior, its decayed numbers of events, (n, H').
         until: T, Unix seconds.
         neighbour_half_lives: days, inf for none.
         neighbour_small: ε of log(1 + n / ε).
-        touch_half_lives: days.
     """
 
     crow: Ints
@@ -153,11 +152,10 @@ class Timed:
     neighbour_weights: Floats
     touch_weights: Floats
     last: tuple[Ints, ...]
-    times: tuple[Ints, ...]
+    amounts: tuple[Floats, ...]
     until: int
     neighbour_half_lives: Floats64
     neighbour_small: float
-    touch_half_lives: Floats64
 
     @classmethod
     def load(cls, path: Path, facts: Mapping[str, Any]) -> "Timed":
@@ -172,11 +170,10 @@ class Timed:
             tensors["neighbour_weights"],
             tensors["touch_weights"],
             tuple(tensors[f"{k}.last"] for k in behaviors),
-            tuple(tensors[f"{k}.times"] for k in behaviors),
+            tuple(tensors[f"{k}.amounts"] for k in behaviors),
             facts["until"],
             np.array(half_lives),
             facts["neighbour_small"],
-            np.array(facts["touch_half_lives"]),
         )
 
     def add(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
@@ -195,9 +192,11 @@ class Timed:
         for j, of_j in enumerate(entries):
             weight_W = self.touch_weights[behavior, j]
             if j != behavior and weight_W.any():
-                lately = [np.exp2(-of_j.age / half_life) for half_life in self.touch_half_lives]
-                columns = np.stack([np.ones(len(of_j.age)), *lately, np.log(of_j.times)], axis=1)
-                scores[of_j.row, of_j.column] += (columns.astype("f4") * weight_W).sum(axis=1)
+                columns = np.empty((len(of_j.row), len(weight_W)), np.float32)
+                columns[:, 0] = 1
+                columns[:, 1:-1] = np.log1p(of_j.amounts)
+                columns[:, -1] = _lateness(of_j.row, of_j.age)
+                scores[of_j.row, of_j.column] += (columns * weight_W).sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,13 +336,13 @@ class Recommender:
     def _entries(self, behavior: int, users: Ints, session: Session) -> Entries:
         """Return what each user has under a behavior; of the session, as of now."""
         row, column, place = _stored(*self.seen[behavior], users)
-        age, times = np.zeros(len(row)), np.ones(len(row), np.int64)
+        age, amounts = np.zeros(len(row)), np.empty((len(row), 0), np.float32)
         if self.timed:
             age = (self.timed.until - self.timed.last[behavior][place]) / DAY
-            times = self.timed.times[behavior][place]
+            amounts = self.timed.amounts[behavior][place]
         new = session.behavior == behavior
         if not new.any():
-            return Entries(row, column, age, times)
+            return Entries(row, column, age, amounts)
         key, inverse = np.unique(
             np.concatenate([row, session.row[new]]) * len(self.item_ids)
             + np.concatenate([column, session.item[new]]),
@@ -351,8 +350,10 @@ class Recommender:
         )
         youngest = np.full(len(key), np.inf)
         np.minimum.at(youngest, inverse, np.append(age, np.zeros(new.sum())))
-        seen = np.bincount(inverse, np.append(times, np.ones(new.sum()))).astype(np.int64)
-        return Entries(*np.divmod(key, len(self.item_ids)), youngest, seen)
+        together = np.zeros((len(key), amounts.shape[1]), np.float32)
+        together[inverse[: len(row)]] = amounts
+        np.add.at(together, inverse[len(row) :], 1)
+        return Entries(*np.divmod(key, len(self.item_ids)), youngest, together)
 
     def _vectors(self, behavior: int, users: Ints, session: Session) -> Floats:
         """Return each user's embedding, moved by the session as if its items had been known.
@@ -518,7 +519,17 @@ def _youngest(entries: Sequence[Entries], width: int) -> Entries:
     key, inverse = np.unique(keys, return_inverse=True)
     age = np.full(len(key), np.inf)
     np.minimum.at(age, inverse, ages)
-    return Entries(*np.divmod(key, width), age, np.ones(len(key), np.int64))
+    return Entries(*np.divmod(key, width), age, np.empty((len(key), 0), np.float32))
+
+
+def _lateness(row: Ints, age: Floats64) -> Floats64:
+    """Return 1 / (1 + r), r the number of smaller ages among those of the same row."""
+    order = np.lexsort((age, row))
+    same = np.append(False, np.diff(row[order]) == 0)[: len(row)]
+    steps = np.cumsum(~same | np.append(True, np.diff(age[order]) != 0)[: len(row)])
+    found = np.empty(len(row))
+    found[order] = 1 / (1 + steps - np.maximum.accumulate(np.where(same, 0, steps)))
+    return found
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ def nights_of(history: History, count: int) -> list[int]:
     Raises:
         ConfigError: if the log has too few days.
 
-    >>> events = np.zeros((3, 3), np.int64)
-    >>> log = History(*events, np.array([0, 9 * DAY, 9 * DAY + 70_000]), 9 * DAY + 70_001, 1, 1, ())
+    >>> none, times = np.zeros(3, np.int64), np.array([0, 9 * DAY, 9 * DAY + 70_000])
+    >>> log = History(none, none, none, times, none + 1, 9 * DAY + 70_001, 1, 1, ())
     >>> [night // DAY for night in nights_of(log, 3)]
     [7, 8, 9]
     """

@@ -138,7 +138,7 @@ class Evening:
 
     def _elsewhere(self, behavior: int) -> Latest:
         """Return each user's items by latest time under the other behaviors."""
-        names = ("users", "items", "behavior_index", "times")
+        names = ("users", "items", "behavior_index", "times", "counts")
         other = self.history.behavior_index != behavior
         rows = {name: getattr(self.history, name)[other] for name in names}
         return replace(self.history, **rows).latest()

@@ -53,9 +53,10 @@ def demand_columns(history: History) -> Tensor:
 
 def demand_names(behavior: str) -> list[str]:
     """Return what the columns are called for one behavior."""
-    wanted = [f"demand for {b}, {_named(h)}" for b in ("anything", behavior) for h in HALF_LIVES]
-    return [*wanted, "age"]
+    wanted = ("anything", behavior)
+    return [*(f"demand for {b}, {half_life_name(h)}" for b in wanted for h in HALF_LIVES), "age"]
 
 
-def _named(half_life: float) -> str:
+def half_life_name(half_life: float) -> str:
+    """Return what a half-life is called in a column's name."""
     return "of all times" if math.isinf(half_life) else f"half-life {half_life:g} d"

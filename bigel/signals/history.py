@@ -9,7 +9,16 @@ import polars as pl
 
 from bigel.interactions import IntArray, Interactions
 from bigel.pairs import Pairs
-from bigel.schema import BEHAVIOR_INDEX, EVENTS_FILE, ITEM, MOMENTS, NOW, TIMESTAMP, USER
+from bigel.schema import (
+    BEHAVIOR_INDEX,
+    COUNT,
+    EVENTS_FILE,
+    ITEM,
+    MOMENTS,
+    NOW,
+    TIMESTAMP,
+    USER,
+)
 from bigel.workspace import Record
 
 
@@ -20,12 +29,12 @@ class Latest:
     Args:
         pairs: the pairs.
         last: Unix seconds, shape (n,), in the order of ``pairs.col``.
-        times: how many events each has, shape (n,).
+        keys: user times I plus item, ascending, shape (n,).
     """
 
     pairs: Pairs
     last: IntArray
-    times: IntArray
+    keys: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +46,7 @@ class History:
         items: inner item, shape (n,).
         behavior_index: place in the cascade, shape (n,).
         times: Unix seconds, ascending, shape (n,).
+        counts: how many events the hour had, shape (n,).
         until: the moment T, Unix seconds.
         n_users: U.
         n_items: I.
@@ -47,6 +57,7 @@ class History:
     items: IntArray
     behavior_index: IntArray
     times: IntArray
+    counts: IntArray
     until: int
     n_users: int
     n_items: int
@@ -56,15 +67,16 @@ class History:
     def load(cls, split: Record) -> "History":
         """Read the whole log of a split by time."""
         frame = pl.read_parquet(split.file(EVENTS_FILE))
-        users, items, behavior_index, times = (
-            frame[name].to_numpy().astype(np.int64)
-            for name in (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP)
+        names = (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP, COUNT)
+        users, items, behavior_index, times, counts = (
+            frame[name].to_numpy().astype(np.int64) for name in names
         )
         return cls(
             users,
             items,
             behavior_index,
             times,
+            counts,
             until=split.counts[MOMENTS][NOW],
             n_users=split.counts["users"],
             n_items=split.counts["items"],
@@ -74,12 +86,13 @@ class History:
     def at(self, time: int) -> "History":
         """Return what was known at an earlier moment.
 
-        >>> two = History(*np.array([[0, 0], [0, 0], [0, 0], [10, 90]]), 100, 1, 1, ("click",))
+        >>> events = np.array([[0, 0], [0, 0], [0, 0], [10, 90], [1, 1]])
+        >>> two = History(*events, 100, 1, 1, ("click",))
         >>> two.at(90).times.tolist(), two.at(91).times.tolist()
         ([10], [10, 90])
         """
         n = int(np.searchsorted(self.times, time))
-        names = ("users", "items", "behavior_index", "times")
+        names = ("users", "items", "behavior_index", "times", "counts")
         before = {name: getattr(self, name)[:n] for name in names}
         return replace(self, **before, until=min(time, self.until))
 
@@ -135,7 +148,6 @@ class History:
         order = np.lexsort((last, keys))
         keys, last = keys[order], last[order]
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else keys
-        times = np.diff(ends, prepend=-1)
         kept = keys[ends]
         pairs = Pairs.of(kept // self.n_items, kept % self.n_items, self.n_users, self.n_items)
-        return Latest(pairs, last[ends], times)
+        return Latest(pairs, last[ends], kept)

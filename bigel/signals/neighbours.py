@@ -12,6 +12,7 @@ Source: cosine item-kNN (Sarwar et al., WWW 2001); decay and logarithm are ours.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -68,17 +69,20 @@ class Neighbours:
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
         """
+        places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
+        weight = decayed((until - inputs.last[places]) / DAY, half_life)
+        ends = functional.pad(inputs.pairs.counts[users].cumsum(0), (1, 0)).numpy()
         n_items = len(self.crow) - 1
-        rows, places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])
-        touched = inputs.pairs.col[places]
-        ages = (until - inputs.last[places.numpy()]) / DAY
-        weight = torch.from_numpy(decayed(ages, half_life))
-        entry, at = runs(self.crow[touched], self.crow.diff()[touched])
-        target = rows[entry] * n_items + self.col[at]
-        found = torch.bincount(
-            target, weight[entry] * self.value[at].double(), minlength=len(users) * n_items
+        touched_BI = sparse.csr_matrix(
+            (weight, inputs.pairs.col.numpy()[places], ends), shape=(len(users), n_items)
         )
-        return found.reshape(len(users), n_items)
+        return torch.from_numpy((touched_BI @ self._near).toarray())
+
+    @cached_property
+    def _near(self) -> sparse.csr_matrix:
+        n_items = len(self.crow) - 1
+        parts = (self.value.double().numpy(), self.col.numpy(), self.crow.numpy())
+        return sparse.csr_matrix(parts, shape=(n_items, n_items))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return W by the names under which it is stored."""

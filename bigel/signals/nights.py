@@ -23,7 +23,7 @@ from bigel.signals.signals import GRAPH, Signals
 NIGHTS = 28  # at most
 FEWEST = 2  # nights that a window is cut into where it is short
 USERS = 1_000  # user-nights of a behavior, at most
-ENTRIES = 250_000  # candidates of a behavior over all of them, about
+ENTRIES = 80_000  # candidates of a behavior over all of them, about
 VALUES = 16_000_000  # float32 values of a block of users by items by columns: 64 MB
 LIKELY_HALF_LIFE = 4.0  # days of the demand by which likely candidates are taken
 
@@ -51,6 +51,15 @@ class Choices:
     def __len__(self) -> int:
         """Return the number of user-nights."""
         return len(self.users)
+
+    def only(self, some_G: Tensor) -> "Choices":
+        """Return some user-nights, bool (G,)."""
+        rows = some_G[self.group]
+        place_G = some_G.cumsum(0) - 1
+        return Choices(
+            self.columns[rows], place_G[self.group[rows]], self.chosen[rows],
+            self.stands_for[rows], self.users[some_G],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ The same list for everybody, the most wanted items of the behavior first, an eve
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bigel.evaluate.metrics import ndcg_at
-from bigel.evaluate.popularity import in_order
-from bigel.evaluate.protocol import rank_task
+from bigel.evaluate.protocol import Task
 from bigel.schema import DAY
 from bigel.signals.demand import HALF_LIVES, demand
 from bigel.signals.history import History
@@ -34,19 +34,38 @@ def recent_demand(history: History, cutoff: int) -> tuple[np.ndarray, list[float
 def best_half_lives(history: History, cutoff: int) -> list[float]:
     """Return each behavior's half-life with the highest NDCG; of equals the longest."""
     behaviors = range(len(history.behaviors))
-    ndcg: list[list[list[torch.Tensor]]] = [[[] for _ in HALF_LIVES] for _ in behaviors]
+    ndcg: list[list[list[Tensor]]] = [[[] for _ in HALF_LIVES] for _ in behaviors]
     for j in range(NIGHTS, 0, -1):
         start = history.until - j * DAY
         night = Night.of(history, start, start + DAY)
-        for at, half_life in enumerate(HALF_LIVES):
-            orders = [popular_order(demand(night.history, half_life, k)) for k in behaviors]
-            scores = in_order(history.n_users, orders)
-            for k in behaviors:
-                task = night.tasks[k].only(USERS)
-                found = rank_task(scores, k, task, cutoff, 512)
-                ndcg[k][at].append(ndcg_at(found.hits, found.relevant, cutoff))
+        for k in behaviors:
+            task = night.tasks[k].only(USERS)
+            for at, half_life in enumerate(HALF_LIVES):
+                order = popular_order(demand(night.history, half_life, k))
+                ndcg[k][at].append(ndcg_of_order(order, task, cutoff))
     means = [[float(torch.cat(nights).nanmean()) for nights in of_k] for of_k in ndcg]
     return [_best(values) for values in means]
+
+
+def ndcg_of_order(order: np.ndarray, task: Task, cutoff: int) -> Tensor:
+    """Return the NDCG of each user of a task by one order of all items for everybody, (B,).
+
+    An item's rank in her list is its place in the order less what is masked for her before it.
+    """
+    n_items, users = len(order), task.users
+    place_I = torch.empty(n_items, dtype=torch.int64)
+    place_I[torch.from_numpy(order)] = torch.arange(n_items)
+    rows, items = task.relevant.take(users)
+    masked_rows, masked = task.mask.take(users)
+    counts = task.mask.counts[users]
+    ahead = torch.searchsorted(
+        (masked_rows * n_items + place_I[masked]).sort().values, rows * n_items + place_I[items]
+    )
+    rank = place_I[items] - ahead + (counts.cumsum(0) - counts)[rows]
+    near = rank < cutoff
+    hits = torch.zeros(len(users), cutoff, dtype=torch.bool)
+    hits[rows[near], rank[near]] = True
+    return ndcg_at(hits, task.relevant.counts[users], cutoff)
 
 
 def _best(values: list[float]) -> float:

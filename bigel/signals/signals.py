@@ -18,7 +18,7 @@ from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names
 from bigel.signals.history import History, Latest
 from bigel.signals.neighbours import Neighbours, neighbour_names
-from bigel.signals.touches import WIDTH, touch_names, touches
+from bigel.signals.touches import WIDTH, Touches, touch_names
 
 GRAPH = 2  # columns of the graph: its score, and the bias in it
 PARTS = ("graph", "demand", "age", "neighbours", "touches")
@@ -34,7 +34,7 @@ class Signals:
         candidates: bool, (I,): items that somebody had before it.
         neighbours: item to items.
         touched: each user's items by latest time, under any behavior.
-        under: the same for each behavior.
+        under: what each has under each behavior.
         until: T, Unix seconds.
         behaviors: names of the cascade.
     """
@@ -44,7 +44,7 @@ class Signals:
     candidates: Tensor
     neighbours: Neighbours
     touched: Latest
-    under: Sequence[Latest]
+    under: Sequence[Touches]
     until: int
     behaviors: tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Signals:
         return cls(
             graph, demand_columns(history), torch.from_numpy(history.known_items()),
             Neighbours.of(touched.pairs), touched,
-            [history.latest(k) for k in range(len(history.behaviors))],
+            [Touches.of(history, k) for k in range(len(history.behaviors))],
             history.until, history.behaviors,
         )  # fmt: skip
 
@@ -69,10 +69,10 @@ class Signals:
         dense = self.demand[behavior].expand(len(users), -1, -1)
         reached = [self.reached(users, h)[..., None] for h in near.HALF_LIVES]
         of_touches = []
-        for j, latest in enumerate(self.under):
+        for j, touches in enumerate(self.under):
             found = torch.zeros(len(users), n_items, WIDTH)
             if j != behavior:
-                rows, items, columns = touches(latest, self.until, users)
+                rows, items, columns = touches.take(users)
                 found[rows, items] = columns
             of_touches.append(found)
         graph = torch.stack([score_BI, bias_BI], dim=-1)
@@ -130,9 +130,9 @@ class Weighed(Derived):
         for half_life, weight in zip(near.HALF_LIVES, parts.neighbours.tolist(), strict=True):
             if weight:
                 out_BI += weight * signals.reached(users, half_life).to(out_BI.device)
-        for j, (latest, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
+        for j, (touches, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
             if j != behavior and bool(weight_W.any()):
-                rows, items, columns = touches(latest, signals.until, users)
+                rows, items, columns = touches.take(users)
                 at = rows.to(out_BI.device), items.to(out_BI.device)
                 out_BI[at] += (columns * weight_W).sum(1).to(out_BI.device)
 

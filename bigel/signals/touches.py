@@ -1,34 +1,83 @@
-"""Touches: whether a user has an item under another behavior, how lately and how often.
+"""Touches: whether a user has an item under another behavior, how often and how lately.
 
-.. math:: columns\\ per\\ behavior\\ j ≠ k: \\quad 1, \\; 2^{-(T - t) / h}, \\; \\log m
+.. math:: columns\\ per\\ behavior\\ j ≠ k: \\quad 1, \\;
+    \\log(1 + \\sum_{e ∈ (u, i, j)} n_e 2^{-(T - t_e) / h}), \\; \\frac{1}{1 + r}
 
-for a pair that the user has under j, t its latest time and m the number of days that saw it; zeros
-for a pair that she has not.
+for a pair that the user has under j, n_e the events of an hour and r the number of moments at which
+she had other items under j later than this one; zeros for a pair that she has not.
 """
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.pairs import runs
+from bigel.interactions import IntArray
+from bigel.pairs import Pairs, runs
 from bigel.schema import DAY
-from bigel.signals.demand import decayed
-from bigel.signals.history import Latest
+from bigel.signals.demand import decayed, half_life_name
+from bigel.signals.history import History
 
-HALF_LIVES = (1.0, 4.0, 16.0)  # days
+HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 WIDTH = 2 + len(HALF_LIVES)  # columns of a behavior
 
 
-def touches(latest: Latest, until: int, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs of B users: place in ``users``, item, and columns (n, WIDTH) float32."""
-    rows, places = runs(latest.pairs.crow[users], latest.pairs.counts[users])
-    at = places.numpy()
-    ages = (until - latest.last[at]) / DAY
-    columns = [np.ones(len(at)), *(decayed(ages, h) for h in HALF_LIVES), np.log(latest.times[at])]
-    return rows, latest.pairs.col[places], torch.from_numpy(np.stack(columns, axis=1)).float()
+@dataclass(frozen=True, eq=False)
+class Touches:
+    """Pairs under one behavior, as CSR by user.
+
+    Args:
+        pairs: the pairs.
+        last: latest time, Unix seconds, shape (n,), in the order of ``pairs.col``.
+        amounts: decayed number of events by ``HALF_LIVES``, float32, shape (n, H).
+    """
+
+    pairs: Pairs
+    last: IntArray
+    amounts: np.ndarray
+
+    @classmethod
+    def of(cls, history: History, behavior: int) -> "Touches":
+        """Collect them at the end of a history."""
+        latest = history.latest(behavior)
+        rows, n_items = history.behavior_index == behavior, history.n_items
+        place = np.searchsorted(latest.keys, history.users[rows] * n_items + history.items[rows])
+        ages, counts = (history.until - history.times[rows]) / DAY, history.counts[rows]
+        amounts = [
+            np.bincount(place, counts * decayed(ages, h), minlength=len(latest.last))
+            for h in HALF_LIVES
+        ]
+        return cls(latest.pairs, latest.last, np.stack(amounts, axis=1).astype(np.float32))
+
+    def take(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the pairs of B users: place in ``users``, item, and columns (n, WIDTH) float32."""
+        rows, places = runs(self.pairs.crow[users], self.pairs.counts[users])
+        at = places.numpy()
+        columns = np.empty((len(at), WIDTH), np.float32)
+        columns[:, 0] = 1
+        columns[:, 1:-1] = np.log1p(self.amounts[at])
+        columns[:, -1] = lateness(rows.numpy(), self.last[at])
+        return rows, self.pairs.col[places], torch.from_numpy(columns)
+
+
+def lateness(rows: IntArray, last: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + r), r the number of later times among those of the same row.
+
+    >>> lateness(np.array([0, 0, 0, 1]), np.array([5, 9, 9, 3])).tolist()
+    [0.5, 1.0, 1.0, 1.0]
+    """
+    order = np.lexsort((-last, rows))
+    row, time = rows[order], last[order]
+    same = np.append(False, np.diff(row) == 0)[: len(row)]
+    steps = np.cumsum(~same | np.append(True, np.diff(time) != 0)[: len(row)])
+    found = np.empty(len(row))
+    found[order] = 1 / (1 + steps - np.maximum.accumulate(np.where(same, 0, steps)))
+    return found
 
 
 def touch_names(behavior: str) -> list[str]:
     """Return what the columns of one other behavior are called."""
-    lately = [f"had under {behavior}, half-life {h:g} d" for h in HALF_LIVES]
-    return [f"had under {behavior}", *lately, f"had under {behavior}, log of days"]
+    often = [f"had under {behavior}, events, {half_life_name(h)}" for h in HALF_LIVES]
+    return [f"had under {behavior}", *often, f"had under {behavior}, the latest first"]

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from bigel.evaluate.metrics import ndcg_at
 from bigel.generators import make_generator
+from bigel.pairs import runs
 from bigel.signals.nights import Choices, joined
 from bigel.signals.signals import PARTS, column_names, part_of_columns
 
@@ -29,46 +32,41 @@ FEWEST = 10  # user-nights of a behavior that are weighed at all
 NEEDED = frozenset({"demand"})  # a part that is always kept: what answers for a user unknown
 
 
-def likelihood(choices: Choices, weights: Tensor, counted_G: Tensor) -> tuple[float, Tensor]:
-    """Return Σ log P over the choices of some user-nights, and each candidate's share n_c P, (m,).
+def likelihood(choices: Choices, weights: Tensor) -> tuple[float, Tensor]:
+    """Return Σ log P over all choices, and each candidate's share n_c P, (m,).
 
     Args:
         choices: of one behavior.
         weights: (C,).
-        counted_G: (G,) bool: which user-nights count.
     """
     group, size = choices.group, len(choices)
     score = choices.columns @ weights + choices.stands_for
     top = torch.full((size,), -torch.inf).scatter_reduce(0, group, score, "amax")
     mass = torch.exp(score - top[group]).double()
     total = torch.zeros(size).double().index_add_(0, group, mass)
-    chosen = choices.chosen & counted_G[group]
     logs = (score - top[group]).double() - total.log()[group]
-    return float(logs[chosen].sum()), (mass / total[group]).float()
+    return float(logs[choices.chosen].sum()), (mass / total[group]).float()
 
 
-def derivatives(choices: Choices, share: Tensor, counted_G: Tensor) -> tuple[Tensor, Tensor]:
+def derivatives(choices: Choices, share: Tensor) -> tuple[Tensor, Tensor]:
     """Return gradient (C,) and Hessian (C, C) of Σ log P where candidates have these shares."""
     x, group, size = choices.columns, choices.group, len(choices)
-    chosen = choices.chosen & counted_G[group]
-    number_G = torch.zeros(size).index_add_(0, group, chosen.float())
+    number_G = torch.zeros(size).index_add_(0, group, choices.chosen.float())
     expected = share * number_G[group]
-    gradient = x[chosen].double().sum(0) - (expected @ x).double()
-    weighted = share[:, None] * x
-    mean_GC = torch.zeros(size, x.shape[1]).index_add_(0, group, weighted)
-    hessian = mean_GC.T @ (mean_GC * number_G[:, None]) - (weighted * number_G[group, None]).T @ x
-    return gradient, hessian.double()
+    gradient = x[choices.chosen].double().sum(0) - (expected @ x).double()
+    share_GM = sparse.coo_array((share, (group, np.arange(len(group)))), (size, len(group)))
+    mean_GC = torch.from_numpy(share_GM.tocsr() @ x.numpy()) * number_G.sqrt()[:, None]
+    scaled = x * expected.sqrt()[:, None]
+    return gradient, (mean_GC.T @ mean_GC - scaled.T @ scaled).double()
 
 
 def fit(
-    choices: Choices, counted_G: Tensor, kept_C: Tensor, penalty: float, center: Tensor,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    choices: Choices, kept_C: Tensor, penalty: float, center: Tensor, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the weights, (C,) float32, and minus the objective's Hessian there, (C, C).
 
     Args:
         choices: of one behavior, or of several together.
-        counted_G: (G,) bool: which user-nights count.
         kept_C: (C,) bool: the columns that may have a weight.
         penalty: κ.
         center: (C,) w⁰.
@@ -76,15 +74,15 @@ def fit(
     """
     center = torch.where(kept_C, center, 0.0)
     weights = torch.where(kept_C, center if start is None else start, 0.0)
-    enough = ENOUGH * max(1, int((choices.chosen & counted_G[choices.group]).sum()))
+    enough = ENOUGH * max(1, int(choices.chosen.sum()))
     ridge = 2 * penalty * torch.eye(len(weights)).double()
 
     def objective(at: Tensor) -> tuple[float, Tensor]:
-        value, share = likelihood(choices, at, counted_G)
+        value, share = likelihood(choices, at)
         return value - penalty * float(((at - center).double() ** 2).sum()), share
 
     def slopes(at: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, hessian = derivatives(choices, share, counted_G)
+        gradient, hessian = derivatives(choices, share)
         return gradient - ridge @ (at - center).double(), ridge - hessian
 
     value, share = objective(weights)
@@ -94,12 +92,14 @@ def fit(
         step[kept_C] = torch.linalg.solve(curvature[kept_C][:, kept_C], gradient[kept_C])
         if float(gradient @ step) / 2 < enough:
             break
-        tried = (weights + (step / 2**halvings).float() for halvings in range(HALVINGS))
-        higher = next((at for at in tried if objective(at)[0] > value), None)
-        if higher is None:
+        for halvings in range(HALVINGS):
+            tried = weights + (step / 2**halvings).float()
+            found, share = objective(tried)
+            if found > value:
+                break
+        else:
             break
-        weights = higher
-        value, share = objective(weights)
+        weights, value = tried, found
         gradient, curvature = slopes(weights, share)
     return weights, curvature
 
@@ -120,26 +120,27 @@ def without(weights: Tensor, curvature: Tensor, kept_C: Tensor, gone_C: Tensor) 
     return found
 
 
-def ndcg(choices: Choices, weights_GC: Tensor, k: int) -> Tensor:
+def ndcg(choices: Choices, weights_FC: Tensor, fold_G: Tensor, k: int) -> Tensor:
     """Return the NDCG of each user-night among its candidates, float64, (G,).
 
     Args:
         choices: of one behavior.
-        weights_GC: weights of each user-night, (G, C).
+        weights_FC: weights by fold, (F, C).
+        fold_G: fold of each user-night, 0…F-1.
         k: cutoff.
     """
-    score = (choices.columns * weights_GC[choices.group]).sum(1)
-    order = torch.argsort(score, descending=True, stable=True)
-    order = order[torch.argsort(choices.group[order], stable=True)]
-    group = choices.group[order]
-    sizes = torch.bincount(choices.group, minlength=len(choices))
-    rank = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[group]
-    hits = torch.zeros(len(choices), k, dtype=torch.bool)
-    near = rank < k
-    hits[group[near], rank[near]] = choices.chosen[order][near]
-    relevant = torch.zeros(len(choices), dtype=torch.int64)
-    relevant.index_add_(0, choices.group, choices.chosen.long())
-    return ndcg_at(hits, relevant, k)
+    of_folds = choices.columns @ weights_FC.T
+    score = of_folds.gather(1, fold_G[choices.group][:, None])[:, 0]
+    sizes_G = torch.bincount(choices.group, minlength=len(choices))
+    chosen = torch.nonzero(choices.chosen).flatten()
+    group = choices.group[chosen]
+    rows, others = runs((sizes_G.cumsum(0) - sizes_G)[group], sizes_G[group])
+    own = chosen[rows]
+    before = (score[others] > score[own]) | (score[others] == score[own]) & (others < own)
+    rank = torch.bincount(rows[before], minlength=len(chosen))
+    hits_GR = torch.zeros(len(choices), k, dtype=torch.bool)
+    hits_GR[group[rank < k], rank[rank < k]] = True
+    return ndcg_at(hits_GR, torch.bincount(group, minlength=len(choices)), k)
 
 
 def signal_folds(n_users: int, seed: int) -> Tensor:
@@ -187,10 +188,7 @@ def weigh(
     together = joined(there)
     assert together is not None
     everything = torch.ones(width, dtype=torch.bool)
-    shared, _ = fit(
-        together, torch.ones(len(together), dtype=torch.bool), everything, penalty,
-        torch.zeros(width),
-    )  # fmt: skip
+    shared, _ = fit(together, everything, penalty, torch.zeros(width))
     for at, name in enumerate(behaviors):
         found = choices[at]
         if found is None or len(found) < FEWEST:
@@ -220,15 +218,13 @@ def weigh_again(
     newest = found.weights[-1].clone()
     together = joined([one for one in choices if one is not None])
     if together is not None:
-        everybody = torch.ones(len(together), dtype=torch.bool)
         everything = torch.ones(newest.shape[1], dtype=torch.bool)
-        shared, _ = fit(together, everybody, everything, penalty, torch.zeros(newest.shape[1]))
+        shared, _ = fit(together, everything, penalty, torch.zeros(newest.shape[1]))
         part_of = part_of_columns(len(behaviors))
         for at, (name, one) in enumerate(zip(behaviors, choices, strict=True)):
             if one is not None and len(one) >= FEWEST:
                 kept_C = torch.tensor([part in found.facts[name]["kept"] for part in part_of])
-                everyone = torch.ones(len(one), dtype=torch.bool)
-                newest[at], _ = fit(one, everyone, kept_C, penalty, shared)
+                newest[at], _ = fit(one, kept_C, penalty, shared)
                 names = column_names(behaviors, name)
                 found.facts[name]["newest"] = dict(zip(names, newest[at].tolist(), strict=True))
     return Weighing(torch.cat([found.weights, newest[None]]), found.facts)
@@ -244,22 +240,22 @@ def _fit_parts(
     """
     part_of = part_of_columns(n_behaviors)
     fold_G = fold_of[choices.users]
-    counted = [*(fold_G != fold for fold in range(FOLDS)), torch.ones_like(fold_G).bool()]
+    others = [*(choices.only(fold_G != fold) for fold in range(FOLDS)), choices]
 
     def columns_of(*parts: str) -> Tensor:
         return torch.tensor([part in parts for part in part_of])
 
     def measured(weights: Sequence[Tensor]) -> float:
-        return float(ndcg(choices, torch.stack(list(weights))[fold_G], k).mean())
+        return float(ndcg(choices, torch.stack(list(weights)), fold_G, k).mean())
 
     parts = list(PARTS)
     facts: dict[str, Any] = {"nights": len(choices), "choices": int(choices.chosen.sum())}
-    starts: list[Tensor | None] = [None] * len(counted)
+    starts: list[Tensor | None] = [None] * len(others)
     while True:
         kept_C = columns_of(*parts)
         fits = [
-            fit(choices, one, kept_C, penalty, shared, start)
-            for one, start in zip(counted, starts, strict=True)
+            fit(one, kept_C, penalty, shared, start)
+            for one, start in zip(others, starts, strict=True)
         ]
         facts |= {"ndcg": measured([weights for weights, _ in fits]), "kept": list(parts)}
         trials = {

@@ -35,7 +35,7 @@ CODE = (
     *("serving.py", "tracking/bundle.py"),
     *(f"signals/{name}.py" for name in ("demand", "history", "neighbours", "signals", "touches")),
 )
-FORMAT = 4  # of the files; the reader in serving.py knows the same number
+FORMAT = 5  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 TREND = "item_trend"

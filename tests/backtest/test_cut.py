@@ -14,7 +14,8 @@ def history_of(rows, until, users=4, items=6):
     rows = sorted(rows, key=lambda row: row[3])
     columns = [np.array([row[at] for row in rows], np.int64) for at in range(3)]
     times = np.array([round(row[3] * DAY) for row in rows], np.int64)
-    return History(*columns, times, round(until * DAY), users, items, ("view", "buy"))
+    once = np.ones(len(rows), np.int64)
+    return History(*columns, times, once, round(until * DAY), users, items, ("view", "buy"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def evening(seed, events=60):
     draw = np.random.default_rng(seed)
     times = np.sort(draw.integers(0, END, events))
     columns = (draw.integers(size, size=events) for size in (USERS, ITEMS - 1, 2))
-    return Evening.of(History(*columns, times, END, USERS, ITEMS, ("view", "buy")))
+    once = np.ones(events, np.int64)
+    return Evening.of(History(*columns, times, once, END, USERS, ITEMS, ("view", "buy")))
 
 
 def scores(found, rule, behavior, half_lives, users=None):
@@ -118,7 +119,17 @@ def test_repeats_and_popularity_by_hand():
     """User 0 viewed 2, then 0; bought 1. Item 1 was bought yesterday, 3 ten days ago, twice."""
     rows = [(0, 2, 0, 5), (1, 3, 1, 10), (2, 3, 1, 10), (0, 0, 0, 15), (0, 1, 1, 19)]
     users, items, behaviors, days = (np.array(column) for column in zip(*rows, strict=True))
-    log = History(users, items, behaviors, days * DAY, END, 3, 4, ("view", "buy"))
+    log = History(
+        users,
+        items,
+        behaviors,
+        days * DAY,
+        np.ones(len(days), np.int64),
+        END,
+        3,
+        4,
+        ("view", "buy"),
+    )
     found = Evening.of(log)
 
     def order(rule, behavior, *half_lives):

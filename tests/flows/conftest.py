@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import subprocess
@@ -99,3 +100,14 @@ def start_bigel() -> Iterator[Start]:
     signal.signal(signal.SIGINT, before)
     for process in started:
         process.kill()
+
+
+@pytest.fixture
+def ours() -> Iterator[logging.Logger]:
+    """Our logger, without what Prefect put beside it; it is as before after the test."""
+    logger = logging.getLogger("bigel")
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [], False
+    yield logger
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)

@@ -3,7 +3,6 @@
 import logging
 import os
 import tomllib
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -228,17 +227,6 @@ def test_an_error_is_one_line_of_text_on_standard_error(
 def test_written_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_copied([Path("/w/a[b].parquet"), Path("/w/c.json")])
     assert capsys.readouterr().out == "wrote /w/a[b].parquet\nwrote /w/c.json\n"
-
-
-@pytest.fixture
-def ours() -> Iterator[logging.Logger]:
-    """Our logger, without what Prefect put beside it; it is as before after the test."""
-    logger = logging.getLogger("bigel")
-    before = logger.handlers, logger.level, logger.propagate
-    logger.handlers, logger.propagate = [], False
-    yield logger
-    logger.handlers, level, logger.propagate = before
-    logger.setLevel(level)
 
 
 @pytest.mark.parametrize(("given_level", "kept"), [(None, "CRITICAL"), ("DEBUG", "DEBUG")])

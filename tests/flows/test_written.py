@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_folder_that_may_not_be_written_is_refused(
 
 
 def test_whatever_else_a_verb_may_not_write_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ours: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> None:
         raise PermissionError(13, "Permission denied", "/data/artifacts/latest")

@@ -1,16 +1,22 @@
 """Each signal by hand and against a naive twin."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from bigel.evaluate.metrics import ndcg_at
+from bigel.evaluate.popularity import in_order
+from bigel.evaluate.protocol import make_task, rank_task
+from bigel.interactions import Interactions
 from bigel.pairs import Pairs
-from bigel.schema import DAY
+from bigel.schema import DAY, PUBLISHED
 from bigel.signals import demand, neighbours, recent, touches
 from bigel.signals.history import History
 from bigel.signals.neighbours import Neighbours
+from bigel.signals.touches import Touches
 
 EVENTS = [  # user, item, behavior, day: in order of time
     (0, 0, 0, 0.0), (1, 0, 0, 1.0), (0, 1, 0, 2.0), (0, 1, 1, 2.5), (1, 2, 0, 3.0), (0, 0, 0, 3.5),
@@ -22,7 +28,8 @@ UNTIL = 4 * DAY
 def history_of(events: list[tuple[int, int, int, float]], until: int = UNTIL) -> History:
     columns = np.array(events).reshape(-1, 4).T
     ids = [column.astype(np.int64) for column in columns[:3]]
-    return History(*ids, (columns[3] * DAY).astype(np.int64), until, 4, 4, ("view", "buy"))
+    times, once = (columns[3] * DAY).astype(np.int64), np.ones(len(events), np.int64)
+    return History(*ids, times, once, until, 4, 4, ("view", "buy"))
 
 
 @pytest.fixture
@@ -81,15 +88,15 @@ def test_a_moment_holds_what_was_before_it(history: History) -> None:
     assert list(zip(new.users.tolist(), new.items.tolist(), strict=True)) == [(1, 2), (2, 1)]
 
 
-def test_latest_times_and_counts(history: History) -> None:
+def test_latest_times(history: History) -> None:
     latest = history.latest()
     rows, items = latest.pairs.take(torch.arange(4))
     assert list(zip(rows.tolist(), items.tolist(), strict=True)) == [
         (0, 0), (0, 1), (1, 0), (1, 2), (2, 1),
     ]  # fmt: skip
     assert (latest.last / DAY).tolist() == [3.5, 2.5, 1.0, 3.0, 3.75]
-    assert latest.times.tolist() == [2, 2, 1, 1, 1]
-    assert history.latest(1).times.tolist() == [1]
+    assert latest.keys.tolist() == [0, 1, 4, 6, 9]
+    assert (history.latest(1).last / DAY).tolist() == [2.5]
 
 
 def cosine(users_of: list[set[int]], kept: int) -> list[dict[int, float]]:
@@ -152,13 +159,37 @@ def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
         np.testing.assert_allclose(reached[row], naive, rtol=1e-6)
 
 
-def test_touches_tell_how_lately_and_how_often(history: History) -> None:
-    rows, items, columns = touches.touches(history.latest(0), UNTIL, torch.tensor([1, 0]))
+def test_touches_tell_how_often_and_how_lately(history: History) -> None:
+    twice = replace(history, counts=np.array([1, 1, 1, 1, 1, 3, 1]))  # the last of user 0: thrice
+    rows, items, columns = Touches.of(twice, 0).take(torch.tensor([1, 0]))
     assert list(zip(rows.tolist(), items.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 0), (1, 1)]
-    assert columns[2].tolist() == pytest.approx(
-        [1, *(0.5 ** (0.5 / h) for h in touches.HALF_LIVES), math.log(2)]
-    )
-    assert columns[0, -1] == 0
+    often = [math.log1p(0.5 ** (4 / h) + 3 * 0.5 ** (0.5 / h)) for h in touches.HALF_LIVES]
+    assert columns[2].tolist() == pytest.approx([1, *often, 1])
+    assert columns[:, -1].tolist() == [0.5, 1, 1, 0.5]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_touches_are_the_sums_over_events(seed: int) -> None:
+    drawn = random_history(seed)
+    history = replace(drawn, counts=1 + np.arange(len(drawn.times)) % 3)
+    columns = (history.users, history.items, history.behavior_index, history.times, history.counts)
+    events = list(zip(*(column.tolist() for column in columns), strict=True))
+    for behavior in (0, 1):
+        of_pair: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for user, item, b, time, count in events:
+            if b == behavior:
+                of_pair.setdefault((user, item), []).append((time, count))
+        rows, items, found = Touches.of(history, behavior).take(torch.arange(4))
+        assert list(zip(rows.tolist(), items.tolist(), strict=True)) == sorted(of_pair)
+        for (user, item), mine in zip(sorted(of_pair), found.tolist(), strict=True):
+            happened = of_pair[user, item]
+            often = [
+                math.log1p(sum(n * 0.5 ** ((UNTIL - t) / DAY / h) for t, n in happened))
+                for h in touches.HALF_LIVES
+            ]
+            lasts = {max(of_pair[pair])[0] for pair in of_pair if pair[0] == user}
+            later = sum(last > max(happened)[0] for last in lasts)
+            assert mine == pytest.approx([1, *often, 1 / (1 + later)], rel=1e-5)
 
 
 def test_the_half_life_is_that_which_did_best_on_earlier_nights() -> None:
@@ -173,10 +204,26 @@ def test_the_half_life_is_that_which_did_best_on_earlier_nights() -> None:
     users, items, days = np.array(rows).T
     history = History(
         users.astype(np.int64), items.astype(np.int64), np.zeros(len(rows), np.int64),
-        (days * DAY).astype(np.int64), UNTIL, 12, 10, ("view", "buy"),
+        (days * DAY).astype(np.int64), np.ones(len(rows), np.int64), UNTIL, 12, 10, ("view", "buy"),
     )  # fmt: skip
     wanted, half_lives = recent.recent_demand(history, 1)
     assert half_lives[0] <= 0.5
     assert wanted[0].argmax() == 3
     nothing, half_lives = recent.recent_demand(history_of([]), 1)
     assert half_lives == [math.inf, math.inf] and not nothing.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_order_for_all_is_ranked_as_every_model(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known, new = (
+        Interactions(*np.divmod(drawn, 9), np.zeros(20, np.int64), 6, 9, ("view",))
+        for drawn in (rng.permutation(6 * 9)[:20] for _ in range(2))
+    )
+    task = make_task(known, new, 0, PUBLISHED)
+    order = rng.permutation(9)
+    ranked = rank_task(in_order(6, [order]), 0, task, 3, 512)
+    expected = ndcg_at(ranked.hits, ranked.relevant, 3)
+    assert torch.equal(recent.ndcg_of_order(order, task, 3), expected)
+    nobody = replace(task, users=torch.zeros(0, dtype=torch.int64))
+    assert len(recent.ndcg_of_order(order, nobody, 3)) == 0

@@ -36,26 +36,26 @@ def test_likelihood_by_hand() -> None:
     chosen = torch.tensor([False, True, False])
     stands_for = torch.tensor([2.0, 1.0, 1.0]).log()  # the first stands for two alike
     one = Choices(columns, torch.zeros(3, dtype=torch.int64), chosen, stands_for, torch.tensor([0]))
-    everyone = torch.tensor([True])
-    value, share = weighing.likelihood(one, torch.tensor([0.5]), everyone)
+    value, share = weighing.likelihood(one, torch.tensor([0.5]))
     e = torch.tensor([0.0, 0.5, 1.0]).exp()
     total = 2 * e[0] + e[1] + e[2]
     assert value == pytest.approx(float((e[1] / total).log()), abs=1e-6)
     assert share.tolist() == pytest.approx([float(x / total) for x in (2 * e[0], e[1], e[2])])
-    assert weighing.likelihood(one, torch.tensor([0.5]), torch.tensor([False]))[0] == 0
+    assert weighing.likelihood(one.only(torch.tensor([False])), torch.tensor([0.5]))[0] == 0
 
 
 def test_derivatives_are_those_of_autograd() -> None:
-    one, counted = choices_of(0), torch.arange(60) % 3 != 0
+    whole, counted = choices_of(0), torch.arange(60) % 3 != 0
+    one = whole.only(counted)
     weights = torch.randn(WIDTH, generator=torch.Generator().manual_seed(1)) * 0.3
 
     def value(at: torch.Tensor) -> torch.Tensor:
-        score = (one.columns.double() @ at + one.stands_for).reshape(60, 8)
+        score = (whole.columns.double() @ at + whole.stands_for).reshape(60, 8)
         logs = score.log_softmax(1).flatten()
-        return logs[one.chosen & counted[one.group]].sum()
+        return logs[whole.chosen & counted[whole.group]].sum()
 
-    found, share = weighing.likelihood(one, weights, counted)
-    gradient, hessian = weighing.derivatives(one, share, counted)
+    found, share = weighing.likelihood(one, weights)
+    gradient, hessian = weighing.derivatives(one, share)
     at = weights.double()
     assert found == pytest.approx(float(value(at)), rel=1e-5)
     expected = torch.autograd.functional.jacobian(value, at)
@@ -65,45 +65,46 @@ def test_derivatives_are_those_of_autograd() -> None:
 
 
 def test_the_fit_is_a_maximum_and_the_center_draws_it() -> None:
-    one, everyone = choices_of(0), torch.ones(60, dtype=torch.bool)
+    one = choices_of(0)
     kept = torch.ones(WIDTH, dtype=torch.bool)
     kept[3] = False
     center = torch.full((WIDTH,), 0.2)
-    weights, _ = weighing.fit(one, everyone, kept, 2.0, center)
+    weights, _ = weighing.fit(one, kept, 2.0, center)
     assert weights[3] == 0
 
     def objective(at: torch.Tensor) -> float:
         away = torch.where(kept, at - center, 0.0)
-        return weighing.likelihood(one, at, everyone)[0] - 2.0 * float((away**2).sum())
+        return weighing.likelihood(one, at)[0] - 2.0 * float((away**2).sum())
 
     best = objective(weights)
     generator = torch.Generator().manual_seed(2)
     for _ in range(20):
         step = torch.randn(WIDTH, generator=generator) * 0.05 * kept
         assert objective(weights + step) < best
-    strong, _ = weighing.fit(one, everyone, kept, 1e6, center)
+    strong, _ = weighing.fit(one, kept, 1e6, center)
     torch.testing.assert_close(strong, torch.where(kept, center, 0.0), atol=1e-3, rtol=0)
 
 
 def test_leaving_columns_out_is_foreseen() -> None:
-    one, everyone = choices_of(3, groups=300), torch.ones(300, dtype=torch.bool)
+    one = choices_of(3, groups=300)
     kept = torch.ones(WIDTH, dtype=torch.bool)
-    weights, curvature = weighing.fit(one, everyone, kept, 5.0, torch.zeros(WIDTH))
+    weights, curvature = weighing.fit(one, kept, 5.0, torch.zeros(WIDTH))
     gone = torch.zeros(WIDTH, dtype=torch.bool)
     gone[:2] = True
     foreseen = weighing.without(weights, curvature, kept, gone)
-    refitted, _ = weighing.fit(one, everyone, kept & ~gone, 5.0, torch.zeros(WIDTH))
+    refitted, _ = weighing.fit(one, kept & ~gone, 5.0, torch.zeros(WIDTH))
     assert foreseen[:2].tolist() == [0, 0]
     torch.testing.assert_close(foreseen, refitted, atol=0.02, rtol=0)
 
 
 def test_ndcg_is_that_of_the_sorted_candidates() -> None:
     one = choices_of(4, groups=12)
-    weights = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(5))
-    found = weighing.ndcg(one, weights, 3)
+    weights = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(5))
+    fold = torch.arange(12) % 2
+    found = weighing.ndcg(one, weights, fold, 3)
     for g in range(12):
         rows = torch.nonzero(one.group == g).flatten()
-        order = rows[torch.argsort(-(one.columns[rows] @ weights[g]), stable=True)]
+        order = rows[torch.argsort(-(one.columns[rows] @ weights[fold[g]]), stable=True)]
         hits = one.chosen[order][:3][None]
         expected = ndcg_at(hits, one.chosen[rows].sum()[None], 3)[0]
         assert found[g] == pytest.approx(float(expected))
@@ -130,7 +131,7 @@ def test_a_user_has_no_part_in_the_weights_of_her_fold() -> None:
     moved[mine[one.group]] = moved[mine[one.group]].flip(0)
     other = Choices(moved, one.group, one.chosen, one.stands_for, one.users)
     kept, center = torch.ones(WIDTH, dtype=torch.bool), torch.zeros(WIDTH)
-    fits = [weighing.fit(which, ~mine, kept, 1.0, center)[0] for which in (one, other)]
+    fits = [weighing.fit(which.only(~mine), kept, 1.0, center)[0] for which in (one, other)]
     assert torch.equal(*fits)
 
 
