@@ -30,6 +30,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
+from scipy import sparse
 
 FORMAT = 5  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
@@ -179,15 +180,13 @@ class Timed:
     def add(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add the terms of one behavior to the scores of a batch, (B, I)."""
         inputs = _youngest(entries, scores.shape[1])
-        start, count = self.crow[inputs.column], np.diff(self.crow)[inputs.column]
-        entry = np.repeat(np.arange(len(count)), count)
-        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - start, count)
-        target = inputs.row[entry] * scores.shape[1] + self.col[place]
+        ends = np.searchsorted(inputs.row, np.arange(len(scores) + 1))
         weights = self.neighbour_weights[behavior]
         for half_life, weight in zip(self.neighbour_half_lives, weights.tolist(), strict=True):
             if weight:
-                decayed = np.exp2(-inputs.age / half_life)[entry] * self.value[place]
-                reached = np.bincount(target, decayed, minlength=scores.size).reshape(scores.shape)
+                decayed = np.exp2(-inputs.age / half_life)
+                touched = sparse.csr_matrix((decayed, inputs.column, ends), shape=scores.shape)
+                reached = (touched @ self._near).toarray()
                 scores += np.float32(weight) * np.log1p(reached / self.neighbour_small).astype("f4")
         for j, of_j in enumerate(entries):
             weight_W = self.touch_weights[behavior, j]
@@ -197,6 +196,12 @@ class Timed:
                 columns[:, 1:-1] = np.log1p(of_j.amounts)
                 columns[:, -1] = _lateness(of_j.row, of_j.age)
                 scores[of_j.row, of_j.column] += (columns * weight_W).sum(axis=1)
+
+    @cached_property
+    def _near(self) -> sparse.csr_matrix:
+        n_items = len(self.crow) - 1
+        near = (self.value.astype(np.float64), self.col, self.crow)
+        return sparse.csr_matrix(near, shape=(n_items, n_items))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ FLOWS = sorted((ROOT / "flows").rglob("*.py"))
 ONLY = {
     "great_expectations": ("bigel/contracts",),
     "torch_scatter": ("bigel/graph/propagate", "bigel/graph/build"),
-    "scipy": ("bigel/signals/neighbours", "bigel/signals/weighing"),
+    "scipy": ("bigel/signals/neighbours", "bigel/signals/weighing", "bigel/serving"),
     "mlflow": ("bigel/tracking", "bigel/serving"),
     "prefect": ("flows/",),
     "prefect_dask": ("flows/cluster",),

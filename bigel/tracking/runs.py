@@ -22,7 +22,7 @@ MODEL_PATH = "model"  # of the model among a run's artifacts
 BUNDLE = "bundle"  # of the bundle among the model's artifacts
 BATCH = 1_000  # most metrics that MLflow takes at once
 PARAM_BATCH, PARAM_LENGTH = 100, 6_000  # what MLflow takes at most
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors")
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy")
 
 
 def metric_name(*parts: str) -> str:
