@@ -66,7 +66,8 @@ def recommend(
         moment: of that log, see ``bigel.moment``.
 
     Returns:
-        counts: users, rows, popular_users (lists made of popular items), behaviors, k, exclude,
+        counts: users, rows, popular_users (lists made of popular items), nothing_left (empty lists
+        by behavior, of users who have every item already), behaviors, k, exclude,
         model (uri, name, version, alias).
 
     Raises:
@@ -135,7 +136,7 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
         request: what every user gets.
 
     Returns:
-        users, rows, popular_users, and the request.
+        users, rows, popular_users, nothing_left, and the request.
 
     Raises:
         DataError: if the bundle cannot be read.
@@ -146,25 +147,47 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
     inner = _inner(asked, known)
     known.gather(inner[inner >= 0]).to_frame().write_parquet(place / schema.USERS_FILE)
     rows = popular = 0
+    nothing_left = dict.fromkeys(request.behaviors, 0)
     with (
         _row_groups(place / schema.RECOMMENDATIONS_FILE) as write,
         _row_groups(place / schema.SEEN_PAIRS_FILE) as write_seen,
     ):
         for at in _blocks(len(asked), len(request.behaviors) * min(request.k, len(items))):
             ids, users = asked[at], inner[at]
-            frame, by_popularity = _lists(recommender, items, ids, users, request)
+            frame, by_popularity, empty = _lists(recommender, items, ids, users, request)
             write(frame)
+            for name, without in empty.items():
+                nothing_left[name] += _nothing_left(
+                    recommender, name, request, known, items, without
+                )
             rows, popular = rows + frame.height, popular + by_popularity
             for name in _hiding(recommender, request):
                 write_seen(_seen(recommender, name, known, items, users))
     _write_listed(place, items)
-    return {"users": len(asked), "rows": rows, "popular_users": popular, **asdict(request)}
+    found = {"users": len(asked), "rows": rows, "popular_users": popular}
+    return found | {"nothing_left": nothing_left, **asdict(request)}
 
 
 def _hiding(recommender: "Recommender", request: Request) -> list[str]:
     """Return the behaviors whose seen items the policy leaves out."""
     every = recommender.behaviors
     return {"same": request.behaviors, "any": every, "none": []}[request.exclude]
+
+
+def _nothing_left(
+    recommender: "Recommender", behavior: str, request: Request, known: pl.Series,
+    items: pl.Series, users: IntArray,
+) -> int:  # fmt: skip
+    """Return how many of some users have every item that anybody has, by what the policy hides."""
+    if not len(users):
+        return 0
+    hiding = _hiding(recommender, replace(request, behaviors=[behavior]))
+    seen = [_seen(recommender, name, known, items, users) for name in hiding]
+    if not seen:
+        return 0
+    pairs = pl.concat(seen).select(schema.USER_ID, schema.ITEM_ID).unique()
+    there = len(np.unique(np.concatenate([col for _, col in recommender.seen])))
+    return int((pairs.group_by(schema.USER_ID).len()["len"] == there).sum())
 
 
 def _seen(
@@ -308,15 +331,16 @@ def _lists(
     ids: pl.Series,
     users: IntArray,
     request: Request,
-) -> tuple[pl.DataFrame, int]:
-    """Return the lists of some users, and how many of them popularity answered."""
-    parts, popular = [], 0
+) -> tuple[pl.DataFrame, int, dict[str, IntArray]]:
+    """Return the lists of some users, how many of them popularity answered, and who has none."""
+    parts, popular, empty = [], 0, {}
     for order, name in enumerate(request.behaviors):
         behavior = recommender.behaviors.index(name)
         lists = recommender.recommend(
             behavior, users, request.k, request.exclude, only_popular=request.only_popular
         )
         popular = int(lists.popular.sum())
+        empty[name] = users[np.bincount(lists.row, minlength=len(users)) == 0]
         parts.append(
             pl.DataFrame(
                 {
@@ -330,14 +354,18 @@ def _lists(
             )
         )
     frame = pl.concat(parts).sort("row", "order", schema.RANK)
-    return frame.select(
-        ids.gather(frame["row"]).alias(schema.USER_ID),
-        pl.Series(request.behaviors).gather(frame["order"]).alias(schema.BEHAVIOR),
-        schema.RANK,
-        items.gather(frame["item"]).alias(schema.ITEM_ID),
-        schema.SCORE,
-        pl.Series(["model", "popular"]).gather(frame["popular"]).alias(schema.SOURCE),
-    ), popular
+    return (
+        frame.select(
+            ids.gather(frame["row"]).alias(schema.USER_ID),
+            pl.Series(request.behaviors).gather(frame["order"]).alias(schema.BEHAVIOR),
+            schema.RANK,
+            items.gather(frame["item"]).alias(schema.ITEM_ID),
+            schema.SCORE,
+            pl.Series(["model", "popular"]).gather(frame["popular"]).alias(schema.SOURCE),
+        ),
+        popular,
+        empty,
+    )
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ def summarize(
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
     it waits for the tracking store), ``lists_from``,
     ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the
-    challenger loses to it), ``waiting`` (entries of the outbox), ``paths``.
+    challenger loses to it), ``nothing_left`` (empty lists by behavior, of users who have every
+    item), ``waiting`` (entries of the outbox), ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -65,6 +66,8 @@ def summarize(
         counts = records["recommend"].counts
         summary["lists_from"] = counts.get("model")
         summary["lists_of_the_rule"] = bool(counts.get("only_popular"))
+        empty = {name: n for name, n in counts.get("nothing_left", {}).items() if n}
+        summary |= {"nothing_left": empty} if empty else {}
     summary["waiting"] = names_waiting(workspace)
     return summary
 

@@ -1,4 +1,4 @@
-"""A command that ends with the process that started it: ``python -m flows.child COMMAND…``
+"""A command that ends with the process that started it: ``python child.py COMMAND…``
 
 The other process holds a pipe to our standard input; the pipe closes however that process ends,
 and then the command and all that it started are ended, too.

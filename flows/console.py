@@ -97,6 +97,9 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             "[yellow]lists[/]     are those of the rule, popularity: there is no champion, and the "
             "challenger loses to it (source = popular)", soft_wrap=True
         )  # fmt: skip
+    if "nothing_left" in summary:
+        left = ", ".join(f"{name} {n:,}" for name, n in summary["nothing_left"].items())
+        console.print(f"lists     empty where a user has every item already: {escape(left)}")
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name in ("report", "data_docs", "recommendations", "quarantine", "refused", "latest"):

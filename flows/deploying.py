@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from bigel.errors import BigelError, ConfigError
+from flows.server import check_api
 
 DEFAULT_QUEUE = "default"  # Prefect's name
 DEFAULT_FILE = Path("prefect.yaml")
@@ -37,6 +38,7 @@ def deploy(file: File = DEFAULT_FILE) -> None:
     api = get_current_settings().api.url
     if not api:
         raise ConfigError("no Prefect server: set PREFECT_API_URL, or start one by `bigel serve`")
+    check_api(str(api))
     deploy_file(file, str(api))
 
 

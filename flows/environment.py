@@ -17,7 +17,14 @@ DEFAULTS = {
 }
 
 
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
 def set_defaults() -> None:
-    """Set each default that the environment does not have yet."""
+    """Set each default that the environment does not have yet; never ask a proxy for localhost."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    for name in ("no_proxy", "NO_PROXY"):
+        given = os.environ.get(name) or os.environ.get(name.swapcase(), "")
+        hosts = [host.strip() for host in given.split(",") if host.strip()]
+        os.environ[name] = ",".join(dict.fromkeys((*hosts, *HERE)))

@@ -19,6 +19,7 @@ from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file
 
 POOL = "bigel"
 START_SECONDS = 120
+CHILD = Path(__file__).with_name("child.py")  # by path: a user may have a module "flows"
 log = logging.getLogger("bigel.serve")
 
 
@@ -155,7 +156,7 @@ def _service(
     """Run a command for the length of the block; it also ends if we are killed."""
     with log_path.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.child", *command], env=environment,
+            [sys.executable, "-P", str(CHILD), *command], env=environment,
             stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

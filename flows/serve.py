@@ -1,7 +1,7 @@
 """A Prefect server that ends with the process that started it.
 
-Started by ``flows.server`` with a pipe as its standard input: the pipe closes when the other
-process ends, however it ends, and so does the server.
+Started by ``flows.server``, by its path, with a pipe as its standard input: the pipe closes when
+the other process ends, however it ends, and so does the server.
 """
 
 import os

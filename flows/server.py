@@ -53,7 +53,8 @@ class LocalServer:
             "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
         }
-        command = [sys.executable, "-m", "flows.serve", "--host", "127.0.0.1"]
+        serve = Path(__file__).with_name("serve.py")  # by path: a user may have a module "flows"
+        command = [sys.executable, "-P", str(serve), "--host", "127.0.0.1"]
         with self._log_path.open("w") as stream:
             self._process = subprocess.Popen(
                 [*command, "--port", str(port)],
@@ -106,6 +107,7 @@ def prefect_api(home: Path) -> Iterator[str]:
 
     configured = get_current_settings().api.url
     if configured:
+        check_api(str(configured))
         yield str(configured)
         return
     server = LocalServer(home)
@@ -120,6 +122,33 @@ def prefect_api(home: Path) -> Iterator[str]:
                 _flush()
     finally:
         server.stop()
+
+
+def check_api(url: str) -> None:
+    """Make sure that a configured API answers.
+
+    Raises:
+        BigelError: if nobody is there; it names the address and where it was set.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.context import get_settings_context
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        found = client.api_healthcheck()
+    if not isinstance(found, httpx.TransportError):
+        return
+    if "PREFECT_API_URL" in os.environ:
+        place, without = "set in the environment", "unset PREFECT_API_URL"
+    else:
+        name = get_settings_context().profile.name
+        place = f"set in the Prefect profile {name!r} or a file prefect.toml or .env here"
+        without = "run `prefect config unset PREFECT_API_URL`"
+    raise BigelError(
+        f"no Prefect server answers at PREFECT_API_URL = {url}, {place} ({found}); start that "
+        f"server, or {without}: then the run starts a server of its own"
+    )
 
 
 def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> int:

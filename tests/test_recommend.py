@@ -1,19 +1,23 @@
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 from bigel import recommend as recommend_module
+from bigel import serving
 from bigel.config import parse_config
 from bigel.contracts import validate
-from bigel.errors import ConfigError, DataError
+from bigel.errors import ConfigError, ContractError, DataError
 from bigel.recommend import read_users
 from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG
+from tests.signals import timed
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +70,8 @@ def test_all_users_and_behaviors(integers: Workspace) -> None:
         assert part["score"].is_sorted(descending=True)
     assert set(frame["source"]) == {"model"}
     assert record.counts == {
-        "users": 5, "rows": frame.height, "popular_users": 0, "behaviors": ["click", "purchase"],
+        "users": 5, "rows": frame.height, "popular_users": 0,
+        "nothing_left": {"click": 0, "purchase": 0}, "behaviors": ["click", "purchase"],
         "k": 3, "exclude": "same", "only_popular": False,
         "model": {"uri": "models:/bigel/1", "name": "bigel", "version": 1, "alias": "champion"},
     }  # fmt: skip
@@ -297,3 +302,49 @@ def test_long_lists_make_small_row_groups(
     record = recommend(strings, users=["7", "007", "a b", "é"], k=k)
     groups = pq.ParquetFile(record.file("recommendations.parquet")).num_row_groups
     assert groups == 4 // users
+
+
+@pytest.fixture(scope="module")
+def with_a_collector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a log in which user 999 has every item under every behavior."""
+    frame = timed.log()
+    last = frame["timestamp"].max()
+    everything = frame.select(
+        pl.lit(999, pl.Int64).alias("user_id"), pl.col("item_id").unique()
+    ).join(pl.DataFrame({"behavior": timed.NAMES}), how="cross")
+    rows = everything.with_columns(pl.lit(last, pl.Int64).alias("timestamp"))
+    made = timed.make(pl.concat([frame, rows]), tmp_path_factory.mktemp("collector"))
+    return made.bundle()
+
+
+@pytest.mark.parametrize("exclude", ["same", "any"])
+@pytest.mark.parametrize("others", [[], [0, 1]])
+def test_who_has_every_item_gets_an_empty_list(
+    exclude: str, others: list[int], with_a_collector: Path, tmp_path: Path
+) -> None:
+    request = recommend_module.Request(list(timed.NAMES), 3, exclude)
+    asked = pl.Series("user_id", [999, *others])
+    counts = recommend_module.write_lists(tmp_path, with_a_collector, asked, request)
+    record = Record("recommend", "f", str(tmp_path), False, 0.0, counts)
+    assert counts["nothing_left"] == {"view": 1, "buy": 1}
+    assert sorted(lists(record)["user_id"].unique()) == others
+    workspace = Workspace(tmp_path / "w")
+    settings = parse_config({"data": {"behaviors": list(timed.NAMES)}})
+    assert validate("recommendations", record, settings, workspace)["success"]
+    claimed = replace(record, counts=counts | {"nothing_left": {"view": 0, "buy": 0}})
+    if not others:  # an empty list of somebody who has something left is a fault
+        with pytest.raises(ContractError, match="at least one recommendation"):
+            validate("recommendations", claimed, settings, workspace)
+
+
+def test_a_list_that_is_empty_without_a_reason_is_not_excused(
+    with_a_collector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that scores nothing has not run out of items."""
+    top_k = serving.top_k
+    broken = lambda scores, k: top_k(np.full_like(scores, -np.inf), k)  # noqa: E731
+    monkeypatch.setattr(serving, "top_k", broken)
+    request = recommend_module.Request(list(timed.NAMES), 3, "same")
+    asked = pl.Series("user_id", [0, 1])
+    counts = recommend_module.write_lists(tmp_path, with_a_collector, asked, request)
+    assert counts["nothing_left"] == {"view": 0, "buy": 0}

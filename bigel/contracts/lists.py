@@ -1,7 +1,7 @@
 """The tables that judge recommendations: what leaves the pipeline is under contract, too."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,9 @@ class Facts:
         users: Parquet file with the ``user_id`` that the model knows.
         items: Parquet file with the ``item_id`` that the model knows.
         seen: Parquet file of (``user_id``, ``item_id``, ``behavior``).
+        nothing_left: by behavior, how many users have every item already, so that their lists are
+            empty.
+        asked: how many users were asked for.
     """
 
     behaviors: Sequence[str]
@@ -40,6 +43,14 @@ class Facts:
     users: Path | None = None
     items: Path | None = None
     seen: Path | None = None
+    nothing_left: Mapping[str, int] = field(default_factory=dict)
+    asked: int | None = None
+
+    @property
+    def fewest(self) -> int:
+        """1, or 0 where nobody who was asked for has anything left to list."""
+        asked = None if self.asked is None else self.asked * len(self.behaviors)
+        return int(sum(self.nothing_left.values()) != asked)
 
 
 def facts_of(record: Record, config: Config, **given: Any) -> Facts:
@@ -49,7 +60,9 @@ def facts_of(record: Record, config: Config, **given: Any) -> Facts:
         "k": config.recommend.k,
         "exclude": config.recommend.exclude,
     }
-    counted = {name: record.counts[name] for name in known if name in record.counts}
+    names = (*known, "nothing_left")
+    counted = {name: record.counts[name] for name in names if name in record.counts}
+    counted["asked"] = record.counts.get("users")
     files = {"users": schema.USERS_FILE, "items": schema.ITEMS_FILE, "seen": schema.SEEN_PAIRS_FILE}
     stored = {name: record.file(file) for name, file in files.items() if record.file(file).exists()}
     return Facts(**{**known, **counted, **stored, **given})
@@ -82,7 +95,8 @@ def recommendations_tables(record: Record, facts: Facts, limits: Limits) -> Tabl
         frames["policy"] = policy.table()
     else:
         skipped["policy"] = "neither the model's users and items nor the seen pairs were given"
-    return Tables(frames, {**limits, "behaviors": list(facts.behaviors), "k": facts.k}, skipped)
+    asked = {"behaviors": list(facts.behaviors), "k": facts.k, "fewest": facts.fewest}
+    return Tables(frames, {**limits, **asked}, skipped)
 
 
 def _parts(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
@@ -134,8 +148,13 @@ def _added(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _behavior_table(times: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``."""
-    asked = pl.DataFrame({BEHAVIOR: list(facts.behaviors)}, schema={BEHAVIOR: pl.String})
+    """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``.
+
+    ``answered`` are the lists, and the users who have nothing left to be listed.
+    """
+    left = [facts.nothing_left.get(name, 0) for name in facts.behaviors]
+    columns = {BEHAVIOR: list(facts.behaviors), "nothing_left": left}
+    asked = pl.DataFrame(columns, schema={BEHAVIOR: pl.String, "nothing_left": pl.Int64})
     of_lists = lists.group_by(BEHAVIOR).agg(
         pl.len().alias("lists"),
         (pl.col("popular") > 0).mean().alias("popular_share"),
@@ -151,6 +170,7 @@ def _behavior_table(times: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> p
         )
         .drop("times")
         .fill_null(0)
+        .with_columns((pl.col("lists") + pl.col("nothing_left")).alias("answered"))
     )
 
 

@@ -18,7 +18,7 @@ from bigel.schema import DAY, PUBLISHED
 from bigel.scores import EmbeddingScores
 from bigel.signals.demand import HALF_LIVES
 from bigel.signals.history import History
-from bigel.signals.signals import GRAPH, Signals
+from bigel.signals.signals import GRAPH, Signals, latest_columns
 
 NIGHTS = 28  # at most
 FEWEST = 2  # nights that a window is cut into where it is short
@@ -138,8 +138,9 @@ def _choices(
 ) -> Choices:
     """Return some users' choices; of many candidates the likely ones and a draw of the others.
 
-    A quarter each is the most wanted lately and the highest by the graph; of the others as many
-    are drawn as both together, and each stands for as many as it was drawn from.
+    A quarter each is the most wanted lately, the highest by the graph and, as far as there are
+    some, what the user touched last; of the others half are drawn, and each stands for as many as
+    it was drawn from.
     """
     columns = signals.columns(behavior, users)
     free = signals.candidates.repeat(len(users), 1)
@@ -151,6 +152,8 @@ def _choices(
         own = GRAPH + len(HALF_LIVES) + HALF_LIVES.index(LIKELY_HALF_LIFE)
         likely = chosen | _highest(columns[..., own], free, most // 4)
         likely |= _highest(columns[..., 0], free, most // 4)
+        touched = columns[..., latest_columns(signals.behaviors)].amax(-1)
+        likely |= _highest(touched, free, most // 4) & (touched > 0)
         rest = free & ~likely
         share = (most / 2 / rest.sum(1, keepdim=True).clamp(min=1)).clamp(max=1.0)
         taken = likely & free | rest & (torch.rand(free.shape, generator=generator) < share)

@@ -172,3 +172,9 @@ def part_of_columns(n_behaviors: int) -> list[str]:
     n_demand = len(demand_names("")) - 1
     counts = (GRAPH, n_demand, 1, len(near.HALF_LIVES), n_behaviors * WIDTH)
     return list(np.repeat(PARTS, counts))
+
+
+def latest_columns(behaviors: Sequence[str]) -> list[int]:
+    """Return where the columns stand that tell how lately a user had an item, (K,)."""
+    end = len(column_names(behaviors, ""))
+    return list(range(end - WIDTH * len(behaviors) + WIDTH - 1, end, WIDTH))

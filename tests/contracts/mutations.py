@@ -336,7 +336,10 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         retype("recommendations", "score", pl.Float64),
     ),
-    ("recommendations.rows", "there is at least one recommendation"): (
+    (
+        "recommendations.rows",
+        "there is at least one recommendation, unless nobody has anything left",
+    ): (
         0,
         empty("recommendations"),
     ),
@@ -368,7 +371,10 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         put("recommendations", "source", "guess"),
     ),
-    ("recommendations.lists", "there is at least one list"): (0, empty("recommendations")),
+    ("recommendations.lists", "there is at least one list, unless nobody has anything left"): (
+        0,
+        empty("recommendations"),
+    ),
     ("recommendations.lists", "every list starts at rank 1"): (
         30,
         keep("recommendations", pl.col("rank") > 1),
@@ -385,7 +391,10 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
     ("recommendations.lists", "no list is longer than k"): (1, again("recommendations")),
     ("recommendations.lists", "scores do not rise within a list"): (1, swap_ranks),
     ("recommendations.behaviors", "behaviors were asked for"): (0, ask_for_nothing),
-    ("recommendations.behaviors", "every behavior that was asked for has lists"): (
+    (
+        "recommendations.behaviors",
+        "every behavior that was asked for has lists, or users with nothing left",
+    ): (
         1,
         ask_for_more,
     ),

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from flows import child as module
+
 # A command with a child of its own; each writes its process id and stays.
+CHILD = Path(module.__file__)
 FAMILY = """
 import os, pathlib, subprocess, sys, time
 place = pathlib.Path(sys.argv[1])
@@ -40,7 +43,7 @@ def family(tmp_path):
     script = tmp_path / "family.py"
     script.write_text(FAMILY)
     child = subprocess.Popen(
-        [sys.executable, "-m", "flows.child", sys.executable, str(script), str(tmp_path)],
+        [sys.executable, str(CHILD), sys.executable, str(script), str(tmp_path)],
         stdin=subprocess.PIPE,
     )
     pids = []
@@ -66,6 +69,6 @@ def test_the_whole_family_ends(family, way):
 
 
 def test_the_exit_code_is_that_of_the_command():
-    command = [sys.executable, "-m", "flows.child", sys.executable, "-c", "raise SystemExit(7)"]
+    command = [sys.executable, str(CHILD), sys.executable, "-c", "raise SystemExit(7)"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         assert child.wait(60) == 7

@@ -50,6 +50,7 @@ print(json.dumps({"home": os.environ["PREFECT_HOME"], "arguments": sys.argv[1:]}
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.HTTPServer(("127.0.0.1", port), Health).serve_forever()
 """
+SERVE = Path(server.__file__).with_name("serve.py")
 DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); sys.stdin.read()"
 ENDS = "import sys; sys.exit('no such table')"
 
@@ -102,7 +103,7 @@ def test_a_server_is_awaited_used_and_stopped(tmp_path: Path, program: Any, star
     port = url.removeprefix("http://127.0.0.1:").removesuffix("/api")
     assert said == {
         "home": str(tmp_path / "home"),
-        "arguments": ["-m", "flows.serve", "--host", "127.0.0.1", "--port", port],
+        "arguments": ["-P", str(SERVE), "--host", "127.0.0.1", "--port", port],
     }
     ours.stop()
     assert ours._process.returncode == -signal.SIGTERM
@@ -190,13 +191,16 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stub]]:
         yield Stub
 
 
-def test_a_configured_api_is_used_and_no_server_started(tmp_path: Path, stub: type[Stub]) -> None:
+def test_a_configured_api_is_used_and_no_server_started(
+    tmp_path: Path, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "check_api", stub.events.append)
     with (
         temporary_settings({PREFECT_API_URL: "http://ours:4200/api"}),
         server.prefect_api(tmp_path) as url,
     ):
         assert url == "http://ours:4200/api"
-    assert stub.events == []
+    assert stub.events == ["http://ours:4200/api"]
 
 
 def test_within_the_block_prefect_talks_to_the_local_server(

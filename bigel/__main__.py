@@ -1,0 +1,28 @@
+"""The command ``bigel``, also as ``python -m bigel``.
+
+Nothing of the user's own stands in its way: neither a module or folder ``flows`` on the path, nor a
+PYTHONWARNINGS that makes errors of the warnings of libraries.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Run the command line of ``flows.cli``, the one that lies beside this package."""
+    if "error" in os.environ.get("PYTHONWARNINGS", ""):
+        del os.environ["PYTHONWARNINGS"]
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    found = importlib.util.find_spec("flows")
+    if found is None or str(HOME / "flows") not in (found.submodule_search_locations or ()):
+        sys.path.insert(0, str(HOME))
+    importlib.import_module("flows.cli").main()
+
+
+if __name__ == "__main__":
+    main()
