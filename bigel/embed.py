@@ -17,6 +17,7 @@ from bigel.signals.recent import recent_demand
 from bigel.signals.signals import Signals, split_columns
 from bigel.workspace import Record, Workspace
 
+USERS_AT_A_TIME = 4_096
 CODE = (
     *("embed.py", "evaluate/metrics.py", "evaluate/popularity.py", "evaluate/protocol.py"),
     *("evaluate/ranking.py", "generators.py", "graph", "interactions.py", "model", "moment.py"),
@@ -88,8 +89,14 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
     signals, behaviors = state.signals, state.signals.behaviors
     parts = [split_columns(weights_C, len(behaviors)) for weights_C in state.weights[-1]]
     factor_K = torch.stack([part.graph[0] for part in parts])
+    everybody = torch.split(torch.arange(state.pairs.n_users), USERS_AT_A_TIME)
+    tensors["user_emb"] = torch.stack(
+        [
+            torch.cat([signals.vectors(part, k, users) for users in everybody])
+            for k, part in enumerate(parts)
+        ]
+    )
     offsets = [signals.offset(part, k) for k, part in enumerate(parts)]
-    tensors["user_emb"] = tensors["user_emb"] * factor_K[:, None, None]
     tensors["item_bias"] = tensors["item_bias"] * factor_K[:, None]
     save_tensors(out / EMBEDDINGS_FILE, tensors | {TREND: torch.stack(offsets)})
     of_pairs: dict[str, Tensor] = {}

@@ -73,6 +73,22 @@ class Derived:
         return self.base.device
 
 
+def fill_products(user_emb_BD: Tensor, item_emb_ID: Tensor, bias_I: Tensor, out_BI: Tensor) -> None:
+    """Write every product of B users and I items, plus a bias of each item.
+
+    The batch changes no bit: products are always of ``BLOCK`` users, padded by zeros.
+    """
+    item_emb_DI, bias_I = item_emb_ID.float().T, bias_I.float()
+    for start in range(0, len(user_emb_BD), BLOCK):
+        block_BD = user_emb_BD[start : start + BLOCK]
+        out = out_BI[start : start + BLOCK]
+        if len(block_BD) == BLOCK:
+            torch.addmm(bias_I, block_BD, item_emb_DI, out=out)
+        else:
+            padded_BD = functional.pad(block_BD, (0, 0, 0, BLOCK - len(block_BD)))
+            out.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[: len(block_BD)])
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddingScores:
     """Scores ``user_emb[k, u] · item_emb[k, i] + item_bias[k, i]``.
@@ -117,16 +133,7 @@ class EmbeddingScores:
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
         user_emb_BD = self.user_emb[behavior][users.to(self.device)].float()
-        item_emb_DI = self.item_emb[behavior].float().T
-        bias_I = self.item_bias[behavior].float()
-        for start in range(0, len(users), BLOCK):
-            block_BD = user_emb_BD[start : start + BLOCK]
-            out = out_BI[start : start + BLOCK]
-            if len(block_BD) == BLOCK:
-                torch.addmm(bias_I, block_BD, item_emb_DI, out=out)
-            else:
-                padded_BD = functional.pad(block_BD, (0, 0, 0, BLOCK - len(block_BD)))
-                out.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[: len(block_BD)])
+        fill_products(user_emb_BD, self.item_emb[behavior], self.item_bias[behavior], out_BI)
 
 
 @dataclass(frozen=True, eq=False)

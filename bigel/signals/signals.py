@@ -1,7 +1,7 @@
 """All signals at one moment, as columns to be weighed and as the scores that weights make of them.
 
 .. math:: s_k(u, i) = w_k · x_k(u, i), \\qquad
-    x_k = (c_k, \\; b_k, \\; demand, \\; age, \\; neighbours, \\; touches)
+    x_k = (c_k, \\; b_k, \\; demand, \\; age, \\; neighbours, \\; lately, \\; touches)
 
 c_k is the graph's score with its bias b_k. Items that nobody had before T are no candidates.
 """
@@ -13,15 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.scores import Derived, EmbeddingScores
+from bigel.scores import Derived, EmbeddingScores, fill_products
+from bigel.signals import lately
 from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names
 from bigel.signals.history import History, Latest
+from bigel.signals.lately import late_names, late_vectors
 from bigel.signals.neighbours import Neighbours, neighbour_names
 from bigel.signals.touches import WIDTH, Touches, touch_names
 
 GRAPH = 2  # columns of the graph: its score, and the bias in it
-PARTS = ("graph", "demand", "age", "neighbours", "touches")
+PARTS = ("graph", "demand", "age", "neighbours", "lately", "touches")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,24 @@ class Signals:
                 found[rows, items] = columns
             of_touches.append(found)
         graph = torch.stack([score_BI, bias_BI], dim=-1)
-        return torch.cat([graph, dense, *reached, *of_touches], dim=-1)
+        late_BHI = self.late(behavior, users) @ self.graph.item_emb[behavior].T
+        return torch.cat([graph, dense, *reached, late_BHI.transpose(1, 2), *of_touches], dim=-1)
+
+    def late(self, behavior: int, users: Tensor) -> Tensor:
+        """Return the vectors of what B users did lately, (B, H, D)."""
+        return late_vectors(self.graph, behavior, self.touched, self.until, users)
+
+    def vectors(self, parts: "Parts", behavior: int, users: Tensor) -> Tensor:
+        """Return the vectors of B users by the weights of the graph and of what was lately, (B, D).
+
+        Their products with the items' vectors are all that these parts add.
+        """
+        vectors = self.graph.user_emb[behavior][users] * parts.graph[0]
+        if bool(parts.lately.any()):
+            late_BHD = self.late(behavior, users)
+            for at, weight in enumerate(parts.lately.tolist()):
+                vectors = vectors + weight * late_BHD[:, at]
+        return vectors
 
     def reached(self, users: Tensor, half_life: float) -> Tensor:
         """Return the column of neighbours of B users at a half-life, (B, I)."""
@@ -124,8 +143,9 @@ class Weighed(Derived):
 
     def _fill(self, weights_C: Tensor, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         signals, parts = self.signals, split_columns(weights_C, len(self.signals.behaviors))
-        signals.graph.fill(behavior, users, out_BI)
-        out_BI *= float(parts.graph[0])
+        items_ID, bias_I = signals.graph.item_emb[behavior], signals.graph.item_bias[behavior]
+        vectors = signals.vectors(parts, behavior, users)
+        fill_products(vectors, items_ID, bias_I * parts.graph[0], out_BI)
         out_BI += signals.offset(parts, behavior).to(out_BI.device)
         for half_life, weight in zip(near.HALF_LIVES, parts.neighbours.tolist(), strict=True):
             if weight:
@@ -145,32 +165,39 @@ class Parts:
         graph: (2,) of the score, and of the bias beside.
         demand: (2 H + 1,) of demand and age.
         neighbours: (H',).
+        lately: (H'',).
         touches: (K, WIDTH).
     """
 
     graph: Tensor
     demand: Tensor
     neighbours: Tensor
+    lately: Tensor
     touches: Tensor
 
 
 def split_columns(weights_C: Tensor, n_behaviors: int) -> Parts:
     """Part weights, (C,)."""
-    sizes = [GRAPH, len(demand_names("")), len(near.HALF_LIVES), n_behaviors * WIDTH]
-    graph, demand, neighbours, of_touches = torch.split(weights_C, sizes)
-    return Parts(graph, demand, neighbours, of_touches.reshape(n_behaviors, WIDTH))
+    sizes = [
+        *(GRAPH, len(demand_names("")), len(near.HALF_LIVES), len(lately.HALF_LIVES)),
+        n_behaviors * WIDTH,
+    ]
+    graph, demand, neighbours, late, of_touches = torch.split(weights_C, sizes)
+    return Parts(graph, demand, neighbours, late, of_touches.reshape(n_behaviors, WIDTH))
 
 
 def column_names(behaviors: Sequence[str], behavior: str) -> list[str]:
     """Return what the C columns are called for one behavior."""
     of_touches = [name for other in behaviors for name in touch_names(other)]
-    return ["graph", "graph's bias", *demand_names(behavior), *neighbour_names(), *of_touches]
+    dense = ["graph", "graph's bias", *demand_names(behavior)]
+    return [*dense, *neighbour_names(), *late_names(), *of_touches]
 
 
 def part_of_columns(n_behaviors: int) -> list[str]:
     """Return which of ``PARTS`` each column is of, (C,)."""
     n_demand = len(demand_names("")) - 1
-    counts = (GRAPH, n_demand, 1, len(near.HALF_LIVES), n_behaviors * WIDTH)
+    sparse = (len(near.HALF_LIVES), len(lately.HALF_LIVES), n_behaviors * WIDTH)
+    counts = (GRAPH, n_demand, 1, *sparse)
     return list(np.repeat(PARTS, counts))
 
 

@@ -13,7 +13,8 @@ from bigel.evaluate.protocol import make_task, rank_task
 from bigel.interactions import Interactions
 from bigel.pairs import Pairs
 from bigel.schema import DAY, PUBLISHED
-from bigel.signals import demand, neighbours, recent, touches
+from bigel.scores import EmbeddingScores
+from bigel.signals import demand, lately, neighbours, recent, touches
 from bigel.signals.history import History
 from bigel.signals.neighbours import Neighbours
 from bigel.signals.touches import Touches
@@ -227,3 +228,31 @@ def test_one_order_for_all_is_ranked_as_every_model(seed: int) -> None:
     assert torch.equal(recent.ndcg_of_order(order, task, 3), expected)
     nobody = replace(task, users=torch.zeros(0, dtype=torch.int64))
     assert len(recent.ndcg_of_order(order, nobody, 3)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_late_vectors_add_up_what_a_user_touched(seed: int) -> None:
+    history = random_history(seed)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn(2, 4, 3, generator=generator) for _ in range(2)]
+    graph = EmbeddingScores(*drawn, torch.zeros(2, 4))
+    users = torch.tensor([3, 0, 1])
+    found = lately.late_vectors(graph, 1, history.latest(), history.until, users)
+    for row, user in enumerate(users.tolist()):
+        mine = np.flatnonzero(history.users == user)
+        for at, half_life in enumerate(lately.HALF_LIVES):
+            total = np.zeros(3)
+            for item in set(history.items[mine].tolist()):
+                last = max(history.times[j] for j in mine if history.items[j] == item)
+                vector = graph.item_emb[1, item].numpy()
+                weight = 0.5 ** ((history.until - last) / DAY / half_life)
+                total += weight * vector / np.linalg.norm(vector)
+            length = np.linalg.norm(graph.user_emb[1, user].numpy())
+            expected = total / np.linalg.norm(total) * length
+            np.testing.assert_allclose(found[row, at], expected, rtol=1e-4)
+
+
+def test_who_did_nothing_has_no_late_vector(history: History) -> None:
+    graph = EmbeddingScores(torch.ones(2, 4, 3), torch.ones(2, 4, 3), torch.zeros(2, 4))
+    found = lately.late_vectors(graph, 0, history.latest(), UNTIL, torch.tensor([3]))
+    assert found.shape == (1, len(lately.HALF_LIVES), 3) and not found.any()
