@@ -30,6 +30,10 @@ NO_OBJECTS = (
 )
 SET_COLUMNS = "; set data.columns to the names of the log"
 NO_TIMES = "; where the log has no times, data.columns.timestamp = '' says so"
+BY_FILE = (
+    "; where each file or folder holds one behavior, data.behavior_by_file says which "
+    "('*click*' = 'click')"
+)
 SEPARATORS = {"csv": ",", "tsv": "\t", "pairs": " ", "lists": " "}
 QUOTE = '"'
 STREAMS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -275,7 +279,8 @@ def _check_fields(
 
 def set_columns(name: str, data: DataConfig) -> str:
     """Return what to do about a column that is not there."""
-    return SET_COLUMNS + (NO_TIMES if name == data.columns.timestamp else "")
+    more = {data.columns.timestamp: NO_TIMES, data.columns.behavior: BY_FILE}
+    return SET_COLUMNS + more.get(name, "")
 
 
 def missing_column(

@@ -24,7 +24,7 @@ def weigh_signals(
     Args:
         learned: BiGEL's weights, in the split's numbers.
         split: record of a split by time.
-        config: penalty, cutoff of the NDCG that decides, seed.
+        config: penalty, cutoff of the NDCG that is told, seed.
         device: where messages pass.
     """
     history, cuts = History.load(split), split.counts[MOMENTS]
