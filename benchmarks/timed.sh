@@ -1,5 +1,6 @@
 #!/bin/sh
-# The back-tests of docs/benchmarks.md: the last nights of two real logs with times, default settings.
+# The back-tests of docs/benchmarks.md: the last nights of two real logs with times, and of the demo's
+# synthetic one, in which users and items arrive and leave; default settings.
 # Usage: [SEEDS=0,1,2] benchmarks/timed.sh FOLDER_OF_THE_LOGS WORKSPACE [more options of bigel backtest]
 set -eu
 logs=$(cd "$1" && pwd)
@@ -19,3 +20,4 @@ bigel backtest "$workspace/deskdrop.toml" --nights 14 --every 7 --seeds "$seeds"
     --workspace "$workspace/deskdrop" "$@"
 bigel backtest "$workspace/ali2014.toml" --nights 7 --every 7 --seeds "$seeds" \
     --workspace "$workspace/ali2014" "$@"
+bigel backtest demo --nights 7 --every 7 --seeds "$seeds" --workspace "$workspace/demo" "$@"

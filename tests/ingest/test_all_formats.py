@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bigel.config import load_config
@@ -28,7 +28,7 @@ TEXT = st.text("abçö日0 \",;|'\\_-", min_size=1, max_size=6).filter(
 )
 USERS = st.one_of(TEXT.map(lambda text: f"u{text}"), st.sampled_from(["7", "42", "u7"]))
 ROWS = st.lists(
-    st.tuples(USERS, TEXT, st.sampled_from(["click", "buy"]), st.integers(1, 10**9)),
+    st.tuples(USERS, TEXT, st.sampled_from(["click", "buy"]), st.integers(1_400_000_000, 1_600_000_000)),
     min_size=1, max_size=12,
 )  # fmt: skip
 
@@ -98,7 +98,10 @@ def expected(rows: list[Row]) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)  # fmt: skip
 @given(rows=ROWS)
 def test_every_format_holds_the_same_interactions(
     name: str, rows: list[Row], tmp_path_factory: pytest.TempPathFactory
