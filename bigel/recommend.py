@@ -157,9 +157,7 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
             frame, by_popularity, empty = _lists(recommender, items, ids, users, request)
             write(frame)
             for name, without in empty.items():
-                nothing_left[name] += _nothing_left(
-                    recommender, name, request, known, items, without
-                )
+                nothing_left[name] += _nothing_left(recommender, name, request, without)
             rows, popular = rows + frame.height, popular + by_popularity
             for name in _hiding(recommender, request):
                 write_seen(_seen(recommender, name, known, items, users))
@@ -175,19 +173,27 @@ def _hiding(recommender: "Recommender", request: Request) -> list[str]:
 
 
 def _nothing_left(
-    recommender: "Recommender", behavior: str, request: Request, known: pl.Series,
-    items: pl.Series, users: IntArray,
-) -> int:  # fmt: skip
-    """Return how many of some users have every item that anybody has, by what the policy hides."""
-    if not len(users):
-        return 0
+    recommender: "Recommender", behavior: str, request: Request, users: IntArray
+) -> int:
+    """Return how many of some users have every item that they could be given.
+
+    Args:
+        recommender: whose lists they are.
+        behavior: of the lists.
+        request: its policy says what is left out.
+        users: inner users whose list is empty; -1 for an unknown one, who has nothing.
+    """
+    users, at = users[users >= 0], recommender.behaviors.index(behavior)
     hiding = _hiding(recommender, replace(request, behaviors=[behavior]))
-    seen = [_seen(recommender, name, known, items, users) for name in hiding]
-    if not seen:
+    if not len(users) or not hiding:
         return 0
-    pairs = pl.concat(seen).select(schema.USER_ID, schema.ITEM_ID).unique()
-    there = len(np.unique(np.concatenate([col for _, col in recommender.seen])))
-    return int((pairs.group_by(schema.USER_ID).len()["len"] == there).sum())
+    could = recommender.popularity[at] > 0
+    if not request.only_popular:
+        could = np.isfinite(recommender.offset[at])
+    seen = [_entries(*recommender.seen[recommender.behaviors.index(b)], users) for b in hiding]
+    pairs = pl.concat(seen).unique()
+    mine = pairs.filter(pl.Series(could[pairs["item"].to_numpy()])).group_by("user").len()
+    return int((mine["len"] == could.sum()).sum())
 
 
 def _seen(
@@ -197,15 +203,19 @@ def _seen(
 
     Not by the code that leaves them out of lists, so that the contract sees what that forgets.
     """
-    crow, col = recommender.seen[recommender.behaviors.index(behavior)]
-    there = users[users >= 0]
-    entries = pl.DataFrame({"user": there, "first": crow[there], "end": crow[there + 1]})
-    places = entries.select("user", at=pl.int_ranges("first", "end")).explode("at").drop_nulls()
+    entries = _entries(*recommender.seen[recommender.behaviors.index(behavior)], users[users >= 0])
     pairs = {
-        schema.USER_ID: known.gather(places["user"]),
-        schema.ITEM_ID: items.gather(col[places["at"].to_numpy()]),
+        schema.USER_ID: known.gather(entries["user"]),
+        schema.ITEM_ID: items.gather(entries["item"]),
     }
     return pl.DataFrame(pairs).with_columns(pl.lit(behavior).alias(schema.BEHAVIOR))
+
+
+def _entries(crow: IntArray, col: IntArray, users: IntArray) -> pl.DataFrame:
+    """Return the ``user`` and ``item`` of every entry of some users of a CSR."""
+    rows = pl.DataFrame({"user": users, "first": crow[users], "end": crow[users + 1]})
+    places = rows.select("user", at=pl.int_ranges("first", "end")).explode("at").drop_nulls()
+    return places.select("user", item=pl.Series(col[places["at"].to_numpy()]))
 
 
 def _write_listed(place: Path, items: pl.Series) -> None:

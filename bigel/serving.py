@@ -186,7 +186,7 @@ class Timed:
             if weight:
                 decayed = np.exp2(-inputs.age / half_life)
                 touched = sparse.csr_matrix((decayed, inputs.column, ends), shape=scores.shape)
-                reached = (touched @ self._near).toarray()
+                reached = (touched @ self.near).toarray()
                 scores += np.float32(weight) * np.log1p(reached / self.neighbour_small).astype("f4")
         for j, of_j in enumerate(entries):
             weight_W = self.touch_weights[behavior, j]
@@ -198,7 +198,8 @@ class Timed:
                 scores[of_j.row, of_j.column] += (columns * weight_W).sum(axis=1)
 
     @cached_property
-    def _near(self) -> sparse.csr_matrix:
+    def near(self) -> sparse.csr_matrix:
+        """Each item's neighbours, (I, I)."""
         n_items = len(self.crow) - 1
         near = (self.value.astype(np.float64), self.col, self.crow)
         return sparse.csr_matrix(near, shape=(n_items, n_items))
@@ -328,7 +329,7 @@ class Recommender:
             scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
         else:
             scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
-            scores += self._offset[behavior]
+            scores += self.offset[behavior]
         if timed:
             timed.add(behavior, list(entries.values()), scores)
         if remembers:
@@ -361,7 +362,7 @@ class Recommender:
         return Entries(*np.divmod(key, len(self.item_ids)), youngest, together)
 
     def _vectors(self, behavior: int, users: Ints, session: Session) -> Floats:
-        """Return each user's embedding, moved by the session as if its items had been known.
+        """Return each user's embedding, moved by the session's items as by any others of hers.
 
         A user of n events with direction z and session items of directions v_1 … v_m gets
         the direction of n z + Σ v, and keeps the length; an unknown user has n = 0 and the mean
@@ -389,10 +390,10 @@ class Recommender:
         for index in (self.user_ids, self.item_index):
             for first in index[:1]:
                 _place(index, first)
-        _ = self._usual_length, self._offset
+        _ = self._usual_length, self.offset, self.timed and self.timed.near
 
     @cached_property
-    def _offset(self) -> Floats:
+    def offset(self) -> Floats:
         """(K, I): what is added to an item's score, whoever asks."""
         offset: Floats = self.item_bias + self.item_trend
         return offset

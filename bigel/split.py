@@ -26,6 +26,7 @@ from bigel.schema import (
     EVENTS_FILE,
     FIRST,
     HORIZON,
+    HOUR,
     INTERACTIONS_FILE,
     ITEM,
     ITEM_ID,
@@ -97,7 +98,11 @@ def split(
         numbered = _to_inner_ids(raw, users, items, behaviors)
         past = pl.scan_parquet(history) if method == "time" else None
         if past is not None and until is not None:
-            past = past.filter(pl.col(TIMESTAMP) < until)
+            unfinished = pl.col(TIMESTAMP) // HOUR == until // HOUR  # see ``History.at``
+            once = pl.lit(1, pl.UInt32)
+            past = past.filter(pl.col(TIMESTAMP) < until).with_columns(
+                pl.when(unfinished).then(once).otherwise(COUNT).alias(COUNT)
+            )
             known = _to_inner_ids(past, users, items, behaviors)
             numbered = _as_known(numbered, known, until)
         rows = len(numbered)

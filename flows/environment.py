@@ -27,4 +27,4 @@ def set_defaults() -> None:
     for name in ("no_proxy", "NO_PROXY"):
         given = os.environ.get(name) or os.environ.get(name.swapcase(), "")
         hosts = [host.strip() for host in given.split(",") if host.strip()]
-        os.environ[name] = ",".join(dict.fromkeys((*hosts, *HERE)))
+        os.environ[name] = "*" if "*" in hosts else ",".join(dict.fromkeys((*hosts, *HERE)))

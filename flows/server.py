@@ -144,7 +144,7 @@ def check_api(url: str) -> None:
     else:
         name = get_settings_context().profile.name
         place = f"set in the Prefect profile {name!r} or a file prefect.toml or .env here"
-        without = "run `prefect config unset PREFECT_API_URL`"
+        without = "run `prefect config unset PREFECT_API_URL` or remove it from that file"
     raise BigelError(
         f"no Prefect server answers at PREFECT_API_URL = {url}, {place} ({found}); start that "
         f"server, or {without}: then the run starts a server of its own"

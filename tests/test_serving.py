@@ -213,7 +213,7 @@ def test_a_loaded_model_has_made_what_a_first_session_would_wait_for(artifact: P
     import mlflow.pyfunc
 
     loaded = mlflow.pyfunc.load_model(str(artifact)).unwrap_python_model()
-    assert {"_usual_length", "_offset"} <= set(vars(loaded.recommender))
+    assert {"_usual_length", "offset"} <= set(vars(loaded.recommender))
 
 
 def test_the_model_answers_for_user_behavior_and_k(model: Any) -> None:

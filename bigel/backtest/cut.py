@@ -9,11 +9,11 @@ from bigel.errors import ConfigError
 from bigel.evaluate.protocol import Task, make_task
 from bigel.interactions import has_times
 from bigel.moment import has_moments
-from bigel.schema import DAY, PUBLISHED
+from bigel.schema import DAY, HOUR, PUBLISHED
 from bigel.signals.history import History
 from bigel.workspace import Record
 
-NEARLY = 6 * 3_600  # seconds that a log's last day may lack and count as whole
+NEARLY = 6 * HOUR  # seconds that a log's last day may lack and count as whole
 BEFORE = 7  # days that the log must have before the first night, at least
 HORIZONS = {"day": 1, "week": 7}  # days after a night that are scored
 SHOWN = 10  # k of the NDCG that is shown, and by which rules are chosen

@@ -150,11 +150,12 @@ def _added(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def _behavior_table(times: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> pl.DataFrame:
     """Return a row per behavior asked for; ``largest_item_share`` is 0 below ``FEW_LISTS``.
 
-    ``answered`` are the lists, and the users who have nothing left to be listed.
+    ``answered`` are the lists or, where nobody who was asked for has anything left, the users.
     """
     left = [facts.nothing_left.get(name, 0) for name in facts.behaviors]
-    columns = {BEHAVIOR: list(facts.behaviors), "nothing_left": left}
-    asked = pl.DataFrame(columns, schema={BEHAVIOR: pl.String, "nothing_left": pl.Int64})
+    excused = [number if number == facts.asked else 0 for number in left]
+    columns = {BEHAVIOR: list(facts.behaviors), "excused": excused}
+    asked = pl.DataFrame(columns, schema={BEHAVIOR: pl.String, "excused": pl.Int64})
     of_lists = lists.group_by(BEHAVIOR).agg(
         pl.len().alias("lists"),
         (pl.col("popular") > 0).mean().alias("popular_share"),
@@ -170,7 +171,8 @@ def _behavior_table(times: pl.DataFrame, lists: pl.DataFrame, facts: Facts) -> p
         )
         .drop("times")
         .fill_null(0)
-        .with_columns((pl.col("lists") + pl.col("nothing_left")).alias("answered"))
+        .with_columns((pl.col("lists") + pl.col("excused")).alias("answered"))
+        .drop("excused")
     )
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.schema import BEHAVIOR_INDEX, COUNT, FIRST, ITEM_ID, SPLIT, TIMESTAMP, USER_ID
+from bigel.schema import BEHAVIOR_INDEX, COUNT, FIRST, HOUR, ITEM_ID, SPLIT, TIMESTAMP, USER_ID
 
-HOUR = 3_600  # seconds
 KEY = (USER_ID, ITEM_ID, BEHAVIOR_INDEX)
 Places = npt.NDArray[np.intp]
 

@@ -13,6 +13,7 @@ from bigel.schema import (
     BEHAVIOR_INDEX,
     COUNT,
     EVENTS_FILE,
+    HOUR,
     ITEM,
     MOMENTS,
     NOW,
@@ -84,17 +85,21 @@ class History:
         )
 
     def at(self, time: int) -> "History":
-        """Return what was known at an earlier moment.
+        """Return what was known at an earlier moment; of a later one, the same.
 
         >>> events = np.array([[0, 0], [0, 0], [0, 0], [10, 90], [1, 1]])
         >>> two = History(*events, 100, 1, 1, ("click",))
         >>> two.at(90).times.tolist(), two.at(91).times.tolist()
         ([10], [10, 90])
         """
+        if time >= self.until:
+            return self
         n = int(np.searchsorted(self.times, time))
         names = ("users", "items", "behavior_index", "times", "counts")
         before = {name: getattr(self, name)[:n] for name in names}
-        return replace(self, **before, until=min(time, self.until))
+        unfinished = before["times"] // HOUR == time // HOUR  # of it the first event alone is known
+        before["counts"] = np.where(unfinished, 1, before["counts"])
+        return replace(self, **before, until=time)
 
     def in_order(self, behaviors: Sequence[str]) -> "History":
         """Return the same with the behaviors in another order."""

@@ -156,8 +156,8 @@ class Weighing:
         weights: (G, K, C) float32: without the users of each fold, then of all; after
             ``weigh_again`` one more, of the newest nights.
         facts: by behavior: "nights" (user-nights), "choices", "kept" (parts), "ndcg"
-            (cross-fitted), "without" (the same without each part that was on trial) and
-            "weights" (by column).
+            (cross-fitted), "without" (the same without each part that was on trial; likelihood, not
+            this, decides) and "weights" (by column).
     """
 
     weights: Tensor

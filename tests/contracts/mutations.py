@@ -393,7 +393,7 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
     ("recommendations.behaviors", "behaviors were asked for"): (0, ask_for_nothing),
     (
         "recommendations.behaviors",
-        "every behavior that was asked for has lists, or users with nothing left",
+        "every behavior that was asked for has lists, unless nobody has anything left",
     ): (
         1,
         ask_for_more,

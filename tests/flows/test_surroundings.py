@@ -40,7 +40,7 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("given", ["", "intern.example"])
+@pytest.mark.parametrize("given", ["", "intern.example", "*"])
 def test_localhost_is_never_asked_through_a_proxy(given: str, address: str, tmp_path: Path) -> None:
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), DEAD)
     done = run("-c", ASK, address, cwd=tmp_path, **proxies, no_proxy=given)
@@ -49,7 +49,8 @@ def test_localhost_is_never_asked_through_a_proxy(given: str, address: str, tmp_
     assert through.returncode != 0, "the proxy was not in the way"
     said = "import os; from flows.environment import set_defaults; set_defaults(); print(os.environ"
     kept = run("-c", f"{said}['NO_PROXY'])", cwd=tmp_path, no_proxy=given).stdout.strip()
-    assert kept == ",".join(filter(None, (given, "localhost,127.0.0.1,::1")))
+    local = "localhost,127.0.0.1,::1"
+    assert kept == {"": local, "*": "*"}.get(given, f"{given},{local}")
 
 
 def test_a_dead_prefect_server_is_named(bigel: Bigel, tiny: Path, tmp_path: Path) -> None:

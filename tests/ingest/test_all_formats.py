@@ -27,8 +27,9 @@ TEXT = st.text("abçö日0 \",;|'\\_-", min_size=1, max_size=6).filter(
     lambda text: text == text.strip() and not text.isdigit() and text[0] not in "\"'"
 )
 USERS = st.one_of(TEXT.map(lambda text: f"u{text}"), st.sampled_from(["7", "42", "u7"]))
+TIMES = st.integers(1_400_000_000, 1_600_000_000)
 ROWS = st.lists(
-    st.tuples(USERS, TEXT, st.sampled_from(["click", "buy"]), st.integers(1_400_000_000, 1_600_000_000)),
+    st.tuples(USERS, TEXT, st.sampled_from(["click", "buy"]), TIMES),
     min_size=1, max_size=12,
 )  # fmt: skip
 

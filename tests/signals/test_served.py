@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ import polars as pl
 import pytest
 import torch
 
+from bigel.embed import embed_learned
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
-from bigel.moment import history_at, learned_of, pairs_at, state_at
+from bigel.ingest import ingest
+from bigel.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
+from bigel.signals.history import History
 from bigel.signals.signals import Weighed, column_names
-from bigel.tracking.bundle import learned_by, load_bundle, read_facts, refresh_bundle
+from bigel.split import split
+from bigel.tracking.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
 from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
 
 K = 5
@@ -95,27 +100,67 @@ def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None
 
 
 def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path: Path) -> None:
-    learned = learned_of(made.trained)
-    moment = made.split.counts["moments"]["valid"]
+    """Not a later event, and not one of the same hour as an earlier event of its pair."""
+    moment = START + 16 * DAY + 1_800
+    first = log().filter(pl.col("timestamp") < moment - DAY).unique(["user_id", "item_id"])
+    known = first.sort("user_id", "item_id")[:40].with_columns(
+        timestamp=pl.lit(moment - 1_500, pl.Int64)
+    )
+    log_before = pl.concat([log(), known])
     late = log().filter(pl.col("timestamp") >= moment)
     others = late.with_columns((pl.col("item_id") + 7) % 30, pl.col("user_id").reverse())
-    soon = (
-        log()
-        .filter(pl.col("timestamp") < moment)[-9:]
-        .with_columns(
-            pl.lit(moment, pl.Int64).alias("timestamp")  # again, in the hour of their first time
-        )
-    )
-    late = pl.concat([log(), others, soon])
-    _, _, other = split_of(late, tmp_path)
-    assert other.counts["items"] == made.split.counts["items"]
-    one, two = (state_at(learned, split, moment) for split in (made.split, other))
+    repeats = [
+        known.with_columns(timestamp=pl.lit(moment + seconds, pl.Int64))
+        for seconds in (0, 60, 1_799)
+    ]
+    splits = [
+        split_of(pl.concat([log_before, *more]), tmp_path / f"{len(more)}")[2]
+        for more in ([], [others, *repeats])
+    ]
+    learned = learned_of(made.trained)
+    one, two = (state_at(learned, split, moment) for split in splits)
+    assert one.signals is not None and two.signals is not None
     users = torch.arange(one.pairs.n_users)
     for behavior in range(len(NAMES)):
-        found = [torch.empty(len(users), one.pairs.n_items) for _ in range(2)]
-        for state, out in zip((one, two), found, strict=True):
-            state.scores().fill(behavior, users, out)
-        assert torch.equal(*found)
+        columns = (signals.columns(behavior, users) for signals in (one.signals, two.signals))
+        assert torch.equal(*columns)
+
+
+def test_a_cut_of_the_log_knows_as_little_of_its_last_hour(tmp_path: Path) -> None:
+    moment = START + 16 * DAY + 1_800
+    first = log().filter(pl.col("timestamp") < moment - DAY).unique(["user_id", "item_id"])
+    known = first.sort("user_id", "item_id")[:40].with_columns(
+        timestamp=pl.lit(moment - 1_500, pl.Int64)
+    )
+    rows = pl.concat([log(), known, known.with_columns(timestamp=pl.lit(moment + 60, pl.Int64))])
+    config, workspace, whole = split_of(rows, tmp_path)
+    cut = split(ingest(config, workspace), config, workspace, moment)
+    seen, expected = History.load(cut), history_at(whole, moment)
+    for name in ("users", "items", "behavior_index", "times", "counts"):
+        assert np.array_equal(getattr(seen, name), getattr(expected, name)), name
+    assert seen.counts[seen.times == moment - 1_500].tolist() == [1] * 40
+
+
+@pytest.mark.parametrize("moment", ["test", "now"])
+def test_a_bundle_ranks_by_every_signal(made: Made, moment: str) -> None:
+    """By weights that are drawn, so that none of them is zero."""
+    learned = learned_of(made.trained)
+    assert learned.signal_weights is not None
+    generator = torch.Generator().manual_seed(11)
+    drawn = torch.randn(learned.signal_weights.shape, generator=generator)
+    learned = replace(learned, tensors=learned.tensors | {SIGNALS: drawn})
+    state = state_at(learned, made.split, moment)
+    place = [made.split, made.config, made.workspace]
+    embedded = embed_learned(learned, ["drawn"], *place, moment)
+    bundle = build_bundle(made.split, made.trained, embedded, made.workspace)
+    served = load_bundle(Path(bundle.path))
+    users = np.flatnonzero(np.bincount(state.pairs.users, minlength=state.pairs.n_users))
+    for behavior in range(len(NAMES)):
+        out = torch.empty(len(users), state.pairs.n_items)
+        state.scores().fill(behavior, torch.from_numpy(users), out)
+        lists = served.recommend(behavior, users, 30, "none")
+        expected = out.numpy()[lists.row, lists.item]
+        np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_a_registered_model_embedded_over_the_same_log_is_itself(made: Made) -> None:

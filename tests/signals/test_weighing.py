@@ -1,5 +1,7 @@
 """The conditional logit: by hand, against autograd, and what it keeps."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -123,16 +125,32 @@ def test_a_part_that_is_noise_goes_and_what_chooses_stays() -> None:
     assert found.facts["view"]["without"]["age"] < found.facts["view"]["ndcg"]
 
 
-def test_a_user_has_no_part_in_the_weights_of_her_fold() -> None:
+def test_a_user_has_no_part_in_the_weights_of_her_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     one = choices_of(7, groups=120)
     fold_of = torch.arange(20) % weighing.FOLDS
-    mine = fold_of[one.users] == 1
-    moved = one.columns.clone()
-    moved[mine[one.group]] = moved[mine[one.group]].flip(0)
-    other = Choices(moved, one.group, one.chosen, one.stands_for, one.users)
-    kept, center = torch.ones(WIDTH, dtype=torch.bool), torch.zeros(WIDTH)
-    fits = [weighing.fit(which.only(~mine), kept, 1.0, center)[0] for which in (one, other)]
-    assert torch.equal(*fits)
+    fitted: list[set[int]] = []
+    measured: list[set[int]] = []
+
+    def fit(choices: Choices, *given: Any) -> Any:
+        fitted.append(set(fold_of[choices.users].tolist()))
+        return real_fit(choices, *given)
+
+    def likelihood(choices: Choices, weights: torch.Tensor) -> Any:
+        measured.append(set(fold_of[choices.users].tolist()))
+        return real_likelihood(choices, weights)
+
+    real_fit, real_likelihood = weighing.fit, weighing.likelihood
+    monkeypatch.setattr(weighing, "fit", fit)
+    weighing.weigh([one, None], BEHAVIORS, fold_of, 1.0, 5)
+    everybody = {0, 1, 2}
+    assert fitted[0] == everybody  # the weights of all behaviors together
+    assert fitted[1:5] == [{1, 2}, {0, 2}, {0, 1}, everybody]
+    monkeypatch.setattr(
+        weighing, "fit", lambda *given: (torch.zeros(WIDTH), torch.eye(WIDTH).double())
+    )
+    monkeypatch.setattr(weighing, "likelihood", likelihood)
+    weighing.weigh([one, None], BEHAVIORS, fold_of, 1.0, 5)
+    assert measured[:3] == [{0}, {1}, {2}]
 
 
 def test_newer_nights_give_newer_weights_of_the_parts_that_were_kept() -> None:
