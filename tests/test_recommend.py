@@ -348,3 +348,38 @@ def test_a_list_that_is_empty_without_a_reason_is_not_excused(
     asked = pl.Series("user_id", [0, 1])
     counts = recommend_module.write_lists(tmp_path, with_a_collector, asked, request)
     assert counts["nothing_left"] == {"view": 0, "buy": 0}
+
+
+def test_one_user_who_has_everything_excuses_no_other(
+    with_a_collector: Path, tmp_path: Path
+) -> None:
+    request = recommend_module.Request(list(timed.NAMES), 3, "same")
+    asked = pl.Series("user_id", [999, 0, 1])
+    counts = recommend_module.write_lists(tmp_path, with_a_collector, asked, request)
+    record = Record("recommend", "f", str(tmp_path), False, 0.0, counts)
+    lists(record).filter(behavior="view").write_parquet(record.file("recommendations.parquet"))
+    settings = parse_config({"data": {"behaviors": list(timed.NAMES)}})
+    with pytest.raises(ContractError, match="every behavior that was asked for has lists"):
+        validate("recommendations", record, settings, Workspace(tmp_path / "w"))
+
+
+def test_by_the_rule_whoever_has_all_that_is_bought_has_nothing_left(
+    with_a_collector: Path, tmp_path: Path
+) -> None:
+    """The rule lists what is wanted under the behavior; the model might list more."""
+    request = recommend_module.Request(["buy"], 3, "same", only_popular=True)
+    recommender = recommend_module.load_bundle(with_a_collector)
+    wanted = recommender.popularity[1] > 0
+    wanted[np.flatnonzero(wanted)[1:]] = False
+    shown = recommender.popularity.copy()
+    shown[1, ~wanted] = 0
+    narrow = replace(recommender, popularity=shown)
+    bought = {
+        user: set(narrow.seen[1][1][narrow.seen[1][0][user] : narrow.seen[1][0][user + 1]].tolist())
+        for user in range(len(narrow.user_ids))
+    }
+    has = np.array([user for user, items in bought.items() if set(np.flatnonzero(wanted)) <= items])
+    lacks = np.array([user for user in bought if user not in has])
+    assert len(has) and len(lacks)
+    users = np.concatenate([has, lacks[:2], [-1]])
+    assert recommend_module._nothing_left(narrow, "buy", request, users) == len(has)
