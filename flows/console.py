@@ -354,7 +354,7 @@ def _failed_line(contract: dict[str, Any], failed: dict[str, Any]) -> str:
 
 def _metrics_table(summary: dict[str, Any]) -> Table:
     rows = metric_rows(summary)
-    table = Table(title="Test, all items ranked, same-behavior train items masked")
+    table = Table(title="Test, all items ranked but those had before under the same behavior")
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "behavior" else "right")
     for row in rows:
