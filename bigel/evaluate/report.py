@@ -119,7 +119,7 @@ def _signals(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "behavior": behavior,
             "nights": found["nights"],
-            "ndcg": found.get("ndcg"),
+            "likelihood": found.get("likelihood"),
             "kept": found["kept"],
             "without": list(found.get("without", {}).items()),
             "weights": sorted(

@@ -9,6 +9,7 @@ some forty weights, so a few steps with the exact Hessian end it. w⁰ is the so
 behaviors together: a behavior with few choices stays near it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from bigel.evaluate.metrics import ndcg_at
 from bigel.generators import make_generator
-from bigel.pairs import runs
 from bigel.signals.nights import Choices, joined
 from bigel.signals.signals import PARTS, column_names, part_of_columns
 
@@ -120,29 +119,6 @@ def without(weights: Tensor, curvature: Tensor, kept_C: Tensor, gone_C: Tensor) 
     return found
 
 
-def ndcg(choices: Choices, weights_FC: Tensor, fold_G: Tensor, k: int) -> Tensor:
-    """Return the NDCG of each user-night among its candidates, float64, (G,).
-
-    Args:
-        choices: of one behavior.
-        weights_FC: weights by fold, (F, C).
-        fold_G: fold of each user-night, 0…F-1.
-        k: cutoff.
-    """
-    of_folds = choices.columns @ weights_FC.T
-    score = of_folds.gather(1, fold_G[choices.group][:, None])[:, 0]
-    sizes_G = torch.bincount(choices.group, minlength=len(choices))
-    chosen = torch.nonzero(choices.chosen).flatten()
-    group = choices.group[chosen]
-    rows, others = runs((sizes_G.cumsum(0) - sizes_G)[group], sizes_G[group])
-    own = chosen[rows]
-    before = (score[others] > score[own]) | (score[others] == score[own]) & (others < own)
-    rank = torch.bincount(rows[before], minlength=len(chosen))
-    hits_GR = torch.zeros(len(choices), k, dtype=torch.bool)
-    hits_GR[group[rank < k], rank[rank < k]] = True
-    return ndcg_at(hits_GR, torch.bincount(group, minlength=len(choices)), k)
-
-
 def signal_folds(n_users: int, seed: int) -> Tensor:
     """Return the fold of each user, (U,): by its weights a user is ranked on validation."""
     return torch.randint(FOLDS, (n_users,), generator=make_generator(seed, "signal folds"))
@@ -155,9 +131,9 @@ class Weighing:
     Args:
         weights: (G, K, C) float32: without the users of each fold, then of all; after
             ``weigh_again`` one more, of the newest nights.
-        facts: by behavior: "nights" (user-nights), "choices", "kept" (parts), "ndcg"
-            (cross-fitted), "without" (the same without each part that was on trial; likelihood, not
-            this, decides) and "weights" (by column).
+        facts: by behavior: "nights" (user-nights), "choices", "kept" (parts), "likelihood"
+            (geometric mean of the probability of a choice of held-out users), "without" (by which
+            share it falls without each part that was on trial) and "weights" (by column).
     """
 
     weights: Tensor
@@ -165,9 +141,8 @@ class Weighing:
 
 
 def weigh(
-    choices: Sequence[Choices | None], behaviors: Sequence[str], fold_of: Tensor, penalty: float,
-    k: int,
-) -> Weighing:  # fmt: skip
+    choices: Sequence[Choices | None], behaviors: Sequence[str], fold_of: Tensor, penalty: float
+) -> Weighing:
     """Fit the weights of every behavior, and keep each part only where it pays.
 
     A behavior without enough choices takes the weights of all together.
@@ -177,7 +152,6 @@ def weigh(
         behaviors: their names.
         fold_of: (U,) fold of each user.
         penalty: κ.
-        k: cutoff of the NDCG that is told.
     """
     there = [found for found in choices if found is not None]
     width = len(column_names(behaviors, behaviors[0]))
@@ -194,7 +168,7 @@ def weigh(
         if found is None or len(found) < FEWEST:
             fitted, told = shared.expand(FOLDS + 1, -1), {"nights": 0, "kept": list(PARTS)}
         else:
-            fitted, told = _fit_parts(found, fold_of, penalty, shared, len(behaviors), k)
+            fitted, told = _fit_parts(found, fold_of, penalty, shared, len(behaviors))
         names = column_names(behaviors, name)
         told["weights"] = dict(zip(names, fitted[-1].tolist(), strict=True))
         facts[name] = told
@@ -231,29 +205,30 @@ def weigh_again(
 
 
 def _fit_parts(
-    choices: Choices, fold_of: Tensor, penalty: float, shared: Tensor, n_behaviors: int, k: int
+    choices: Choices, fold_of: Tensor, penalty: float, shared: Tensor, n_behaviors: int
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weights (FOLDS + 1, C) of the parts that pay, and what was found.
 
     A part pays if without it the likelihood of users whom the weights were not fitted on falls.
     Those that do not go one after the other, first the one without which it is highest. (The NDCG
-    of the same users decides the same thing by far fewer of the candidates, so by more noise.)
+    among the candidates would not do: those that are likely are there more often than others.)
     """
     part_of = part_of_columns(n_behaviors)
     fold_G = fold_of[choices.users]
     own = [choices.only(fold_G == fold) for fold in range(FOLDS)]
     others = [*(choices.only(fold_G != fold) for fold in range(FOLDS)), choices]
+    number = int(choices.chosen.sum())
 
     def columns_of(*parts: str) -> Tensor:
         return torch.tensor([part in parts for part in part_of])
 
-    def measured(weights: Sequence[Tensor]) -> tuple[float, float]:
-        """Return log-likelihood and NDCG, each user by the weights of her fold."""
-        told = sum(likelihood(one, w)[0] for one, w in zip(own, weights, strict=False))
-        return told, float(ndcg(choices, torch.stack(list(weights)), fold_G, k).mean())
+    def measured(weights: Sequence[Tensor]) -> float:
+        """Return the mean log-likelihood of a choice, each user by the weights of her fold."""
+        of_folds = zip(own, weights[:FOLDS], strict=True)
+        return sum(likelihood(one, w)[0] for one, w in of_folds) / number
 
     parts = list(PARTS)
-    facts: dict[str, Any] = {"nights": len(choices), "choices": int(choices.chosen.sum())}
+    facts: dict[str, Any] = {"nights": len(choices), "choices": number, "without": {}}
     starts: list[Tensor | None] = [None] * len(others)
     while True:
         kept_C = columns_of(*parts)
@@ -261,16 +236,16 @@ def _fit_parts(
             fit(one, kept_C, penalty, shared, start)
             for one, start in zip(others, starts, strict=True)
         ]
-        told, facts["ndcg"] = measured([weights for weights, _ in fits])
+        told = measured([weights for weights, _ in fits])
         trials = {
             part: measured([without(*one, kept_C, columns_of(part)) for one in fits])
             for part in parts
             if part not in NEEDED
         }
-        facts |= {"kept": list(parts)}
-        facts["without"] = facts.get("without", {}) | {p: trial[1] for p, trial in trials.items()}
-        worst = max(trials, key=lambda part: trials[part][0], default=None)
-        if worst is None or trials[worst][0] < told:
+        facts |= {"kept": list(parts), "likelihood": math.exp(told)}
+        facts["without"] |= {part: 1 - math.exp(trial - told) for part, trial in trials.items()}
+        worst = max(trials, key=trials.__getitem__, default=None)
+        if worst is None or trials[worst] < told:
             return torch.stack([weights for weights, _ in fits]), facts
         parts.remove(worst)
         starts = [weights for weights, _ in fits]

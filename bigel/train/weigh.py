@@ -24,12 +24,12 @@ def weigh_signals(
     Args:
         learned: BiGEL's weights, in the split's numbers.
         split: record of a split by time.
-        config: penalty, cutoff of the NDCG that is told, seed.
+        config: penalty, seed.
         device: where messages pass.
     """
     history, cuts = History.load(split), split.counts[MOMENTS]
     served, seed = learned.without_draws(), config.train.seed
-    penalty, cutoff = config.model.signals_penalty, config.evaluate.select_cutoff
+    penalty = config.model.signals_penalty
 
     def choices(start: int, end: int) -> list[Choices | None]:
         nights = [Night.of(history, *ends) for ends in moments(start, end)]
@@ -37,5 +37,5 @@ def weigh_signals(
         return collect(nights, lambda pairs: served.embed(pairs, device), generator)
 
     fold_of = signal_folds(history.n_users, seed)
-    found = weigh(choices(cuts[VALID], cuts[TEST]), history.behaviors, fold_of, penalty, cutoff)
+    found = weigh(choices(cuts[VALID], cuts[TEST]), history.behaviors, fold_of, penalty)
     return weigh_again(found, choices(cuts[VALID], cuts[NOW]), history.behaviors, penalty)
