@@ -17,9 +17,10 @@ import typer
 
 from bigel.config.data import Format
 from bigel.ingest.synth.files import KINDS
-from flows import cli
+from flows import cli, server
 from tests.flows.conftest import Bigel, Start, options
 
+SERVE = Path(server.__file__).with_name("serve.py")
 LOG = "uid,sku,event,when\n" + "".join(
     f"{user},i{(user * step) % 37},{event},{1_600_000_000 + 3600 * step + user}\n"
     for user in range(40)
@@ -222,14 +223,14 @@ def test_a_run_told_to_end_says_how_to_go_on_and_leaves_no_server_and_no_old_sum
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "s.json").write_text('{"status": "ok"}')
     process = start_bigel("run", tiny, "--json", "new/s.json", cwd=tmp_path)
-    server = server_of(process.pid)
+    started = server_of(process.pid)
     process.send_signal(number)
     assert shell_code(process.wait(60)) == 130
     said = (tmp_path / "stderr").read_text()
     assert "error: interrupted; run the same command again to go on from here" in said
     assert "Traceback" not in said
     assert json.loads((tmp_path / "new" / "s.json").read_text())["status"] == "failed"
-    wait_for(lambda: not psutil.pid_exists(server))
+    wait_for(lambda: not psutil.pid_exists(started))
 
 
 def test_a_signal_that_the_shell_ignores_stays_ignored(tmp_path: Path) -> None:
@@ -257,10 +258,10 @@ def test_a_killed_run_takes_its_server_along(
     tmp_path: Path, start_bigel: Start, tiny: Path
 ) -> None:
     process = start_bigel("run", tiny, cwd=tmp_path)
-    server = server_of(process.pid)
+    started = server_of(process.pid)
     process.kill()
     process.wait(60)
-    wait_for(lambda: not psutil.pid_exists(server))
+    wait_for(lambda: not psutil.pid_exists(started))
 
 
 def test_a_training_told_to_end_keeps_a_checkpoint_and_says_so(
@@ -321,7 +322,7 @@ def server_of(pid: int) -> int:
 
     def is_there() -> bool:
         children = psutil.Process(pid).children(recursive=True)
-        found[:] = [child.pid for child in children if "flows.serve" in command_of(child)]
+        found[:] = [child.pid for child in children if str(SERVE) in command_of(child)]
         return bool(found)
 
     wait_for(is_there)

@@ -42,7 +42,7 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
 
     good = call("check", mine, *place)
     assert good.exit_code == 0, good.output
-    assert "raw_log       passed (17 checks, contract version 1, digest " in good.output
+    assert "raw_log       passed (17 checks, contract version 1, 2, digest " in good.output
     assert "drift         not checked: no run was accepted before" in good.output
 
     lines = (tmp_path / "log.csv").read_text().splitlines()
