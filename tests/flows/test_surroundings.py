@@ -34,6 +34,8 @@ def address() -> Iterator[str]:
 
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     around = options(cwd)
+    for name in ("NO_PROXY", "no_proxy"):  # set by tests that ran before in this process
+        around["env"].pop(name, None)
     around["env"] |= environment
     return subprocess.run(
         [sys.executable, *command], **around, capture_output=True, text=True, timeout=120
