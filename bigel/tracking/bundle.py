@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 CODE = (
     *("graph", "interactions.py", "model", "moment.py", "pairs.py", "schema.py", "scores.py"),
     *("serving.py", "tracking/bundle.py"),
-    *(f"signals/{name}.py" for name in ("demand", "history", "neighbours", "signals", "touches")),
+    *(f"signals/{name}.py" for name in ("demand", "history", "lately", "neighbours", "signals")),
+    "signals/touches.py",
 )
 FORMAT = 5  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"

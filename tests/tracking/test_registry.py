@@ -87,7 +87,7 @@ def test_the_model_holds_no_pickle_and_pins_what_it_needs(workspace: Workspace) 
     }  # fmt: skip
     requirements = (model / "requirements.txt").read_text().split()
     assert [r.partition("==")[0] for r in requirements] == [
-        "mlflow", "numpy", "pandas", "pyarrow", "safetensors",
+        "mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy",
     ]  # fmt: skip
     assert all("==" in r for r in requirements)
     described = (model / "MLmodel").read_text()
