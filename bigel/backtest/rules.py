@@ -17,7 +17,7 @@ touched under others.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -138,10 +138,7 @@ class Evening:
 
     def _elsewhere(self, behavior: int) -> Latest:
         """Return each user's items by latest time under the other behaviors."""
-        names = ("users", "items", "behavior_index", "times", "counts")
-        other = self.history.behavior_index != behavior
-        rows = {name: getattr(self.history, name)[other] for name in names}
-        return replace(self.history, **rows).latest()
+        return self.history.only(self.history.behavior_index != behavior).latest()
 
 
 def _listed(scores_BI: Tensor) -> Tensor:

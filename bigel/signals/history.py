@@ -30,12 +30,10 @@ class Latest:
     Args:
         pairs: the pairs.
         last: Unix seconds, shape (n,), in the order of ``pairs.col``.
-        keys: user times I plus item, ascending, shape (n,).
     """
 
     pairs: Pairs
     last: IntArray
-    keys: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +92,14 @@ class History:
         """
         if time >= self.until:
             return self
-        n = int(np.searchsorted(self.times, time))
+        before = self.only(slice(int(np.searchsorted(self.times, time))))
+        unfinished = before.times // HOUR == time // HOUR  # of it the first event alone is known
+        return replace(before, counts=np.where(unfinished, 1, before.counts), until=time)
+
+    def only(self, rows: slice | np.ndarray) -> "History":
+        """Return some of the events, all that is known beside them as it is."""
         names = ("users", "items", "behavior_index", "times", "counts")
-        before = {name: getattr(self, name)[:n] for name in names}
-        unfinished = before["times"] // HOUR == time // HOUR  # of it the first event alone is known
-        before["counts"] = np.where(unfinished, 1, before["counts"])
-        return replace(self, **before, until=time)
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def in_order(self, behaviors: Sequence[str]) -> "History":
         """Return the same with the behaviors in another order."""
@@ -155,4 +155,4 @@ class History:
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else keys
         kept = keys[ends]
         pairs = Pairs.of(kept // self.n_items, kept % self.n_items, self.n_users, self.n_items)
-        return Latest(pairs, last[ends], kept)
+        return Latest(pairs, last[ends])

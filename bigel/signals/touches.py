@@ -43,7 +43,9 @@ class Touches:
         """Collect them at the end of a history."""
         latest = history.latest(behavior)
         rows, n_items = history.behavior_index == behavior, history.n_items
-        place = np.searchsorted(latest.keys, history.users[rows] * n_items + history.items[rows])
+        place = np.searchsorted(
+            latest.pairs.keys(), history.users[rows] * n_items + history.items[rows]
+        )
         ages, counts = (history.until - history.times[rows]) / DAY, history.counts[rows]
         amounts = [
             np.bincount(place, counts * decayed(ages, h), minlength=len(latest.last))

@@ -96,7 +96,7 @@ def test_latest_times(history: History) -> None:
         (0, 0), (0, 1), (1, 0), (1, 2), (2, 1),
     ]  # fmt: skip
     assert (latest.last / DAY).tolist() == [3.5, 2.5, 1.0, 3.0, 3.75]
-    assert latest.keys.tolist() == [0, 1, 4, 6, 9]
+    assert latest.pairs.keys().tolist() == [0, 1, 4, 6, 9]
     assert (history.latest(1).last / DAY).tolist() == [2.5]
 
 

@@ -99,13 +99,17 @@ def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None
         assert reported[f"ndcg@{K}"] == pytest.approx(sum(values) / len(values), abs=1e-6)
 
 
-def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path: Path) -> None:
-    """Not a later event, and not one of the same hour as an earlier event of its pair."""
+def an_open_hour() -> tuple[int, pl.DataFrame]:
+    """Return a moment within an hour, and events of old pairs in that hour before it."""
     moment = START + 16 * DAY + 1_800
     first = log().filter(pl.col("timestamp") < moment - DAY).unique(["user_id", "item_id"])
-    known = first.sort("user_id", "item_id")[:40].with_columns(
-        timestamp=pl.lit(moment - 1_500, pl.Int64)
-    )
+    known = first.sort("user_id", "item_id")[:40]
+    return moment, known.with_columns(timestamp=pl.lit(moment - 1_500, pl.Int64))
+
+
+def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path: Path) -> None:
+    """Not a later event, and not one of the same hour as an earlier event of its pair."""
+    moment, known = an_open_hour()
     log_before = pl.concat([log(), known])
     late = log().filter(pl.col("timestamp") >= moment)
     others = late.with_columns((pl.col("item_id") + 7) % 30, pl.col("user_id").reverse())
@@ -127,11 +131,7 @@ def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path
 
 
 def test_a_cut_of_the_log_knows_as_little_of_its_last_hour(tmp_path: Path) -> None:
-    moment = START + 16 * DAY + 1_800
-    first = log().filter(pl.col("timestamp") < moment - DAY).unique(["user_id", "item_id"])
-    known = first.sort("user_id", "item_id")[:40].with_columns(
-        timestamp=pl.lit(moment - 1_500, pl.Int64)
-    )
+    moment, known = an_open_hour()
     rows = pl.concat([log(), known, known.with_columns(timestamp=pl.lit(moment + 60, pl.Int64))])
     config, workspace, whole = split_of(rows, tmp_path)
     cut = split(ingest(config, workspace), config, workspace, moment)
