@@ -11,6 +11,7 @@ from bigel.tracking import offline_model
 from bigel.tracking.champion import STORED
 from bigel.workspace import Record, Workspace
 
+LAST_SEEN = "the last champion that was seen"
 log = logging.getLogger(__name__)
 
 
@@ -19,7 +20,7 @@ def make_lists(
     workspace: Workspace,
     step: Callable[[Any], Any],
     model: str | None = None,
-    trained: str | None = None,
+    trained: Record | None = None,
     **asked: Any,
 ) -> Record:
     """Make lists from the registry's model; where it does not answer, from ``offline_model``.
@@ -31,22 +32,28 @@ def make_lists(
         workspace: as for ``recommend``.
         step: wraps ``recommend`` before it is called, with retries, say.
         model: a reference; None: the champion, or the challenger while there is none.
-        trained: fingerprint of the bundle of the model just trained; None: nothing was trained.
+        trained: what registering made of the model just trained, or of keeping it for later, and
+            then the registry is not asked again; None: nothing was trained.
         asked: the users and behaviors, as for ``recommend``.
 
     Raises:
         UnreachableError: if the registry does not answer, and no other model may.
         BigelError: as ``recommend``.
     """
+    new = trained.fingerprint if trained else None
     try:
-        record: Record = step(recommend)(config, workspace, model=model, **asked)
-        return record
+        if trained is None or "waiting" not in trained.counts:
+            record: Record = step(recommend)(config, workspace, model=model, **asked)
+            return record
+        last = offline_model(config, workspace, new)
     except UnreachableError as error:
-        last = None if model else offline_model(config, workspace, trained)
+        last = None if model else offline_model(config, workspace, new)
         if last is None:
             raise
-        new = last == f"{STORED}{trained}"
-        origin = "the model just trained" if new else "the last champion that was seen"
+        origin = "the model just trained" if last == f"{STORED}{new}" else LAST_SEEN
         log.warning("%s; lists come from %s", error, origin)
+    if trained is not None and last == f"{STORED}{new}" and trained.counts["loses"]:
+        log.warning("the model loses to popularity, and no champion was seen: lists are the rule's")
+        asked["only_popular"] = True
     record = step(recommend)(config, workspace, model=last, **asked)
     return record

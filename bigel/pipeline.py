@@ -176,14 +176,10 @@ class Run:
             page = error.result.get("page")
             log.warning("the new model cannot become champion: its lists are bad, see %s", page)
 
-    def _lists(self) -> Any:
+    def _lists(self) -> Record:
         """Make lists; where registration found the registry away, it is not asked again."""
-        registered, model = self.outcome.records["register"], None
-        if "waiting" in registered.counts:
-            model = offline_model(self.config, self.workspace, registered.fingerprint)
-        trained = registered.fingerprint
-        split = self.outcome.records["split"]
-        return make_lists(self.config, self.workspace, self.step, model, trained, split=split)
+        trained, split = (self.outcome.records[name] for name in ("register", "split"))
+        return make_lists(self.config, self.workspace, self.step, trained=trained, split=split)
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

@@ -47,6 +47,7 @@ def recommend(
     behaviors: Sequence[str] | None = None,
     split: Record | None = None,
     moment: str | int = schema.NOW,
+    only_popular: bool = False,
 ) -> Record:
     """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
 
@@ -64,6 +65,7 @@ def recommend(
         behaviors: names; None: all of the model.
         split: the present log, over which the model is embedded anew; None: as it was registered.
         moment: of that log, see ``bigel.moment``.
+        only_popular: popularity answers for everybody, as for a challenger that loses to it.
 
     Returns:
         counts: users, rows, popular_users (lists made of popular items), nothing_left (empty lists
@@ -81,7 +83,8 @@ def recommend(
         of_model, known = known_to(folder)
         asked = known if users is None else _asked(users, known, config)
         chosen = _choose(of_model, behaviors)
-        request = Request(chosen, config.recommend.k, config.recommend.exclude, found.loses)
+        by_rule = found.loses or only_popular
+        request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
             answer = {"uri": found.uri, "name": found.name, "version": found.version}

@@ -1,4 +1,4 @@
-"""What must stand in the environment before Prefect, MLflow and Great Expectations are imported.
+"""What must stand in the environment before Prefect, MLflow, torch and others are imported.
 
 Prefect reads ``prefect.toml`` from the exact working directory only, so nothing we rely on is
 left to a file. A value that the user set wins.
@@ -14,8 +14,8 @@ DEFAULTS = {
     "PREFECT_CLI_PROMPT": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GX_ANALYTICS_ENABLED": "false",
+    "MKL_CBWR": "AUTO",  # products of matrices in one order, however busy the machine is
 }
-
 
 HERE = ("localhost", "127.0.0.1", "::1")
 

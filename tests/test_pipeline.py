@@ -21,6 +21,7 @@ from bigel.pipeline import STAGES, Outcome, run_and_summarize, run_pipeline
 from bigel.workspace import Record, Workspace
 
 # Every call of a whole run in order, with the records that it reads.
+WAITING = {"waiting": "entry", "loses": False}
 WHOLE_RUN = [
     "ingest()",
     "validate(raw_log, ingest)",
@@ -94,7 +95,7 @@ class StandIns:
                 return {"handover": given[0], "docs": "docs.html", "success": True}
             if name == "keep_for_sync":
                 self.kept = given[5]
-                return replace(self.record("register"), counts={"waiting": "entry"})
+                return replace(self.record("register"), counts=WAITING)
             if name == "register":
                 self.registered = [contract["handover"] for contract in given[4]]
             return self.record(name)
@@ -106,7 +107,7 @@ class StandIns:
         place.mkdir(parents=True)
         counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
         counts |= {"reasons": {}, "files": [], "lines": {}}
-        counts |= {"moment": None}  # of a log without times
+        counts |= {"moment": None, "loses": False}  # of a log without times
         (place / "night.json").write_text("{}")
         (place / "metrics.json").write_text(json.dumps(FIGURES))
         (place / "report.html").write_text(f"report of {name}")
@@ -227,7 +228,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
         "rank_recent(ingest)",
     ]
     assert stand_ins.kept == "MLflow does not answer"
-    assert outcome.records["register"].counts == {"waiting": "entry"}
+    assert outcome.records["register"].counts == WAITING
     assert set(published(Workspace(tmp_path))) == {"recommendations.parquet", "report.html"}
 
 

@@ -27,10 +27,12 @@ class Tree:
     Args:
         files: the files.
         faults: what is there and cannot be read, with the reason.
+        hidden: files and folders that were not looked at, since they are hidden.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
 
 
 def find_files(raw_path: str) -> Tree:
@@ -106,11 +108,15 @@ def _walk(
                 else:
                     chains[path] = (*chain, real)
                     open_to.append(path.name)
+            elif leads is is_visible:
+                tree.hidden.append(_name(path, root))
         folders[:] = open_to
         for path in (folder / name for name in others):
             if is_wanted(list(path.relative_to(root).parts)):
                 _take(path, _name(path, root), tree)
-    return Tree(dict(sorted(tree.files.items())), dict(sorted(tree.faults.items())))
+            elif is_wanted is is_visible:
+                tree.hidden.append(_name(path, root))
+    return Tree(dict(sorted(tree.files.items())), dict(sorted(tree.faults.items())), tree.hidden)
 
 
 def _take(path: Path, name: str, tree: Tree) -> None:

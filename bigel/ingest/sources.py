@@ -28,6 +28,7 @@ ENDINGS = {
 COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
 LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")
+HIDDEN = "hidden"
 MUST_READ = (
     "all that is there must be read or left out on purpose: mend or move it, or add its name to "
     "data.ignore_files"
@@ -88,7 +89,8 @@ def find_sources(data: DataConfig, copies: Path) -> Listing:
     if not is_url(data.path):
         tree = find_files(data.path)
         empty = {name for name, path in tree.files.items() if not path.stat().st_size}
-        return _choose(data, tree.files, tree.faults, empty)
+        sources, left_out = _choose(data, tree.files, tree.faults, empty)
+        return Listing(sources, dict.fromkeys(sorted(tree.hidden), HIDDEN) | left_out)
     objects = list_objects(data.path)
     files = {name: copies / one.copy_name for name, one in objects.items()}
     empty = {name for name, one in objects.items() if not one.size}
@@ -122,7 +124,7 @@ def _choose(
         raise DataError(f"{data.path}: {_reasons(unread)}; {MUST_READ}")
     _warn_of_copies(data, sources)
     reasons = dict.fromkeys(ignored, "data.ignore_files")
-    reasons |= {name: "empty" if name in empty else "hidden" for name in others}
+    reasons |= {name: "empty" if name in empty else HIDDEN for name in others}
     return Listing(sources, dict(sorted(reasons.items())))
 
 

@@ -62,6 +62,22 @@ class Evidence:
             for tag, part in parts
         }
 
+    def ranked(self, label: str, config: Config) -> tuple[Scores, Scores]:
+        """Return what the model has on validation, called so, and what popularity has."""
+        metrics = json.loads(self.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
+
+        def measured(called: str, tree: dict[str, Any]) -> Scores:
+            published = tree[schema.VALID][schema.PUBLISHED]
+            cutoff = f"ndcg@{config.evaluate.select_cutoff}"
+            ndcg = {name: published[name].get(cutoff) for name in config.data.behaviors}
+            return Scores(called, ndcg)
+
+        return measured(label, metrics), measured("popularity", metrics["popularity"])
+
+    def loses(self, config: Config) -> bool:
+        """Tell whether lists must be popularity's for want of a champion."""
+        return decide(*self.ranked("the model", config), champion=None).loses
+
     @property
     def digest(self) -> str:
         """What a version was judged by: another digest, another judgement."""
@@ -117,21 +133,12 @@ def judgement(
     workspace: Workspace,
 ) -> tuple[Decision, SideBySide | None]:
     """Return the gate's decision, and the comparison with the present champion if there is one."""
-    metrics = json.loads(evidence.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    cutoff = config.evaluate.select_cutoff
-
-    def measured(label: str, tree: dict[str, Any]) -> Scores:
-        published = tree[schema.VALID][schema.PUBLISHED]
-        ndcg = {name: published[name].get(f"ndcg@{cutoff}") for name in config.data.behaviors}
-        return Scores(label, ndcg)
-
     is_champion = present is not None and present.version == version.version
     champion = None
     if present is not None and not is_champion:
         champion = _champion(present, evidence, config, workspace)
     decision = decide(
-        measured(f"version {version.version}", metrics),
-        measured("popularity", metrics["popularity"]),
+        *evidence.ranked(f"version {version.version}", config),
         champion,
         config.tracking.gate_tolerance,
         evidence.broken,

@@ -80,8 +80,8 @@ def keep_for_sync(
         workspace: holds the outbox.
 
     Returns:
-        a record of the bundle; counts as of ``register``, without a version, and "waiting", the
-        name of the entry.
+        a record of the bundle; counts as of ``register``, without a version, "waiting", the
+        name of the entry, and "loses", whether popularity is better somewhere.
     """
     submission = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
     bundle = submission.evidence.bundle
@@ -105,6 +105,7 @@ def keep_for_sync(
         "model_uri": "",
         "tracking_uri": home_of(workspace).shown,
         "waiting": path.name,
+        "loses": submission.evidence.loses(config),
     }
     return Record("register", bundle.fingerprint, bundle.path, False, 0.0, counts)
 

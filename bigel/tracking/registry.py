@@ -28,6 +28,7 @@ from bigel.tracking.tags import (
     BUNDLE_TAG,
     DATA_TAG,
     JUDGED_TAG,
+    LOSES_TAG,
     MADE_TAG,
     WHY_TAG,
     WORKSPACE_TAG,
@@ -82,8 +83,8 @@ def register(
         workspace: holds the bundle and, unless the environment says otherwise, MLflow's home.
 
     Returns:
-        a record of the bundle; counts: name, version, alias ("" if it has none now), why, run_id,
-        model_uri, tracking_uri.
+        a record of the bundle; counts: name, version, alias ("" if it has none now), loses (to
+        popularity, when it was last judged), why, run_id, model_uri, tracking_uri.
 
     Raises:
         UnreachableError: if MLflow's store does not answer.
@@ -239,6 +240,7 @@ def _facts(client: Any, name: str, number: Any, home: Home) -> dict[str, Any]:
         "name": name,
         "version": int(version.version),
         "alias": alias_of(version.aliases),
+        "loses": LOSES_TAG in version.tags,
         "why": version.tags.get(WHY_TAG, ""),
         "run_id": version.run_id,
         "model_uri": f"models:/{name}/{version.version}",

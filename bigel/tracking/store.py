@@ -187,8 +187,8 @@ class Home:
 
 def _may_pass(error: Exception) -> bool:
     """Tell whether MLflow may accept the same call later."""
-    if is_transient(error):
-        return True
+    if is_transient(error) or "unique constraint" in str(error).lower():
+        return True  # another one wrote the same at the same moment
     if any(type(one).__name__ == "OperationalError" for one in chain(error)):
         return False  # of our own database: the message was looked at
     code = getattr(error, "error_code", "")

@@ -121,5 +121,6 @@ def test_hidden_and_empty_is_left_out_and_told(log: Path, tmp_path: Path) -> Non
     (log / "done.flag").touch()
     settings = {"path": str(log), "behaviors": ["click", "buy"]}
     record = ingest(parse_config({"data": settings}), Workspace(tmp_path / "workspace"))
-    assert record.counts["left_out"] == {"done.flag": "empty"}
+    hidden = dict.fromkeys(("_SUCCESS", "_temporary"), "hidden")
+    assert record.counts["left_out"] == hidden | {"done.flag": "empty"}
     assert record.counts["files"] == 3

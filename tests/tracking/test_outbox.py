@@ -136,6 +136,14 @@ def test_a_delivered_run_has_the_time_of_the_run(workspace: Workspace) -> None:
         assert {point.timestamp for point in client.get_metric_history(run_id, name)} == {then}
 
 
+@pytest.mark.parametrize(("ndcg", "loses"), [(0.3, False), (0.05, True)])
+def test_a_run_that_waits_knows_whether_it_loses_to_popularity(
+    workspace: Workspace, ndcg: float, loses: bool
+) -> None:
+    assert keep(workspace, ndcg).counts["loses"] == loses
+    assert deliver_all(workspace)[0]["loses"] == loses
+
+
 def test_delivering_twice_makes_one_run_and_one_version(
     workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bigel.errors import WorkspaceError
+from bigel.retry import retrying
 from bigel.tracking import home_of, registry, side_by_side
 from bigel.workspace import Record, Workspace
 from tests import fabricate
@@ -384,7 +385,7 @@ def test_two_workspaces_that_register_one_bundle_at_once_leave_one_version(
     def work(name: str) -> None:
         place = Workspace(tmp_path / name)
         place.artifacts.mkdir(parents=True)
-        records.append(register_one(place))
+        records.append(retrying(register_one, [0.1, 0.1])(place))  # as a run does
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
     for thread in threads:
