@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.graph.store import save_tensors
 from bigel.interactions import Interactions
@@ -18,11 +19,6 @@ from bigel.signals.signals import Signals, split_columns
 from bigel.workspace import Record, Workspace
 
 USERS_AT_A_TIME = 4_096
-CODE = (
-    *("embed.py", "evaluate/metrics.py", "evaluate/popularity.py", "evaluate/protocol.py"),
-    *("evaluate/ranking.py", "generators.py", "graph", "interactions.py", "model", "moment.py"),
-    *("pairs.py", "schema.py", "scores.py", "signals"),
-)
 
 
 def embed(
@@ -58,7 +54,7 @@ def embed_learned(
         "embed",
         inputs=[split.fingerprint, *origin],
         settings={"moment": moment, "cutoff": cutoff},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
 

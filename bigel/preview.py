@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 
 from bigel import schema
+from bigel.code import code_of
 from bigel.config import Config
-from bigel.recommend import CODE as LISTS_CODE
 from bigel.recommend import Request, write_lists
 from bigel.tracking import build_bundle
 from bigel.workspace import Record, Workspace
 
-CODE = ("preview.py", *LISTS_CODE)
+APART = ("bigel.tracking.resolve", "bigel.tracking.store", "bigel.embed")  # make or find inputs
 SAMPLE = 4_096  # users, at most, spread evenly over all
 
 
@@ -49,6 +49,6 @@ def preview(
         "preview",
         inputs=[bundle.fingerprint],
         settings={"sample": SAMPLE, **asdict(request)},
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )

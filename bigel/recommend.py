@@ -12,18 +12,18 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from bigel import schema
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.interactions import IntArray
 from bigel.tracking import MODEL_FILE, Model, known_to, load_bundle, open_model
-from bigel.tracking.bundle import CODE as BUNDLE_CODE
 from bigel.tracking.bundle import data_fingerprint, refresh_bundle
 from bigel.workspace import Record, Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
     from bigel.serving import Recommender
 
-CODE = ("recommend.py", *BUNDLE_CODE)
+APART = ("bigel.tracking.resolve", "bigel.tracking.store", "bigel.embed")  # make or find inputs
 log = logging.getLogger(__name__)
 USERS_AT_A_TIME = 4_096  # users of one row group, fewer where their lists are long:
 ROWS_AT_A_TIME = 1_000_000
@@ -97,7 +97,7 @@ def recommend(
                 "all" if users is None else fingerprint(str(asked.dtype), asked.to_list()),
             ],
             settings={"model": found.uri, **asdict(request)},
-            code=CODE,
+            code=code_of(__name__, apart=APART),
             build=build,
         )
     answer = record.counts["model"] | {"alias": found.alias}

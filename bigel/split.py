@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config, SplitConfig
 from bigel.errors import ConfigError, DataError
 from bigel.k_core import keep_core, number_anew
@@ -46,7 +47,6 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, file_digest
 
-CODE = ("k_core.py", "schema.py", "split.py")
 SPLIT_TYPE = pl.Enum(SPLITS)
 DRAW = "draw"  # seeded uniform number of each interaction
 LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
@@ -144,7 +144,7 @@ def split(
             "behaviors": config.data.behaviors,
             **({} if until is None else {"until": until}),
         },
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
 

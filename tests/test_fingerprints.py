@@ -1,174 +1,125 @@
 """What makes an output is part of its fingerprint: the package's modules, and the libraries."""
 
 import ast
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from bigel import fingerprints, train
-from bigel.compare import fitting
-from bigel.compare.contestants import TRAINED
+from bigel import code, fingerprints
+from bigel.code import PACKAGE, PLUMBING, code_of
+from bigel.compare.contestants import CLOSED, MODELS, TRAINED
+from bigel.compare.fitting import CHOOSES, code_of_model
 from bigel.fingerprints import library_versions, stage_key
-from bigel.tune import study
-
-PACKAGE = Path(fingerprints.__file__).parent
-# What no output depends on, with the reason.
-PLUMBING = {
-    "__init__.py": "the version, for manifests",
-    "workspace.py": "stores what a stage wrote",
-    "files.py": "writes what it is given",
-    "fingerprints.py": "names outputs",
-    "manifest.py": "describes outputs",
-    "locks.py": "who waits for whom",
-    "errors.py": "outputs of failed stages are not stored",
-    "disk.py": "outputs of failed stages are not stored",
-    "retry.py": "the same call again",
-    "engine.py": "makes units wherever; their own modules say of what",
-    "config/": "its resolved values stand in the settings",
-}
-# What a stage's module imports for another purpose than its output, with the reason.
-INPUT = "finds or makes an input, whose fingerprint counts"
-HUSH = "keeps MLflow quiet"
-OTHERWISE = {
-    "backtest/__init__.py": {
-        f"backtest/{name}.py": INPUT for name in ("cut", "guests", "night", "rehearsal", "rules")
-    },
-    "compare/__init__.py": {"compare/contest.py": INPUT, "compare/contestants.py": INPUT},
-    "compare/contest.py": {"compare/fitting.py": INPUT},
-    "contracts/drift.py": {"contracts/history.py": INPUT},
-    "ingest/part.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
-    "ingest/ranges.py": {f"ingest/{name}.py": INPUT for name in ("digests", "sources")},
-    **{
-        key: {"tracking/resolve.py": INPUT, "tracking/store.py": HUSH, "embed.py": INPUT}
-        for key in ("preview.py", "recommend.py")
-    },
-    "tracking/bundle.py": {"tracking/store.py": HUSH, "embed.py": INPUT},
-    "tracking/start.py": {
-        **{
-            f"tracking/{name}.py": "finds the champion"
-            for name in ("gate", "lookup", "resolve", "store", "tags")
-        },
-        "tracking/bundle.py": "names of the champion's files",
-    },
-}
-BESIDE = {"tracking/start.py": train.CODE}  # of the stage that it is made for
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in for the package; what was read of either is forgotten."""
+    caches = (code.code_of, code._imported, code._imports)
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    for one in caches:
+        one.cache_clear()
+    yield tmp_path
+    for one in caches:
+        one.cache_clear()
 
 
-def place_of(module: str) -> Path | None:
-    """Return the file of a module of ours."""
-    if module.partition(".")[0] != "bigel":
-        return None
-    place = PACKAGE.joinpath(*module.split(".")[1:])
-    found = [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
-    return found[0] if found else None
+def write(package: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        place = package / f"{name}.py"
+        place.write_text(text)
 
 
-def imports(path: Path) -> list[tuple[str, str]]:
-    """Return (module, name) of each ``from module import name``, wherever it stands."""
-    return [
-        (node.module, alias.name)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    ] + [
-        (alias.name, "")
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    ]
+def test_imports_are_followed_wherever_they_stand(package: Path) -> None:
+    write(
+        package,
+        stage="from bigel import a\nimport polars\ndef f():\n    from bigel.b import g\n",
+        a="import bigel.c\n",
+        b="from bigel.stage import f\n",  # in a circle
+        c="",
+        d="from bigel.a import x\n",
+    )
+    assert code_of("bigel.stage") == ("a.py", "b.py", "c.py", "stage.py")
+    assert code_of("bigel.c", "bigel.d") == ("a.py", "c.py", "d.py")
 
 
-def origin(module: str, name: str) -> Path | None:
-    """Return the file that a name comes from, through packages that only pass it on."""
-    path = place_of(f"{module}.{name}") or place_of(module)
-    if path is not None and path.name == "__init__.py":
-        for source, passed_on in imports(path):
-            if passed_on == name and source != module:
-                return origin(source, name)
-    return path
+def test_a_room_that_passes_a_name_on_adds_where_the_name_comes_from_alone(package: Path) -> None:
+    (package / "room").mkdir()
+    passes = "from bigel.room.a import one\nfrom bigel.room.b import two\n"
+    (package / "room" / "__init__.py").write_text(passes + "def here(): ...\n")
+    for name in ("a", "b"):
+        (package / "room" / f"{name}.py").write_text("")
+    write(package, uses="from bigel.room import one\n", calls="from bigel.room import here\n")
+    assert code_of("bigel.uses") == ("room/a.py", "uses.py")
+    assert code_of("bigel.calls") == ("calls.py", "room/__init__.py", "room/a.py", "room/b.py")
 
 
-def closure(start: str, others: Iterable[str] = ()) -> set[str]:
-    """Return the package's files that a file imports, and so on, without plumbing and others."""
-    skipped = [*PLUMBING, *OTHERWISE.get(start, {}), *others]
-    seen: set[str] = set()
-    waiting = [PACKAGE / start]
-    while waiting:
-        path = waiting.pop()
-        name = path.relative_to(PACKAGE).as_posix()
-        if name in seen or covered(name, skipped):
-            continue
-        seen.add(name)
-        waiting += [found for one in imports(path) if (found := origin(*one))]
-    return seen
+def test_what_is_set_apart_and_plumbing_are_neither_taken_nor_followed(package: Path) -> None:
+    write(package, stage="import bigel.a\nimport bigel.errors\n", a="import bigel.b\n", b="")
+    write(package, errors="import bigel.b\n")
+    assert code_of("bigel.stage") == ("a.py", "b.py", "stage.py")
+    assert code_of("bigel.stage", apart=("bigel.a",)) == ("stage.py",)
 
 
-def covered(name: str, parts: Iterable[str]) -> bool:
-    return any(name == part or name.startswith(f"{part.rstrip('/')}/") for part in parts)
+def test_what_is_named_as_plumbing_is_there() -> None:
+    assert [name for name in PLUMBING if not (PACKAGE / name).exists()] == []
 
 
 def stages() -> list[str]:
     """Return the modules that run a stage, or say what a unit of work is."""
-    return [
-        name
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if any(map(is_stage, ast.walk(tree(path))))
-        and not covered(name := path.relative_to(PACKAGE).as_posix(), PLUMBING)
-    ]
+    files = sorted(PACKAGE.rglob("*.py"))
+    found = [file.relative_to(PACKAGE).as_posix() for file in files if makes_outputs(file)]
+    return [name for name in found if name not in PLUMBING]
 
 
-def is_stage(node: ast.AST) -> bool:
-    if isinstance(node, ast.ClassDef):
-        return any(isinstance(base, ast.Name) and base.id == "WorkUnit" for base in node.bases)
-    return isinstance(node, ast.Attribute) and node.attr == "run_stage"
+def makes_outputs(file: Path) -> bool:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            if any(isinstance(base, ast.Name) and base.id == "WorkUnit" for base in node.bases):
+                return True
+        elif isinstance(node, ast.Attribute) and node.attr == "run_stage":
+            return True
+    return False
+
+
+def module_of(file: str) -> str:
+    return f"bigel.{file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}"
 
 
 @pytest.mark.parametrize("stage", stages())
-def test_all_code_of_a_stage_is_part_of_its_fingerprint(stage: str) -> None:
-    name = stage.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    code = (*import_module(f"bigel.{name}").CODE, *BESIDE.get(stage, ()))
-    assert sorted(file for file in closure(stage) if not covered(file, code)) == []
-    assert [part for part in code if not (PACKAGE / part).exists()] == []
-
-
-def test_all_code_of_a_search_is_part_of_its_key() -> None:
-    files = closure("tune/study.py", ["tune/spaces.py"])  # a model's room is part of the key
-    code = (*study.CODE, *fitting.code_of("bigel"))
-    assert [file for file in sorted(files) if not covered(file, code)] == []
-
-
-@pytest.mark.parametrize(
-    ("start", "beside"), [("compare/fitting.py", ()), ("tune/study.py", study.CODE)]
-)
-def test_rivals_hang_on_all_code_but_that_of_bigel_and_of_rules(
-    start: str, beside: tuple[str, ...]
-) -> None:
-    others = ["train/bigel.py", "rivals/funnel_rule.py", "rivals/conversion_rule.py",
-              "evaluate/popularity.py", "tune/spaces.py"]  # fmt: skip
-    files = closure(start, others)
-    assert {fitting.code_of(model) for model in TRAINED} == {fitting.OF_RIVALS}
-    code = (*beside, *fitting.OF_RIVALS)
-    assert [file for file in sorted(files) if not covered(file, code)] == []
-    assert not any(covered(file, code) for file in ("model/bigel.py", "train/objective.py"))
+def test_a_stage_hangs_on_its_own_module_and_sets_apart_only_what_it_imports(stage: str) -> None:
+    text = (PACKAGE / stage).read_text("utf-8")
+    assert "code_of(__name__" in text or "code_of_model(" in text or "identity(" in text
+    module = module_of(stage)
+    apart = getattr(import_module(module), "APART", ())
+    everything = code_of(module)
+    named = [f"{name.removeprefix('bigel.').replace('.', '/')}.py" for name in apart]
+    assert [name for name in named if name not in everything] == []
+    assert stage in code_of(module, apart=apart)
 
 
 def test_the_stages_are_found() -> None:
-    assert {
-        "ingest/part.py",
-        "ingest/ranges.py",
-        "split.py",
-        "train/__init__.py",
-        "recommend.py",
-    } <= set(stages())
-    assert "schema.py" in closure("split.py") and "train/sampler.py" in closure("train/__init__.py")
+    assert {"split.py", "train/__init__.py", "recommend.py", "tracking/bundle.py"} <= set(stages())
+
+
+def test_a_training_hangs_on_all_that_makes_it_and_on_nothing_that_only_uses_it() -> None:
+    files = code_of("bigel.train")
+    assert {"model/bigel.py", "train/sampler.py", "graph/build.py", "schema.py"} <= set(files)
+    assert [name for name in files if name.split("/")[0] in ("tracking", "ingest", "rivals")] == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_models_figures_hang_on_another_model_or_on_who_takes_part(model: str) -> None:
+    rooms = {one: make.__module__ for one, make in (TRAINED | CLOSED).items()}
+    rooms["bigel"] = "bigel.train.bigel"
+    ours = set(code_of_model(model))
+    assert f"{rooms[model].removeprefix('bigel.').replace('.', '/')}.py" in ours
+    imported = set(code_of(rooms[model], apart=(CHOOSES,)))
+    others = {f"{room.removeprefix('bigel.').replace('.', '/')}.py" for room in rooms.values()}
+    assert ours & others <= imported
+    assert "compare/contestants.py" not in ours
 
 
 @pytest.mark.parametrize("library", ["numpy", "polars", "scipy", "torch"])

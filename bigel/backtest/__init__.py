@@ -14,6 +14,7 @@ from bigel.backtest.rehearsal import NIGHTS, rehearse
 from bigel.backtest.rules import CANDIDATES
 from bigel.backtest.tally import CONTESTANT, FIGURES_FILE, metric_names
 from bigel.backtest.verdict import Row, sentences, summarize
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.errors import DataError
 from bigel.workspace import Record, Workspace
@@ -30,12 +31,9 @@ __all__ = [
     "sum_up_nights",
 ]
 
-CODE = (
-    *(f"backtest/{name}.py" for name in ("__init__", "shown", "tally", "verdict")),
-    *("compare/statistics.py", "evaluate/plots.py", "schema.py"),
-    *(f"evaluate/{name}.py" for name in ("metrics", "protocol", "ranking")),
-    *("interactions.py", "pairs.py", "scores.py", "signals/history.py"),
-)
+APART = tuple(
+    f"bigel.backtest.{name}" for name in ("cut", "guests", "night", "rehearsal", "rules")
+)  # make or find inputs
 ROWS_FILE, NIGHTS_FILE = "backtest.parquet", "nights.parquet"
 TABLE_FILE, PLOT_FILE = "backtest.md", "backtest.png"
 
@@ -90,7 +88,7 @@ def sum_up_nights(
             "models": {label: [len(one) for one in seeds] for label, seeds in models.items()},
             "cutoffs": config.evaluate.cutoffs,
         },
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from bigel.backtest.cut import load_history
 from bigel.backtest.tally import Tally
+from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import OF_RIVALS, fit, is_trained
+from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
 from bigel.interactions import Interactions, joined
 from bigel.rivals.base import World
 from bigel.schema import EMBEDDINGS_FILE, SPLITS
@@ -22,19 +23,7 @@ from bigel.scores import EmbeddingScores, Scores
 from bigel.train.loop import choose_device, use_threads
 from bigel.workspace import Record, Workspace
 
-CODE = (
-    *OF_RIVALS,
-    *(f"backtest/{name}.py" for name in ("cut", "guests", "tally")),
-    *(
-        "train/bigel.py",
-        "train/objective.py",
-        "evaluate/popularity.py",
-        "generators.py",
-        "model",
-        "moment.py",
-        "signals",
-    ),
-)
+APART = (CHOOSES, "bigel.compare.fitting")  # told by the model
 
 
 def score_guest(
@@ -79,7 +68,7 @@ def score_guest(
             "settings": contestant.of_model,
             "device": choose_device(config.run.device).type,
         },
-        code=CODE,
+        code=(*code_of(__name__, apart=APART), *code_of_model(contestant.model)),
         build=build,
     )
 

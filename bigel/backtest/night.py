@@ -11,6 +11,7 @@ from bigel.backtest.cut import load_history
 from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
 from bigel.backtest.rules import CANDIDATES, Evening
 from bigel.backtest.tally import NEW, Tally
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.evaluate.popularity import in_order
 from bigel.moment import learned_of, state_at
@@ -19,12 +20,6 @@ from bigel.workspace import Record, Workspace
 
 BIGEL = "bigel"
 STAGE = "backtest_night"
-CODE = (
-    *(f"backtest/{name}.py" for name in ("cut", "night", "rehearsal", "rules", "tally")),
-    *("generators.py", "graph", "interactions.py", "model", "moment.py", "pairs.py", "schema.py"),
-    *("scores.py", "signals"),
-    *(f"evaluate/{name}.py" for name in ("metrics", "popularity", "protocol", "ranking")),
-)
 
 
 def score_rules(
@@ -64,7 +59,7 @@ def score_rules(
         STAGE,
         inputs=[split.fingerprint, *(one.fingerprint for one in rehearsals)],
         settings=_settings(night, config) | {"contestant": "rules"},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
         quiet=True,
     )
@@ -106,7 +101,7 @@ def score_bigel(
         STAGE,
         inputs=[split.fingerprint, trained.fingerprint],
         settings=_settings(night, config) | {"select_cutoff": config.evaluate.select_cutoff},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
 

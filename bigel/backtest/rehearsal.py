@@ -12,6 +12,7 @@ import polars as pl
 
 from bigel.backtest.cut import SHOWN, After, after, load_history
 from bigel.backtest.rules import CANDIDATES, Evening, HalfLives
+from bigel.code import code_of
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import rank_task
 from bigel.schema import BEHAVIOR, DAY
@@ -21,12 +22,6 @@ NIGHTS = 14  # before a night, by which its half-lives are chosen, at most
 USERS = 500  # of a night and behavior, by whom they are chosen, at most
 VALUES = 16_000_000  # float32 values of these users by items: 64 MB
 REHEARSAL_FILE = "rehearsal.parquet"
-CODE = (
-    *("backtest/cut.py", "backtest/rules.py", "backtest/rehearsal.py", "graph", "model"),
-    *("interactions.py", "moment.py", "pairs.py", "schema.py", "scores.py", "signals"),
-    *(f"evaluate/{name}.py" for name in ("metrics", "popularity", "protocol", "ranking")),
-    *("generators.py",),
-)
 
 
 def rehearse(split: Record, night: int, workspace: Workspace) -> Record:
@@ -59,7 +54,7 @@ def rehearse(split: Record, night: int, workspace: Workspace) -> Record:
         "backtest_rehearsal",
         inputs=[split.fingerprint],
         settings={"night": night},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
         quiet=True,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
 from bigel.compare.contestants import MODELS, Contestant, choose, warn_of_shadowed
 from bigel.compare.statistics import Entry, Row, summarize
@@ -28,7 +29,7 @@ __all__ = [
     "warn_of_shadowed",
 ]
 
-CODE = ("compare", "evaluate/plots.py", "schema.py")
+APART = ("bigel.compare.contest", "bigel.compare.contestants")  # make or find inputs
 ROWS_FILE, TABLE_FILE, PLOT_FILE = "comparison.parquet", "comparison.md", "comparison.png"
 
 
@@ -75,7 +76,7 @@ def compare(
             "cutoffs": config.evaluate.cutoffs,
             "select_cutoff": config.evaluate.select_cutoff,
         },
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )
 

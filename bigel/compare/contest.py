@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel import schema
+from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import OF_RIVALS, fit, is_trained
+from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
 from bigel.config import CALIBRATION, Config
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
@@ -24,12 +25,8 @@ from bigel.train.loop import choose_device, use_threads
 from bigel.workspace import Record, Workspace
 
 FIGURES_FILE = "figures.parquet"
+APART = (CHOOSES, "bigel.compare.fitting")  # told by the model
 COMPARED = ("ndcg", "hr")
-CODE = (
-    *OF_RIVALS,
-    *("compare/contest.py", "model/memory.py", "evaluate/popularity.py"),
-    *("train/calibration.py", "train/logit.py", "train/trend.py"),
-)
 
 
 def contest(
@@ -85,7 +82,7 @@ def contest(
         "contest",
         inputs=[split.fingerprint, graph.fingerprint, trained.fingerprint if trained else ""],
         settings=_key(contestant, on),
-        code=CODE,
+        code=(*code_of(__name__, apart=APART), *code_of_model(contestant.model)),
         build=build,
     )
 

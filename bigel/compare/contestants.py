@@ -9,7 +9,6 @@ from typing import Any
 from bigel.config import CALIBRATION, Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
-from bigel.evaluate.popularity import popularity, recent_popularity
 from bigel.rivals import (
     bpr_mf,
     bvae,
@@ -22,6 +21,7 @@ from bigel.rivals import (
     mb_cgcn,
     mb_hgcn,
     mule,
+    popular,
     sasrec,
 )
 from bigel.rivals.base import World
@@ -30,10 +30,10 @@ from bigel.train.learner import Learner
 
 BIGEL = "bigel"
 CLOSED: dict[str, Callable[[World, Any], Scores]] = {
-    "popularity": lambda world, _: popularity(world.train),
-    "recent_popularity": lambda world, own: recent_popularity(world.train, own.half_life),
-    "funnel_rule": lambda world, _: funnel_rule.fit(world),
-    "conversion_rule": lambda world, _: conversion_rule.fit(world),
+    "popularity": popular.fit,
+    "recent_popularity": popular.fit_recent,
+    "funnel_rule": funnel_rule.fit,
+    "conversion_rule": conversion_rule.fit,
     "ease": ease.fit,
     "ease_per_behavior": ease.fit,
     "item_knn": item_knn.fit,

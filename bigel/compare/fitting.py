@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, TRAINED, Contestant
+from bigel.code import code_of
+from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant
 from bigel.graph import save_tensors
 from bigel.interactions import Interactions
 from bigel.rivals.base import World
@@ -17,17 +18,7 @@ from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.workspace import Record, Workspace, write_json
 
-OF_RIVALS = (
-    *("compare/fitting.py", "compare/contestants.py", "rivals", "model/table.py", "graph"),
-    *(f"train/{name}.py" for name in ("checkpoint", "learner", "loop", "members")),
-    *(f"train/{name}.py" for name in ("ranking_loss", "sampler")),
-    *("generators.py", "interactions.py", "pairs.py", "schema.py", "scores.py"),
-    *(f"evaluate/{name}.py" for name in ("protocol", "ranking", "metrics")),
-)
-CODE = (
-    *OF_RIVALS,
-    *("model", "train/bigel.py", "train/objective.py", "evaluate/popularity.py"),
-)
+CHOOSES = "bigel.compare.contestants"  # which model is made; it makes none
 
 
 def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
@@ -70,14 +61,16 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
             "select_cutoff": config.evaluate.select_cutoff,
             "device": choose_device(config.run.device).type,
         },
-        code=code_of(contestant.model),
+        code=code_of_model(contestant.model),
         build=build,
     )
 
 
-def code_of(model: str) -> tuple[str, ...]:
-    """Return the files that a trained model's figures hang on; a rival's do not on BiGEL's."""
-    return CODE if model == BIGEL else OF_RIVALS
+def code_of_model(model: str) -> tuple[str, ...]:
+    """Return the files that a model is made by: no other model's are among them."""
+    ours = "bigel.train.bigel"
+    maker = ours if model == BIGEL else (TRAINED | CLOSED)[model].__module__
+    return code_of(__name__, maker, apart=(CHOOSES,) if model == BIGEL else (CHOOSES, ours))
 
 
 def train_members(

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.contracts.history import MEASURES_FILE, reference_of
-from bigel.contracts.profiling import CODE as PROFILE_CODE
 from bigel.contracts.profiling import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.workspace import Record, Workspace, write_json
 
+APART = ("bigel.contracts.history",)  # make or find inputs
 MEASURES = {
     "behaviors": {
         "volume_change": "volume, change",
@@ -40,7 +41,6 @@ MEASURES = {
         "hour_psi": "hours of the day, PSI",
     },
 }  # table to its measures, in words
-CODE = ("contracts/drift.py", *PROFILE_CODE)
 FEWEST_EXPECTED = 100  # interactions of an hour; below, its change is mostly chance
 FIRST = "no run was accepted before: this is the first one, and the next is compared with it"
 NO_TIMES = "the log has no event times"
@@ -84,7 +84,7 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
         "drift",
         inputs=[profiled.fingerprint, *([last.fingerprint] if last else [])],
         settings={"behaviors": behaviors, "why": why},
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.contracts.volumes import behavior_sizes
 from bigel.schema import (
@@ -23,7 +24,6 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, write_json
 
-CODE = ("contracts/profiling.py", "contracts/volumes.py", "schema.py")
 PROFILE_FILE = "profile.json"
 HOURS_FILE = "hours.parquet"  # behavior, hour (since 1970-01-01 UTC), pairs
 HOUR = 3_600  # seconds
@@ -72,7 +72,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         "profile",
         inputs=[ingested.fingerprint],
         settings={"behaviors": behaviors},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from bigel.code import code_of
 from bigel.config import Config, EvaluateConfig
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
@@ -35,10 +36,6 @@ from bigel.signals.recent import popular_order, recent_demand
 from bigel.signals.weighing import signal_folds
 from bigel.workspace import MANIFEST, Record, Workspace, write_json
 
-CODE = (
-    *("evaluate", "evaluate/report.html.j2", "generators.py", "graph", "interactions.py", "model"),
-    *("moment.py", "pairs.py", "schema.py", "scores.py", "signals"),
-)
 GROUPS = ("few", "medium", "many")
 
 
@@ -101,7 +98,7 @@ def evaluate(
         "evaluate",
         inputs=[split.fingerprint, trained.fingerprint],
         settings=config.evaluate.model_dump(exclude={"batch_users"}) | {"nights": nights},
-        code=CODE,
+        code=(*code_of(__name__), "evaluate/report.html.j2"),
         build=build,
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.graph.build import Graph, Graphs, build_all, build_graph
 from bigel.graph.propagate import Nodes, propagate
@@ -24,8 +25,6 @@ __all__ = [
     "save_graphs",
     "save_tensors",
 ]
-
-CODE = ("graph", "schema.py")
 
 
 def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
@@ -55,6 +54,6 @@ def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
         "graph",
         inputs=[split.fingerprint],
         settings={"behaviors": config.data.behaviors},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )

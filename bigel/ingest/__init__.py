@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bigel.code import code_of
 from bigel.config import Columns, Config, DataConfig
 from bigel.engine import Engine, in_turn
 from bigel.ingest.digests import sign
@@ -23,7 +24,6 @@ from bigel.workspace import Record, Workspace, fingerprint, working_folder
 
 __all__ = ["ingest", "write_log"]
 
-CODE = ("ingest", "schema.py")
 SYNTHETIC_LOG = "synthetic.csv"
 PLAIN = {  # how the synthetic log is read
     "format": "csv",
@@ -78,7 +78,7 @@ def ingest(config: Config, workspace: Workspace, engine: Engine | None = None) -
             "files": [unit.source.name for unit in units],
             "behaviors": config.data.behaviors,
         },
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
     return replace(record, counts=record.counts | {"left_out": left_out})
@@ -122,6 +122,6 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
         settings=config.data.model_dump(mode="json", exclude={"path", "sql", "sql_address"}),
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import DataConfig
 from bigel.engine import WorkUnit
 from bigel.errors import DataError
@@ -22,13 +23,8 @@ from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
 from bigel.workspace import Record, working_folder
 
+APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 REFUSED_FILE = "refused.parquet"
-CODE = [
-    *(f"ingest/{name}.py" for name in ("careful", "certain", "clean", "gather", "head", "ids")),
-    *(f"ingest/{name}.py" for name in ("lists", "merge", "ndjson", "packing", "part", "pieces")),
-    *(f"ingest/{name}.py" for name in ("ranks", "read", "report", "text", "touches")),
-    "schema.py",
-]
 ELSEWHERE = {
     "path",
     "sql",
@@ -65,7 +61,11 @@ class Unit(WorkUnit):
         settings = self.data.model_dump(mode="json", exclude=ELSEWHERE)
         settings |= {"behavior_by_file": bool(self.data.behavior_by_file)}
         settings |= {key: getattr(self.source, key) for key in ("format", "split", "behavior")}
-        return {"inputs": [self.signed.digest], "settings": settings, "code": CODE}
+        return {
+            "inputs": [self.signed.digest],
+            "settings": settings,
+            "code": code_of(__name__, apart=APART),
+        }
 
     def build(self, out: Path, scratch: Path) -> dict[str, Any]:
         """Write the part and return its counts.

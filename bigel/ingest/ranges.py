@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.engine import Engine, WorkUnit
 from bigel.ingest.ids import type_ids
 from bigel.ingest.merge import find_bounds, merge, within
-from bigel.ingest.part import CODE as PART_CODE
 from bigel.ingest.part import Part
 from bigel.workspace import Workspace
 
+APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 RANGE_ROWS = 4_000_000  # rows of a range, about; a user is never divided
-CODE = [*PART_CODE, "ingest/ranges.py"]
 Id = int | str
 
 
@@ -53,7 +53,7 @@ class UserRange(WorkUnit):
         return {
             "inputs": [Path(folder).name for folder in self.parts],
             "settings": {"whole": self.whole, "low": self.low, "high": self.high},
-            "code": CODE,
+            "code": code_of(__name__, apart=APART),
         }
 
     def build(self, out: Path, scratch: Path) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.realized.scoring import KEY, Since, end_of, new_pairs, places, read_log, score, since
 from bigel.schema import BEHAVIOR, DAY, FIRST, INTERACTIONS_FILE, ITEM_ID, RANK, RULE_FILE, USER_ID
 from bigel.workspace import Record, Workspace, file_digest
 
-CODE = ("realized/rule.py", "realized/scoring.py", "schema.py")
 HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, None)  # days; None: nothing decays
 DAYS = 7
 MOST_USERS = 5_000  # of a day, drawn, by whom a half-life is chosen
@@ -60,7 +60,7 @@ def rank_recent(ingested: Record, config: Config, workspace: Workspace) -> Recor
         "rule",
         inputs=[file_digest(ingested.file(INTERACTIONS_FILE))],
         settings={"behaviors": behaviors, "exclude": exclude, "k": k, "cutoff": cutoff},
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
 

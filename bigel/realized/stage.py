@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.realized.nights import SHOWN, Published, keep_night, nights_before, published
 from bigel.realized.scoring import (
@@ -38,7 +39,6 @@ from bigel.schema import (
 )
 from bigel.workspace import Record, Workspace, write_json
 
-CODE = ("realized/nights.py", "realized/scoring.py", "realized/stage.py", "schema.py")
 TABLE = "behaviors"
 CHANCE = 2.0  # standard errors of a difference that chance explains
 NO_TIMES = "the log has no event times"
@@ -113,7 +113,7 @@ def measure_realized(ingested: Record, config: Config, workspace: Workspace) -> 
             **{"behaviors": behaviors, "cutoff": cutoff, "before": before},
             **{"lists": name, "why": why},
         },
-        code=CODE,
+        code=code_of(__name__),
         build=build,
     )
     if served:

@@ -7,6 +7,8 @@ c_k, then by popularity under k; all others follow by popularity. A rule of the 
 paper.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -16,7 +18,7 @@ from bigel.model.memory import PRIOR, Evidence, Memory, MemoryScores
 from bigel.rivals.base import World
 
 
-def fit(world: World) -> MemoryScores:
+def fit(world: World, own: Any = None) -> MemoryScores:
     """Return the rule's scores; they are exact in float32 below 2^23 items, on the CPU."""
     train = world.train
     n_behaviors, n_items = len(train.behaviors), train.n_items

@@ -7,6 +7,8 @@ spans less than I: items touched under more behaviors come first ("viewed and ca
 "viewed"), then by popularity. A rule of the trade; it has no paper.
 """
 
+from typing import Any
+
 import torch
 
 from bigel.evaluate.popularity import popularity
@@ -14,7 +16,7 @@ from bigel.model.memory import Evidence, Memory, MemoryScores
 from bigel.rivals.base import World
 
 
-def fit(world: World) -> MemoryScores:
+def fit(world: World, own: Any = None) -> MemoryScores:
     """Return the rule's scores; they are exact in float32 while K · I < 2^24, on the CPU."""
     train = world.train
     n_behaviors, n_items = len(train.behaviors), train.n_items

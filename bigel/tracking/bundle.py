@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bigel import __version__, schema
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.errors import DataError, WorkspaceError
 from bigel.interactions import IntArray, Interactions, with_learned
@@ -30,12 +31,7 @@ if TYPE_CHECKING:
     from bigel.moment import Learned
     from bigel.serving import Recommender
 
-CODE = (
-    *("graph", "interactions.py", "model", "moment.py", "pairs.py", "schema.py", "scores.py"),
-    *("serving.py", "tracking/bundle.py"),
-    *(f"signals/{name}.py" for name in ("demand", "history", "lately", "neighbours", "signals")),
-    "signals/touches.py",
-)
+APART = ("bigel.tracking.store", "bigel.embed")  # make or find inputs
 FORMAT = 5  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
@@ -70,7 +66,7 @@ def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Wo
         "bundle",
         inputs=[split.fingerprint, trained.fingerprint, embedded.fingerprint],
         settings={"format": FORMAT},
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )
 
@@ -108,7 +104,7 @@ def refresh_bundle(
         "refresh",
         inputs=[split.fingerprint, embedded.fingerprint, origin],
         settings={"format": FORMAT},
-        code=CODE,
+        code=code_of(__name__, apart=APART),
         build=build,
     )
 

@@ -17,6 +17,7 @@ import polars as pl
 from safetensors.numpy import load_file
 
 from bigel import schema
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError
 from bigel.interactions import IntArray, Interactions
@@ -28,7 +29,6 @@ from bigel.tracking.resolve import Model, model_name, open_model
 from bigel.tracking.store import home_of
 from bigel.workspace import Record, Workspace, file_digest, fingerprint, stage_key
 
-CODE = ("tracking/start.py",)  # beside that of the training
 MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion may have learned
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def choose_start(
 
     known = identity(split, graph, config)
     settings = known["settings"] | {"model_name": config.tracking.model_name}
-    code = [*known["code"], *CODE]
+    code = code_of(__name__)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         if model == CHAMPION and (reason := _no_champion(config, workspace)):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigel.code import code_of
 from bigel.config import Config
 from bigel.graph import load_graphs, save_tensors
 from bigel.interactions import Interactions, with_learned
@@ -34,12 +35,6 @@ from bigel.train.weigh import weigh_signals
 from bigel.workspace import Record, Workspace, write_json
 
 __all__ = ["identity", "train"]
-
-CODE = (
-    *("graph", "model", "signals", "train", "interactions.py", "moment.py", "pairs.py"),
-    *("generators.py", "schema.py", "scores.py"),
-    *("evaluate/protocol.py", "evaluate/ranking.py", "evaluate/metrics.py"),
-)
 
 
 def train(
@@ -109,7 +104,7 @@ def identity(split: Record, graph: Record, config: Config) -> dict[str, Any]:
             "behaviors": config.data.behaviors,
             "device": choose_device(config.run.device).type,
         },
-        "code": CODE,
+        "code": code_of(__name__),
     }
 
 

@@ -12,8 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
+from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, choose
-from bigel.compare.fitting import code_of, learner_of
+from bigel.compare.fitting import CHOOSES, code_of_model, learner_of
 from bigel.config import Config
 from bigel.config.write import short_toml
 from bigel.errors import ConfigError, TrainingError, nearest
@@ -29,7 +30,8 @@ TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
 ERROR = "error"  # attribute of a trial whose training failed
-CODE = ("tune/space.py", "tune/study.py")  # beside that of the training; the room is told apart
+# The room is told apart, the rest by the model.
+APART = (CHOOSES, "bigel.compare.fitting", "bigel.tune.spaces")
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +126,7 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
     fixed = contestant.of_model, contestant.of_train, config.evaluate.select_cutoff, space, device
-    code = code_digest({*CODE, *code_of(model)})
+    code = code_digest({*code_of(__name__, apart=APART), *code_of_model(model)})
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code)
 
 
