@@ -33,7 +33,7 @@ def write(folder: Path, rows: int) -> str:
     """Write and ingest a log; return the file of its interactions."""
     from bigel.config import load_config
     from bigel.ingest import ingest, write_log
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     log = folder / "log.csv"
     config = load_config("userbehavior", [f"data.path={log}", *synth(rows)])

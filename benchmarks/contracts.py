@@ -39,9 +39,9 @@ def prepare(folder: Path, rows: int) -> Records:
     """Write, ingest and split a log, and accept one of a tenth as many rows; return the records."""
     from bigel.config import load_config
     from bigel.contracts import accept, measure_drift, profile_log
+    from bigel.data.split import split
     from bigel.ingest import ingest, write_log
-    from bigel.split import split
-    from bigel.workspace import Record, Workspace
+    from bigel.store import Record, Workspace
 
     path, workspace = folder / "log.csv", Workspace(folder)
     for size in (rows // 10, rows):
@@ -110,7 +110,7 @@ def judge(folder: Path, rows: int, records: Records) -> list[tuple[str, float, f
     import bigel.contracts.docs
     from bigel.config import load_config
     from bigel.contracts import measure_drift, profile_log, validate
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     assert bigel.contracts.docs
     config = load_config("userbehavior", configuration(folder / "log.csv", rows))

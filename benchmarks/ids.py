@@ -66,7 +66,7 @@ def run(log: str, folder: str) -> None:
     """Ingest the log."""
     from bigel.config import load_config
     from bigel.ingest import ingest
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     ingest(load_config("userbehavior", [f"data.path={log}"]), Workspace(folder))
 

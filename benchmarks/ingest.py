@@ -65,7 +65,7 @@ def run_part(log: str, folder: str, part: str) -> None:
     """Run the pipeline until one of ``PARTS``; what is there already is reused."""
     from bigel.config import load_config
     from bigel.ingest import ingest
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     config, workspace = load_config("userbehavior", [f"data.path={log}"]), Workspace(folder)
     record = ingest(config, workspace)
@@ -79,7 +79,7 @@ def run_part(log: str, folder: str, part: str) -> None:
         drifted = measure_drift(profile_log(record, config, workspace), config, workspace)
         validate("drift", drifted, config, workspace)
         return
-    from bigel.split import split
+    from bigel.data.split import split
 
     parted = split(record, config, workspace)
     if part == "split":

@@ -16,7 +16,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 from bigel.config import load_config
 from bigel.engine import WorkUnit
 from bigel.ingest import ingest, ranges
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 
 def size(folder: Path) -> int:

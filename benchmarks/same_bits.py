@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigel.config import load_config
+from bigel.data.split import split
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
-from bigel.split import split
+from bigel.store import Workspace
 from bigel.train import train
-from bigel.workspace import Workspace
 
 SETTINGS = [
     "synth.users=500", "synth.items=300", "synth.events=15000", "train.max_steps=16",

@@ -24,10 +24,10 @@ import numpy as np
 import polars as pl
 
 from bigel.config import load_config
-from bigel.recommend import recommend
-from bigel.serving import Recommender
+from bigel.lists.recommend import recommend
+from bigel.lists.serving import Recommender
+from bigel.store import Workspace
 from bigel.tracking import open_model
-from bigel.workspace import Workspace
 from flows.environment import set_defaults
 from flows.server import free_port
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from bigel.config import load_config
+from bigel.data.interactions import Interactions
 from bigel.graph import Graph, Graphs, build_all, propagate
 from bigel.graph.dropout import thinning
-from bigel.interactions import Interactions
 from bigel.model import BiGEL
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, choose_device, use_threads

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from bigel.config import load_config
+from bigel.data.interactions import Interactions, with_learned
+from bigel.data.split import split
 from bigel.graph import build_all
 from bigel.ingest import ingest
-from bigel.interactions import Interactions, with_learned
-from bigel.split import split
+from bigel.store import Record, Workspace
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, use_threads, validate
 from bigel.train.start import Start
-from bigel.workspace import Record, Workspace
 
 HIDDEN = 0.1  # share of users and of items that the first day lacks
 LATE = 0.1  # share of the events that are of the second day

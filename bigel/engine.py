@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from bigel import __version__
 from bigel.errors import WorkspaceError
-from bigel.workspace import LOCK_FILE, Record, Workspace, stage_key
+from bigel.store import Record, Workspace, stage_key
+from bigel.store.workspace import LOCK_FILE
 
 
 class WorkUnit(ABC):

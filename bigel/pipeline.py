@@ -13,19 +13,19 @@ from typing import Any, TypeVar
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
-from bigel.embed import embed
+from bigel.data.split import split
 from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
-from bigel.lists import make_lists
-from bigel.preview import preview
+from bigel.lists.preview import preview
+from bigel.lists.source import make_lists
 from bigel.realized import measure_realized, note_lists, rank_recent
-from bigel.split import split
+from bigel.state.embed import embed
+from bigel.store import Record, Workspace
 from bigel.summary import summarize
 from bigel.tracking import choose_start, keep_for_sync, offline_model, register
 from bigel.train import train
-from bigel.workspace import Record, Workspace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Step = Callable[[Function], Function]

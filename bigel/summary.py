@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from bigel import schema
 from bigel.config import Config
 from bigel.realized.stage import read_night
+from bigel.store import Workspace
 from bigel.tracking.outbox import names_waiting
-from bigel.workspace import Workspace
 
 if TYPE_CHECKING:
     from bigel.pipeline import Outcome

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from bigel.backtest.series import Plan, run_backtest
 from bigel.compare import choose
 from bigel.config import load_config
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows.notify import notify
 from flows.tasks import steps
 

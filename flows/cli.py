@@ -12,7 +12,7 @@ from bigel import __version__
 from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError, WorkspaceError
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows import console, contracting, deploying, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
@@ -180,7 +180,7 @@ def recommend(
     if exclude is not None:
         overrides.append(_setting("recommend.exclude", exclude))
     config = load_config(source, overrides)
-    from bigel.moment import read_moment
+    from bigel.state.moment import read_moment
     from flows.lists import write_lists
 
     behaviors = None if behavior == "all" else [behavior]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from bigel.config import RunConfig
 from bigel.engine import WorkUnit
 from bigel.errors import BigelError, ClusterUnreachableError, ConfigError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 HERE = "127.0.0.1"
 LOCAL = ("", HERE, "localhost", "::1")

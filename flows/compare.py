@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from bigel.compare import MODELS, choose, warn_of_shadowed
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows.notify import notify
 from flows.tasks import steps
 

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from bigel import schema
 from bigel.config.write import to_toml
+from bigel.store import Workspace
 from bigel.summary import metric_rows
-from bigel.workspace import Workspace
 
 if TYPE_CHECKING:
     from bigel.backtest import Row as NightsRow

@@ -10,7 +10,7 @@ from rich.markup import escape
 from bigel.config import PRESETS, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, ContractError
-from bigel.workspace import Workspace, write_json
+from bigel.store import Workspace, write_json
 from flows.options import Json, Place, Settings, Source
 from flows.places import check_file
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bigel.config import load_config
-from bigel.workspace import Workspace, write_json
+from bigel.store import Workspace, write_json
 from flows import console
 from flows.options import Json, Place, Settings
 from flows.running import retried

@@ -10,9 +10,9 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import validate
-from bigel.lists import make_lists
+from bigel.lists.source import make_lists
 from bigel.pipeline import run_pipeline
-from bigel.workspace import Workspace, copy_file, write_text
+from bigel.store import Workspace, copy_file, write_text
 from flows.places import check_file
 from flows.running import retried
 

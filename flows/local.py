@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.errors import BigelError
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file
 
 POOL = "bigel"

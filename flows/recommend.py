@@ -7,7 +7,7 @@ from prefect import flow
 from bigel import schema
 from bigel.config import load_config
 from bigel.pipeline import run_without_training
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows.notify import notify
 from flows.tasks import steps
 

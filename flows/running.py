@@ -9,7 +9,7 @@ from typing import Any
 from bigel.config import Config, load_config
 from bigel.disk import full_disk_explained
 from bigel.retry import delays, retrying
-from bigel.workspace import Workspace, copy_file, write_json
+from bigel.store import Workspace, copy_file, write_json
 from flows import console
 from flows.places import check_file, check_folder
 

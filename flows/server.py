@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from bigel.errors import BigelError
-from bigel.locks import take_lock
+from bigel.store.locks import take_lock
 
 START_SECONDS = 120
 SETTLE_SECONDS = 20
@@ -39,7 +39,7 @@ class LocalServer:
             home: Prefect's home; its database keeps the history across runs.
 
         Raises:
-            BigelError: if another run's server has not started within ``bigel.locks.LIMIT``.
+            BigelError: if another run's server has not started within ``bigel.store.locks.LIMIT``.
         """
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
@@ -202,10 +202,6 @@ def _flush() -> None:
 
 def _import_what_a_run_needs() -> None:
     """Use the seconds of the server's start for the slow imports of the stages."""
-    import bigel.contracts.engine
-    import bigel.contracts.rendering
-    import bigel.pipeline
-    import bigel.serving  # noqa: F401
 
 
 def free_port() -> int:

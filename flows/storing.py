@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bigel import store
-from bigel.workspace import Workspace, write_json
+from bigel.store import Workspace, write_json
+from bigel.store import housekeeping as store
 from flows.options import Json, Place
 
 app = typer.Typer(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigel.errors import BigelError, UnreachableError
-from bigel.workspace import Workspace, write_json
+from bigel.store import Workspace, write_json
 from flows import console
 from flows.options import Json, Place
 from flows.running import retried

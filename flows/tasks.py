@@ -15,18 +15,18 @@ from bigel.backtest import rehearse, score_bigel, score_guest, score_rules, sum_
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
-from bigel.embed import embed
+from bigel.data.split import split
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
-from bigel.preview import preview
+from bigel.lists.preview import preview
+from bigel.lists.recommend import recommend
 from bigel.realized import measure_realized, rank_recent
-from bigel.recommend import recommend
 from bigel.retry import delays
-from bigel.split import split
+from bigel.state.embed import embed
+from bigel.store import Record, Workspace
 from bigel.tracking import choose_start, keep_family, keep_for_sync, log_family, register
 from bigel.train import train
-from bigel.workspace import Record, Workspace
 from flows.cluster import DaskEngine, check_engine
 from flows.notify import name_stage
 from flows.units import UNIT, may_pass

@@ -9,8 +9,8 @@ from prefect.runtime import flow_run
 from bigel.config import load_config
 from bigel.errors import BigelError
 from bigel.pipeline import STAGES, run_and_summarize
+from bigel.store import Workspace
 from bigel.summary import metric_rows
-from bigel.workspace import Workspace
 from flows.console import waiting_lines
 from flows.notify import notify
 from flows.tasks import steps

@@ -54,7 +54,7 @@ ORDER = {
 }
 SLOW_TO_IMPORT = (
     *("bigel.contracts.engine", "bigel.contracts.rendering", "bigel.evaluate.report"),
-    *("bigel.pipeline", "bigel.serving", "bigel.tracking.side_by_side", "matplotlib.pyplot"),
+    *("bigel.pipeline", "bigel.lists.serving", "bigel.tracking.side_by_side", "matplotlib.pyplot"),
     *("torch._dynamo", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.models", "mlflow.artifacts"),
 )
@@ -123,9 +123,9 @@ def run(attempt: dict[str, Any]) -> dict[str, Any]:
     from bigel import pipeline, train
     from bigel.config import load_config
     from bigel.signals import weighing
+    from bigel.store import Workspace
     from bigel.tracking import runs
     from bigel.train import loop
-    from bigel.workspace import Workspace
     from tests.tracking.conftest import log_bundle
 
     disturbance = Disturbance(attempt)

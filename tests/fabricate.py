@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from bigel import schema
 from bigel.config import Config, ModelConfig, parse_config
+from bigel.store import Record, Workspace
 from bigel.tracking import Home, register
 from bigel.tracking.bundle import write_facts
-from bigel.workspace import Record, Workspace
 
 BEHAVIORS = ("click", "purchase")
 CONFIG: Config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "recommend": {"k": 3}})

@@ -13,8 +13,8 @@ FLOWS = sorted((ROOT / "flows").rglob("*.py"))
 ONLY = {
     "great_expectations": ("bigel/contracts",),
     "torch_scatter": ("bigel/graph/propagate", "bigel/graph/build"),
-    "scipy": ("bigel/signals/neighbours", "bigel/signals/weighing", "bigel/serving"),
-    "mlflow": ("bigel/tracking", "bigel/serving"),
+    "scipy": ("bigel/signals/neighbours", "bigel/signals/weighing", "bigel/lists/serving"),
+    "mlflow": ("bigel/tracking", "bigel/lists/serving"),
     "prefect": ("flows/",),
     "prefect_dask": ("flows/cluster",),
     "distributed": ("flows/cluster",),

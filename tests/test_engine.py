@@ -10,7 +10,7 @@ import pytest
 
 from bigel.engine import WorkUnit, in_turn, make_elsewhere
 from bigel.errors import WorkspaceError
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bigel.errors import (
     WorkspaceError,
 )
 from bigel.pipeline import STAGES, Outcome, run_and_summarize, run_pipeline
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 # Every call of a whole run in order, with the records that it reads.
 WAITING = {"waiting": "entry", "loses": False}

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from bigel.config import Config
-from bigel.recommend import recommend
+from bigel.lists.recommend import recommend
+from bigel.store import Workspace
 from bigel.tracking import home_of, list_versions, rollback
-from bigel.workspace import Workspace
 from tests.fabricate import CONFIG, register_one, workspace_at
 
 ROOT = Path(__file__).parents[1]

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bigel import store
 from bigel.config import parse_config
 from bigel.errors import BigelError, ConfigError, DataError
+from bigel.lists.recommend import recommend
 from bigel.pipeline import run_pipeline
-from bigel.recommend import recommend
-from bigel.workspace import MANIFEST, Record, Workspace, file_digest
+from bigel.store import MANIFEST, Record, Workspace, file_digest
+from bigel.store import housekeeping as store
 from tests.fabricate import CONFIG, register_one, workspace_at
 
 # The first two bytes of pickles (protocols 2 to 5) and of archives that torch and numpy write.

@@ -8,8 +8,8 @@ import pytest
 
 from bigel.config import Config, parse_config
 from bigel.pipeline import Outcome
+from bigel.store import Record, Workspace
 from bigel.summary import metric_rows, summarize
-from bigel.workspace import Record, Workspace
 from tests.fabricate import CONFIG, evaluate_stage, split_stage, train_stage
 
 ROWS = {"in": 12, "kept": 7, "merged": 3, "quarantined": 2}

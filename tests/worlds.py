@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from bigel.data.interactions import Interactions
 from bigel.graph import Graph, Graphs, build_all, build_graph
-from bigel.interactions import Interactions
 
 Pair = tuple[int, int]
 

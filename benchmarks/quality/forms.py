@@ -35,11 +35,11 @@ from torch import Tensor, nn
 from validation import head, line, parser_of
 
 from bigel.config import Config, load_config
+from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
 from bigel.graph import Graphs, Nodes
 from bigel.graph.normalize import unit_rows
 from bigel.graph.propagate import Side
-from bigel.interactions import Interactions
 from bigel.model.bigel import BiGEL, Embedded, States
 from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse
@@ -47,11 +47,11 @@ from bigel.model.feedback import CGF
 from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
 from bigel.schema import VALID
+from bigel.store import Workspace
 from bigel.train.bigel import bigel_learner
 from bigel.train.learner import Learner
 from bigel.train.loop import use_threads, validate
 from bigel.train.members import fit_members
-from bigel.workspace import Workspace
 
 
 class Form(BiGEL):

@@ -21,15 +21,15 @@ from validation import head, line, parser_of
 from bigel.compare.contestants import CLOSED, Contestant, choose
 from bigel.compare.fitting import learner_of
 from bigel.config import load_config
+from bigel.data.interactions import Interactions
 from bigel.graph import build_all
-from bigel.interactions import Interactions
+from bigel.model.scores import Scores
 from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
 from bigel.schema import BEHAVIOR_INDEX, ITEM, TRAIN, USER, VALID
-from bigel.scores import Scores
+from bigel.store import Workspace
 from bigel.train.loop import choose_device, use_threads, validate
 from bigel.train.members import fit_members
-from bigel.workspace import Workspace
 
 
 def part_of(train: Interactions, share: float, seed: int) -> Interactions:

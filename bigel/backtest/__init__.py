@@ -14,10 +14,10 @@ from bigel.backtest.rehearsal import NIGHTS, rehearse
 from bigel.backtest.rules import CANDIDATES
 from bigel.backtest.tally import CONTESTANT, FIGURES_FILE, metric_names
 from bigel.backtest.verdict import Row, sentences, summarize
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.errors import DataError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 
 __all__ = [
     "CANDIDATES",

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from bigel.data.interactions import has_times
 from bigel.errors import ConfigError
 from bigel.evaluate.protocol import Task, make_task
-from bigel.interactions import has_times
-from bigel.moment import has_moments
 from bigel.schema import DAY, HOUR, PUBLISHED
 from bigel.signals.history import History
-from bigel.workspace import Record
+from bigel.state.moment import has_moments
+from bigel.store import Record
 
 NEARLY = 6 * HOUR  # seconds that a log's last day may lack and count as whole
 BEFORE = 7  # days that the log must have before the first night, at least

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 
 from bigel.backtest.cut import load_history
 from bigel.backtest.tally import Tally
-from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, Contestant
 from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
-from bigel.interactions import Interactions, joined
+from bigel.data.interactions import Interactions, joined
+from bigel.model.scores import EmbeddingScores, Scores
 from bigel.rivals.base import World
 from bigel.schema import EMBEDDINGS_FILE, SPLITS
-from bigel.scores import EmbeddingScores, Scores
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 from bigel.train.loop import choose_device, use_threads
-from bigel.workspace import Record, Workspace
 
 APART = (CHOOSES, "bigel.compare.fitting")  # told by the model
 

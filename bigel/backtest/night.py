@@ -11,12 +11,12 @@ from bigel.backtest.cut import load_history
 from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
 from bigel.backtest.rules import CANDIDATES, Evening
 from bigel.backtest.tally import NEW, Tally
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.evaluate.popularity import in_order
-from bigel.moment import learned_of, state_at
 from bigel.signals.recent import popular_order, recent_demand
-from bigel.workspace import Record, Workspace
+from bigel.state.moment import learned_of, state_at
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 
 BIGEL = "bigel"
 STAGE = "backtest_night"

@@ -12,11 +12,11 @@ import polars as pl
 
 from bigel.backtest.cut import SHOWN, After, after, load_history
 from bigel.backtest.rules import CANDIDATES, Evening, HalfLives
-from bigel.code import code_of
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import rank_task
 from bigel.schema import BEHAVIOR, DAY
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 
 NIGHTS = 14  # before a night, by which its half-lives are chosen, at most
 USERS = 500  # of a night and behavior, by whom they are chosen, at most

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.pairs import runs
+from bigel.data.pairs import runs
 from bigel.signals import demand as wanted
 from bigel.signals import neighbours as near
 from bigel.signals.history import History, Latest

@@ -28,14 +28,14 @@ from bigel.compare import units_of
 from bigel.compare.contestants import Contestant
 from bigel.compare.fitting import is_trained
 from bigel.config import Config
+from bigel.data.split import split
 from bigel.errors import ConfigError, UnreachableError
 from bigel.graph import build_graphs
 from bigel.pipeline import Step, plain, run_pipeline
-from bigel.split import split
+from bigel.store import Record, Workspace
 from bigel.tracking import keep_family, log_family
 from bigel.tracking.outbox import names_waiting
 from bigel.train import train
-from bigel.workspace import Record, Workspace
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from bigel.backtest.cut import HORIZONS, SHOWN, After, after, horizons_of
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task
 from bigel.evaluate.ranking import rank_users
+from bigel.model.scores import Scores
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, RANK, USER, USER_ID, USERS_FILE
-from bigel.scores import Scores
 from bigel.signals.history import History
-from bigel.workspace import Record
+from bigel.store import Record
 
 FIGURES_FILE, LISTS_FILE = "figures.parquet", "lists.parquet"
 CONTESTANT, GROUP, HORIZON, NIGHT = "contestant", "group", "horizon", "night"

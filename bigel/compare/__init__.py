@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.compare.contest import COMPARED, FIGURES_FILE, contest
 from bigel.compare.contestants import MODELS, Contestant, choose, warn_of_shadowed
 from bigel.compare.statistics import Entry, Row, summarize
@@ -15,7 +14,8 @@ from bigel.compare.table import markdown
 from bigel.config import Config
 from bigel.errors import ConfigError
 from bigel.schema import CALIBRATED
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 
 __all__ = [
     "MODELS",

@@ -10,19 +10,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel import schema
-from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, Contestant
 from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
 from bigel.config import CALIBRATION, Config
+from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
-from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
+from bigel.model.scores import Derived, EmbeddingScores, Scores
 from bigel.rivals.base import World
-from bigel.scores import Derived, EmbeddingScores, Scores
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 from bigel.train.calibration import calibrate
 from bigel.train.loop import choose_device, use_threads
-from bigel.workspace import Record, Workspace
 
 FIGURES_FILE = "figures.parquet"
 APART = (CHOOSES, "bigel.compare.fitting")  # told by the model

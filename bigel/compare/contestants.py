@@ -9,6 +9,7 @@ from typing import Any
 from bigel.config import CALIBRATION, Config, TrainConfig, parse_config
 from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
+from bigel.model.scores import Scores
 from bigel.rivals import (
     bpr_mf,
     bvae,
@@ -25,7 +26,6 @@ from bigel.rivals import (
     sasrec,
 )
 from bigel.rivals.base import World
-from bigel.scores import Scores
 from bigel.train.learner import Learner
 
 BIGEL = "bigel"

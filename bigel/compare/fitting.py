@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from bigel import schema
-from bigel.code import code_of
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant
-from bigel.graph import save_tensors
-from bigel.interactions import Interactions
+from bigel.data.interactions import Interactions
+from bigel.model.scores import EmbeddingScores
 from bigel.rivals.base import World
-from bigel.scores import EmbeddingScores
+from bigel.store import Record, Workspace, write_json
+from bigel.store.code import code_of
+from bigel.store.tensors import save_tensors
 from bigel.train.bigel import bigel_learner
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
-from bigel.workspace import Record, Workspace, write_json
 
 CHOOSES = "bigel.compare.contestants"  # which model is made; it makes none
 

@@ -8,13 +8,13 @@ from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant, suited
 from bigel.config import Config
+from bigel.data.interactions import has_times
 from bigel.errors import ConfigError, UnreachableError, nearest
-from bigel.interactions import has_times
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.schema import TEST, VALID
+from bigel.store import Record, Workspace
 from bigel.tracking import keep_family, log_family
 from bigel.tracking.outbox import names_waiting
-from bigel.workspace import Record, Workspace
 
 
 def run_comparison(

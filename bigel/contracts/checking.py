@@ -9,7 +9,7 @@ from bigel.contracts.profiling import profile_log
 from bigel.contracts.suites import HANDOVERS
 from bigel.contracts.validation import validate
 from bigel.errors import ContractError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 
 def check_suites(config: Config) -> dict[str, dict[str, str]]:

@@ -31,8 +31,8 @@ from bigel.contracts.pages import template
 from bigel.contracts.rendering import render_sections
 from bigel.contracts.suites import DRIFT, HANDOVERS
 from bigel.errors import WorkspaceError
-from bigel.locks import take_lock
-from bigel.workspace import write_json, write_text
+from bigel.store import write_json, write_text
+from bigel.store.locks import take_lock
 
 RUNS = "runs"
 INDEX = "index.html"

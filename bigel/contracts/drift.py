@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.contracts.history import MEASURES_FILE, reference_of
 from bigel.contracts.profiling import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
+from bigel.store.code import code_of
 
 APART = ("bigel.contracts.history",)  # make or find inputs
 MEASURES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.contracts.suites import CRITICAL, Suite, parameters_of, thresholds_file
-from bigel.workspace import Record
+from bigel.store import Record
 
 # Parameters of the suites that are settings of a run.
 SETTINGS = {

@@ -20,9 +20,9 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import WorkspaceError
-from bigel.locks import take_lock
 from bigel.realized import all_nights
-from bigel.workspace import MANIFEST, Record, Workspace, write_json
+from bigel.store import MANIFEST, Record, Workspace, write_json
+from bigel.store.locks import take_lock
 
 MEASURES_FILE = "measures.json"
 GONE = "the profile of no accepted run is stored any more: this run starts anew"

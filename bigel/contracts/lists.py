@@ -12,7 +12,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts.tables import EXAMPLES, Limits, Tables, examples
 from bigel.schema import BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
-from bigel.workspace import Record
+from bigel.store import Record
 
 LIST = [USER_ID, BEHAVIOR]
 MODEL, POPULAR = "model", "popular"

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.contracts.volumes import behavior_sizes
 from bigel.schema import (
@@ -22,7 +21,8 @@ from bigel.schema import (
     USER_ID,
     USERS_FILE,
 )
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
+from bigel.store.code import code_of
 
 PROFILE_FILE = "profile.json"
 HOURS_FILE = "hours.parquet"  # behavior, hour (since 1970-01-01 UTC), pairs

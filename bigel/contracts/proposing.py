@@ -17,7 +17,7 @@ from bigel.contracts.suggesting import with_limits
 from bigel.contracts.tables import interactions_tables, raw_log_tables
 from bigel.errors import ConfigError, WorkspaceError
 from bigel.schema import INTERACTIONS_FILE
-from bigel.workspace import Record, write_text
+from bigel.store import Record, write_text
 
 SETTINGS_FILE = "contracts.toml"
 UNREVIEWED = "0"

@@ -13,7 +13,7 @@ from bigel.config import Config
 from bigel.contracts.keys import MOST_TRACED, of_hashes, repeated_hashes
 from bigel.contracts.tables import EXAMPLES, Limits, Tables, examples
 from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, FIRST, ITEM, ITEM_ID, USER, USER_ID
-from bigel.workspace import Record
+from bigel.store import Record
 
 KEY = [BEHAVIOR_INDEX, USER, ITEM]
 SPLIT_PAIRS = (

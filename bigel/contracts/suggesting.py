@@ -21,7 +21,7 @@ from bigel.contracts import suites
 from bigel.contracts.history import Accepted, accepted
 from bigel.contracts.suites import BETWEEN, DRIFT, DRIFT_THRESHOLDS, PARAMETER, Suite
 from bigel.errors import DataError, WorkspaceError
-from bigel.workspace import Workspace, write_text
+from bigel.store import Workspace, write_text
 
 WIDTH = 5.0  # scaled deviations
 SCALE = 1.4826  # of the median absolute deviation, to a normal distribution's standard deviation

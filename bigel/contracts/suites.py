@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.errors import ConfigError
-from bigel.workspace import fingerprint
+from bigel.store import fingerprint
 
 CRITICAL, WARNING = "critical", "warning"
 THRESHOLDS = "thresholds.toml"

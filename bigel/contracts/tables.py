@@ -18,7 +18,7 @@ from bigel.contracts.profiling import DAY, HOUR, days_of
 from bigel.contracts.volumes import behavior_volumes
 from bigel.errors import DataError
 from bigel.schema import BEHAVIOR, TIMESTAMP
-from bigel.workspace import Record
+from bigel.store import Record
 
 EXAMPLES = 3  # rows named in a summary
 REASONS = 5  # most frequent reasons named in a summary

@@ -17,7 +17,7 @@ from bigel.contracts.samples import REFUSED_SHARES, refused_rows
 from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 if TYPE_CHECKING:
     from bigel.contracts.checks import Check

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bigel.interactions import IntArray, Interactions, times_of
+from bigel.data.interactions import IntArray, Interactions, times_of
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
-from bigel.scores import EmbeddingScores
 
 
 def popular_order(train: Interactions, behavior: int) -> IntArray:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import METRICS, coverage_at
 from bigel.evaluate.ranking import rank_users
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
+from bigel.model.scores import Scores
 from bigel.schema import DISCOVERY, VIEWS
-from bigel.scores import Scores
 
 Figures = dict[str, float]
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from bigel.pairs import Pairs
-from bigel.scores import Scores, filled
+from bigel.data.pairs import Pairs
+from bigel.model.scores import Scores, filled
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def rank_users(
         int64 on the CPU, shape (B, k); -1 where a user has fewer than k candidates.
 
     >>> import numpy as np
-    >>> from bigel.scores import EmbeddingScores
+    >>> from bigel.model.scores import EmbeddingScores
     >>> scores = EmbeddingScores(torch.ones(1, 2, 1), torch.tensor([[[1.], [1.], [5.]]]),
     ...     torch.zeros(1, 3))
     >>> pairs = Pairs.of(np.array([1]), np.array([2]), n_users=2, n_items=3)

@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from bigel.code import code_of
 from bigel.config import Config, EvaluateConfig
+from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
-from bigel.interactions import IntArray, Interactions, with_learned
 from bigel.model.memory import load_scores
-from bigel.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
+from bigel.model.scores import Scores
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
@@ -31,10 +30,11 @@ from bigel.schema import (
     VIEWS,
     split_file,
 )
-from bigel.scores import Scores
 from bigel.signals.recent import popular_order, recent_demand
 from bigel.signals.weighing import signal_folds
-from bigel.workspace import MANIFEST, Record, Workspace, write_json
+from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
+from bigel.store import MANIFEST, Record, Workspace, write_json
+from bigel.store.code import code_of
 
 GROUPS = ("few", "medium", "many")
 
@@ -48,7 +48,7 @@ def evaluate(
 ) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
-    Each is ranked by the model at its moment, see ``bigel.moment``.
+    Each is ranked by the model at its moment, see ``bigel.state.moment``.
 
     Args:
         split: record of the split stage.

@@ -5,13 +5,13 @@ from typing import Any
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.graph.build import Graph, Graphs, build_all, build_graph
 from bigel.graph.propagate import Nodes, propagate
-from bigel.graph.store import load_graphs, save_graphs, save_tensors
+from bigel.graph.serialize import load_graphs, save_graphs
 from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER, split_file
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
 
 __all__ = [
     "Graph",
@@ -23,7 +23,6 @@ __all__ = [
     "load_graphs",
     "propagate",
     "save_graphs",
-    "save_tensors",
 ]
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bigel.code import code_of
 from bigel.config import Columns, Config, DataConfig
 from bigel.engine import Engine, in_turn
 from bigel.ingest.digests import sign
@@ -20,7 +19,8 @@ from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.synth import write_log
 from bigel.ingest.times import with_times
 from bigel.ingest.whole import join_parts
-from bigel.workspace import Record, Workspace, fingerprint, working_folder
+from bigel.store import Record, Workspace, fingerprint, working_folder
+from bigel.store.code import code_of
 
 __all__ = ["ingest", "write_log"]
 

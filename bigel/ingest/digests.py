@@ -15,7 +15,7 @@ from typing import Any
 
 from bigel.errors import DataError
 from bigel.ingest.sources import Source
-from bigel.workspace import Workspace, file_digest, write_json
+from bigel.store import Workspace, file_digest, write_json
 
 FILE = "digests.json"
 SETTLED = 10.0  # seconds since the last change after which a digest is remembered

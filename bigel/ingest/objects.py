@@ -19,7 +19,7 @@ from typing import Any
 
 from bigel.disk import full_disk_explained
 from bigel.errors import DataError, SourceUnreachableError, WorkspaceError, hide_credentials
-from bigel.workspace import fingerprint
+from bigel.store import fingerprint
 
 SCHEME = "s3://"
 CHUNK = 1 << 23  # bytes held in memory at a time

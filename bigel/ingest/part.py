@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import DataConfig
 from bigel.engine import WorkUnit
 from bigel.errors import DataError
@@ -21,7 +20,8 @@ from bigel.ingest.merge import GROUP_ROWS, merge
 from bigel.ingest.report import refuse_loss
 from bigel.ingest.sources import Source
 from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
-from bigel.workspace import Record, working_folder
+from bigel.store import Record, working_folder
+from bigel.store.code import code_of
 
 APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 REFUSED_FILE = "refused.parquet"

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.engine import Engine, WorkUnit
 from bigel.ingest.ids import type_ids
 from bigel.ingest.merge import find_bounds, merge, within
 from bigel.ingest.part import Part
-from bigel.workspace import Workspace
+from bigel.store import Workspace
+from bigel.store.code import code_of
 
 APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 RANGE_ROWS = 4_000_000  # rows of a range, about; a user is never divided

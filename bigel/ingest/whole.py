@@ -29,7 +29,7 @@ from bigel.schema import (
     SOURCE_FILE,
     USER_ID,
 )
-from bigel.workspace import working_folder
+from bigel.store import working_folder
 
 QUOTES = (
     "set data.quote to '' if quotes are characters like others, to '\"' if they stand around "

@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
-from bigel.scores import Derived, EmbeddingScores, Scores
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
+from bigel.model.scores import Derived, EmbeddingScores, Scores
 
 FloatArray = npt.NDArray[np.float64]
 PRIOR = 10.0  # pairs of the mean conversion that stand in for an item without any

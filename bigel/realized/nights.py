@@ -18,8 +18,8 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import WorkspaceError
-from bigel.locks import take_lock
-from bigel.workspace import FINGERPRINT, Record, Workspace, write_json
+from bigel.store import FINGERPRINT, Record, Workspace, write_json
+from bigel.store.locks import take_lock
 
 PUBLISHED, REALIZED = "published", "realized"
 KEPT = 7  # published lists that can be scored, of each model name

@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.realized.scoring import KEY, Since, end_of, new_pairs, places, read_log, score, since
 from bigel.schema import BEHAVIOR, DAY, FIRST, INTERACTIONS_FILE, ITEM_ID, RANK, RULE_FILE, USER_ID
-from bigel.workspace import Record, Workspace, file_digest
+from bigel.store import Record, Workspace, file_digest
+from bigel.store.code import code_of
 
 HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, None)  # days; None: nothing decays
 DAYS = 7

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from bigel.code import code_of
 from bigel.config import Config
 from bigel.realized.nights import SHOWN, Published, keep_night, nights_before, published
 from bigel.realized.scoring import (
@@ -37,7 +36,8 @@ from bigel.schema import (
     RULE_FILE,
     USER_ID,
 )
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
+from bigel.store.code import code_of
 
 TABLE = "behaviors"
 CHANCE = 2.0  # standard errors of a difference that chance explains

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from bigel.config import Config, TrainConfig, TrainedRival
+from bigel.data.interactions import Interactions
 from bigel.graph import Graphs, Nodes, load_graphs
 from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
-from bigel.interactions import Interactions
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import GRAPHS_FILE, TRAIN
-from bigel.scores import EmbeddingScores
+from bigel.store import Record
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
 from bigel.train.ranking_loss import Loss, ranking_loss, where_equal
 from bigel.train.sampler import Batch, Sampler
-from bigel.workspace import Record
 
 Embedded = tuple[Sequence[Tensor], Sequence[Tensor]]  # per behavior: users (U, D), items (I, D)
 

@@ -20,11 +20,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from bigel.config import BvaeConfig, TrainConfig
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
 from bigel.generators import make_generator
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
+from bigel.model.scores import EmbeddingScores
 from bigel.rivals.base import World
-from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.ranking_loss import Loss, log_sum_exp
 from bigel.train.sampler import Pass

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bigel.data.interactions import IntArray, Interactions
 from bigel.evaluate.popularity import popularity
-from bigel.interactions import IntArray, Interactions
 from bigel.model.memory import PRIOR, Evidence, Memory, MemoryScores
 from bigel.rivals.base import World
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bigel.config import EaseConfig
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
 from bigel.errors import TrainingError
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
 from bigel.rivals.base import World
 
 COLUMNS = 1_024  # of X that are dense at a time

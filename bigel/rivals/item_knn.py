@@ -25,8 +25,8 @@ from torch import Tensor
 
 from bigel.config import ItemKnnConfig
 from bigel.config.section import per_behavior
-from bigel.interactions import Interactions
-from bigel.pairs import runs
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import runs
 from bigel.rivals.base import World
 from bigel.schema import DAY
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from bigel.evaluate.popularity import popularity, recent_popularity
+from bigel.model.scores import EmbeddingScores
 from bigel.rivals.base import World
-from bigel.scores import EmbeddingScores
 
 
 def fit(world: World, own: Any) -> EmbeddingScores:

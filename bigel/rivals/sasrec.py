@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from bigel.config import SasRecConfig, TrainConfig
 from bigel.generators import make_generator
+from bigel.model.scores import EmbeddingScores
 from bigel.rivals.base import Embedded, World, pair_loss, pair_scores
 from bigel.rivals.sequences import Histories, Read, WindowBatch, WindowBatches
-from bigel.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.ranking_loss import Loss
 from bigel.train.sampler import Batch

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from bigel.config import SasRecConfig, TrainConfig
+from bigel.data.interactions import IntArray, Interactions, times_of
+from bigel.data.pairs import runs
 from bigel.generators import make_generator
-from bigel.interactions import IntArray, Interactions, times_of
-from bigel.pairs import runs
 from bigel.train.sampler import Batch, Negatives, Pass
 
 NONE = -1

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from bigel.interactions import IntArray, Interactions
-from bigel.pairs import Pairs
+from bigel.data.interactions import IntArray, Interactions
+from bigel.data.pairs import Pairs
 from bigel.schema import (
     BEHAVIOR_INDEX,
     COUNT,
@@ -20,7 +20,7 @@ from bigel.schema import (
     TIMESTAMP,
     USER,
 )
-from bigel.workspace import Record
+from bigel.store import Record
 
 
 @dataclass(frozen=True, eq=False)

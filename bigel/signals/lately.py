@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bigel.pairs import runs
+from bigel.data.pairs import runs
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
-from bigel.scores import EmbeddingScores
 from bigel.signals.demand import decayed, half_life_name
 from bigel.signals.history import Latest
 

@@ -20,7 +20,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from bigel.pairs import Pairs, runs
+from bigel.data.pairs import Pairs, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed
 from bigel.signals.history import Latest

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bigel.data.interactions import Interactions
 from bigel.evaluate.protocol import Task, make_task
-from bigel.interactions import Interactions
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY, PUBLISHED
-from bigel.scores import EmbeddingScores
 from bigel.signals.demand import HALF_LIVES
 from bigel.signals.history import History
 from bigel.signals.signals import GRAPH, Signals, latest_columns

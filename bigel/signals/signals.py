@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.scores import Derived, EmbeddingScores, fill_products
+from bigel.model.scores import Derived, EmbeddingScores, fill_products
 from bigel.signals import lately
 from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.interactions import IntArray
-from bigel.pairs import Pairs, runs
+from bigel.data.interactions import IntArray
+from bigel.data.pairs import Pairs, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed, half_life_name
 from bigel.signals.history import History

@@ -1,4 +1,4 @@
-"""Runs, registry and gate: with ``bigel.serving`` the only place that imports MLflow."""
+"""Runs, registry and gate: with ``bigel.lists.serving`` the only place that imports MLflow."""
 
 from bigel.tracking.bundle import MODEL_FILE, build_bundle, known_to, load_bundle
 from bigel.tracking.champion import offline_model

@@ -13,12 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bigel import __version__, schema
-from bigel.code import code_of
 from bigel.config import Config
+from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.errors import DataError, WorkspaceError
-from bigel.interactions import IntArray, Interactions, with_learned
-from bigel.tracking.store import hush
-from bigel.workspace import (
+from bigel.store import (
     FINGERPRINT,
     MANIFEST,
     Record,
@@ -26,12 +24,14 @@ from bigel.workspace import (
     fingerprint,
     write_json,
 )
+from bigel.store.code import code_of
+from bigel.tracking.store import hush
 
 if TYPE_CHECKING:
-    from bigel.moment import Learned
-    from bigel.serving import Recommender
+    from bigel.lists.serving import Recommender
+    from bigel.state.moment import Learned
 
-APART = ("bigel.tracking.store", "bigel.embed")  # make or find inputs
+APART = ("bigel.tracking.store", "bigel.state.embed")  # make or find inputs
 FORMAT = 5  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
@@ -44,7 +44,7 @@ def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Wo
     """Write what the served model needs.
 
     Files: ``model.json``, ``users.parquet`` (user_id, events), ``items.parquet`` (item_id), those
-    of the embed stage (``bigel.embed.write_state``), ``seen.safetensors`` (each user's items per
+    of the embed stage (``bigel.state.embed``), ``seen.safetensors`` (each user's items per
     behavior at the moment of the embed stage: what a person did is no news to them; and
     ``k.train``, whether the weights were trained on it, by this training or one that it started
     from, which the gate asks), ``weights.safetensors`` (what the model is embedded anew from, and
@@ -90,7 +90,7 @@ def refresh_bundle(
     Raises:
         DataError: if the model has other behaviors than the log, or came without its weights.
     """
-    from bigel.embed import embed_learned  # torch takes seconds to import
+    from bigel.state.embed import embed_learned  # torch takes seconds to import
 
     learned = learned_by(folder, facts, split)
     origin = facts["files"][MODEL_FILE]
@@ -115,7 +115,7 @@ def learned_by(folder: Path, facts: dict[str, Any], split: Record) -> "Learned":
     Raises:
         DataError: if the model has other behaviors than the log, or came without its weights.
     """
-    from bigel.moment import Learned  # torch takes seconds to import
+    from bigel.state.moment import Learned  # torch takes seconds to import
 
     ours, theirs = list(split.counts[schema.TRAIN]), list(facts["behaviors"])
     if set(ours) != set(theirs):
@@ -152,7 +152,7 @@ def _write(
     out: Path, split: Record, embedded: Record, facts: dict[str, Any], learned: Interactions | None
 ) -> dict[str, Any]:
     """Write a bundle but for its weights; ``learned``: the pairs that they were trained on."""
-    from bigel.moment import pairs_at  # torch takes seconds to import
+    from bigel.state.moment import pairs_at  # torch takes seconds to import
 
     moment = embedded.counts.get("moment", schema.NOW)
     pairs = pairs_at(split, moment)
@@ -189,7 +189,7 @@ def _write(
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Write ``model.json`` with the checksums of itself and of all files beside it."""
     hush()  # before the import brings MLflow along
-    from bigel.serving import digests
+    from bigel.lists.serving import digests
 
     names = [path.name for path in folder.iterdir() if path.name not in (MODEL_FILE, MANIFEST)]
     write_json(folder / MODEL_FILE, facts | {"files": digests(folder, facts, names)})
@@ -201,7 +201,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: if it is damaged, or of another format.
     """
-    from bigel import serving
+    from bigel.lists import serving
 
     with _readable(folder):
         return serving.read_facts(folder)
@@ -225,7 +225,7 @@ def load_bundle(folder: Path) -> "Recommender":
     Raises:
         DataError: if it is damaged, or of another format.
     """
-    from bigel.serving import Recommender
+    from bigel.lists.serving import Recommender
 
     with _readable(folder):
         return Recommender.load(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.store import FINGERPRINT, Workspace, fingerprint, write_json
 from bigel.tracking.bundle import stored_bundle
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.tags import BUNDLE_TAG
-from bigel.workspace import FINGERPRINT, Workspace, fingerprint, write_json
 
 STORED = "stored:"  # a model reference: the fingerprint of a bundle in the stage store
 

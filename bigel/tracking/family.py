@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.store import Workspace
 from bigel.tracking import runs
 from bigel.tracking.homes import FAMILIES, note_home
 from bigel.tracking.store import home_of
 from bigel.tracking.tags import WORKSPACE_TAG
-from bigel.workspace import Workspace
 
 FAMILY_TAG = "bigel.family"
 PARENT_TAG = "mlflow.parentRunId"

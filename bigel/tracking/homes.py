@@ -15,8 +15,8 @@ import uuid
 from pathlib import Path
 
 from bigel.errors import WorkspaceError
+from bigel.store import Workspace, fingerprint, write_json
 from bigel.tracking.store import Home
-from bigel.workspace import Workspace, fingerprint, write_json
 
 PLACE, WORKSPACE = "place", "workspace"
 FAMILIES = "families"

@@ -10,6 +10,7 @@ from typing import Any
 from bigel import schema
 from bigel.config import Config
 from bigel.errors import ConfigError, DataError
+from bigel.store import Record, Workspace
 from bigel.tracking import runs
 from bigel.tracking.gate import CHAMPION, Decision, Scores, SideBySide, Unranked, decide
 from bigel.tracking.lookup import made_at, version_with
@@ -25,7 +26,6 @@ from bigel.tracking.tags import (
     MADE_TAG,
     VERSIONS_TAG,
 )
-from bigel.workspace import Record, Workspace
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
 """What registered models and runs that wait in the outbox were made of."""
 
+from bigel.store import Workspace
 from bigel.tracking import outbox
 from bigel.tracking.champion import seen_bundles
 from bigel.tracking.homes import check_home
 from bigel.tracking.lookup import tags_of_run
 from bigel.tracking.store import home_of
 from bigel.tracking.tags import BUNDLE_TAG
-from bigel.workspace import Workspace
 
 PARENT_TAGS = ("bigel.split", "bigel.train")
 

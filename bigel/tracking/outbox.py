@@ -24,11 +24,11 @@ from typing import Any
 
 from bigel.config import Config, parse_config
 from bigel.errors import WorkspaceError
+from bigel.store import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 from bigel.tracking.family import log_family
 from bigel.tracking.judge import Evidence
 from bigel.tracking.registry import Submission, is_confirmed, prepare, submit
 from bigel.tracking.store import home_of
-from bigel.workspace import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 
 ENTRY = "entry.json"
 FORMAT = 2

@@ -16,13 +16,13 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import ConfigError
+from bigel.store import Workspace
 from bigel.tracking import runs
 from bigel.tracking.champion import note_champion
 from bigel.tracking.gate import CHALLENGER, CHAMPION, PREVIOUS, Decision
 from bigel.tracking.lookup import find_number, made_at, run_of, version_with
 from bigel.tracking.resolve import existing_home, model_name, open_model
 from bigel.tracking.tags import DECISION_TAG, WHY_TAG
-from bigel.workspace import Workspace
 
 GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"  # what decided
 LONGEST = 1_000  # characters of a reason given by hand

@@ -15,6 +15,7 @@ from typing import Any
 
 from bigel import schema
 from bigel.config import Config
+from bigel.store import Record, Workspace
 from bigel.tracking import runs
 from bigel.tracking.bundle import build_bundle
 from bigel.tracking.champion import note_champion
@@ -33,7 +34,6 @@ from bigel.tracking.tags import (
     WHY_TAG,
     WORKSPACE_TAG,
 )
-from bigel.workspace import Record, Workspace
 
 DEFAULT_EXPERIMENT = "bigel"
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from bigel.config import Config
 from bigel.disk import is_full
 from bigel.errors import ConfigError, DataError, hide_credentials
 from bigel.retry import is_transient
+from bigel.store import Workspace
 from bigel.tracking.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.tracking.champion import STORED, note, seen
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
@@ -21,7 +22,6 @@ from bigel.tracking.lookup import ABSENT, aliases_of, named
 from bigel.tracking.runs import BUNDLE, MODEL_PATH
 from bigel.tracking.store import Home, home_of
 from bigel.tracking.tags import BUNDLE_TAG, LOSES_TAG
-from bigel.workspace import Workspace
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")

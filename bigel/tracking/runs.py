@@ -16,7 +16,7 @@ import polars as pl
 
 from bigel import __version__, schema
 from bigel.config import Config
-from bigel.workspace import MANIFEST, Record
+from bigel.store import MANIFEST, Record
 
 MODEL_PATH = "model"  # of the model among a run's artifacts
 BUNDLE = "bundle"  # of the bundle among the model's artifacts
@@ -139,7 +139,7 @@ def log_model(client: Any, run_id: str, bundle: Record) -> None:
     """Log the bundle with its code as a pyfunc model, after it answered its own example."""
     import mlflow.pyfunc
 
-    from bigel import serving
+    from bigel.lists import serving
 
     example = _example(bundle)
     with tempfile.TemporaryDirectory() as scratch:
@@ -177,7 +177,7 @@ def _signature(bundle: Record) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    from bigel.serving import EXCLUDE
+    from bigel.lists.serving import EXCLUDE
 
     user, item = (
         "long" if pl.read_parquet_schema(bundle.file(name))[column].is_integer() else "string"

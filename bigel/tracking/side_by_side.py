@@ -1,7 +1,7 @@
 """Candidate and champion rank the same users at the same moment: the end of the present train.
 
 Each is embedded over the pairs that were known then, as it would have been served that night
-(``bigel.moment``), and ranks the validation data that came after, by the published protocol
+(``bigel.state.moment``), and ranks the validation data that came after, by the published protocol
 (``bigel.evaluate.protocol``). Neither has what has counted these very pairs: no trend, and the
 candidate's signals are weighed for each user as they were fitted without her. A validation pair
 that one of them was trained on is nobody's.
@@ -17,16 +17,16 @@ from safetensors.numpy import load_file
 
 from bigel import schema
 from bigel.compare.statistics import ENDS, resample
+from bigel.data.interactions import IntArray, Interactions
 from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task, rank_task
-from bigel.interactions import IntArray, Interactions
-from bigel.moment import pairs_at, state_at
-from bigel.scores import Scores
+from bigel.model.scores import Scores
 from bigel.signals.weighing import signal_folds
+from bigel.state.moment import pairs_at, state_at
+from bigel.store import Record
 from bigel.tracking.bundle import SEEN_FILE, learned_by, places_of, read_facts
 from bigel.tracking.gate import Pair, SideBySide
-from bigel.workspace import Record
 
 SEED = 0  # of the resampling
 BATCH = 512

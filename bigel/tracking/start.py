@@ -17,17 +17,17 @@ import polars as pl
 from safetensors.numpy import load_file
 
 from bigel import schema
-from bigel.code import code_of
 from bigel.config import Config
+from bigel.data.interactions import IntArray, Interactions
 from bigel.errors import ConfigError, DataError
-from bigel.interactions import IntArray, Interactions
 from bigel.schema import COLD, CONTENT, EARLIER
+from bigel.store import Record, Workspace, file_digest, fingerprint, stage_key
+from bigel.store.code import code_of
 from bigel.tracking.bundle import SEEN_FILE, places
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.lookup import version_with
 from bigel.tracking.resolve import Model, model_name, open_model
 from bigel.tracking.store import home_of
-from bigel.workspace import Record, Workspace, file_digest, fingerprint, stage_key
 
 MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion may have learned
 log = logging.getLogger(__name__)

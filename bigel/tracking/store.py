@@ -29,9 +29,9 @@ from bigel.errors import (
     chain,
     hide_credentials,
 )
-from bigel.locks import take_lock
 from bigel.retry import is_transient
-from bigel.workspace import Workspace
+from bigel.store import Workspace
+from bigel.store.locks import take_lock
 
 HOME_TAG = "bigel.home"
 ASIDE = ".new-"  # start of the name of a folder in which a database is made
@@ -146,7 +146,7 @@ class Home:
         """Let one process at a time register.
 
         Raises:
-            UnreachableError: if another holds it for ``bigel.locks.LIMIT``.
+            UnreachableError: if another holds it for ``bigel.store.locks.LIMIT``.
         """
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
         busy = f"another command registers or promotes at {self.shown}"

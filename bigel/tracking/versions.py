@@ -6,12 +6,12 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import ConfigError
+from bigel.store import Workspace
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.judge import logged_ndcg
 from bigel.tracking.lookup import aliases_of, named, run_of
 from bigel.tracking.resolve import existing_home, model_name
 from bigel.tracking.tags import COMMIT_TAG, CONTRACTS_TAG, DATA_TAG, DECISION_TAG, WHY_TAG
-from bigel.workspace import Workspace
 
 
 def list_versions(config: Config, workspace: Workspace, last: int) -> dict[str, Any]:

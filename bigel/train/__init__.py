@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.code import code_of
 from bigel.config import Config
-from bigel.graph import load_graphs, save_tensors
-from bigel.interactions import Interactions, with_learned
-from bigel.moment import MEMORY, SIGNALS, TRAINED, TREND, WEIGHED, Learned, has_moments
+from bigel.data.interactions import Interactions, with_learned
+from bigel.graph import load_graphs
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import (
     CONTENT,
     EMBEDDINGS_FILE,
@@ -25,14 +24,16 @@ from bigel.schema import (
     VALID,
     WEIGHTS_FILE,
 )
-from bigel.scores import EmbeddingScores
+from bigel.state.moment import MEMORY, SIGNALS, TRAINED, TREND, WEIGHED, Learned, has_moments
+from bigel.store import Record, Workspace, write_json
+from bigel.store.code import code_of
+from bigel.store.tensors import save_tensors
 from bigel.train.bigel import bigel_learner
 from bigel.train.calibration import calibrate
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.train.start import Start, architecture
 from bigel.train.weigh import weigh_signals
-from bigel.workspace import Record, Workspace, write_json
 
 __all__ = ["identity", "train"]
 

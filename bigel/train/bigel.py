@@ -3,12 +3,12 @@
 import torch
 
 from bigel.config import Config
+from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
 from bigel.graph import Graphs
 from bigel.graph.dropout import thinning
-from bigel.interactions import Interactions
 from bigel.model import BiGEL
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.objective import step_loss
 from bigel.train.sampler import Sampler

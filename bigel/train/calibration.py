@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from bigel.config import ModelConfig
+from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.generators import make_generator
-from bigel.interactions import Interactions
 from bigel.model.memory import Evidence, Memory, MemoryScores, Remembering, item_features
+from bigel.model.scores import Scores, Shifted
 from bigel.schema import PUBLISHED
-from bigel.scores import Scores, Shifted
 from bigel.train.logit import collect, fit, fit_scale
 from bigel.train.trend import Counts
 

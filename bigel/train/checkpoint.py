@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bigel.graph import save_tensors
-from bigel.manifest import DAMAGE
-from bigel.workspace import file_digest, fingerprint, write_json
+from bigel.store import file_digest, fingerprint, write_json
+from bigel.store.manifest import DAMAGE
+from bigel.store.tensors import save_tensors
 
 KEPT = 2
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from bigel.scores import Scores
+from bigel.model.scores import Scores
 from bigel.train.ranking_loss import Loss
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from bigel.evaluate.protocol import Task
 from bigel.evaluate.ranking import hide
 from bigel.model.memory import Evidence, Memory
-from bigel.scores import Scores, filled
+from bigel.model.scores import Scores, filled
 
 SAMPLE = 1_024  # users that β is fitted on
 SPREAD_OF = 64  # users whose scores' deviation β starts from

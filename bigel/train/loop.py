@@ -19,11 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bigel.config import Config, TrainConfig
+from bigel.data.interactions import Interactions
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
-from bigel.interactions import Interactions
+from bigel.model.scores import Scores
 from bigel.schema import PUBLISHED
-from bigel.scores import Scores
 from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
 from bigel.train.learner import Learner
 from bigel.train.ranking_loss import Loss

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bigel.config import Config
-from bigel.interactions import Interactions
-from bigel.scores import Scores, average
+from bigel.data.interactions import Interactions
+from bigel.model.scores import Scores, average
 from bigel.train.learner import Learner
 from bigel.train.loop import OnValidation, Trainer, validate
 

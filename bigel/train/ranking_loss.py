@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from bigel.pairs import runs
+from bigel.data.pairs import runs
 
 Places = tuple[Tensor, Tensor]  # rows and columns
 

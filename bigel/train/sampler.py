@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
-from bigel.interactions import Interactions
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bigel.config import CALIBRATION, Config
-from bigel.interactions import IntArray
+from bigel.data.interactions import IntArray
 from bigel.schema import (
     COLD,
     EARLIER,
@@ -25,7 +25,7 @@ from bigel.schema import (
     USERS_FILE,
     WEIGHTS_FILE,
 )
-from bigel.workspace import Record
+from bigel.store import Record
 
 ID_AXES = {  # of BiGEL's weights
     "items": (ITEM, 0), "users": (USER, 0), "item_bias": (ITEM, 1),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bigel.evaluate.protocol import Task
 from bigel.evaluate.ranking import hide
-from bigel.scores import Scores, filled
+from bigel.model.scores import Scores, filled
 
 
 @dataclass(frozen=True, eq=False)

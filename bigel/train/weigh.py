@@ -4,12 +4,12 @@ import torch
 
 from bigel.config import Config
 from bigel.generators import make_generator
-from bigel.moment import Learned
 from bigel.schema import MOMENTS, NOW, TEST, VALID
 from bigel.signals.history import History
 from bigel.signals.nights import Choices, Night, collect, moments
 from bigel.signals.weighing import Weighing, signal_folds, weigh, weigh_again
-from bigel.workspace import Record
+from bigel.state.moment import Learned
+from bigel.store import Record
 
 
 def weigh_signals(

@@ -7,9 +7,9 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.pipeline import Step, plain, run_pipeline
+from bigel.store import Workspace
 from bigel.tracking import log_family
 from bigel.tune.study import check_request, tune
-from bigel.workspace import Workspace
 
 
 def run_search(

@@ -12,19 +12,19 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bigel import schema
-from bigel.code import code_of
 from bigel.compare.contestants import CLOSED, choose
 from bigel.compare.fitting import CHOOSES, code_of_model, learner_of
 from bigel.config import Config
 from bigel.config.write import short_toml
+from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, TrainingError, nearest
-from bigel.interactions import Interactions
-from bigel.locks import take_lock
 from bigel.rivals.base import World
+from bigel.store import Record, Workspace, code_digest, fingerprint, write_text
+from bigel.store.code import code_of
+from bigel.store.locks import take_lock
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
 from bigel.tune.space import apply, present, suggest
 from bigel.tune.spaces import SPACES, space_of
-from bigel.workspace import Record, Workspace, code_digest, fingerprint, write_text
 
 TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results

@@ -16,17 +16,17 @@ from bigel.backtest.rules import CANDIDATES
 from bigel.backtest.series import Plan, Series, run_backtest
 from bigel.compare import choose
 from bigel.config import load_config
+from bigel.data.split import split
 from bigel.errors import ConfigError, DataError
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
-from bigel.moment import history_at, learned_of, state_at
 from bigel.pipeline import plain
 from bigel.schema import PUBLISHED
-from bigel.split import split
+from bigel.state.moment import history_at, learned_of, state_at
+from bigel.store import Workspace
 from bigel.tracking import outbox
 from bigel.train import train
-from bigel.workspace import Workspace
 from tests.signals.timed import DAY, NAMES, SETTINGS, START, log
 from tests.tracking.conftest import away
 

@@ -12,15 +12,15 @@ from bigel.compare.contest import before_and_after, per_user
 from bigel.compare.contestants import CLOSED
 from bigel.config import parse_config
 from bigel.config.load import apply_override
+from bigel.data.interactions import Interactions
+from bigel.data.split import split
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
-from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
+from bigel.model.scores import Shifted
 from bigel.rivals.base import World
-from bigel.scores import Shifted
-from bigel.split import split
+from bigel.store import Record, Workspace
 from bigel.train.calibration import calibrate
-from bigel.workspace import Record, Workspace
 
 USERS, ITEMS, BOUGHT, CLICKED = 80, 30, 6, 4
 BASE = (

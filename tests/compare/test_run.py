@@ -8,14 +8,14 @@ from bigel.compare import choose
 from bigel.compare.contest import before_and_after, per_user
 from bigel.compare.run import run_comparison
 from bigel.config import load_config
+from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, UnreachableError
 from bigel.evaluate.popularity import popularity
-from bigel.interactions import Interactions
 from bigel.model.memory import Evidence
 from bigel.pipeline import run_pipeline
+from bigel.store import Workspace
 from bigel.tracking import outbox
 from bigel.train.calibration import calibrate
-from bigel.workspace import Workspace
 from tests.tracking.conftest import away
 
 QUICK = (

@@ -10,7 +10,7 @@ import polars as pl
 from bigel.config import Config, load_config
 from bigel.contracts.drift import measures_of
 from bigel.contracts.history import MEASURES_FILE
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
 
 N = 10  # users, and items
 BEHAVIORS = ("click", "favourite", "purchase")

@@ -13,8 +13,8 @@ import pytest
 
 from bigel.contracts import accept, docs, validate
 from bigel.errors import ContractError, WorkspaceError
-from bigel.locks import take_lock
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
+from bigel.store.locks import take_lock
 from tests.contracts.good import GOOD, HandOver
 from tests.contracts.mutations import put
 

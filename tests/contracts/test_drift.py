@@ -12,7 +12,7 @@ import pytest
 from bigel.config import Config, load_config
 from bigel.contracts.drift import FIRST, MEASURES, NO_TIMES, compare, measure_drift, measures_of
 from bigel.contracts.history import GONE, MEASURES_FILE, accept
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 HOUR, DAY = 3_600, 86_400
 BEHAVIORS = ("click", "purchase")

@@ -10,7 +10,7 @@ import pytest
 from bigel.config import load_config
 from bigel.contracts.history import accept, accepted, history_folder, needed_profiles
 from bigel.errors import WorkspaceError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 CONFIG = load_config("", ["tracking.model_name=shop"])
 LIMITS = {"times.late_share": (None, 0.05)}

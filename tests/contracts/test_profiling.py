@@ -15,7 +15,7 @@ from bigel.contracts.profiling import (
     read_profile,
     span_of,
 )
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 HOUR = 3_600
 DAY = 86_400

@@ -15,7 +15,7 @@ from bigel.contracts.proposing import SETTINGS_FILE, propose
 from bigel.contracts.suites import load_suites, load_thresholds, suite_folder
 from bigel.errors import ConfigError
 from bigel.ingest import ingest
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 
 def write_log(path: Path, days: int = 4, users: int = 20) -> Path:

@@ -13,7 +13,7 @@ from bigel.contracts.history import Accepted
 from bigel.contracts.suggesting import limit_of, suggest
 from bigel.contracts.suites import load_suites, load_thresholds, suite_folder
 from bigel.errors import DataError
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 Learn = Callable[[list[list[dict[str, Any]]]], suggesting.Suggestion]
 

@@ -209,7 +209,7 @@ def test_a_log_without_times_and_splits_is_checked_without_them(tmp_path: Path) 
     record = data.record(tmp_path / "stage")
     from bigel.config import Config
     from bigel.contracts import validate
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     result = validate("interactions", record, Config(), Workspace(tmp_path))
     assert result["failed"] == []
@@ -330,7 +330,7 @@ def test_the_stage_is_left_as_it_was(tmp_path: Path) -> None:
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
     from bigel.config import Config
     from bigel.contracts import validate
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     record = GOOD["interactions"]().record(tmp_path / "stage")
     record.file("interactions.parquet").write_bytes(b"PAR1 not a table")
@@ -344,7 +344,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
 def test_unknown_handover_is_refused(tmp_path: Path) -> None:
     from bigel.config import Config
     from bigel.contracts import validate
-    from bigel.workspace import Workspace
+    from bigel.store import Workspace
 
     record = GOOD["split"]().record(tmp_path / "stage")
     with pytest.raises(ConfigError, match="no hand-over; there are raw_log"):

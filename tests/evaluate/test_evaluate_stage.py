@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from bigel.config import parse_config
+from bigel.data.split import split
 from bigel.errors import TrainingError
 from bigel.evaluate.protocol import Ranked
 from bigel.evaluate.stage import by_activity, evaluate
-from bigel.split import split
-from bigel.workspace import Record, Workspace, write_json
+from bigel.store import Record, Workspace, write_json
 
 BEHAVIORS = ["click", "buy"]
 CONFIG = {

@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 import torch
 
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
 from bigel.errors import ConfigError
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.popularity import popular_order, popularity, recent_order, recent_popularity
 from bigel.evaluate.ranking import rank_users
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
 from bigel.schema import DAY
 from tests.worlds import random_world, timed
 

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigel.data.interactions import Interactions
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.protocol import Ranked, make_task, summarize
-from bigel.interactions import Interactions
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
 
 BEHAVIORS = ("click", "buy")
 

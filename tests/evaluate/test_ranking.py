@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigel.data.pairs import Pairs
 from bigel.evaluate.ranking import rank_users
-from bigel.pairs import Pairs
-from bigel.scores import BLOCK, EmbeddingScores
+from bigel.model.scores import BLOCK, EmbeddingScores
 
 
 def scores_of(user_emb, item_emb, bias):

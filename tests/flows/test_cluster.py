@@ -31,7 +31,7 @@ from bigel.engine import WorkUnit  # noqa: E402
 from bigel.errors import BigelError, ClusterUnreachableError, ConfigError, DataError  # noqa: E402
 from bigel.ingest import ingest, merge, ranges  # noqa: E402
 from bigel.retry import is_transient  # noqa: E402
-from bigel.workspace import Record, Workspace  # noqa: E402
+from bigel.store.workspace import Record, Workspace  # noqa: E402
 from flows import cluster  # noqa: E402
 from flows.cluster import DaskEngine, check_engine  # noqa: E402
 from flows.tasks import steps  # noqa: E402

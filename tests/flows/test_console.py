@@ -16,7 +16,7 @@ from bigel.backtest import Row as NightsRow
 from bigel.compare import Row
 from bigel.config import load_config, parse_config
 from bigel.config.write import documented_toml
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows import console
 
 ODD = "[red]a[/] :100:"  # would be a color, the end of one, and a picture

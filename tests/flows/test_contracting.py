@@ -12,7 +12,7 @@ from bigel.contracts import accept, measure_drift, profile_log
 from bigel.contracts.history import history_folder
 from bigel.errors import ConfigError, ContractError, DataError
 from bigel.ingest import ingest
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from flows import contracting
 
 

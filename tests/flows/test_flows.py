@@ -24,9 +24,9 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from bigel.config import load_config, parse_config  # noqa: E402
 from bigel.errors import ConfigError, ContractError, DataError, UnreachableError  # noqa: E402
 from bigel.retry import delays  # noqa: E402
+from bigel.store.workspace import BUILD_LIMIT, Record, Workspace  # noqa: E402
 from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
-from bigel.workspace import BUILD_LIMIT, Record, Workspace  # noqa: E402
 from flows.backtest import backtest_flow  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
 from flows.local import close_dead_runs  # noqa: E402

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bigel.errors import ConfigError
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from flows.local import mlflow_settings, serve_local, tracking_of_runs
 from tests.flows.conftest import ROOT
 

@@ -22,7 +22,7 @@ from uuid import UUID
 import pytest
 
 from bigel.errors import BigelError
-from bigel.locks import take_lock
+from bigel.store.locks import take_lock
 from flows import server
 from flows.environment import set_defaults
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from flows import storing
 from tests.realized import nightly
 

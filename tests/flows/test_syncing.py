@@ -9,8 +9,8 @@ import pytest
 
 from bigel.config import parse_config
 from bigel.errors import BigelError, UnreachableError, WorkspaceError
+from bigel.store import Workspace
 from bigel.tracking import outbox
-from bigel.workspace import Workspace
 from flows import syncing
 
 COUNTS = {"name": "bigel", "version": 1, "alias": "champion", "why": "first"}

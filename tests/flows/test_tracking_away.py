@@ -22,8 +22,8 @@ import pytest
 from bigel.contracts import validate
 from bigel.pipeline import run_and_summarize
 from bigel.retry import retrying
+from bigel.store import Record, Workspace
 from bigel.tracking import home_of, keep_for_sync, register
-from bigel.workspace import Record, Workspace
 from flows.server import free_port
 from flows.syncing import deliver_all
 from tests import fabricate

@@ -11,7 +11,7 @@ import pytest
 
 from bigel.config import parse_config
 from bigel.errors import ConfigError
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from flows import cli
 from flows import lists as verb
 from flows.places import check_file

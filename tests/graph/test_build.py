@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bigel.config import parse_config
 from bigel.errors import DataError
 from bigel.graph import build, build_all, build_graph, build_graphs, load_graphs
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from tests.worlds import (
     SMALL_PAIRS,
     SMALL_SHAPE,

@@ -9,7 +9,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.ingest import ingest
 from bigel.schema import INTERACTIONS_FILE, QUARANTINE_FILE, RAW_SUMMARY_FILE
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bigel.config import load_config
 from bigel.ingest import ingest
 from bigel.schema import INTERACTIONS_FILE
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 Row = tuple[Any, str, str, int]
 COLUMNS = ["user", "item", "behavior", "time"]

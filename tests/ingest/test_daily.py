@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigel import store
 from bigel.config import parse_config
+from bigel.data.split import split
 from bigel.errors import DataError
 from bigel.ingest import digests, ingest, part
-from bigel.split import split
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store import housekeeping as store
 
 HEADER = "user,item,behavior,time\n"
 OUTPUTS = (

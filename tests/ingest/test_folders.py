@@ -10,7 +10,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.errors import DataError
 from bigel.ingest import folders, ingest
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 DAYS = ("day1", "day2", "day3")
 

@@ -15,7 +15,7 @@ from bigel.engine import in_turn
 from bigel.errors import DataError
 from bigel.ingest import ingest, merge, ranges, whole
 from bigel.ingest.touches import by_hour, find_touches, sum_up, whole_interactions
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 DAY = 86_400
 HOUR = 3_600

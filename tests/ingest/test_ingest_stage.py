@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bigel.config import load_config, parse_config
 from bigel.errors import ConfigError
 from bigel.ingest import ingest, part, whole
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 HEADER = "user,item,behavior,time\n"
 EVENT = st.tuples(

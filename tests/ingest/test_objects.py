@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bigel import store
 from bigel.config import parse_config
 from bigel.errors import ConfigError, DataError, SourceUnreachableError
 from bigel.ingest import ingest, objects
 from bigel.retry import is_transient
 from bigel.schema import QUARANTINE_FILE, RAW_SUMMARY_FILE
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
+from bigel.store import housekeeping as store
 from tests.ingest.conftest import read_back
 
 HEADER = "user,item,behavior,time\n"

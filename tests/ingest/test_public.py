@@ -8,7 +8,7 @@ import pytest
 
 from bigel.config import PRESETS, load_config
 from bigel.ingest import ingest
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from tests.ingest.conftest import read_back
 
 PUBLIC = Path(__file__).parent / "public"

@@ -13,7 +13,7 @@ from bigel.ingest import ingest, merge, ranges
 from bigel.ingest.part import Part
 from bigel.ingest.ranges import UserRange, cut
 from bigel.ingest.sources import Source
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 WHOLE = {"user_id": True, "item_id": True}
 

@@ -14,7 +14,7 @@ from bigel.ingest import ingest
 from bigel.ingest.sql import read_sql
 from bigel.retry import is_transient
 from bigel.schema import INTERACTIONS_FILE
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from tests.flows import postgres
 from tests.ingest.conftest import read_back
 

@@ -12,7 +12,7 @@ from bigel.errors import ConfigError
 from bigel.ingest import ingest, write_log
 from bigel.ingest.synth import events, files
 from bigel.ingest.synth.rhythm import DAY, HOURS, WEEKDAYS
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 
 ROOT = Path(__file__).parents[2]
 BEHAVIORS = ("click", "cart", "purchase")

@@ -13,7 +13,7 @@ from bigel.config import parse_config
 from bigel.errors import DataError
 from bigel.ingest import ingest
 from bigel.ingest.times import NAMES
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 START = 1_700_000_000
 ROWS = [

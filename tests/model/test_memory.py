@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigel.graph import save_tensors
 from bigel.model.memory import Evidence, Memory, MemoryScores, item_features, load_scores
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
+from bigel.store.tensors import save_tensors
 from tests.worlds import interactions_of, random_world, relabel
 
 # Clicks, carts and buys of users 0 and 1 over items 0…3.

@@ -8,7 +8,7 @@ import polars as pl
 
 from bigel.config import Config, parse_config
 from bigel.realized import note_lists, rank_recent
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 
 DAY = 86_400
 BEHAVIORS = ("view", "buy")

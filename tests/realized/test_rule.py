@@ -8,7 +8,7 @@ from bigel.realized import rank_recent
 from bigel.realized import rule as module
 from bigel.realized.rule import COLUMNS, HALF_LIVES, best_of, demand, ranked, rehearse
 from bigel.realized.scoring import read_log
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from tests.realized.nightly import BEHAVIORS, DAY, Event, config, log_of
 
 HALF_A_DAY, NO_DECAY = COLUMNS[HALF_LIVES.index(0.5)], COLUMNS[HALF_LIVES.index(None)]

@@ -11,7 +11,7 @@ import pytest
 from bigel.config import Config, parse_config
 from bigel.evaluate.metrics import ndcg_at
 from bigel.pipeline import run_and_summarize
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from tests import fabricate
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bigel.config import BvaeConfig, TrainConfig, load_config
+from bigel.data.pairs import Pairs
 from bigel.evaluate import evaluate_split
-from bigel.pairs import Pairs
 from bigel.rivals import bvae
 from bigel.rivals.bvae import Bags
 from bigel.train.loop import Trainer

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from bigel.data.pairs import Pairs
 from bigel.evaluate.ranking import rank_users
-from bigel.pairs import Pairs
 from bigel.rivals import funnel_rule
 from tests.rivals.graph_checks import world_of
 from tests.worlds import interactions_of, random_world, relabel

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bigel.config import ItemKnnConfig, load_config
+from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError
 from bigel.evaluate import evaluate_split
-from bigel.interactions import Interactions
 from bigel.rivals import item_knn
 from bigel.schema import DAY
 from tests.rivals.graph_checks import world_of

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bigel.config import SasRecConfig, TrainConfig
+from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError
 from bigel.evaluate import evaluate_split
-from bigel.interactions import Interactions
 from bigel.rivals import sasrec
 from bigel.rivals.sasrec import latest_states
 from bigel.rivals.sequences import Histories

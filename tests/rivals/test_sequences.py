@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from bigel.config import SasRecConfig, TrainConfig
-from bigel.interactions import Interactions
+from bigel.data.interactions import Interactions
 from bigel.rivals.sequences import NONE, Histories, WindowBatches
 from tests.worlds import random_world, timed
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from bigel.data.interactions import Interactions
+from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.popularity import in_order
 from bigel.evaluate.protocol import make_task, rank_task
-from bigel.interactions import Interactions
-from bigel.pairs import Pairs
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY, PUBLISHED
-from bigel.scores import EmbeddingScores
 from bigel.signals import demand, lately, neighbours, recent, touches
 from bigel.signals.history import History
 from bigel.signals.neighbours import Neighbours

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from bigel.config import load_config
+from bigel.lists.recommend import recommend
 from bigel.pipeline import run_pipeline, run_without_training
-from bigel.recommend import recommend
-from bigel.workspace import Workspace
+from bigel.store import Workspace
 from tests.worlds import FINDER, LATE_USER, NEW_ITEM, NEWEST_START, newest_log
 
 SETTINGS = (

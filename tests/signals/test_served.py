@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 import torch
 
-from bigel.embed import embed_learned
+from bigel.data.split import split
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
-from bigel.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
 from bigel.signals.history import History
 from bigel.signals.signals import Weighed, column_names
-from bigel.split import split
+from bigel.state.embed import embed_learned
+from bigel.state.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
 from bigel.tracking.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
 from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
 

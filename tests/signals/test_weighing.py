@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
-from bigel.scores import EmbeddingScores
 from bigel.signals import nights, weighing
 from bigel.signals.nights import Choices, Night, collect
 from bigel.signals.signals import PARTS, column_names, part_of_columns

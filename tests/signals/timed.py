@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 
 from bigel.config import Config, load_config
-from bigel.embed import embed
+from bigel.data.split import split
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
-from bigel.split import split
+from bigel.state.embed import embed
+from bigel.store import Record, Workspace
 from bigel.tracking import build_bundle
 from bigel.train import train
-from bigel.workspace import Record, Workspace
 
 DAY = 86_400
 START = 1_600_000_000 // DAY * DAY

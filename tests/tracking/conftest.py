@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bigel.workspace import Record, Workspace
+from bigel.store import Record, Workspace
 from tests import fabricate
 
 

@@ -6,13 +6,14 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bigel import schema, serving
-from bigel.embed import users_per_item
+from bigel import schema
 from bigel.errors import DataError, WorkspaceError
-from bigel.moment import pairs_at
+from bigel.lists import serving
+from bigel.state.embed import users_per_item
+from bigel.state.moment import pairs_at
+from bigel.store import Record, Workspace
 from bigel.tracking import bundle as bundle_module
 from bigel.tracking.bundle import build_bundle, data_fingerprint, load_bundle
-from bigel.workspace import Record, Workspace
 from tests import fabricate
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from bigel.errors import ConfigError
+from bigel.store import Workspace
 from bigel.tracking import champion, needed_fingerprints, offline_model, open_model
 from bigel.tracking.promotion import promote, rollback
-from bigel.workspace import Workspace
 from tests.fabricate import CONFIG
 from tests.tracking.conftest import away
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from bigel.errors import ConfigError, DataError
-from bigel.recommend import recommend
+from bigel.lists.recommend import recommend
+from bigel.store import Record, Workspace
 from bigel.tracking import home_of, offline_model, open_model, promote, rollback
-from bigel.workspace import Record, Workspace
 from tests.fabricate import CONFIG, register_one
 
 pytestmark = pytest.mark.usefixtures("_light_model")
@@ -166,7 +166,7 @@ def test_without_a_whole_copy_the_night_ends_with_a_judged_challenger_and_what_t
 def test_after_a_change_of_the_format_the_same_command_ends_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("bigel.serving.FORMAT", "bigel.tracking.bundle.FORMAT"):
+    for place in ("bigel.lists.serving.FORMAT", "bigel.tracking.bundle.FORMAT"):
         monkeypatch.setattr(place, 6)
     counts = register_one(workspace, seed=3).counts
     assert "version 1: the bundle at " in counts["why"]

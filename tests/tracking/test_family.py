@@ -2,9 +2,9 @@ import mlflow
 import pytest
 
 from bigel.config import load_config
+from bigel.store import Workspace
 from bigel.tracking import family, home_of, log_family
 from bigel.tracking.homes import check_home, note_home
-from bigel.workspace import Workspace
 
 CONFIG = load_config("demo")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from bigel.errors import WorkspaceError
+from bigel.store import Workspace
 from bigel.tracking.homes import check_home, note_home
 from bigel.tracking.store import home_of
-from bigel.workspace import Workspace
 
 SERVER = "https://ann:hunter2@host:5000/mlflow/?token=hunter3"
 

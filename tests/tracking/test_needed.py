@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from bigel import store
 from bigel.errors import WorkspaceError
+from bigel.store import Workspace
+from bigel.store import housekeeping as store
 from bigel.tracking import home_of, needed_fingerprints
-from bigel.workspace import Workspace
 from tests import fabricate
 
 pytestmark = pytest.mark.usefixtures("_light_model")

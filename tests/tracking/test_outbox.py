@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bigel import store
 from bigel.errors import UnreachableError, WorkspaceError
+from bigel.store import MANIFEST, Record, Workspace
+from bigel.store import housekeeping as store
 from bigel.tracking import home_of, needed_fingerprints, outbox, register
-from bigel.workspace import MANIFEST, Record, Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG
 from tests.tracking.conftest import away

@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from bigel.errors import ConfigError
+from bigel.store import Workspace
 from bigel.tracking import home_of, promote, rollback
 from bigel.tracking.gate import Decision
 from bigel.tracking.promotion import GATE, carry_out
-from bigel.workspace import Workspace
 from tests.fabricate import CONFIG, register_one
 
 pytestmark = pytest.mark.usefixtures("_light_model")

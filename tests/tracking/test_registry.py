@@ -12,8 +12,8 @@ import pytest
 
 from bigel.errors import WorkspaceError
 from bigel.retry import retrying
+from bigel.store import Record, Workspace
 from bigel.tracking import home_of, registry, side_by_side
-from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
 

@@ -5,8 +5,8 @@ import pytest
 
 from bigel.config import parse_config
 from bigel.errors import ConfigError, DataError
+from bigel.store import Record, Workspace
 from bigel.tracking import Model, open_model
-from bigel.workspace import Record, Workspace
 from tests import fabricate
 
 

@@ -10,13 +10,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from bigel import schema
+from bigel.data.interactions import Interactions
 from bigel.errors import DataError
 from bigel.evaluate.protocol import evaluate_split
-from bigel.interactions import Interactions
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
+from bigel.store import Record, Workspace
 from bigel.tracking.bundle import build_bundle
 from bigel.tracking.side_by_side import rank_side_by_side
-from bigel.workspace import Record, Workspace
 from tests import fabricate
 
 Pairs = dict[str, list[tuple[Any, Any]]]

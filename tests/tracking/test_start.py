@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 
 from bigel import schema
 from bigel.config import load_config
-from bigel.embed import embed
+from bigel.data.split import split
 from bigel.errors import DataError
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
-from bigel.split import split
+from bigel.state.embed import embed
+from bigel.store import Record, Workspace
 from bigel.tracking import choose_start, home_of, promote, register
 from bigel.tracking.bundle import places
 from bigel.tracking.start import _other_architecture
 from bigel.train import bigel, train
 from bigel.train.start import Start, architecture
-from bigel.workspace import Record, Workspace
 from tests import fabricate
 from tests.train.test_loop import QUICK, Killed
 from tests.worlds import write_timed

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bigel import recommend as recommend_module
 from bigel.errors import ConfigError, UnreachableError, WorkspaceError, hide_credentials
-from bigel.locks import take_lock
+from bigel.lists import recommend as recommend_module
+from bigel.store import Workspace
+from bigel.store.locks import take_lock
 from bigel.tracking import store as store_module
 from bigel.tracking.store import DEFAULTS, HOME_TAG, Home, home_of, hush
-from bigel.workspace import Workspace
 from tests import fabricate
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from bigel.config import parse_config
 from bigel.errors import ConfigError
+from bigel.store import Workspace
 from bigel.tracking import home_of, list_versions, promote
-from bigel.workspace import Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
 

@@ -5,7 +5,7 @@ import torch
 
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Evidence, Memory, item_features
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
 from bigel.train.logit import collect
 from tests.worlds import interactions_of
 

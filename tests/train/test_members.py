@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bigel.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, validate
 from bigel.train.members import SEED_STEP, average, fit_members

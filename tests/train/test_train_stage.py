@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from bigel.config import load_config
 from bigel.graph import build_graphs
 from bigel.model import BiGEL
-from bigel.moment import CALIBRATIONS
+from bigel.state.moment import CALIBRATIONS
+from bigel.store import Record, Workspace
 from bigel.train import bigel, loop, train
 from bigel.train.calibration import calibrate
-from bigel.workspace import Record, Workspace
 from tests.train.test_loop import QUICK, Killed
 from tests.worlds import checkerboard, frame_of, graphs_of
 

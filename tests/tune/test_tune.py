@@ -12,6 +12,7 @@ from bigel.config import load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError
 from bigel.pipeline import run_pipeline
+from bigel.store import Workspace
 from bigel.train import loop
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
@@ -19,7 +20,6 @@ from bigel.tune.run import run_search
 from bigel.tune.space import Between, Each, OneOf, apply, present
 from bigel.tune.spaces import SHARED, space_of
 from bigel.tune.study import _study_key, by_tenths
-from bigel.workspace import Workspace
 
 QUICK = (
     "synth.users=150", "synth.items=60", "synth.events=4000", "model.dim=64", "train.max_steps=6",

@@ -1,0 +1,1 @@
+"""Pairs of users and items: read, split, filtered, and as CSR."""

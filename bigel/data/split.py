@@ -1,0 +1,379 @@
+"""Interactions become train, valid and test in inner ids: official, by time, or drawn.
+
+A time cut and leave-one-out go by when an interaction first happened: one that is repeated later
+is known from its first time on. Every draw goes by the sorted interactions and a seeded generator,
+so the order of the rows in the log changes nothing. Each (user, item, behavior) lands in exactly
+one split.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bigel.config import Config, SplitConfig
+from bigel.data.k_core import keep_core, number_anew
+from bigel.errors import ConfigError, DataError
+from bigel.schema import (
+    BEHAVIOR,
+    BEHAVIOR_INDEX,
+    COUNT,
+    DAY,
+    DRAWN,
+    EVENTS_FILE,
+    FIRST,
+    HORIZON,
+    HOUR,
+    INTERACTIONS_FILE,
+    ITEM,
+    ITEM_ID,
+    ITEMS_FILE,
+    MOMENTS,
+    NOW,
+    SPLIT,
+    SPLITS,
+    TEST,
+    TIMESTAMP,
+    TRAIN,
+    USER,
+    USER_ID,
+    USERS_FILE,
+    VALID,
+    split_file,
+)
+from bigel.store import Record, Workspace, file_digest
+from bigel.store.code import code_of
+
+SPLIT_TYPE = pl.Enum(SPLITS)
+DRAW = "draw"  # seeded uniform number of each interaction
+LEAVE_ONE_OUT_MINIMUM = 3  # one each for train, valid and test
+TIMELESS = ("leave_one_out", "random")  # methods that compare a test with other users' later events
+log = logging.getLogger(__name__)
+
+
+def split(
+    ingested: Record, config: Config, workspace: Workspace, until: int | None = None
+) -> Record:
+    """Split the ingested interactions and number users and items.
+
+    Args:
+        ingested: record of the ingest stage; interactions unique on (user, item, behavior).
+        config: ``split`` and ``data.behaviors`` change the output.
+        workspace: where the stage is stored.
+        until: Unix seconds: split what had happened before, as if the log ended there. Users and
+            items keep the numbers of the whole log, so ``users`` and ``items`` hold all of them;
+            times and counts are those of history before ``until``. None: the whole log.
+
+    Returns:
+        record with train, valid and test (``user``, ``item``, ``behavior_index``, ``count`` and,
+        where the log has times, ``first`` and ``timestamp``), ``users`` and ``items`` (inner to
+        external id). Under "time" also history.parquet (``user``, ``item``, ``behavior_index``,
+        ``timestamp``, ``count``, sorted by time) and the count ``MOMENTS``.
+
+    Raises:
+        ConfigError: if the method needs a column that the log does not have, or ``until`` stands
+            beside another method than "time" or a core.
+        DataError: if train or valid would be empty.
+    """
+
+    interactions, history = ingested.file(INTERACTIONS_FILE), ingested.file(EVENTS_FILE)
+    raw = pl.scan_parquet(interactions)
+    method = resolve_method(config.split.method, raw.collect_schema().names())
+    if until is not None:
+        _refuse_uncut(method, config.split.k_core)
+    if method in TIMELESS and TIMESTAMP in raw.collect_schema():
+        log.warning(
+            "split.method = %r looks into the future: what a user is tested on is compared with "
+            "what others did later, which no model knows when it is used, so figures come out too "
+            "good; this log has times, split.method = 'time' goes by them",
+            method,
+        )
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        behaviors, settings = config.data.behaviors, config.split
+        users, items = number_ids(raw, USER_ID, USER), number_ids(raw, ITEM_ID, ITEM)
+        numbered = _to_inner_ids(raw, users, items, behaviors)
+        past = pl.scan_parquet(history) if method == "time" else None
+        if past is not None and until is not None:
+            unfinished = pl.col(TIMESTAMP) // HOUR == until // HOUR  # see ``History.at``
+            once = pl.lit(1, pl.UInt32)
+            past = past.filter(pl.col(TIMESTAMP) < until).with_columns(
+                pl.when(unfinished).then(once).otherwise(COUNT).alias(COUNT)
+            )
+            known = _to_inner_ids(past, users, items, behaviors)
+            numbered = _as_known(numbered, known, until)
+        rows = len(numbered)
+        if settings.k_core > 1:
+            numbered = keep_core(numbered, settings.k_core)
+            numbered, users = number_anew(numbered, users, USER)
+            numbered, items = number_anew(numbered, items, ITEM)
+        places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
+        given = valid_behaviors(numbered) if method == "official" else set()
+        frame = assign_splits(numbered, method, settings, places)
+        drawn = sorted(valid_behaviors(frame) - given)
+        _refuse_empty(frame, method)
+        users.write_parquet(out / USERS_FILE)
+        items.write_parquet(out / ITEMS_FILE)
+        for name in SPLITS:
+            part = frame.filter(pl.col(SPLIT) == name).drop(SPLIT)
+            part.write_parquet(out / split_file(name))
+        facts: dict[str, Any] = {
+            "users": len(users),
+            "items": len(items),
+            "method": method,
+            DRAWN: [behaviors[k] for k in drawn],
+        }
+        if past is not None:
+            events = _to_inner_ids(past, users, items, behaviors)
+            ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
+            ordered.write_parquet(out / EVENTS_FILE)
+            facts[MOMENTS] = _moments(frame, raw, until)
+            facts[HORIZON] = round(config.split.horizon * DAY)
+        dropped = {"dropped_by_k_core": rows - len(frame)}
+        return facts | dropped | _counts(frame, config.data.behaviors)
+
+    return workspace.run_stage(
+        "split",
+        inputs=[file_digest(path) for path in (interactions, history) if path.exists()],
+        parents=[ingested.fingerprint],
+        settings={
+            "split": config.split.model_dump(),
+            "behaviors": config.data.behaviors,
+            **({} if until is None else {"until": until}),
+        },
+        code=code_of(__name__),
+        build=build,
+    )
+
+
+def number_ids(
+    interactions: pl.DataFrame | pl.LazyFrame, id_column: str, inner: str
+) -> pl.DataFrame:
+    """Return (inner, external id) for each distinct id, numbered from 0 in the ids' order."""
+    ids = interactions.lazy().select(id_column).unique().collect(engine="streaming").sort(id_column)
+    return ids.with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
+
+
+def resolve_method(method: str, columns: list[str]) -> str:
+    """Turn "auto" into a method and check that the log has what the method needs.
+
+    Raises:
+        ConfigError: naming the missing column.
+
+    >>> resolve_method("auto", ["user_id", "item_id", "timestamp"])
+    'time'
+    """
+    if method == "auto":
+        if SPLIT in columns:
+            return "official"
+        return "time" if TIMESTAMP in columns else "leave_one_out"
+    for needing, column in (("official", SPLIT), ("time", TIMESTAMP)):
+        if method == needing and column not in columns:
+            raise ConfigError(
+                f"split.method = {method!r} needs a {column} with each interaction, and this log "
+                "has none; use split.method = 'auto', 'leave_one_out' or 'random'"
+            )
+    return method
+
+
+def assign_splits(
+    interactions: pl.DataFrame,
+    method: str,
+    settings: SplitConfig,
+    behaviors: Sequence[int] | None = None,
+) -> pl.DataFrame:
+    """Set the split column of interactions in inner ids.
+
+    Args:
+        interactions: any row order, unique on (behavior_index, user, item).
+        method: "official", "leave_one_out", "time" or "random".
+        settings: shares and seed.
+        behaviors: of whose train "official" holds out a missing valid, by place; None: all.
+
+    Returns:
+        the same interactions, sorted by (behavior_index, user, item).
+    """
+    frame = interactions.sort(BEHAVIOR_INDEX, USER, ITEM)
+    if method == "time":
+        return _cut_by_time(frame, settings.valid_share, settings.test_share)
+    draws = np.random.default_rng(settings.seed).random(len(frame))
+    frame = frame.with_columns(pl.Series(DRAW, draws))
+    if method == "official":
+        frame = frame.with_columns(pl.col(SPLIT).cast(SPLIT_TYPE))
+        frame = _hold_out_missing_valid(frame, settings.valid_share, behaviors)
+    elif method == "leave_one_out":
+        frame = _leave_one_out(frame)
+    else:
+        frame = _draw_shares(frame, settings.valid_share, settings.test_share)
+    return frame.drop(DRAW)
+
+
+def valid_behaviors(frame: pl.DataFrame) -> set[int]:
+    """Return the places of the behaviors that have validation interactions."""
+    return set(frame.filter(pl.col(SPLIT) == VALID)[BEHAVIOR_INDEX].unique())
+
+
+def _hold_out_missing_valid(
+    frame: pl.DataFrame, valid_share: float, behaviors: Sequence[int] | None
+) -> pl.DataFrame:
+    """Move a share of a behavior's train to valid where that behavior came without valid."""
+    lacking = ~(pl.col(SPLIT) == VALID).any().over(BEHAVIOR_INDEX)
+    if behaviors is not None:
+        lacking &= pl.col(BEHAVIOR_INDEX).is_in(list(behaviors))
+    chosen = _is_among_first(pl.col(DRAW), valid_share, [BEHAVIOR_INDEX, SPLIT])
+    return frame.with_columns(
+        pl.when((pl.col(SPLIT) == TRAIN) & lacking & chosen)
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.col(SPLIT))
+        .alias(SPLIT)
+    )
+
+
+def _is_among_first(order: pl.Expr, share: float, within: list[str]) -> pl.Expr:
+    size = (pl.len().over(within) * share).round()
+    return order.rank("ordinal").over(within) <= size
+
+
+def _leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
+    """Per user and behavior: the last is test, the one before valid; by time, else drawn.
+
+    Equal times are ordered by the draw. Fewer than three interactions all stay in train. Times
+    of different users are not compared, so train may hold events later than another's test.
+    """
+    order = [column for column in (FIRST, DRAW) if column in frame.columns]
+    ordered = frame.sort(BEHAVIOR_INDEX, USER, *order)
+    from_last = (pl.len() - pl.int_range(pl.len())).over(USER, BEHAVIOR_INDEX)
+    enough = pl.len().over(USER, BEHAVIOR_INDEX) >= LEAVE_ONE_OUT_MINIMUM
+    marked = ordered.with_columns(
+        pl.when(enough & (from_last == 1))
+        .then(pl.lit(TEST, SPLIT_TYPE))
+        .when(enough & (from_last == 2))
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TRAIN, SPLIT_TYPE))
+        .alias(SPLIT)
+    )
+    return marked.sort(BEHAVIOR_INDEX, USER, ITEM)
+
+
+def _cut_by_time(frame: pl.DataFrame, valid_share: float, test_share: float) -> pl.DataFrame:
+    """Cut all first events at two times: train < first cut <= valid < second cut <= test.
+
+    Equal times stay together, so valid and test can be larger than their shares.
+    """
+    times = frame[FIRST].sort()
+    if times.null_count():
+        raise DataError(
+            f"{times.null_count()} interactions have no timestamp, so a time cut cannot place "
+            "them; use split.method = 'leave_one_out' or 'random'"
+        )
+    n = len(times)
+    first, second = (
+        times[min(n - 1, round(n * (1 - share)))] if n else 0
+        for share in (valid_share + test_share, test_share)
+    )
+    return frame.with_columns(
+        pl.when(pl.col(FIRST) < first)
+        .then(pl.lit(TRAIN, SPLIT_TYPE))
+        .when(pl.col(FIRST) < second)
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TEST, SPLIT_TYPE))
+        .alias(SPLIT)
+    )
+
+
+def _draw_shares(frame: pl.DataFrame, valid_share: float, test_share: float) -> pl.DataFrame:
+    """Draw valid and test from each behavior at random."""
+    in_test = _is_among_first(pl.col(DRAW), test_share, [BEHAVIOR_INDEX])
+    in_valid = _is_among_first(-pl.col(DRAW), valid_share, [BEHAVIOR_INDEX])
+    return frame.with_columns(
+        pl.when(in_test)
+        .then(pl.lit(TEST, SPLIT_TYPE))
+        .when(in_valid)
+        .then(pl.lit(VALID, SPLIT_TYPE))
+        .otherwise(pl.lit(TRAIN, SPLIT_TYPE))
+        .alias(SPLIT)
+    )
+
+
+def _to_inner_ids(
+    interactions: pl.LazyFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
+) -> pl.DataFrame:
+    """Return the interactions in inner ids, in any order, with the columns that a split needs."""
+    names = [FIRST, TIMESTAMP, COUNT, SPLIT]
+    kept = [name for name in interactions.collect_schema().names() if name in names]
+    place = pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.UInt8)
+    return (
+        interactions.select(USER_ID, ITEM_ID, place.alias(BEHAVIOR_INDEX), *kept)
+        .join(users.lazy(), on=USER_ID)
+        .join(items.lazy(), on=ITEM_ID)
+        .select(USER, ITEM, BEHAVIOR_INDEX, *(name for name in names if name in kept))
+        .collect(engine="streaming")
+    )
+
+
+def _refuse_empty(frame: pl.DataFrame, method: str) -> None:
+    remedy = {
+        "official": "raise split.valid_share, or use split.method = 'random'",
+        "leave_one_out": "it needs three interactions of a user and behavior; use 'random'",
+        "time": "too many events have the same timestamp; use 'leave_one_out' or 'random'",
+        "random": "raise split.valid_share, or give more data",
+    }[method]
+    sizes = {name: int((frame[SPLIT] == name).sum()) for name in SPLITS}
+    for name in (TRAIN, VALID):
+        if sizes[name] == 0:
+            raise DataError(
+                f"split.method = {method!r} leaves {name} empty (train {sizes[TRAIN]}, "
+                f"valid {sizes[VALID]}, test {sizes[TEST]} interactions): {remedy}"
+            )
+
+
+def _refuse_uncut(method: str, k_core: int) -> None:
+    if method != "time":
+        raise ConfigError(
+            f"a log can be cut at a moment only where it is split by time, not by {method!r}; use "
+            "split.method = 'time' or 'auto'"
+        )
+    if k_core > 1:
+        raise ConfigError(
+            f"split.k_core = {k_core} chooses users and items by the whole log, so nothing of it "
+            "can be cut at a moment; use split.k_core = 0"
+        )
+
+
+def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.DataFrame:
+    """Return the interactions that had begun by a moment, latest time and count as of then.
+
+    Args:
+        numbered: all, in inner ids.
+        known: history before the moment, in inner ids.
+        until: the moment, Unix seconds.
+    """
+    pair = [USER, ITEM, BEHAVIOR_INDEX]
+    so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), pl.col(COUNT).sum())
+    begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT)
+    return begun.join(so_far, on=pair).select(numbered.columns)
+
+
+def _moments(frame: pl.DataFrame, raw: pl.LazyFrame, until: int | None) -> dict[str, int]:
+    """Return the two cuts, which are the first times of valid and test, and the log's end."""
+    firsts = (frame.filter(pl.col(SPLIT) == name).select(FIRST).min() for name in (VALID, TEST))
+    valid, test = (int(first.item()) for first in firsts)
+    if until is None:
+        until = int(raw.select(pl.col(TIMESTAMP).max()).collect().item()) + 1
+    return {VALID: valid, TEST: test, NOW: until}
+
+
+def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:
+    sizes = {
+        (split_name, index): n
+        for split_name, index, n in frame.group_by(SPLIT, BEHAVIOR_INDEX).len().iter_rows()
+    }
+    per_split: dict[str, Any] = {
+        name: {behavior: sizes.get((name, k), 0) for k, behavior in enumerate(behaviors)}
+        for name in SPLITS
+    }
+    trained = frame.select(pl.col(USER).filter(pl.col(SPLIT) == TRAIN).n_unique()).item()
+    return per_split | {"users_without_train": frame[USER].n_unique() - trained}

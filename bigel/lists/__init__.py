@@ -1,0 +1,1 @@
+"""Lists: who makes them, from which model, and which items may be in them."""

@@ -1,0 +1,58 @@
+"""A look at the lists of a model that nobody has registered yet.
+
+The gate promotes no model whose lists break the contract of recommendations, so a sample of them
+is written and checked before it decides.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bigel import schema
+from bigel.config import Config
+from bigel.lists.recommend import Request, write_lists
+from bigel.store import Record, Workspace
+from bigel.store.code import code_of
+from bigel.tracking import build_bundle
+
+APART = (
+    "bigel.tracking.resolve",
+    "bigel.tracking.store",
+    "bigel.state.embed",
+)  # make or find inputs
+SAMPLE = 4_096  # users, at most, spread evenly over all
+
+
+def preview(
+    split: Record, trained: Record, embedded: Record, config: Config, workspace: Workspace
+) -> Record:
+    """Write the lists that a newly trained model gives a sample of its users.
+
+    Args:
+        split: the split stage's record.
+        trained: the train stage's record.
+        embedded: the embed stage's record.
+        config: gives ``recommend.k`` and ``recommend.exclude``.
+        workspace: holds the output.
+
+    Returns:
+        a record with the files and counts of ``recommend``, without a model.
+    """
+    bundle = build_bundle(split, trained, embedded, workspace)
+    chosen = config.recommend
+    request = Request(list(config.data.behaviors), chosen.k, chosen.exclude)
+
+    def build(place: Path, scratch: Path) -> dict[str, Any]:
+        known = pl.read_parquet(bundle.file(schema.USERS_FILE))[schema.USER_ID]
+        asked = known.gather_every(-(-len(known) // SAMPLE))
+        return write_lists(place, Path(bundle.path), asked, request)
+
+    return workspace.run_stage(
+        "preview",
+        inputs=[bundle.fingerprint],
+        settings={"sample": SAMPLE, **asdict(request)},
+        code=code_of(__name__, apart=APART),
+        build=build,
+    )

@@ -1,0 +1,504 @@
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from bigel.config import SplitConfig, parse_config
+from bigel.data.interactions import Interactions
+from bigel.data.k_core import keep_core
+from bigel.data.split import assign_splits, number_ids, resolve_method, split
+from bigel.errors import ConfigError, DataError
+from bigel.store import Record, Workspace
+from tests.worlds import write_timed
+
+BEHAVIORS = ("click", "buy")
+METHODS = ("official", "leave_one_out", "time", "random")
+ORDER = ["behavior_index", "user", "item"]
+
+triples = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 1))
+logs = st.lists(triples, min_size=1, max_size=60, unique=True).flatmap(
+    lambda rows: st.tuples(
+        st.just(rows),
+        st.lists(st.integers(0, 9), min_size=len(rows), max_size=len(rows)),
+        st.lists(st.sampled_from(["train", "test"]), min_size=len(rows), max_size=len(rows)),
+    )
+)
+
+
+def inner_frame(rows, times=None, splits=None):
+    users, items, behaviors = zip(*rows, strict=True)
+    frame = pl.DataFrame({"user": users, "item": items, "behavior_index": behaviors})
+    if times is not None:
+        frame = frame.with_columns(first=pl.Series(times, dtype=pl.Int64))
+    if splits is not None:
+        frame = frame.with_columns(split=pl.Series(splits))
+    return frame
+
+
+def parts(frame):
+    return {
+        name: frame.filter(pl.col("split") == name).drop("split")
+        for name in ("train", "valid", "test")
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(log=logs, seed=st.integers(0, 3), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_splits_share_nothing_lose_nothing_and_ignore_row_order(method, log, seed, shuffle):
+    rows, times, splits = log
+    frame = inner_frame(rows, times, splits)
+    config = SplitConfig(seed=seed, valid_share=0.2, test_share=0.3)
+    result = assign_splits(frame, method, config)
+    assert set(result["split"]) <= {"train", "valid", "test"}
+    assert sorted(result.select("user", "item", "behavior_index").rows()) == sorted(rows)
+    assert result.select(ORDER).is_unique().all()
+    order = shuffle.sample(range(len(rows)), len(rows))
+    assert_frame_equal(assign_splits(frame[order], method, config), result)
+
+
+@given(log=logs)
+@settings(max_examples=60, deadline=None)
+def test_time_cut_puts_every_train_event_before_valid_and_valid_before_test(log):
+    rows, times, _ = log
+    found = parts(
+        assign_splits(
+            inner_frame(rows, times), "time", SplitConfig(valid_share=0.2, test_share=0.3)
+        )
+    )
+    train, valid, test = (found[name]["first"].to_list() for name in ("train", "valid", "test"))
+    assert max(train, default=-1) < min(valid + test)
+    assert max(train + valid, default=-1) < min(test)
+    assert len(test) >= int(0.3 * len(rows))
+
+
+def test_time_cut_by_hand_keeps_equal_times_together():
+    rows = [(u, 0, 0) for u in range(10)]
+    times = [0, 1, 2, 3, 4, 5, 6, 7, 7, 9]
+    frame = inner_frame(rows, times)
+    found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.1, test_share=0.2)))
+    assert found["train"]["first"].to_list() == [0, 1, 2, 3, 4, 5, 6]
+    assert found["valid"]["first"].to_list() == []
+    assert found["test"]["first"].to_list() == [7, 7, 9]
+    found = parts(assign_splits(frame, "time", SplitConfig(valid_share=0.2, test_share=0.1)))
+    assert found["valid"]["first"].to_list() == [7, 7]
+    assert found["test"]["first"].to_list() == [9]
+
+
+def test_time_cut_refuses_missing_times():
+    frame = inner_frame([(0, 0, 0), (0, 1, 0)], [5, None])
+    with pytest.raises(DataError, match="1 interactions have no timestamp"):
+        assign_splits(frame, "time", SplitConfig())
+
+
+@given(log=logs)
+@settings(max_examples=60, deadline=None)
+def test_leave_one_out_agrees_with_a_loop(log):
+    rows, times, _ = log
+    result = assign_splits(inner_frame(rows, times), "leave_one_out", SplitConfig())
+    for user in range(5):
+        for behavior in range(2):
+            own = result.filter(pl.col("user") == user, pl.col("behavior_index") == behavior)
+            found = {name: part["first"].to_list() for name, part in parts(own).items()}
+            if len(own) < 3:
+                assert not found["valid"] and not found["test"]
+            else:
+                assert len(found["test"]) == len(found["valid"]) == 1
+                assert max(found["train"]) <= found["valid"][0] <= found["test"][0]
+
+
+def test_leave_one_out_without_times_draws_by_the_seed():
+    frame = inner_frame([(u, i, 0) for u in range(30) for i in range(5)])
+    one = assign_splits(frame, "leave_one_out", SplitConfig(seed=1))
+    other = assign_splits(frame, "leave_one_out", SplitConfig(seed=2))
+    assert not one.equals(other)
+    drawn = parts(one)["test"]
+    assert len(drawn) == 30 and drawn["item"].n_unique() == 5
+
+
+def test_random_shares_are_exact_for_each_behavior():
+    frame = inner_frame([(u, i, k) for u in range(10) for i in range(10) for k in range(2)])
+    found = parts(assign_splits(frame, "random", SplitConfig(valid_share=0.1, test_share=0.25)))
+    sizes = {
+        name: part["behavior_index"].value_counts(sort=True)["count"].to_list()
+        for name, part in found.items()
+    }
+    assert sizes == {"train": [65, 65], "valid": [10, 10], "test": [25, 25]}
+
+
+def test_official_splits_stay_as_given():
+    splits = ["train", "valid", "test", "train"]
+    frame = inner_frame([(0, i, 0) for i in range(4)], splits=splits)
+    assert assign_splits(frame, "official", SplitConfig())["split"].to_list() == splits
+
+
+def test_official_without_valid_holds_out_of_train_only_and_of_every_behavior():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    splits = ["test" if item == 9 and k == 1 else "train" for _, item, k in rows]
+    found = parts(assign_splits(inner_frame(rows, splits=splits), "official", SplitConfig()))
+    assert found["test"]["item"].unique().to_list() == [9]
+    assert len(found["test"]) == 10
+    assert sorted(found["valid"]["behavior_index"].to_list()) == [0] * 10 + [1] * 9
+    assert len(found["train"]) == 200 - 10 - 19
+
+
+def test_official_holds_out_only_the_behavior_that_lacks_valid():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    splits = ["valid" if (u, k) == (0, 0) else "train" for u, _, k in rows]
+    valid = parts(assign_splits(inner_frame(rows, splits=splits), "official", SplitConfig()))[
+        "valid"
+    ]
+    clicks = valid.filter(pl.col("behavior_index") == 0)
+    assert clicks["user"].unique().to_list() == [0] and len(clicks) == 10
+    assert len(valid) == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "columns", "expected"),
+    [
+        ("auto", ["split", "timestamp"], "official"),
+        ("auto", ["timestamp"], "time"),
+        ("auto", [], "leave_one_out"),
+        ("random", ["split"], "random"),
+    ],
+)
+def test_resolve_method(method, columns, expected):
+    assert resolve_method(method, columns) == expected
+
+
+@pytest.mark.parametrize(("method", "column"), [("official", "split"), ("time", "timestamp")])
+def test_a_method_without_its_column_is_refused(method, column):
+    with pytest.raises(ConfigError, match=f"needs a {column}"):
+        resolve_method(method, ["user_id"])
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 1)),
+        min_size=1,
+        unique=True,
+    ),
+    k=st.integers(0, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_k_core_is_the_largest_fixpoint(pairs, k):
+    left = {(user, item) for user, item, _ in pairs}
+    while True:  # the naive twin
+        users = [user for user, _ in left]
+        items = [item for _, item in left]
+        kept = {(u, i) for u, i in left if users.count(u) >= k and items.count(i) >= k}
+        if kept == left:
+            break
+        left = kept
+    if not left:
+        with pytest.raises(DataError, match=f"k_core = {k} leaves no interaction"):
+            keep_core(inner_frame(pairs), k)
+        return
+    core = keep_core(inner_frame(pairs), k)
+    expected = sorted(row for row in pairs if (row[0], row[1]) in left)
+    assert sorted(core.rows()) == expected
+    assert_frame_equal(keep_core(core, k), core, check_row_order=False)
+
+
+def test_k_core_peels_a_chain_by_hand():
+    square = [(1, 1, 0), (1, 2, 0), (2, 1, 1), (2, 2, 0)]
+    tail = [(2, 3, 0), (3, 3, 0), (3, 3, 1)]
+    assert sorted(keep_core(inner_frame(square + tail), 2).rows()) == sorted(square)
+
+
+def test_ids_are_numbered_in_their_order():
+    frame = pl.DataFrame({"user_id": ["b", "10", "9", "b"]})
+    numbered = number_ids(frame, "user_id", "user")
+    assert numbered.rows() == [(0, "10"), (1, "9"), (2, "b")]
+    assert numbered.schema["user"] == pl.UInt32
+
+
+def outer_frame(pairs):
+    users, items, behaviors = zip(*pairs, strict=True)
+    return pl.DataFrame({"user_id": users, "item_id": items, "behavior": behaviors})
+
+
+def ingested(folder, frame):
+    folder.mkdir(parents=True, exist_ok=True)
+    if "timestamp" in frame.columns:
+        write_timed(folder, frame)
+    else:
+        frame.write_parquet(folder / "interactions.parquet")
+    return Record("ingest", "fingerprint", str(folder), False, 0.0, {})
+
+
+def run_split(tmp_path, frame, **settings):
+    config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
+    return split(ingested(tmp_path / "in", frame), config, Workspace(tmp_path / "work"))
+
+
+def small_log():
+    rows = [(u * 100, f"i{i}", BEHAVIORS[k]) for u in range(6) for i in range(5) for k in range(2)]
+    return outer_frame(rows).with_columns(
+        timestamp=pl.int_range(pl.len(), dtype=pl.Int64), count=pl.lit(2, pl.UInt32)
+    )
+
+
+def test_stage_writes_what_the_next_stages_read(tmp_path):
+    record = run_split(tmp_path, small_log())
+    train = pl.read_parquet(record.file("train.parquet"))
+    assert train.schema == {
+        "user": pl.UInt32,
+        "item": pl.UInt32,
+        "behavior_index": pl.UInt8,
+        "first": pl.Int64,
+        "timestamp": pl.Int64,
+        "count": pl.UInt32,
+    }
+    assert train.select(ORDER).equals(train.select(ORDER).sort(ORDER))
+    assert pl.read_parquet(record.file("users.parquet")).rows()[1] == (1, 100)
+    assert pl.read_parquet(record.file("items.parquet")).rows()[1] == (1, "i1")
+    assert record.counts["train"] == {"click": 24, "buy": 24}
+    assert record.counts["valid"] == record.counts["test"] == {"click": 3, "buy": 3}
+    assert {key: record.counts[key] for key in ("users", "items", "method")} == {
+        "users": 6,
+        "items": 5,
+        "method": "time",
+    }
+    assert record.counts["dropped_by_k_core"] == 0
+    assert record.counts["users_without_train"] == 1  # the last user's events are all late
+    assert Interactions.load(record, "test").n_users == 6
+
+
+def test_stage_restores_external_pairs(tmp_path):
+    log = small_log()
+    record = run_split(tmp_path, log, method="random")
+    users = pl.read_parquet(record.file("users.parquet"))
+    items = pl.read_parquet(record.file("items.parquet"))
+    together = pl.concat(
+        pl.read_parquet(record.file(f"{name}.parquet")) for name in ("train", "valid", "test")
+    )
+    restored = together.join(users, on="user").join(items, on="item")
+    restored = restored.with_columns(
+        behavior=pl.col("behavior_index").replace_strict({0: "click", 1: "buy"})
+    )
+    assert_frame_equal(restored.select(log.columns), log, check_row_order=False)
+
+
+def test_stage_is_the_same_file_for_permuted_rows(tmp_path):
+    log = small_log()
+    one = run_split(tmp_path / "a", log, method="random")
+    other = run_split(tmp_path / "b", log.sample(fraction=1, shuffle=True, seed=3), method="random")
+    for name in ("train.parquet", "valid.parquet", "test.parquet", "users.parquet"):
+        assert one.file(name).read_bytes() == other.file(name).read_bytes()
+
+
+def test_stage_drops_what_the_core_drops(tmp_path):
+    lonely = outer_frame([(150, "i0", "click"), (150, "i1-rare", "click")]).with_columns(
+        timestamp=pl.lit(0, pl.Int64), count=pl.lit(1, pl.UInt32)
+    )
+    record = run_split(tmp_path / "more", pl.concat([small_log(), lonely]), k_core=3)
+    assert record.counts["dropped_by_k_core"] == 2
+    without = run_split(tmp_path / "less", small_log())
+    for name in ("users", "items", "train", "valid", "test"):  # as if they had never been there
+        left, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (record, without))
+        assert_frame_equal(left, expected)
+
+
+def test_stage_is_reused_until_a_split_setting_changes(tmp_path):
+    assert not run_split(tmp_path, small_log(), method="random").reused
+    assert run_split(tmp_path, small_log(), method="random").reused
+    assert not run_split(tmp_path, small_log(), method="random", seed=1).reused
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "message"),
+    [
+        (small_log().with_columns(timestamp=pl.lit(5, pl.Int64)), {}, "leaves train empty"),
+        (small_log().head(4), {"method": "leave_one_out"}, "leaves valid empty.*three"),
+        (small_log().head(2), {"method": "random"}, "leaves valid empty.*valid_share"),
+        (
+            small_log().head(4).with_columns(split=pl.lit("test")),
+            {"method": "official"},
+            "leaves train empty",
+        ),
+    ],
+)
+def test_an_empty_train_or_valid_is_refused_with_the_remedy(tmp_path, frame, settings, message):
+    with pytest.raises(DataError, match=message):
+        run_split(tmp_path, frame, **settings)
+
+
+def test_official_holds_out_only_of_the_behaviors_asked_for():
+    rows = [(u, i, k) for u in range(10) for i in range(10) for k in range(2)]
+    frame = inner_frame(rows, splits=["train"] * len(rows))
+    valid = parts(assign_splits(frame, "official", SplitConfig(), [1]))["valid"]
+    assert valid["behavior_index"].to_list() == [1] * 10
+
+
+def triples_of(log):
+    columns = (log.behavior_index.tolist(), log.users.tolist(), log.items.tolist())
+    return set(zip(*columns, strict=True))
+
+
+def test_valid_is_known_at_test_where_we_drew_it_and_not_where_it_came_with_the_log(tmp_path):
+    pairs = [(u, i, name) for name in BEHAVIORS for u in range(10) for i in range(10)]
+    came = ["valid" if (name, u) == ("click", 0) else "train" for u, _, name in pairs]
+    frame = outer_frame(pairs).with_columns(split=pl.Series(came))
+    record = run_split(tmp_path, frame)
+    assert record.counts["valid_drawn_from"] == ["buy"]
+    train, valid = (triples_of(Interactions.load(record, name)) for name in ("train", "valid"))
+    drawn = {pair for pair in valid if pair[0] == 1}
+    assert len(drawn) == 10 and len(valid) == 20
+    assert triples_of(Interactions.known(record, "valid")) == train
+    assert triples_of(Interactions.known(record, "test")) == train | drawn
+
+
+def timed_log():
+    """Users click items 0…4 in turn, all again at the end; every buy comes once."""
+    events = [(u, i, "click", 100 * i + u, 1) for u in range(6) for i in range(5)]
+    events += [(u, i, "click", 900 + u, 1 + i // 4) for u in range(6) for i in range(5)]
+    events += [(u, u % 3, "buy", 500 + u, 1) for u in range(6)]
+    names = ["user_id", "item_id", "behavior", "timestamp", "count"]
+    kinds = {"count": pl.UInt32}
+    history = pl.DataFrame(events, names, schema_overrides=kinds, orient="row")
+    time = pl.col("timestamp")
+    log = history.group_by(names[:3], maintain_order=True).agg(
+        time.min().alias("first"), time.max(), pl.col("count").sum()
+    )
+    return log, history
+
+
+def split_timed(tmp_path, log, history, until=None, **settings):
+    place = tmp_path / "in"
+    place.mkdir(parents=True)
+    log.write_parquet(place / "interactions.parquet")
+    history.write_parquet(place / "history.parquet")
+    config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
+    record = Record("ingest", "fingerprint", str(place), False, 0.0, {})
+    return split(record, config, Workspace(tmp_path / "work"), until)
+
+
+def test_a_pair_that_is_repeated_in_the_time_of_test_belongs_where_it_first_happened(tmp_path):
+    """36 pairs: the last 4 first times are buys (502…505), the 3 before 405, 500 and 501."""
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history)
+    assert record.counts["test"] == {"click": 0, "buy": 4}
+    assert record.counts["valid"] == {"click": 1, "buy": 2}
+    assert record.counts["moments"] == {"valid": 405, "test": 502, "now": 906}
+    train = pl.read_parquet(record.file("train.parquet"))
+    assert train["first"].max() == 404 and train["timestamp"].max() == 905
+    loaded = Interactions.load(record, "train")
+    assert loaded.first.tolist() == train["first"].to_list()
+
+
+def test_history_is_the_log_in_inner_ids_sorted_by_time(tmp_path):
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history.sample(fraction=1, shuffle=True, seed=1))
+    found = pl.read_parquet(record.file("history.parquet"))
+    assert found.schema == {
+        "user": pl.UInt32,
+        "item": pl.UInt32,
+        "behavior_index": pl.UInt8,
+        "timestamp": pl.Int64,
+        "count": pl.UInt32,
+    }
+    naive = [  # ids are inner ids here
+        (time, ("click", "buy").index(behavior), user, item, count)
+        for user, item, behavior, time, count in history.iter_rows()
+    ]
+    assert found.select("timestamp", *ORDER, "count").rows() == sorted(naive)
+
+
+def test_the_core_leaves_out_of_history_what_it_leaves_out_of_the_splits(tmp_path):
+    log, history = timed_log()
+    lonely = [(-1, 0, "click"), (7, 9, "click"), (7, 2, "buy")]
+    more = pl.DataFrame(lonely, log.columns[:3], orient="row").with_columns(
+        timestamp=pl.lit(950, pl.Int64), count=pl.lit(1, pl.UInt32)
+    )
+    pairs = more.with_columns(first="timestamp").select(log.columns)
+    cored = split_timed(
+        tmp_path / "more", pl.concat([log, pairs]), pl.concat([history, more]), k_core=3
+    )
+    without = split_timed(tmp_path / "less", log, history)
+    for name in ("history", "train", "valid", "test", "users", "items"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cored, without))
+        assert_frame_equal(found, expected)
+    ends = [record.counts["moments"].pop("now") for record in (cored, without)]
+    assert ends == [951, 906]  # the end of the log, not of the core
+    assert cored.counts["moments"] == without.counts["moments"]
+
+
+def test_another_history_is_another_split(tmp_path):
+    log, history = timed_log()
+    one = split_timed(tmp_path / "a", log, history)
+    other = split_timed(tmp_path / "b", log, history.with_columns(pl.col("count") + 1))
+    assert one.fingerprint != other.fingerprint
+    assert split_timed(tmp_path / "c", log, history).fingerprint == one.fingerprint
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "random"])
+def test_a_method_that_looks_into_the_future_says_so(method, tmp_path, caplog):
+    log, history = timed_log()
+    record = split_timed(tmp_path, log, history, method=method)
+    (said,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert said.startswith(f"split.method = '{method}' looks into the future")
+    assert "split.method = 'time'" in said
+    assert "moments" not in record.counts and not record.file("history.parquet").exists()
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "random", "auto"])
+def test_a_log_without_times_cannot_be_split_better(method, tmp_path, caplog):
+    run_split(tmp_path, small_log().drop("timestamp"), method=method)
+    assert not [entry for entry in caplog.records if entry.levelname == "WARNING"]
+
+
+def test_leave_one_out_goes_by_first_times():
+    frame = inner_frame([(0, i, 0) for i in range(3)], [3, 1, 2]).with_columns(timestamp=pl.lit(9))
+    found = parts(assign_splits(frame, "leave_one_out", SplitConfig()))
+    assert {name: part["item"].to_list() for name, part in found.items()} == {
+        "train": [1],
+        "valid": [2],
+        "test": [0],
+    }
+
+
+@pytest.mark.parametrize("until", [300, 503, 905])
+def test_a_log_cut_at_a_moment_is_split_as_if_it_ended_there(tmp_path, until):
+    """All users and items are there from the first 100 seconds on, so the numbers are the same."""
+    log, history = timed_log()
+    unfinished = pl.col("timestamp") // 3600 == until // 3600  # one event is known of such an hour
+    count = pl.when(unfinished).then(pl.lit(1, pl.UInt32)).otherwise("count").alias("count")
+    past = history.filter(pl.col("timestamp") < until).with_columns(count)
+    keys, time = ["user_id", "item_id", "behavior"], pl.col("timestamp")
+    past_log = past.group_by(keys, maintain_order=True).agg(
+        time.min().alias("first"), time.max(), pl.col("count").sum()
+    )
+    items = pl.DataFrame({"item": [0, 1, 2, 3, 4]}, schema={"item": pl.UInt32})
+    cut = split_timed(tmp_path / "cut", log, history, until)
+    ended = split_timed(tmp_path / "ended", past_log, past)
+    for name in ("history", "train", "valid", "test"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cut, ended))
+        assert_frame_equal(found, expected)
+    assert cut.counts["moments"] == ended.counts["moments"] | {"now": until}
+    assert {name: cut.counts[name] for name in ("train", "valid", "test")} == {
+        name: ended.counts[name] for name in ("train", "valid", "test")
+    }
+    assert pl.read_parquet(cut.file("items.parquet")).select("item").equals(items)
+
+
+def test_a_cut_keeps_the_numbers_of_the_whole_log_and_is_another_output(tmp_path):
+    log, history = timed_log()
+    whole, cut = (split_timed(tmp_path / name, log, history, until)
+                  for name, until in (("whole", None), ("cut", 203)))  # fmt: skip
+    for name in ("users", "items"):
+        found, expected = (pl.read_parquet(r.file(f"{name}.parquet")) for r in (cut, whole))
+        assert_frame_equal(found, expected)
+    assert cut.counts["items"] == 5 and cut.fingerprint != whole.fingerprint
+    known = pl.concat([pl.read_parquet(cut.file(f"{n}.parquet")) for n in ("train", "valid")])
+    assert known["item"].max() == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"method": "random"}, "not by 'random'"), ({"k_core": 2}, "use split.k_core = 0")],
+)
+def test_what_cannot_be_cut_at_a_moment_is_refused(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        split_timed(tmp_path, *timed_log(), 500, **settings)
