@@ -139,16 +139,20 @@ def evaluate_split(
     Returns:
         figures of ``summarize`` by behavior index.
     """
+    return evaluate_tasks(scores, make_tasks(known, held_out, view), cutoffs, batch_users)
+
+
+def make_tasks(known: Interactions, held_out: Interactions, view: str) -> list[Task]:
+    """Return the task of every behavior; they may be ranked by many models."""
+    return [make_task(known, held_out, k, view) for k in range(len(known.behaviors))]
+
+
+def evaluate_tasks(
+    scores: Scores, tasks: Sequence[Task], cutoffs: Sequence[int], batch_users: int
+) -> dict[int, Figures]:
+    """Rank a task per behavior; arguments and result as of ``evaluate_split``."""
+    most = max(cutoffs)
     return {
-        behavior: summarize(
-            rank_task(
-                scores,
-                behavior,
-                make_task(known, held_out, behavior, view),
-                max(cutoffs),
-                batch_users,
-            ),
-            cutoffs,
-        )
-        for behavior in range(len(known.behaviors))
+        k: summarize(rank_task(scores, k, task, most, batch_users), cutoffs)
+        for k, task in enumerate(tasks)
     }

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bigel.config import Config, TrainConfig
 from bigel.data.interactions import Interactions
 from bigel.errors import TrainingError
-from bigel.evaluate import evaluate_split
+from bigel.evaluate.protocol import Task, evaluate_tasks, make_tasks
 from bigel.model.scores import Scores
 from bigel.schema import PUBLISHED
 from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
@@ -54,6 +54,7 @@ class Trainer:
     ) -> None:
         self.config, self.device = config, device
         self.train, self.valid, self.learner = train, valid, learner
+        self.tasks = make_tasks(train, valid, PUBLISHED)
         self.model, self.batches = learner.model, learner.batches
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.best = _copy(self.average.state_dict())
@@ -150,7 +151,8 @@ class Trainer:
 
     def _validate(self) -> Validation:
         found: Validation = {"step": self.step}
-        found |= validate(self.learner.scores(self.average), self.train, self.valid, self.config)
+        scores = self.learner.scores(self.average)
+        found |= validate_on(self.tasks, scores, self.train.behaviors, self.config)
         if found["mean"] is None or found["mean"] > self._best_mean():
             self.history["best_step"] = self.step
             self.best = _copy(self.average.state_dict())
@@ -199,13 +201,20 @@ class Trainer:
 def validate(
     scores: Scores, train: Interactions, valid: Interactions, config: Config
 ) -> dict[str, Any]:
+    """Return what ``validate_on`` finds where valid is ranked with train known."""
+    return validate_on(make_tasks(train, valid, PUBLISHED), scores, train.behaviors, config)
+
+
+def validate_on(
+    tasks: Sequence[Task], scores: Scores, behaviors: Sequence[str], config: Config
+) -> dict[str, Any]:
     """Return "ndcg" at ``evaluate.select_cutoff`` per behavior and its "mean"; None where nobody
     has a validation item."""
     k = config.evaluate.select_cutoff
-    figures = evaluate_split(scores, train, valid, PUBLISHED, (k,), config.evaluate.batch_users)
+    figures = evaluate_tasks(scores, tasks, (k,), config.evaluate.batch_users)
     ndcg = {
         name: None if math.isnan(value := figures[at][f"ndcg@{k}"]) else value
-        for at, name in enumerate(train.behaviors)
+        for at, name in enumerate(behaviors)
     }
     known = [value for value in ndcg.values() if value is not None]
     return {"mean": sum(known) / len(known) if known else None, "ndcg": ndcg}

@@ -199,7 +199,7 @@ def scripted(trainer, means, monkeypatch):
         value = next(script)
         return {k: {"ndcg@5": value} for k in range(3)}
 
-    monkeypatch.setattr(loop, "evaluate_split", figures)
+    monkeypatch.setattr(loop, "evaluate_tasks", figures)
 
 
 def test_training_stops_when_patience_ends_and_keeps_the_best_weights(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
         mean = next(means)
         return {k: {"ndcg@5": mean} for k in range(2)}
 
-    monkeypatch.setattr(loop, "evaluate_split", figures)
+    monkeypatch.setattr(loop, "evaluate_tasks", figures)
     record = run(split, tmp_path)
     assert record.counts["best_step"] == 4
     assert record.counts["valid_ndcg"] == {"click": 0.5, "buy": 0.5}
