@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ ONLY = {
     "distributed": ("flows/cluster",),
     "adbc_driver_postgresql": ("bigel/ingest/sql",),
 }
+CALLED = {"pyyaml": "yaml"}  # by another name than its package, beside - for _
 CORE = ("bigel/schema.py", "bigel/errors.py")
 
 
@@ -60,3 +62,12 @@ def test_nothing_is_unpickled(path: Path) -> None:
     assert not roots(path) & {"pickle", "cloudpickle", "dill", "joblib"}
     assert "torch.load(" not in text
     assert "allow_pickle=True" not in text
+
+
+def test_what_is_imported_is_what_the_package_says_it_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    named = {*project["dependencies"], *extras["dask"], *extras["sql"]}
+    known = sys.stdlib_module_names | {"bigel", "flows", "data_contracts"}
+    used = {name for path in PACKAGE + FLOWS for name in roots(path)} - known
+    assert used == {CALLED.get(name, name.replace("-", "_")) for name in named}
