@@ -6,9 +6,9 @@ itself by default, a Prefect task in ``flows``.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bigel import schema
 from bigel.config import Config
@@ -47,7 +47,7 @@ def plain(function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Run:
-    """One way through the stages; each method is a part of it and reads what those before made.
+    """What calls the stages of a run and keeps what they made.
 
     Args:
         config: the resolved configuration.
@@ -65,12 +65,13 @@ class Run:
         """Call a stage function through ``step``."""
         return self.step(function)(*given, self.config, self.workspace, **named)
 
-    def make(self, name: str, function: Callable[..., Any], *inputs: str, **named: Any) -> None:
-        """Call a stage function on the records of earlier stages and keep its record."""
-        given = (self.outcome.records[key] for key in inputs)
-        self.outcome.records[name] = self.call(function, *given, **named)
+    def make(self, name: str, function: Callable[..., Any], *given: Any, **named: Any) -> Record:
+        """Call a stage function and keep its record under a name."""
+        record: Record = self.call(function, *given, **named)
+        self.outcome.records[name] = record
+        return record
 
-    def check(self, handover: str, name: str) -> None:
+    def check(self, handover: str, record: Record) -> None:
         """Check a record's contract.
 
         Raises:
@@ -78,121 +79,115 @@ class Run:
         """
         contracts = self.outcome.contracts
         try:
-            contracts.append(self.call(validate, handover, self.outcome.records[name]))
+            contracts.append(self.call(validate, handover, record))
         except ContractError as error:
             contracts.extend([error.result] if error.result else [])
             raise
 
-    def ingest(self) -> None:
-        """Read the log."""
-        self.make("ingest", ingest)
 
-    def validate(self) -> None:
-        """Check the log, also beside the last accepted one, and how the last lists did on it."""
-        self.check("raw_log", "ingest")
-        self.check("interactions", "ingest")
-        self.make("profile", profile_log, "ingest")
-        self.make("drift", measure_drift, "profile")
-        self.check("drift", "drift")
-        self.make("realized", measure_realized, "ingest")
-        self.check("realized", "realized")
+class ReadLog(NamedTuple):
+    """The log as a run read it."""
 
-    def split(self) -> None:
-        """Make train, valid and test."""
-        self.make("split", split, "ingest")
-        self.check("split", "split")
+    ingested: Record
+    profile: Record
+    drift: Record
+    realized: Record
+    parts: Record  # train, valid and test
 
-    def graph(self) -> None:
-        """Build the graphs."""
-        self.make("graph", build_graphs, "split")
 
-    def train(self) -> None:
-        """Train, from the champion's weights where that is asked for, and accept the log."""
-        self.make("train", train, "split", "graph", **self._start())
-        made = (self.outcome.records[name] for name in ("profile", "drift", "train"))
-        self.outcome.records["accept"] = self.call(accept, *made, list(self.outcome.contracts))
+STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register", "recommend")
+Parts = Generator[str, None, ReadLog]
 
-    def evaluate(self) -> None:
-        """Rank valid and test."""
-        realized = self.outcome.records["realized"]
-        self.make("evaluate", evaluate, "split", "train", realized=realized)
 
-    def register(self) -> None:
-        """Embed the log up to its end, check a sample of these lists, then let the gate decide."""
-        self.make("embed", embed, "split", "train")
-        self.make("preview", preview, "split", "train", "embed")
-        self._weigh("recommendations", "preview")
-        names = ("split", "train", "embed", "evaluate")
-        made = [self.outcome.records[name] for name in names]
-        contracts = list(self.outcome.contracts)
-        try:
-            record = self.call(register, *made, contracts)
-        except UnreachableError as error:
-            record = self.call(keep_for_sync, *made, contracts, str(error))
-        self.outcome.records["register"] = record
+def _read(run: Run) -> Parts:
+    """Read and check the log, beside the last accepted one, and how the last lists did on it."""
+    ingested = run.make("ingest", ingest)
+    yield "ingest"
+    run.check("raw_log", ingested)
+    run.check("interactions", ingested)
+    profile = run.make("profile", profile_log, ingested)
+    drift = run.make("drift", measure_drift, profile)
+    run.check("drift", drift)
+    realized = run.make("realized", measure_realized, ingested)
+    run.check("realized", realized)
+    yield "validate"
+    parts = run.make("split", split, ingested)
+    run.check("split", parts)
+    yield "split"
+    return ReadLog(ingested, profile, drift, realized, parts)
 
-    def recommend(self) -> None:
-        """Write every user's lists from the champion as of now, check and publish them."""
-        self._publish(self._lists())
-        report = self.outcome.records["evaluate"].file(schema.REPORT_FILE)
-        self.workspace.publish(report)
 
-    def relist(self, model: str | None) -> None:
-        """Do the same without training: the model is embedded over what the log has now."""
-        split = self.outcome.records["split"]
-        lists = make_lists(self.config, self.workspace, self.step, model, split=split)
-        self._publish(lists)
+def _run(run: Run) -> Iterator[str]:
+    """Do every stage; yields the name of each as it is done."""
+    read = yield from _read(run)
+    graphs = run.make("graph", build_graphs, read.parts)
+    yield "graph"
+    trained = run.make("train", train, read.parts, graphs, **_start(run, read.parts, graphs))
+    run.make("accept", accept, read.profile, read.drift, trained, list(run.outcome.contracts))
+    yield "train"
+    evaluated = run.make("evaluate", evaluate, read.parts, trained, realized=read.realized)
+    yield "evaluate"
+    embedded = run.make("embed", embed, read.parts, trained)
+    shown = run.make("preview", preview, read.parts, trained, embedded)
+    _leave_to_gate(run, shown)
+    registered = _register(run, read.parts, trained, embedded, evaluated)
+    yield "register"
+    _publish(run, read, _lists(run, trained=registered, split=read.parts))
+    run.workspace.publish(evaluated.file(schema.REPORT_FILE))
+    yield "recommend"
 
-    def _publish(self, lists: Record) -> None:
-        """Check lists, put them where the next reader looks, and note what they are held to."""
-        records = self.outcome.records
-        records["recommend"] = lists
-        self.check("recommendations", "recommend")
-        self.make("rule", rank_recent, "ingest")
-        self.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
-        note_lists(lists, records["rule"], self.config, self.workspace)
 
-    def _start(self) -> dict[str, Record]:
-        """Choose what a warm start starts from; without the registry the champion last seen."""
-        if not self.config.train.warm_start:
+def _relist(run: Run, model: str | None) -> Iterator[str]:
+    """Do what lists need, without training: the model is embedded over what the log has now."""
+    read = yield from _read(run)
+    _publish(run, read, _lists(run, model, split=read.parts))
+
+
+def _start(run: Run, parts: Record, graphs: Record) -> dict[str, Record]:
+    """Choose what a warm start starts from; without the registry the champion last seen."""
+    if not run.config.train.warm_start:
+        return {}
+    try:
+        return {"start": run.make("start", choose_start, parts, graphs)}
+    except UnreachableError as error:
+        model = offline_model(run.config, run.workspace, None)
+        if model is None:
+            log.warning("training starts cold, no champion was seen here: %s", error)
             return {}
-        try:
-            self.make("start", choose_start, "split", "graph")
-        except UnreachableError as error:
-            model = offline_model(self.config, self.workspace, None)
-            if model is None:
-                log.warning("training starts cold, no champion was seen here: %s", error)
-                return {}
-            self.make("start", choose_start, "split", "graph", model=model)
-        return {"start": self.outcome.records["start"]}
-
-    def _weigh(self, handover: str, name: str) -> None:
-        """Leave a broken contract to the gate: the model is refused, the run goes on."""
-        try:
-            self.check(handover, name)
-        except ContractError as error:
-            if error.result is None:
-                raise
-            page = error.result.get("page")
-            log.warning("the new model cannot become champion: its lists are bad, see %s", page)
-
-    def _lists(self) -> Record:
-        """Make lists; where registration found the registry away, it is not asked again."""
-        trained, split = (self.outcome.records[name] for name in ("register", "split"))
-        return make_lists(self.config, self.workspace, self.step, trained=trained, split=split)
+        return {"start": run.make("start", choose_start, parts, graphs, model=model)}
 
 
-PARTS: dict[str, Callable[[Run], None]] = {
-    "ingest": Run.ingest,
-    "validate": Run.validate,
-    "split": Run.split,
-    "graph": Run.graph,
-    "train": Run.train,
-    "evaluate": Run.evaluate,
-    "register": Run.register,
-    "recommend": Run.recommend,
-}
-STAGES = tuple(PARTS)
+def _leave_to_gate(run: Run, shown: Record) -> None:
+    """Check a new model's lists; broken, the gate refuses the model, and the run goes on."""
+    try:
+        run.check("recommendations", shown)
+    except ContractError as error:
+        if error.result is None:
+            raise
+        page = error.result.get("page")
+        log.warning("the new model cannot become champion: its lists are bad, see %s", page)
+
+
+def _register(run: Run, *made: Record) -> Record:
+    """Register a model and let the gate decide; without the registry keep it for later."""
+    contracts = list(run.outcome.contracts)
+    try:
+        return run.make("register", register, *made, contracts)
+    except UnreachableError as error:
+        return run.make("register", keep_for_sync, *made, contracts, str(error))
+
+
+def _lists(run: Run, model: str | None = None, **given: Any) -> Record:
+    return make_lists(run.config, run.workspace, run.step, model, **given)
+
+
+def _publish(run: Run, read: ReadLog, lists: Record) -> None:
+    """Check lists, put them where the next reader looks, and note what they are held to."""
+    run.outcome.records["recommend"] = lists
+    run.check("recommendations", lists)
+    rule = run.make("rule", rank_recent, read.ingested)
+    run.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
+    note_lists(lists, rule, run.config, run.workspace)
 
 
 def run_pipeline(
@@ -220,8 +215,9 @@ def run_pipeline(
     if until not in STAGES:
         raise ConfigError(f"no stage {until!r}{nearest(until, STAGES)}")
     run = Run(config, workspace, step, outcome or Outcome())
-    for part in STAGES[: STAGES.index(until) + 1]:
-        PARTS[part](run)
+    for done in _run(run):
+        if done == until:
+            break
     return run.outcome
 
 
@@ -240,9 +236,8 @@ def run_without_training(
         BigelError: as ``run_pipeline``; ConfigError where no model is registered.
     """
     run = Run(config, workspace, step, Outcome())
-    for part in (run.ingest, run.validate, run.split):
-        part()
-    run.relist(model)
+    for _ in _relist(run, model):
+        pass
     return run.outcome
 
 
