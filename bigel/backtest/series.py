@@ -27,13 +27,13 @@ from bigel.backtest.rehearsal import rehearsed_before
 from bigel.compare import units_of
 from bigel.compare.contestants import Contestant
 from bigel.compare.fitting import is_trained
+from bigel.compare.run import log_or_keep
 from bigel.config import Config
 from bigel.data.split import split
-from bigel.errors import ConfigError, UnreachableError
+from bigel.errors import ConfigError
 from bigel.graph import build_graphs
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.store import Record, Workspace
-from bigel.tracking import keep_family, log_family
 from bigel.tracking.outbox import names_waiting
 from bigel.train import train
 
@@ -178,7 +178,8 @@ def run_backtest(
         name: str(made.file(file))
         for name, file in (("table", TABLE_FILE), ("plot", PLOT_FILE), ("rows", ROWS_FILE))
     }
-    run_id = _log(made, list(paths.values()), _members(rows, plan), config, workspace, step)
+    members, files = _members(rows, plan), list(paths.values())
+    run_id = log_or_keep("backtest", made, files, members, config, workspace, step)
     reused = sum(record.reused for record in series.ran)
     return {
         "status": "ok",
@@ -196,21 +197,6 @@ def run_backtest(
         "waiting": names_waiting(workspace),
         "paths": paths,
     }
-
-
-def _log(
-    made: Record, files: list[str], members: dict[str, Any], config: Config, workspace: Workspace,
-    step: Step[Any],
-) -> str | None:  # fmt: skip
-    """Return the MLflow run; None where the store does not answer and the outbox keeps it."""
-    try:
-        run_id: str = step(log_family)(
-            "backtest", made.fingerprint, files, members, config, workspace
-        )
-        return run_id
-    except UnreachableError as error:
-        step(keep_family)("backtest", made, members, str(error), config, workspace)
-        return None
 
 
 def _by_contestant(rows: Sequence[Row]) -> dict[str, Any]:

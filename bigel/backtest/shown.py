@@ -84,10 +84,10 @@ def _cell(row: Row | None, best: Mapping[tuple[str, str], float]) -> str:
 
 
 def _difference(row: Row | None) -> str:
-    if row is None or row.rule is None:
+    if row is None or row.rival is None:
         return "–"
     interval = f"[{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
-    return f"{row.difference:+.4f} {interval} to {row.rule}: {row.verdict}"
+    return f"{row.difference:+.4f} {interval} to {row.rival}: {row.verdict}"
 
 
 def by_night(figures: Mapping[str, Sequence[pl.DataFrame]]) -> pl.DataFrame:

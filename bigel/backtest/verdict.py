@@ -17,7 +17,7 @@ import polars as pl
 
 from bigel.backtest.cut import SHOWN
 from bigel.backtest.tally import GROUP, HORIZON, KNOWN, NIGHT
-from bigel.compare.statistics import ENDS, Floats, Verdict, resample
+from bigel.compare.statistics import Floats, Standing, resample, standing
 from bigel.schema import BEHAVIOR, USER
 
 IS = {"first": "ahead of", "tied": "level with", "behind": "behind"}
@@ -25,8 +25,8 @@ SAYS = {"first": "it is worth it", "tied": "the rule does as well", "behind": "t
 
 
 @dataclass(frozen=True)
-class Row:
-    """One contestant on one behavior, by one figure.
+class Row(Standing):
+    """One contestant on one behavior, by one figure; its rival is the best other rule there.
 
     Args:
         contestant: its label.
@@ -37,15 +37,6 @@ class Row:
         users: number of users.
         user_nights: how often one was ranked, the denominator.
         nights: number of nights.
-        mean: over seeds and user-nights.
-        seed_std: deviation of the seeds' means; None with one seed.
-        low: lower end of the 95 % interval over seeds and users.
-        high: upper end.
-        rule: the rule with the highest mean of this figure, another than the contestant; None
-            without any.
-        difference: mean minus that rule's.
-        difference_low: lower end of the difference's 95 % interval over seeds and users.
-        difference_high: upper end.
     """
 
     contestant: str
@@ -56,23 +47,6 @@ class Row:
     users: int
     user_nights: int
     nights: int
-    mean: float
-    seed_std: float | None
-    low: float
-    high: float
-    rule: str | None = None
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """Where it stands beside the best rule: tied if the difference's interval holds 0."""
-        if self.difference_low is None or self.difference_high is None:
-            return None
-        if self.difference_low > 0:
-            return "first"
-        return "behind" if self.difference_high < 0 else "tied"
 
 
 def summarize(
@@ -123,20 +97,10 @@ def _rows(
     for at, label in enumerate(labels):
         others = [n for n, other in enumerate(labels) if other in rules and n != at]
         best = max(others, key=means.__getitem__, default=None)
-        spread = float(seeds[at].std(ddof=1)) if len(seeds[at]) > 1 else None
-        row = Row(
-            label, *names, metric, len(users), len(one), one[NIGHT].n_unique(), means[at], spread,
-            *_interval(drawn[at]),
-            *(() if best is None else (labels[best], means[at] - means[best])),
-            *(() if best is None else _interval(drawn[at] - drawn[best])),
-        )  # fmt: skip
-        rows.append(row)
+        told = standing(at, best, labels, seeds, drawn)
+        size = len(users), len(one), one[NIGHT].n_unique()
+        rows.append(Row(label, *names, metric, *size, **told))
     return rows
-
-
-def _interval(drawn: Floats) -> tuple[float, float]:
-    low, high = np.percentile(drawn, ENDS).tolist()
-    return low, high
 
 
 def sentences(rows: Sequence[Row], contestant: str) -> list[str]:
@@ -152,7 +116,7 @@ def sentences(rows: Sequence[Row], contestant: str) -> list[str]:
         if row.group != KNOWN or row.verdict is None:
             continue
         said.append(
-            f"{row.behavior}: {contestant} is {IS[row.verdict]} the best rule, {row.rule}: "
+            f"{row.behavior}: {contestant} is {IS[row.verdict]} the best rule, {row.rival}: "
             f"{metric.upper()} {row.mean:.4f} against {row.mean - _known(row.difference):.4f} "
             f"({_known(row.difference):+.4f}, 95 % {_known(row.difference_low):+.4f} to "
             f"{_known(row.difference_high):+.4f}; {row.user_nights:,} user-nights of "

@@ -60,7 +60,9 @@ def run_comparison(
         for name, ending in (("table", "md"), ("plot", "png"), ("rows", "parquet"))
     }
     members = _members(contestants, metrics)
-    run_id = _log(compared, list(paths.values()), members, config, workspace, step)
+    run_id = log_or_keep(
+        "compare", compared, list(paths.values()), members, config, workspace, step
+    )
     reused = sum(record.reused for _, _, record in units)
     return {
         "status": "ok",
@@ -76,18 +78,19 @@ def run_comparison(
     }
 
 
-def _log(
-    compared: Record, files: list[str], members: dict[str, Any], config: Config,
+def log_or_keep(
+    kind: str, made: Record, files: list[str], members: dict[str, Any], config: Config,
     workspace: Workspace, step: Step[Any],
 ) -> str | None:  # fmt: skip
-    """Return the MLflow run; None where the store does not answer and the outbox keeps it."""
+    """Return the MLflow run; None where the store does not answer and the outbox keeps it.
+
+    Args: as of ``log_family``, and the step of the run.
+    """
     try:
-        run_id: str = step(log_family)(
-            "compare", compared.fingerprint, files, members, config, workspace
-        )
+        run_id: str = step(log_family)(kind, made.fingerprint, files, members, config, workspace)
         return run_id
     except UnreachableError as error:
-        step(keep_family)("compare", compared, members, str(error), config, workspace)
+        step(keep_family)(kind, made, members, str(error), config, workspace)
         return None
 
 

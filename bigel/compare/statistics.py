@@ -7,7 +7,7 @@ paired over users and holds what other seeds of either would have changed.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -41,35 +41,21 @@ class Entry:
     frames: Sequence[pl.DataFrame]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One entry on one behavior under one view, by one figure.
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A mean, and where it stands beside a rival's.
 
     Args:
-        contestant: the entry's label.
-        model: its model.
-        calibrated: whether it ranked with trend and funnel memory.
-        view: "published" or "discovery".
-        behavior: its name.
-        metric: for example "ndcg@5".
-        users: number of users, the denominator.
         mean: over seeds and users.
         seed_std: deviation of the seeds' means; None with one seed.
         low: lower end of the 95 % interval over seeds and users.
         high: upper end.
-        rival: best entry of another model there; see ``rival_of``.
+        rival: whom it is compared with; None: nobody.
         difference: mean minus the rival's.
         difference_low: lower end of the difference's 95 % interval over seeds and users.
         difference_high: upper end.
     """
 
-    contestant: str
-    model: str
-    calibrated: bool
-    view: str
-    behavior: str
-    metric: str
-    users: int
     mean: float
     seed_std: float | None
     low: float
@@ -87,6 +73,52 @@ class Row:
         if self.difference_low > 0:
             return "first"
         return "behind" if self.difference_high < 0 else "tied"
+
+
+def standing(
+    at: int, rival: int | None, labels: Sequence[str], seeds: Sequence[Floats], drawn_MR: Floats
+) -> dict[str, Any]:
+    """Return the fields of a ``Standing``.
+
+    Args:
+        at: whose it is, of M.
+        rival: the other's place; None: there is none.
+        labels: what they are called.
+        seeds: the means of each one's seeds.
+        drawn_MR: what each mean could be, as of ``resample``.
+    """
+    mean = float(seeds[at].mean())
+    spread = float(seeds[at].std(ddof=1)) if len(seeds[at]) > 1 else None
+    low, high = np.percentile(drawn_MR[at], ENDS).tolist()
+    found: dict[str, Any] = {"mean": mean, "seed_std": spread, "low": low, "high": high}
+    if rival is None:
+        return found
+    low, high = np.percentile(drawn_MR[at] - drawn_MR[rival], ENDS).tolist()
+    found |= {"rival": labels[rival], "difference": mean - float(seeds[rival].mean())}
+    return found | {"difference_low": low, "difference_high": high}
+
+
+@dataclass(frozen=True)
+class Row(Standing):
+    """One entry on one behavior under one view, by one figure; its rival as of ``rival_of``.
+
+    Args:
+        contestant: the entry's label.
+        model: its model.
+        calibrated: whether it ranked with trend and funnel memory.
+        view: "published" or "discovery".
+        behavior: its name.
+        metric: for example "ndcg@5".
+        users: number of users, the denominator.
+    """
+
+    contestant: str
+    model: str
+    calibrated: bool
+    view: str
+    behavior: str
+    metric: str
+    users: int
 
 
 def summarize(entries: Sequence[Entry], metrics: Sequence[str], seed: int = 0) -> list[Row]:
@@ -138,25 +170,16 @@ def _rows(
     entries: Sequence[Entry], values: Sequence[Floats], drawn: Floats, names: tuple[str, str, str]
 ) -> list[Row]:
     """Return the rows of one figure; values are (seeds, users) per entry, drawn is (M, R)."""
+    seeds = [values_SU.mean(axis=1) for values_SU in values]
     means = [float(values_SU.mean()) for values_SU in values]
-    rows = []
-    for at, entry in enumerate(entries):
-        seeds = values[at].mean(axis=1)
-        spread = float(seeds.std(ddof=1)) if len(seeds) > 1 else None
-        low, high = np.percentile(drawn[at], ENDS).tolist()
-        row = Row(
-            entry.label, entry.model, entry.calibrated, *names,
-            values[at].shape[1], means[at], spread, low, high,
-        )  # fmt: skip
-        rival = rival_of(entry, entries, means)
-        if rival is not None:
-            low, high = np.percentile(drawn[at] - drawn[rival], ENDS).tolist()
-            row = replace(
-                row, rival=entries[rival].label, difference=means[at] - means[rival],
-                difference_low=low, difference_high=high,
-            )  # fmt: skip
-        rows.append(row)
-    return rows
+    labels = [entry.label for entry in entries]
+    return [
+        Row(
+            entry.label, entry.model, entry.calibrated, *names, values[at].shape[1],
+            **standing(at, rival_of(entry, entries, means), labels, seeds, drawn),
+        )
+        for at, entry in enumerate(entries)
+    ]  # fmt: skip
 
 
 def resample(values: Sequence[Floats], seed: int) -> Floats:

@@ -34,8 +34,8 @@ def test_a_table_by_hand():
     assert (row.users, row.user_nights, row.nights) == (3, 5, 3)
     assert row.mean == pytest.approx((2.5 / 5 + 2.0 / 5) / 2) and theirs.mean == 0.2
     assert row.seed_std == pytest.approx(np.std([0.5, 0.4], ddof=1)) and theirs.seed_std is None
-    assert (row.rule, row.difference) == ("rule", pytest.approx(0.25))
-    assert (theirs.rule, theirs.difference) == (None, None)
+    assert (row.rival, row.difference) == ("rule", pytest.approx(0.25))
+    assert (theirs.rival, theirs.difference) == (None, None)
     assert row.low <= row.mean <= row.high
     assert row.difference_low <= row.difference <= row.difference_high
 
@@ -70,8 +70,8 @@ def test_the_best_rule_is_another_one_and_is_chosen_per_behavior():
     rows = summarize({"a": both(0.2, 0.6), "b": both(0.4, 0.1), "model": both(0.9, 0.2)},
                      ["a", "b"], [METRIC])  # fmt: skip
     found = {(row.behavior, row.contestant): row for row in rows}
-    assert found["buy", "model"].rule == "b" and found["view", "model"].rule == "a"
-    assert found["buy", "b"].rule == "a" and found["view", "b"].rule == "a"
+    assert found["buy", "model"].rival == "b" and found["view", "model"].rival == "a"
+    assert found["buy", "b"].rival == "a" and found["view", "b"].rival == "a"
     assert found["buy", "model"].verdict == "first" and found["view", "model"].verdict == "behind"
 
 
@@ -88,8 +88,11 @@ def test_groups_and_horizons_stand_apart():
     }  # fmt: skip
 
 
-ROW = Row("bigel", "known", "day", "buy", METRIC, 70, 1_200, 14, 0.4, None, 0.35, 0.45,
-          "item-kNN", 0.1, 0.05, 0.15)  # fmt: skip
+ROW = Row(
+    "bigel", "known", "day", "buy", METRIC, 70, 1_200, 14,
+    mean=0.4, seed_std=None, low=0.35, high=0.45,
+    rival="item-kNN", difference=0.1, difference_low=0.05, difference_high=0.15,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

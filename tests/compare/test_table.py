@@ -4,9 +4,12 @@ from bigel.compare.table import markdown, ranking
 
 def row(contestant, behavior, metric, mean, difference, seed_std=None, rival="o|ther"):
     low, high = (None, None) if difference is None else (difference - 0.1, difference + 0.1)
-    return Row(contestant, contestant, False, "published", behavior, metric, 1200, mean, seed_std,
-               mean - 0.1, mean + 0.1, rival if difference is not None else None,
-               difference, low, high)  # fmt: skip
+    return Row(
+        contestant, contestant, False, "published", behavior, metric, 1200, mean=mean,
+        seed_std=seed_std, low=mean - 0.1, high=mean + 0.1,
+        rival=rival if difference is not None else None, difference=difference,
+        difference_low=low, difference_high=high,
+    )  # fmt: skip
 
 
 ROWS = [
