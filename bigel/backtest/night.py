@@ -10,10 +10,9 @@ import torch
 from bigel.backtest.cut import load_history
 from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
 from bigel.backtest.rules import CANDIDATES, Evening
-from bigel.backtest.tally import NEW, Tally
+from bigel.backtest.tally import KNOWN, NEW, Tally
 from bigel.config import Config
-from bigel.evaluate.popularity import in_order
-from bigel.signals.recent import popular_order, recent_demand
+from bigel.signals.recent import OrRecent
 from bigel.state.moment import learned_of, state_at
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
@@ -86,14 +85,13 @@ def score_bigel(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         on_gpu = trained.counts["device"] == "cuda" and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
-        scores = state_at(learned_of(trained), split, night, device).scores()
+        model = state_at(learned_of(trained), split, night, device).scores()
         known = load_history(split).at(night)
-        wanted_KI, _ = recent_demand(known, config.evaluate.select_cutoff)
-        popular = in_order(known.n_users, [popular_order(wanted_I) for wanted_I in wanted_KI])
+        scores = OrRecent.at(model, known, config.evaluate.select_cutoff)
         tally = _tally(split, night, config)
         for behavior in range(len(known.behaviors)):
-            tally.count(BIGEL, behavior, scores)
-            tally.count(BIGEL, behavior, popular, NEW)
+            for group in (KNOWN, NEW):
+                tally.count(BIGEL, behavior, scores, group)
         tally.write(out)
         return {"night": night}
 

@@ -52,6 +52,10 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
 TIMED = frozenset({"recent_popularity", "sasrec"})  # cannot do without times
+SEQUENTIAL = frozenset({"sasrec"})  # learn what comes next
+NO_TIMES = "they go by the times of events, and this log has none"
+SET_TIMES = ", or name the log's column of times in data.columns.timestamp"
+NO_NEXT = "they learn a user's next event, and no user of train has two"
 # Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
 # reads there and no rival does: it has its own in its section, or none. All that are trained read
 # the others.
@@ -153,28 +157,30 @@ def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) 
     return found
 
 
-def suited(contestants: Sequence[Contestant], timed: bool, named: bool) -> list[Contestant]:
+def suited(
+    contestants: Sequence[Contestant], timed: bool, followed: bool, named: bool
+) -> list[Contestant]:
     """Return the contestants that can do with a log.
 
     Args:
         contestants: as chosen.
         timed: whether the log has times.
+        followed: whether any user's event in train is followed by another.
         named: whether they were asked for by name; otherwise others are left out with a warning.
 
     Raises:
-        ConfigError: if one that was asked for cannot do without times.
+        ConfigError: if one that was asked for cannot do without times, or without a next event.
     """
-    lacking = [one for one in contestants if one.model in TIMED and not timed]
+    why, way_on, cannot = NO_TIMES, SET_TIMES, TIMED
+    if timed:
+        why, way_on, cannot = NO_NEXT, "", frozenset() if followed else SEQUENTIAL
+    lacking = [one for one in contestants if one.model in cannot]
     if not lacking:
         return list(contestants)
     names = ", ".join(one.label for one in lacking)
-    why = f"{names}: they go by the times of events, and this log has none"
     if named:
-        raise ConfigError(
-            f"{why}; leave them out of --models, or name the log's column of times in "
-            "data.columns.timestamp"
-        )
-    log.warning("left out: %s", why)
+        raise ConfigError(f"{names}: {why}; leave them out of --models{way_on}")
+    log.warning("left out: %s: %s", names, why)
     return [one for one in contestants if one not in lacking]
 
 

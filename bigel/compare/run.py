@@ -8,7 +8,7 @@ from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant, suited
 from bigel.config import Config
-from bigel.data.interactions import has_times
+from bigel.data.interactions import has_next_events, has_times
 from bigel.errors import ConfigError, UnreachableError, nearest
 from bigel.pipeline import Step, plain, run_pipeline
 from bigel.schema import TEST, VALID
@@ -48,7 +48,8 @@ def run_comparison(
         raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
     units_of(contestants, seeds)  # refuses wrong seeds before anything is read
     records = run_pipeline(config, workspace, "graph", step).records
-    contestants = suited(contestants, has_times(records["split"]), named)
+    timed, followed = has_times(records["split"]), has_next_events(records["split"])
+    contestants = suited(contestants, timed, followed, named)
     units: list[tuple[Contestant, int, Record]] = []
     for entry in units_of(contestants, seeds):
         record = step(contest)(entry, records["split"], records["graph"], on, workspace)

@@ -193,6 +193,12 @@ def has_times(split: Record) -> bool:
     return FIRST in pl.read_parquet_schema(split.file(split_file(TRAIN)))
 
 
+def has_next_events(split: Record) -> bool:
+    """Tell whether any user has two pairs in train."""
+    users = pl.scan_parquet(split.file(split_file(TRAIN))).select(pl.col(USER).is_duplicated())
+    return bool(users.select(pl.col(USER).any()).collect().item())
+
+
 def with_learned(train: Interactions, record: Record | None) -> Interactions:
     """Return the train pairs and those held-out pairs that an earlier model was trained on.
 

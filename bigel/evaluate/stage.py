@@ -30,7 +30,7 @@ from bigel.schema import (
     VIEWS,
     split_file,
 )
-from bigel.signals.recent import popular_order, recent_demand
+from bigel.signals.recent import OrRecent, popular_order, recent_demand
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
 from bigel.store import MANIFEST, Record, Workspace, write_json
@@ -76,8 +76,9 @@ def evaluate(
         events_U = _train_events(split)
         held_out = {name: Interactions.held_out(split, name) for name in (VALID, TEST)}
         known = {name: pairs_at(split, name) for name in held_out}
-        model = _scores(trained, split, known)
-        popular = _popular(split, known[VALID], config.evaluate.select_cutoff)
+        cutoff = config.evaluate.select_cutoff
+        model = _served(_scores(trained, split, known), split, cutoff)
+        popular = _popular(split, known[VALID], cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
             measure(scores, known, held_out, events_U, config.evaluate)
@@ -88,9 +89,8 @@ def evaluate(
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         facts = _facts(split, trained) | {"nights": nights}
         write_report(out, metrics, history, facts, config.evaluate)
-        k = config.evaluate.select_cutoff
         return {
-            name: {b: figures[f"ndcg@{k}"] for b, figures in metrics[name][PUBLISHED].items()}
+            name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}
             for name in (VALID, TEST)
         }
 
@@ -181,6 +181,15 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
     return {
         name: load_scores(file, pairs, device.type, with_trend=name != VALID)
         for name, pairs in known.items()
+    }
+
+
+def _served(scores: dict[str, Scores], split: Record, cutoff: int) -> dict[str, Scores]:
+    """Return the same with what serving gives to users without an event, where there are times."""
+    if not has_moments(split):
+        return scores
+    return {
+        name: OrRecent.at(found, history_at(split, name), cutoff) for name, found in scores.items()
     }
 
 

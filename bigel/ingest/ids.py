@@ -1,9 +1,10 @@
 """Ids: which forms are one id, and whether a column of them is whole numbers.
 
 A whole number is one id however it is typed: an integer, a float or a decimal, or a text such as
-``17.0``, as an integer column with gaps is exported. A text with a sign or zeros in front (``007``)
-is left as it is unless ``data.ids`` says more, and where it stands beside the plain number, that is
-asked for.
+``17.0``, as an integer column with gaps is exported, or ``1.7E1``, as Java and Spark write floats.
+A text with a sign or zeros in front (``007``), or as a spreadsheet shows large numbers
+(``1.09E+08``, which may be rounded), is left as it is unless ``data.ids`` says more, and where it
+stands beside the plain number, that is asked for.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ import polars as pl
 from bigel.errors import DataError
 from bigel.schema import COUNT, ITEM_ID, USER_ID
 
-NUMBER = r"^[+-]?\d+(?:\.0*)?$"
+NUMBER = r"^[+-]?\d+(?:\.0*)?$|^[+-]?\d\.\d+[eE][+]?\d{1,2}$"
+OF_JAVA = r"^-?\d\.\d+E\d{1,2}$"  # a whole float from 10^7 on, to its last digit
+ANY_POWER = r"^[+-]?\d\.\d+[eE][+]?\d{1,2}$"
+EXACT = 2**53  # below, every whole float is one integer
 FLOAT = r"^-?\d+\.0+$"
 IDS = (USER_ID, ITEM_ID)
 
@@ -27,13 +31,26 @@ def plain_id(text: pl.Expr, ids: str) -> pl.Expr:
     ['17', '-17', '007', '+7', '-0', '1.5', 'v2.0', '1e3']
     >>> frame.select(plain_id(pl.col("id"), "integer")).to_series().to_list()
     ['17', '-17', '7', '7', '0', '1.5', 'v2.0', '1e3']
+    >>> powers = pl.DataFrame({"id": ["1.08775E8", "1.00E+01", "1.5E0", "9.1E18"]})
+    >>> powers.select(plain_id(pl.col("id"), "auto")).to_series().to_list()
+    ['108775000', '1.00E+01', '1.5E0', '9.1E18']
+    >>> powers.select(plain_id(pl.col("id"), "integer")).to_series().to_list()
+    ['108775000', '10', '1.5E0', '9.1E18']
     """
     if ids == "auto":
-        return text.str.replace(r"^(-?\d+)\.0+$", "${1}")
+        return _without_power(text, OF_JAVA).str.replace(r"^(-?\d+)\.0+$", "${1}")
     if ids == "integer":
-        digits = text.str.replace(r"^\+?(-?)0*(\d+?)(?:\.0*)?$", "${1}${2}")
+        plain = _without_power(text, ANY_POWER)
+        digits = plain.str.replace(r"^\+?(-?)0*(\d+?)(?:\.0*)?$", "${1}${2}")
         return digits.str.replace("^-0$", "0")
     return text
+
+
+def _without_power(text: pl.Expr, pattern: str) -> pl.Expr:
+    """Return texts of a pattern as the integers that they are, where they are exactly one."""
+    value = pl.when(text.str.contains(pattern)).then(text).cast(pl.Float64, strict=False)
+    whole = (value == value.round()) & (value.abs() < EXACT)
+    return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
 
 
 def find_id_types(rows: pl.LazyFrame, ids: str) -> dict[str, dict[str, Any]]:

@@ -4,12 +4,15 @@ The same list for everybody, the most wanted items of the behavior first, an eve
 2^(-age / half-life). The half-life is the one that did best on the ``NIGHTS`` days before T.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task
+from bigel.model.scores import Derived, Scores
 from bigel.schema import DAY
 from bigel.signals.demand import HALF_LIVES, demand
 from bigel.signals.history import History
@@ -17,6 +20,34 @@ from bigel.signals.nights import Night
 
 NIGHTS = 7
 USERS = 1_000  # of a night, at most, by whom a half-life is chosen
+
+
+@dataclass(frozen=True, eq=False)
+class OrRecent(Derived):
+    """The scores of a model as it is served: who has no event yet gets what is popular lately.
+
+    Args:
+        base: the model's.
+        wanted: demand, (K, I); what nobody wants is in no such list.
+        known: who has an event, (U,) bool.
+    """
+
+    base: Scores
+    wanted: Tensor
+    known: Tensor
+
+    @classmethod
+    def at(cls, base: Scores, history: History, cutoff: int) -> "OrRecent":
+        """Serve a model at the end of a history; the cutoff as of ``recent_demand``."""
+        wanted_KI = torch.from_numpy(recent_demand(history, cutoff)[0]).float()
+        known_U = torch.from_numpy(history.known_users())
+        return cls(base, wanted_KI.masked_fill(wanted_KI == 0, -torch.inf), known_U)
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.base.fill(behavior, users, out_BI)
+        new = torch.nonzero(~self.known[users.cpu()]).flatten()
+        out_BI[new.to(out_BI.device)] = self.wanted[behavior].to(out_BI.device)
 
 
 def recent_demand(history: History, cutoff: int) -> tuple[np.ndarray, list[float]]:

@@ -22,8 +22,9 @@ from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.model.scores import Scores
+from bigel.signals.recent import OrRecent
 from bigel.signals.weighing import signal_folds
-from bigel.state.moment import pairs_at, state_at
+from bigel.state.moment import has_moments, history_at, pairs_at, state_at
 from bigel.store import Record
 from bigel.tracking.bundle import SEEN_FILE, learned_by, places_of, read_facts
 from bigel.tracking.gate import Pair, SideBySide
@@ -68,7 +69,10 @@ def rank_side_by_side(
             no behavior has a validation pair that is new to both.
     """
     train, valid = pairs_at(split, schema.VALID), Interactions.held_out(split, schema.VALID)
-    both = [_contender(candidate, split, valid, True), _contender(champion, split, valid, False)]
+    both = [
+        _contender(candidate, split, valid, cutoff, True),
+        _contender(champion, split, valid, cutoff, False),
+    ]
     asked = valid.only(~(both[0].trained | both[1].trained))
     values: dict[str, tuple[IntArray, Floats]] = {}
     for behavior, name in enumerate(train.behaviors):
@@ -85,13 +89,18 @@ def rank_side_by_side(
     return SideBySide(label, pairs, _pair(_spread(values, train.n_users)), left_out)
 
 
-def _contender(folder: Path, split: Record, asked: Interactions, is_new: bool) -> Contender:
+def _contender(
+    folder: Path, split: Record, asked: Interactions, cutoff: int, is_new: bool
+) -> Contender:
     facts = read_facts(folder)
     learned = learned_by(folder, facts, split).without_draws()
     state = replace(state_at(learned, split, schema.VALID), trend=None)
     fold_of = signal_folds(asked.n_users, facts["seed"]) if is_new else None
     trained = _trained(folder, facts, split, asked)
-    return Contender(state.scores(fold_of), list(facts["behaviors"]), trained)
+    scores = state.scores(fold_of)
+    if has_moments(split):
+        scores = OrRecent.at(scores, history_at(split, schema.VALID), cutoff)
+    return Contender(scores, list(facts["behaviors"]), trained)
 
 
 def _trained(

@@ -6,9 +6,9 @@ from bigel.backtest.shown import by_night, draw, markdown
 from tests.backtest.test_verdict import METRIC, ROW, figures
 
 HR = dataclasses.replace(ROW, metric="hr@10", mean=0.6)
-RULE = dataclasses.replace(ROW, contestant="item-kNN", mean=0.3, rule=None, difference=None)
+RULE = dataclasses.replace(ROW, contestant="item-kNN", mean=0.3, rival=None, difference=None)
 RULE_HR = dataclasses.replace(RULE, metric="hr@10", mean=0.7, seed_std=0.01)
-NEW = [dataclasses.replace(row, group="new", rule=None) for row in (ROW, HR)]
+NEW = [dataclasses.replace(row, group="new", rival=None) for row in (ROW, HR)]
 WEEK = [dataclasses.replace(row, horizon="week", mean=0.2) for row in (ROW, HR)]
 ROWS = [ROW, HR, RULE, RULE_HR, *NEW, *WEEK]
 

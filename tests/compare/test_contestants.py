@@ -114,13 +114,22 @@ def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_o
 
 def test_who_needs_times_is_left_out_or_refused_where_a_log_has_none(caplog):
     everyone = choose(load_config("demo"), MODELS)
-    assert suited(everyone, timed=True, named=True) == everyone
-    found = suited(everyone, timed=False, named=False)
+    assert suited(everyone, timed=True, followed=True, named=True) == everyone
+    found = suited(everyone, timed=False, followed=True, named=False)
     assert {one.model for one in everyone} - {one.model for one in found} == TIMED
     assert "recent_popularity" in caplog.text and "this log has none" in caplog.text
     with pytest.raises(ConfigError, match=r"recent_popularity.* has none; leave them out of"):
-        suited(choose(load_config("demo"), ["bigel", "recent_popularity"]), False, True)
-    assert suited(choose(load_config("demo"), ["bigel"]), False, True)
+        suited(choose(load_config("demo"), ["bigel", "recent_popularity"]), False, True, True)
+    assert suited(choose(load_config("demo"), ["bigel"]), False, True, True)
+
+
+def test_who_learns_what_comes_next_is_left_out_where_nothing_does(caplog):
+    everyone = choose(load_config("demo"), MODELS)
+    found = suited(everyone, timed=True, followed=False, named=False)
+    assert {one.model for one in everyone} - {one.model for one in found} == {"sasrec"}
+    assert "left out: sasrec: they learn a user's next event" in caplog.text
+    with pytest.raises(ConfigError, match=r"no user of train has two; leave them out of --models$"):
+        suited(choose(load_config("demo"), ["sasrec"]), True, False, True)
 
 
 @pytest.mark.parametrize("field", TrainConfig.model_fields)

@@ -95,6 +95,22 @@ def test_the_setting_says_what_two_forms_are(
     assert got.interactions["count"].sum() + len(refused) == 5
 
 
+def test_floats_as_java_writes_them_are_the_integers_that_they_are(ingest_files: Ingest) -> None:
+    files = {"a.csv": as_csv(["1.08775015E8", "1.2E7"]), "b.csv": as_csv(["108775015", "7"])}
+    assert ingest_files(files).interactions["user_id"].unique().sort().to_list() == [
+        7, 12_000_000, 108_775_015,
+    ]  # fmt: skip
+
+
+def test_numbers_as_a_spreadsheet_shows_them_are_asked_for(ingest_files: Ingest) -> None:
+    """They may be rounded, so two ids may look alike."""
+    files = {"a.csv": as_csv(["1.00E+01", "1.09E+08"]), "b.csv": as_csv(["10", "7"])}
+    with pytest.raises(DataError, match=r"more than one form, for example '1.00E\+01' .* and '10'"):
+        ingest_files(files)
+    got = ingest_files(files, ids="integer").interactions["user_id"]
+    assert got.unique().sort().to_list() == [7, 10, 109_000_000]
+
+
 def test_zeros_in_front_alone_are_text_and_stay(ingest_files: Ingest) -> None:
     got = ingest_files({"a.csv": as_csv(["007", "108"])})
     assert got.interactions["user_id"].to_list() == ["007", "108"]

@@ -75,7 +75,12 @@ def test_scores_are_columns_times_weights_whatever_the_batch(made: Made) -> None
             assert torch.equal(part, whole[some])
 
 
-def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None:
+def test_what_is_reported_is_what_lists_of_that_moment_reach(tmp_path: Path) -> None:
+    """Also of users who come after that moment: they are served what is popular lately."""
+    last = START + 20 * DAY
+    late = [(100 + n, item, name, last - 3_600 - n) for n in range(9) for item in (n, 29)
+            for name in NAMES]  # fmt: skip
+    made = make(pl.concat([log(), pl.DataFrame(late, orient="row", schema=log().schema)]), tmp_path)
     metrics = json.loads(
         evaluate(made.split, made.trained, made.config, made.workspace)
         .file("metrics.json")
@@ -83,20 +88,21 @@ def test_what_is_reported_is_what_lists_of_that_moment_reach(made: Made) -> None
     )
     served = load_bundle(made.bundle("test"))
     test = pl.read_parquet(made.split.file("test.parquet"))
+    popular = 0
     for behavior, name in enumerate(NAMES):
         values = []
         rows = test.filter(pl.col("behavior_index") == behavior)
         for (user,), own in rows.group_by("user", maintain_order=True):
             items = set(own["item"].to_list())
             lists = served.recommend(behavior, np.array([user]), K)
-            if lists.popular.any():
-                continue
+            popular += int(lists.popular.any())
             gain = sum(1 / math.log2(r + 1) for i, r in zip(lists.item, lists.rank, strict=True)
                        if int(i) in items)  # fmt: skip
             values.append(gain / sum(1 / math.log2(r + 2) for r in range(min(K, len(items)))))
         reported = metrics["test"]["published"][name]
         assert reported["users"] == len(values)
         assert reported[f"ndcg@{K}"] == pytest.approx(sum(values) / len(values), abs=1e-6)
+    assert popular == 9 * len(NAMES)
 
 
 def an_open_hour() -> tuple[int, pl.DataFrame]:
