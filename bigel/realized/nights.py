@@ -7,10 +7,12 @@
 
 A night is named by the end of the log that its lists were made of, and by the lists. Lists and the
 rule beside them stay in the stage store, where a clean-up leaves those of the last ``KEPT`` nights.
+Of lists that are published more often, every hour, say, those are kept that lie ``APART``.
 """
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from bigel.store.locks import take_lock
 PUBLISHED, REALIZED = "published", "realized"
 KEPT = 7  # published lists that can be scored, of each model name
 SHOWN = 30  # nights of a plot
+APART = 20 * 3600  # seconds between nights, at least: a nightly run may be some hours early
 STAMP = "%Y%m%dT%H%M%SZ"
 DIGITS = 12  # of a fingerprint in a name
 
@@ -88,13 +91,35 @@ def note_lists(recommended: Record, ruled: Record, config: Config, workspace: Wo
         folder.mkdir(parents=True, exist_ok=True)
         with take_lock(folder / ".lock", f"another run writes to {folder}"):
             write_json(folder / f"{note.name}.json", asdict(note))
-            for old in _published(folder)[:-KEPT]:
-                (folder / f"{old.name}.json").unlink(missing_ok=True)
+            notes = _published(folder)
+            kept = {one.name for one in apart(notes)[-KEPT:]}
+            for one in notes:
+                if one.name not in kept:
+                    (folder / f"{one.name}.json").unlink(missing_ok=True)
     except OSError as error:
         raise WorkspaceError(
             f"the lists cannot be noted in {folder}: {error}; free space or fix the permissions, "
             "then run the same command again"
         ) from error
+
+
+def apart(notes: Sequence[Published]) -> list[Published]:
+    """Return those that lie ``APART`` from the one before; of the same moment the last one.
+
+    Args:
+        notes: by moment, of one moment by time.
+
+    >>> hourly = [Published("", hour * 3600, "", "", "", 5, "same") for hour in (2, 3, 21, 22, 42)]
+    >>> [note.moment // 3600 for note in apart(hourly)]
+    [2, 22, 42]
+    """
+    kept: list[Published] = []
+    for note in notes:
+        if kept and note.moment == kept[-1].moment:
+            kept[-1] = note
+        elif not kept or note.moment - kept[-1].moment >= APART:
+            kept.append(note)
+    return kept
 
 
 def published(config: Config, workspace: Workspace) -> list[Published]:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
-from bigel.realized.nights import SHOWN, Published, keep_night, nights_before, published
+from bigel.realized.nights import APART, SHOWN, Published, keep_night, nights_before, published
 from bigel.realized.scoring import (
     KEY,
     LIST,
@@ -68,15 +68,19 @@ class Served:
         note: when they were published, and how they were asked for.
         lists: record with ``recommendations.parquet``.
         rule: record with ``rule.parquet``: what was popular when they were published.
+        until: Unix seconds: the log's end, or when the next night's lists were made.
     """
 
     note: Published
     lists: Record
     rule: Record
+    until: int
 
 
 def measure_realized(ingested: Record, config: Config, workspace: Workspace) -> Record:
-    """Score the lists that were published last before this log's end, and the rule beside them.
+    """Score the last night's lists on what the log has brought since, and the rule beside them.
+
+    That are the last ones that were out for ``APART``; where none were, the last ones.
 
     Args:
         ingested: record of the ingest stage, of a log that has grown since.
@@ -142,8 +146,8 @@ def measure(
         is None.
     """
     place, note = ingested.file(INTERACTIONS_FILE), served.note
-    rows, until = read_log(place), end_of(place)
-    assert rows is not None and until is not None
+    rows, until = read_log(place), served.until
+    assert rows is not None
     rows, lists, popular = _with_same_ids(
         rows,
         pl.scan_parquet(served.lists.file(RECOMMENDATIONS_FILE)),
@@ -205,12 +209,14 @@ def _last(
     earlier = [note for note in published(config, workspace) if note.moment < end]
     if not earlier:
         return None, NO_LISTS
-    note = earlier[-1]
+    settled = [note for note in earlier if note.moment <= end - APART]
+    note = (settled or earlier)[-1]
+    until = min([end, *(one.moment for one in earlier if one.moment > note.moment)])
     if rows.select(pl.col(FIRST).min()).collect(engine="streaming").item() >= note.moment:
         return None, BEFORE
     lists = workspace.stored("recommend", note.lists)
     rule = workspace.stored("rule", note.rule)
-    return (Served(note, lists, rule), None) if lists and rule else (None, GONE)
+    return (Served(note, lists, rule, until), None) if lists and rule else (None, GONE)
 
 
 def _with_same_ids(*frames: pl.LazyFrame) -> list[pl.LazyFrame]:

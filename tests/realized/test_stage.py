@@ -13,6 +13,7 @@ from bigel.realized.stage import BEFORE, GONE, NO_LISTS, NO_TIMES, behind, read_
 from bigel.store import Workspace
 from tests.realized.nightly import BEHAVIORS, DAY, Event, config, lists_of, log_of, publish
 
+HOUR = 3_600
 MONDAY = 1_700_438_400
 # Items a, b, c; by Tuesday 00:00 a is popular. Cleo comes on Tuesday.
 OLD: list[Event] = [
@@ -89,18 +90,19 @@ def test_lists_are_scored_until_the_next_ones_and_counted_once(
     publish(log_of(tmp_path / "monday", OLD), lists_of(workspace, LISTS), config(), workspace)
     tuesday = log_of(tmp_path / "tuesday", OLD + NEW[:1])
     assert night_of(workspace, tuesday)["behaviors"]["view"]["users"] == 1
-    longer = log_of(tmp_path / "later", OLD + NEW)  # nothing was published meanwhile
+    last = ("zoe", "a", "view", MONDAY + 2 * DAY - 1)  # nothing was published meanwhile
+    longer = log_of(tmp_path / "later", [*OLD, *NEW, last])
     assert night_of(workspace, longer)["behaviors"]["view"]["users"] == 3
-    assert [night["until"] for night in all_nights(workspace)["bigel"]] == [MONDAY + DAY + 10]
+    assert [night["until"] for night in all_nights(workspace)["bigel"]] == [MONDAY + 2 * DAY]
 
     publish(longer, lists_of(workspace, LISTS, "newer"), config(), workspace)
-    wednesday = [*OLD, *NEW, ("ada", "c", "view", MONDAY + 2 * DAY)]
+    wednesday = [*OLD, *NEW, last, ("ada", "c", "view", MONDAY + 3 * DAY)]
     record = measure_realized(log_of(tmp_path / "wednesday", wednesday), config(), workspace)
     night = read_night(record)
-    assert night["moment"] == MONDAY + DAY + 10
+    assert night["moment"] == MONDAY + 2 * DAY
     assert (night["behaviors"]["view"]["users"], night["behaviors"]["view"]["pairs"]) == (1, 1)
     nights = json.loads(record.file("nights.json").read_text())
-    assert [one["moment"] for one in nights] == [MONDAY + DAY, MONDAY + DAY + 10]
+    assert [one["moment"] for one in nights] == [MONDAY + DAY, MONDAY + 2 * DAY]
     assert nights == all_nights(workspace)["bigel"]
 
 
@@ -120,10 +122,26 @@ def test_of_lists_for_one_moment_the_last_count(workspace: Workspace, tmp_path: 
     one, other = lists_of(workspace, LISTS), lists_of(workspace, LISTS, "other")
     for lists in (one, other, one):
         publish(monday, lists, config(), workspace)
-    assert [note.lists for note in published(config(), workspace)] == [
-        other.fingerprint,
-        one.fingerprint,
-    ]
+    assert [note.lists for note in published(config(), workspace)] == [one.fingerprint]
+
+
+def test_lists_of_every_hour_make_nights_and_not_hours(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """A night's lists are scored until the next night's were made, some hourly ones 20 hours on."""
+    events: list[Any] = list(OLD)
+    for hour in range(49):
+        log = log_of(tmp_path / f"{hour}", events)
+        measure_realized(log, config(), workspace)
+        publish(log, lists_of(workspace, LISTS, f"{hour}"), config(), workspace)
+        events.append((f"user {hour}", "a", "view", MONDAY + DAY + (hour + 1) * HOUR - 1))
+    moments = [MONDAY + DAY + hour * HOUR for hour in (0, 20, 40)]
+    assert [note.moment for note in published(config(), workspace)] == moments
+    nights = all_nights(workspace)["bigel"]
+    assert [(one["moment"], one["until"]) for one in nights] == [
+        (moments[0], moments[1]), (moments[1], moments[2]),
+    ]  # fmt: skip
+    assert nights[0]["behaviors"]["view"]["newcomers"] == 20
 
 
 def test_the_first_run_a_repeated_one_and_a_log_without_times_say_why(
