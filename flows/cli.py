@@ -175,6 +175,8 @@ def recommend(
         raise ConfigError("--as-of needs --config: the settings of the log that it is a moment of")
     if sum((everyone, users is not None, bool(user))) != 1:
         raise ConfigError("say for whom: exactly one of --all, --users FILE, --user ID")
+    if user and "" in user:
+        raise ConfigError("--user is empty: give an id (is a variable of the shell unset?)")
     overrides = list(settings or [])
     if k is not None:
         overrides.append(f"recommend.k={k}")

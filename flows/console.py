@@ -68,10 +68,11 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             f"rows      {rows['in']:,} in = {rows['kept']:,} kept + {rows['merged']:,} merged "
             f"+ {rows['quarantined']:,} quarantined"
         )
-    if summary.get("left_out"):
-        named = ", ".join(f"{name} ({why})" for name, why in summary["left_out"].items())
-        read = f"files     {summary['files']:,} read, {len(summary['left_out']):,} left out: "
-        console.print(escape(f"{read}{named}"))
+    if "files" in summary:
+        left = summary["left_out"]
+        named = ", ".join(f"{name} ({why})" for name, why in left.items())
+        read = f"files     {summary['files']:,} read, {len(left):,} left out"
+        console.print(escape(f"{read}: {named}" if left else read))
     if summary.get("lines", {}).get("raw"):
         lines = summary["lines"]
         console.print(

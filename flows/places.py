@@ -54,5 +54,5 @@ def unusable(error: OSError) -> WorkspaceError:
     """Return what to say of a place that a verb met and may not use."""
     return WorkspaceError(
         f"{error.filename or 'a file'}: cannot be used ({error.strerror or error}); change its "
-        "rights, or name another place (--workspace, --out, --json)"
+        "rights, or name another one (data.path, --workspace, --out, --json)"
     )

@@ -250,8 +250,16 @@ def history_at(split: Record, moment: str | int) -> History:
     """Return the events before a moment of a log with times."""
     if not has_moments(split):
         raise _no_moment()
-    time = split.counts[MOMENTS][moment] if isinstance(moment, str) else moment
-    return History.load(split).at(time)
+    if isinstance(moment, str):
+        return History.load(split).at(split.counts[MOMENTS][moment])
+    history = History.load(split)
+    if not history.times[0] < moment <= history.until:
+        begin, end = (
+            f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}"
+            for time in (int(history.times[0]), history.until)
+        )
+        raise ConfigError(f"no moment of the log: its events are from {begin} to {end} UTC")
+    return history.at(moment)
 
 
 def read_moment(text: str) -> str | int:

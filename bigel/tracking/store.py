@@ -261,6 +261,11 @@ def mend(database: Path) -> None:
     except sqlite3.Error as error:
         if is_transient(error):
             raise UnreachableError(f"{database} is locked by another process: {error}") from error
+        if "readonly" in str(error):
+            raise WorkspaceError(
+                f"{database} was moved here and cannot be written: {error}; give your user the "
+                "right to write there, or look from where it was"
+            ) from error
         raise WorkspaceError(
             f"{database} cannot be read as MLflow's database: {error}; restore it from a copy, "
             "or move it away to start with an empty registry"

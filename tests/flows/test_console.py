@@ -374,8 +374,9 @@ def test_a_comparison_shows_interval_and_verdict_on_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     ends = {"popularity": (-0.3, -0.1), "lightgcn_per_behavior, calibrated": (-0.1, 0.1)}
     rows = [
-        Row(label, label, False, "published", behavior, metric, 9, 0.25 + sum(pair), None, 0.0512,
-            0.3, "x", sum(pair) / 2, *pair)
+        Row(label, label, False, "published", behavior, metric, 9, mean=0.25 + sum(pair),
+            seed_std=None, low=0.0512, high=0.3, rival="x", difference=sum(pair) / 2,
+            difference_low=pair[0], difference_high=pair[1])
         for label, pair in (*ends.items(), ("bigel", (0.1, 0.3)))
         for behavior in behaviors
         for metric in ("ndcg@5", "hr@5")
@@ -402,9 +403,10 @@ def test_a_back_test_ends_with_what_it_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    beside: Any = {"rival": "x", "difference": 0.1, "difference_low": 0.05, "difference_high": 0.2}
     rows = [
-        NightsRow(label, group, horizon, behavior, "ndcg@10", 9, 20, 14, mean, None, 0.1, 0.3,
-                  *(("x", 0.1, 0.05, 0.2) if label == "bigel" else ()))
+        NightsRow(label, group, horizon, behavior, "ndcg@10", 9, 20, 14, mean=mean,
+                  seed_std=None, low=0.1, high=0.3, **(beside if label == "bigel" else {}))
         for group, horizon in (("known", "day"), ("new", "day"), ("known", "week"))
         for label, mean in (("item-kNN", 0.1), ("bigel", 0.25))
         for behavior in ("pv", ODD)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bigel.data.split import split
+from bigel.errors import ConfigError
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
@@ -219,3 +220,9 @@ def test_evaluation_ranks_no_item_that_nobody_had(made: Made) -> None:
     ranked = rank_task(state.scores(), 0, task, 30, 16)
     shown = ranked.items[ranked.items >= 0].unique().numpy()
     assert born[shown].all()
+
+
+@pytest.mark.parametrize("moment", [START - DAY, START + 21 * DAY])
+def test_a_moment_outside_the_log_is_refused_with_its_ends(made: Made, moment: int) -> None:
+    with pytest.raises(ConfigError, match=r"events are from \d{4}-.* to \d{4}-.* UTC"):
+        state_at(learned_of(made.trained), made.split, moment)
