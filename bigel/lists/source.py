@@ -9,7 +9,7 @@ from bigel.errors import UnreachableError
 from bigel.lists.recommend import recommend
 from bigel.store import Record, Workspace
 from bigel.tracking import offline_model
-from bigel.tracking.champion import STORED
+from bigel.tracking.models import STORED
 
 LAST_SEEN = "the last champion that was seen"
 log = logging.getLogger(__name__)

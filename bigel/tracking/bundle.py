@@ -8,22 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from bigel import __version__, schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.errors import DataError, WorkspaceError
-from bigel.store import (
-    FINGERPRINT,
-    MANIFEST,
-    Record,
-    Workspace,
-    fingerprint,
-    write_json,
-)
+from bigel.store import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 from bigel.store.code import code_of
 from bigel.tracking.store import hush
 
@@ -51,7 +45,7 @@ def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Wo
     a later training may start from; ranking does not read it).
 
     Raises:
-        WorkspaceError: if the embeddings do not fit the split or are not finite.
+        WorkspaceError: if the embeddings are not finite.
     """
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
@@ -158,7 +152,7 @@ def _write(
     pairs = pairs_at(split, moment)
     if "behaviors" in facts:
         pairs = pairs.in_order(facts["behaviors"])
-    dim = _check_embeddings(embedded.file(schema.EMBEDDINGS_FILE), pairs)
+    dim = _embedding_size(embedded.file(schema.EMBEDDINGS_FILE))
     for name in (schema.EMBEDDINGS_FILE, schema.POPULARITY_FILE, schema.SIGNALS_FILE):
         if embedded.file(name).exists():
             shutil.copyfile(embedded.file(name), out / name)
@@ -169,8 +163,7 @@ def _write(
     pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
         schema.ITEM_ID
     ).write_parquet(out / schema.ITEMS_FILE)
-    of_train = {} if learned is None else _trained_pairs([pairs], learned)
-    save_file(seen_pairs([pairs]) | of_train, out / SEEN_FILE)
+    save_file(seen_pairs(pairs, learned), out / SEEN_FILE)
     facts = {
         "format": FORMAT,
         "behaviors": list(pairs.behaviors),
@@ -257,27 +250,15 @@ def data_fingerprint(split: Record) -> str:
     return fingerprint(manifest["files"])
 
 
-def _check_embeddings(path: Path, train: Interactions) -> int:
-    """Return the embedding size D."""
-    behaviors, users, items = len(train.behaviors), train.n_users, train.n_items
+def _embedding_size(path: Path) -> int:
+    """Return the embedding size D.
+
+    Raises:
+        WorkspaceError: if a tensor holds values that are not finite.
+    """
     with safe_open(path, framework="numpy") as tensors:
         names = list(tensors.keys())
-        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-        dim, features = int(shapes["user_emb"][-1]), 1 + 2 * behaviors
-        expected = {
-            "user_emb": (behaviors, users, dim),
-            "item_emb": (behaviors, items, dim),
-            "item_bias": (behaviors, items),
-            TREND: (behaviors, items),
-            "memory_weights": (behaviors, 2**behaviors, features + 1),
-            "memory_features": (behaviors, features, items),
-        }
         for name in names:
-            if shapes[name] != expected[name]:
-                raise WorkspaceError(
-                    f"{path}: {name} has shape {shapes[name]}, the split needs {expected[name]}; "
-                    "remove the embed stage's folder and run again"
-                )
             values = tensors.get_tensor(name)
             good = np.isfinite(values)
             if name == TREND:
@@ -287,37 +268,53 @@ def _check_embeddings(path: Path, train: Interactions) -> int:
                     f"{path}: {name} holds values that are not finite; train again with a lower "
                     "train.learning_rate"
                 )
-    return dim
+        return int(tensors.get_slice("user_emb").get_shape()[-1])
 
 
-def seen_pairs(logs: list[Interactions]) -> dict[str, np.ndarray[Any, Any]]:
-    """Return each behavior's user-by-item CSR over the logs, items ascending in a row.
+def trained_on(
+    folder: Path, facts: dict[str, Any], split: Record, asked: Interactions
+) -> npt.NDArray[np.bool_]:
+    """Tell which of some pairs, in the numbers of a split, a bundle's weights were trained on.
 
-    Keys: ``k.crow`` (int64, [U + 1]) and ``k.col`` (int32).
+    A new draw of the split makes them, and a training that started from an earlier model.
+
+    Raises:
+        DataError: if the bundle does not tell.
+    """
+    seen = load_file(folder / SEEN_FILE)
+    users, items = (places_of(folder, split, inner) for inner in (schema.USER, schema.ITEM))
+    trained = np.zeros(len(asked), dtype=bool)
+    for k, name in enumerate(facts["behaviors"]):
+        if f"{k}.train" not in seen:
+            raise DataError("its bundle does not tell which pairs it was trained on")
+        rows = np.repeat(np.arange(facts["users"]), np.diff(seen[f"{k}.crow"]))
+        learned = (rows * facts["items"] + seen[f"{k}.col"])[seen[f"{k}.train"]]
+        mine = np.flatnonzero(asked.behavior_index == asked.behaviors.index(name))
+        user, item = users[asked.users[mine]], items[asked.items[mine]]
+        known = (user >= 0) & (item >= 0)
+        trained[mine] = known & np.isin(user * facts["items"] + item, learned)
+    return trained
+
+
+def seen_pairs(log: Interactions, learned: Interactions | None) -> dict[str, np.ndarray[Any, Any]]:
+    """Return each behavior's user-by-item CSR, items ascending in a row.
+
+    Keys: ``k.crow`` (int64, [U + 1]), ``k.col`` (int32), and where ``learned`` is given
+    ``k.train`` (bool): whether the pair is one of it.
     """
     tensors: dict[str, np.ndarray[Any, Any]] = {}
-    users, items = logs[0].n_users, logs[0].n_items
-    for k in range(len(logs[0].behaviors)):
-        keys = _keys(logs, k)
-        rows, columns = np.divmod(keys, max(1, items))
-        crow = np.zeros(users + 1, dtype=np.int64)
-        np.cumsum(np.bincount(rows, minlength=users), out=crow[1:])
-        tensors[f"{k}.crow"] = crow
-        tensors[f"{k}.col"] = columns.astype(np.int32)
+    for k in range(len(log.behaviors)):
+        keys = _keys(log, k)
+        rows, columns = np.divmod(keys, max(1, log.n_items))
+        crow = np.zeros(log.n_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=log.n_users), out=crow[1:])
+        tensors |= {f"{k}.crow": crow, f"{k}.col": columns.astype(np.int32)}
+        if learned is not None:
+            tensors[f"{k}.train"] = np.isin(keys, _keys(learned, k), assume_unique=True)
     return tensors
 
 
-def _trained_pairs(
-    logs: list[Interactions], learned: Interactions
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Return for each entry of ``seen_pairs`` whether the weights were trained on it."""
-    return {
-        f"{k}.train": np.isin(_keys(logs, k), _keys([learned], k), assume_unique=True)
-        for k in range(len(logs[0].behaviors))
-    }
-
-
-def _keys(logs: list[Interactions], k: int) -> IntArray:
-    """Return ``user * I + item`` of one behavior's pairs, ascending, each once."""
-    pairs = [log.of(k) for log in logs]
-    return np.unique(np.concatenate([users * logs[0].n_items + items for users, items in pairs]))
+def _keys(log: Interactions, k: int) -> IntArray:
+    """Return ``user * I + item`` of one behavior's pairs, ascending."""
+    users, items = log.of(k)
+    return np.sort(users * log.n_items + items)

@@ -9,26 +9,9 @@ PREVIOUS = "previous"  # the version that was champion before the present one
 BEATS_POPULARITY = "beats popularity on every behavior"
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Validation NDCG per behavior (published view, at the selection cutoff) of one ranking.
-
-    Args:
-        label: what the sentence calls it, for example "version 3".
-        ndcg: behavior to its value; None or NaN where nothing could be measured.
-    """
-
-    label: str
-    ndcg: Mapping[str, float | None]
-
-    def at(self, behavior: str) -> float | None:
-        """Return a behavior's value, None where it was not measured.
-
-        >>> Scores("x", {"click": float("nan")}).at("click") is None
-        True
-        """
-        value = self.ndcg.get(behavior)
-        return None if value is None or math.isnan(value) else value
+# Validation NDCG (published view, at the selection cutoff) of one ranking, by behavior; None or NaN
+# where nothing could be measured.
+Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -106,8 +89,8 @@ class Decision:
 
 
 def decide(
-    candidate: Scores,
-    popularity: Scores,
+    candidate: Figures,
+    popularity: Figures,
     champion: SideBySide | Unranked | None,
     tolerance: float = 0.0,
     broken: Sequence[str] = (),
@@ -127,23 +110,22 @@ def decide(
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
-    >>> decide(Scores("new", {"buy": 0.2}), Scores("popularity", {"buy": 0.1}), None).why
+    >>> decide({"buy": 0.2}, {"buy": 0.1}, None).why
     'beats popularity on every behavior (buy 0.2000 against 0.1000); there was no champion'
     """
     lost = [f"the {handover} contract did not pass" for handover in broken]
-    beaten = [
-        problem
-        for behavior in candidate.ndcg
-        if (problem := _lost_to_popularity(behavior, candidate, popularity))
-    ]
+    beaten = [*filter(None, (_beaten(name, candidate, popularity) for name in candidate))]
     lost += beaten
-    if not candidate.ndcg:
+    if not candidate:
         lost.append("no behavior was measured on validation")
     against, passed = _against(champion, tolerance)
     if lost:
         why = "; ".join([*lost, against] if not passed else lost)
         return Decision(CHALLENGER, why, bool(beaten))
-    beats = f"{BEATS_POPULARITY} ({_figures(candidate, popularity)})"
+    figures = (
+        f"{name} {ours:.4f} against {popularity[name]:.4f}" for name, ours in candidate.items()
+    )
+    beats = f"{BEATS_POPULARITY} ({', '.join(figures)})"
     if isinstance(champion, Unranked):
         by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
         return Decision(CHALLENGER, f"{beats}; {against}; {by_hand}")
@@ -161,18 +143,18 @@ def alias_of(aliases: Collection[str]) -> str:
     return next((alias for alias in (CHAMPION, CHALLENGER, PREVIOUS) if alias in aliases), "")
 
 
-def _figures(candidate: Scores, popularity: Scores) -> str:
-    told = ((name, candidate.at(name), popularity.at(name)) for name in candidate.ndcg)
-    return ", ".join(f"{name} {ours:.4f} against {rule:.4f}" for name, ours, rule in told)
-
-
-def _lost_to_popularity(behavior: str, candidate: Scores, popularity: Scores) -> str:
-    ours, baseline = candidate.at(behavior), popularity.at(behavior)
+def _beaten(behavior: str, candidate: Figures, popularity: Figures) -> str:
+    """Return how popularity is not beaten on a behavior, "" if it is."""
+    ours, baseline = (_measured(one.get(behavior)) for one in (candidate, popularity))
     if ours is None or baseline is None:
         return f"{behavior} cannot be compared with popularity: no validation figure"
     if ours > baseline:
         return ""
     return f"does not beat popularity on {behavior} ({ours:.4f} against {baseline:.4f})"
+
+
+def _measured(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def _against(champion: SideBySide | Unranked | None, tolerance: float) -> tuple[str, bool]:

@@ -1,248 +1,193 @@
-"""Registration: one run and one model version per trained model, then the gate.
+"""What MLflow's registry says of a model, and whom the workspace saw there as champion last.
 
-The registry is the memory: a version carries the fingerprint of its bundle as a tag, so a stage
-that was killed anywhere finds on its next start what is already there, and goes on from it.
+The registry is the truth, wherever it is. A note of its last champion (``artifacts/champions/``) is
+what lists come from while it cannot be asked.
 """
 
-import contextlib
 import json
-import logging
-import os
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from bigel import schema
-from bigel.config import Config
-from bigel.store import Record, Workspace
-from bigel.tracking import runs
-from bigel.tracking.bundle import build_bundle
-from bigel.tracking.champion import note_champion
-from bigel.tracking.gate import alias_of
-from bigel.tracking.homes import note_home
-from bigel.tracking.judge import Evidence, judge
-from bigel.tracking.lookup import find_version, run_of
-from bigel.tracking.store import Home, home_of
-from bigel.tracking.tags import (
-    BEHAVIORS_TAG,
-    BUNDLE_TAG,
-    DATA_TAG,
-    JUDGED_TAG,
-    LOSES_TAG,
-    MADE_TAG,
-    WHY_TAG,
-    WORKSPACE_TAG,
-)
+from bigel.store import Workspace, fingerprint, write_json
+from bigel.tracking.gate import CHAMPION
+from bigel.tracking.store import check_home, home_of, unless
 
-DEFAULT_EXPERIMENT = "bigel"
-log = logging.getLogger(__name__)
+BUNDLE_TAG = "bigel.bundle"  # fingerprint of the bundle: the identity of a version
+DATA_TAG = "bigel.data"  # fingerprint of the data it was measured on
+JUDGED_TAG = "bigel.judged"  # fingerprint of the evaluation that the gate judged it by
+MADE_TAG = "bigel.made"  # when the run ended that a version was last judged by, ISO, UTC
+LOSES_TAG = "bigel.loses"  # of a version that did not beat popularity when it was last judged
+WHY_TAG = "bigel.why"
+DECISION_TAG = "bigel.decision"  # JSON: the last decision about a version, see champion.py
+GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True)
-class Submission:
-    """All that the tracking store is told about a run.
+class Version:
+    """A version of a registered model.
 
     Args:
-        evidence: split, bundle, evaluation and contracts.
-        trained: the train stage's record.
-        config: the whole configuration.
-        experiment: name of the experiment.
-        tags: versions and git commit of the code that made the run.
+        name: of the model.
+        number: of the version.
+        tags: as registered; the names of ours stand in this module.
+        aliases: all it has; none where it came from a search.
+        run_id: of the run that made it, "" if there is none.
+        registered: when, UTC.
     """
 
-    evidence: Evidence
-    trained: Record
-    config: Config
-    experiment: str
-    tags: dict[str, str]
+    name: str
+    number: int
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+    run_id: str
+    registered: datetime
+
+    @property
+    def uri(self) -> str:
+        """The address of this very version."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def bundle(self) -> str:
+        """The fingerprint of its bundle, "" where it is none of ours."""
+        return self.tags.get(BUNDLE_TAG, "")
+
+    @property
+    def made(self) -> datetime:
+        """When its run ended; when it was registered, if no gate told."""
+        told = self.tags.get(MADE_TAG)
+        return datetime.fromisoformat(told) if told else self.registered
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The last decision about it, empty if there is none."""
+        return dict(json.loads(self.tags.get(DECISION_TAG, "{}")))
 
 
-def register(
-    split: Record,
-    trained: Record,
-    embedded: Record,
-    evaluated: Record,
-    contracts: list[dict[str, Any]],
-    config: Config,
-    workspace: Workspace,
-) -> Record:
-    """Log the run, register the model and let the gate give it an alias.
+def number_of(version: Version | None) -> int | None:
+    """Return a version's number, None where there is no version."""
+    return None if version is None else version.number
 
-    The same trained model is registered once; it is judged again only when its evaluation, or
-    which contracts it broke, changed, so that an alias that a person set by hand stays.
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model, of which there may be no version yet.
 
     Args:
-        split: the split stage's record.
-        trained: the train stage's record.
-        embedded: the embed stage's record, of the end of the log.
-        evaluated: the evaluate stage's record.
-        contracts: results of the contracts, those of the new model's lists included; logged as
-            they are.
-        config: the whole configuration.
-        workspace: holds the bundle and, unless the environment says otherwise, MLflow's home.
+        client: of MLflow.
+        name: of the model.
+    """
 
-    Returns:
-        a record of the bundle; counts: name, version, alias ("" if it has none now), loses (to
-        popularity, when it was last judged), why, run_id, model_uri, tracking_uri.
+    client: Any
+    name: str
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        """Every alias and its version's number."""
+        found = self.client.search_registered_models(self._filter)
+        return {alias: int(number) for model in found for alias, number in model.aliases.items()}
+
+    @property
+    def champion(self) -> Version | None:
+        """The champion, None if there is none."""
+        return self.having(CHAMPION)
+
+    def having(self, alias: str) -> Version | None:
+        """Return the version that has an alias, or None."""
+        number = self.aliases.get(alias)
+        return None if number is None else self.at(number)
+
+    def version(self, number: int) -> Version:
+        """Return the version of this number, which is there."""
+        return _version(self.client.get_model_version(self.name, str(number)))
+
+    def at(self, number: int) -> Version | None:
+        """Return the version of this number, or None."""
+        found: Version | None = unless(GONE, self.version, number)
+        return found
+
+    def newest(self, last: int) -> list[Version]:
+        """Return the last versions, the newest first."""
+        search, newest = self.client.search_model_versions, ["version_number DESC"]
+        return [*map(_version, search(self._filter, max_results=last, order_by=newest))]
+
+    def made_of(self, bundle: str) -> Version | None:
+        """Return the oldest version made of this bundle, or None."""
+        of_bundle = f"{self._filter} and tags.`{BUNDLE_TAG}`='{bundle}'"
+        found = map(_version, self.client.search_model_versions(of_bundle))
+        return min(found, key=lambda version: version.number, default=None)
+
+    def run_of(self, version: Version) -> Any:
+        """Return the run that made a version; None if it has none or it was deleted."""
+        run = unless(GONE, self.client.get_run, version.run_id) if version.run_id else None
+        return run if run is not None and run.info.lifecycle_stage == "active" else None
+
+    def tag(self, version: Version, key: str, value: str) -> None:
+        """Set a tag of a version."""
+        self.client.set_model_version_tag(self.name, str(version.number), key, value)
+
+    def give(self, alias: str, number: int) -> None:
+        """Move an alias to a version, in one step."""
+        self.client.set_registered_model_alias(self.name, alias, str(number))
+
+    @property
+    def _filter(self) -> str:
+        quoted = self.name.replace("'", "''")
+        return f"name='{quoted}'"
+
+
+def _version(found: Any) -> Version:
+    """Read MLflow's own record of a version."""
+    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+    parts = dict(found.tags), tuple(found.aliases), found.run_id or "", created
+    return Version(found.name, int(found.version), *parts)
+
+
+def needed_bundles(workspace: Workspace) -> set[str]:
+    """Return the fingerprints of all registered bundles, and of the champions last seen.
 
     Raises:
-        UnreachableError: if MLflow's store does not answer.
-        WorkspaceError: if it cannot be used.
+        WorkspaceError: if the registry cannot be asked, or is another than that where this
+            workspace registered.
     """
-    started = time.perf_counter()
-    submission = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
-    bundle = submission.evidence.bundle
-    counts, known = submit(submission, workspace)
-    told = counts | {"alias": counts["alias"] or "without an alias"}
-    log.info("%(name)s version %(version)s is %(alias)s: %(why)s", told)
-    elapsed = time.perf_counter() - started
-    reused = bundle.reused and known
-    return Record("register", bundle.fingerprint, bundle.path, reused, elapsed, counts)
-
-
-def prepare(
-    split: Record,
-    trained: Record,
-    embedded: Record,
-    evaluated: Record,
-    contracts: list[dict[str, Any]],
-    config: Config,
-    workspace: Workspace,
-) -> Submission:
-    """Build the bundle and collect what the tracking store is to be told; arguments as above."""
-    bundle = build_bundle(split, trained, embedded, workspace)
-    evidence = Evidence(split, bundle, evaluated, contracts, datetime.now(UTC))
-    tags = runs.environment_tags()
-    return Submission(evidence, trained, config, _experiment(config), tags)
-
-
-def submit(submission: Submission, workspace: Workspace) -> tuple[dict[str, Any], bool]:
-    """Bring a run into the tracking store, as far as it is not there, and let the gate decide.
-
-    Returns:
-        the counts of ``register``, and whether everything had been there.
-
-    Raises:
-        UnreachableError: if MLflow's store does not answer.
-        WorkspaceError: if it cannot be used.
-    """
-    evidence, config = submission.evidence, submission.config
-    bundle, name = evidence.bundle, config.tracking.model_name
     home = home_of(workspace)
-    with home.locked(), home.explained():
+    check_home(home, workspace)
+    notes = workspace.champions.glob("[!.]*.json")
+    found = {known["bundle"] for path in notes if (known := _read(path))}
+    if home.exists():
         client = home.connect()
-        version = find_version(client, name, bundle.fingerprint)
-        ours = note_home(home, workspace)  # it has answered
-        known = version is not None
-        if version is None:
-            run_id = _log_run(client, home, submission, ours)
-            version = _create_version(client, name, run_id, evidence)
-    with home.explained():
-        judged = version.tags.get(JUDGED_TAG) == evidence.digest
-        if not judged:
-            judge(client, home, version, evidence, config, workspace)
-        note_champion(client, name, workspace)
-        return _facts(client, name, version.version, home), known and judged
+        with home.explained():
+            found |= {_version(one).bundle for one in client.search_model_versions()}
+    return found - {""}
 
 
-def is_confirmed(submission: Submission, workspace: Workspace) -> bool:
-    """Ask the tracking store whether it has the run whole: logged, registered and judged."""
-    home = home_of(workspace)
-    evidence = submission.evidence
-    with home.explained():
-        client = home.connect()
-        name = submission.config.tracking.model_name
-        version = find_version(client, name, evidence.bundle.fingerprint)
-        if version is None or version.tags.get(JUDGED_TAG) != evidence.digest:
-            return False
-        run = run_of(client, version)
-        return run is not None and run.info.status == "FINISHED"
+def note_champion(model: Registered, workspace: Workspace) -> None:
+    """Ask who is champion and keep name, version and bundle in the workspace."""
+    place, version = _note_of(model.name, workspace), model.champion
+    if version is None:
+        place.unlink(missing_ok=True)
+        return
+    known = {"name": version.name, "version": version.number, "bundle": version.bundle}
+    if known != _read(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, known)
 
 
-def _log_run(client: Any, home: Home, submission: Submission, ours: str) -> str:
-    """Log the run; those that this workspace, called ``ours``, was killed in are marked so."""
-    evidence, config = submission.evidence, submission.config
-    bundle = evidence.bundle
-    experiment = home.experiment(client, submission.experiment)
-    same = f"tags.`{BUNDLE_TAG}` = '{bundle.fingerprint}' and tags.`{WORKSPACE_TAG}` = '{ours}'"
-    for run in client.search_runs([experiment], f"{same} and status = 'RUNNING'"):
-        client.set_terminated(run.info.run_id, "KILLED")
-    tags = {
-        BUNDLE_TAG: bundle.fingerprint,
-        WORKSPACE_TAG: ours,
-        DATA_TAG: bundle.counts["data"],
-        BEHAVIORS_TAG: json.dumps(config.data.behaviors, ensure_ascii=False),
-        "bigel.split": evidence.split.fingerprint,
-        "bigel.train": submission.trained.fingerprint,
-        **submission.tags,
-        **evidence.tags,
-    }
-    name = f"{config.tracking.model_name}-{bundle.fingerprint[:8]}"
-    begun = runs.milliseconds(evidence.made)
-    run_id = str(client.create_run(experiment, begun, tags, name).info.run_id)
+def seen(name: str, workspace: Workspace) -> dict[str, Any] | None:
+    """Return name, version and bundle of the champion last seen, None if there is none."""
+    return _read(_note_of(name, workspace))
+
+
+def _note_of(name: str, workspace: Workspace) -> Path:
+    return workspace.champions / f"{fingerprint(name)}.json"
+
+
+def _read(place: Path) -> dict[str, Any] | None:
     try:
-        runs.log_parameters(client, run_id, config)
-        history_file = submission.trained.file(schema.HISTORY_FILE)
-        history = json.loads(history_file.read_text("utf-8"))
-        runs.log_curves(client, run_id, history, config.evaluate.select_cutoff, evidence.made)
-        client.log_artifact(run_id, str(history_file))
-        runs.log_model(client, run_id, bundle)
-    except BaseException:
-        with contextlib.suppress(Exception):  # where the store is away, the next try ends the run
-            client.set_terminated(run_id, "FAILED")
-        raise
-    return run_id
-
-
-def _experiment(config: Config) -> str:
-    named = config.tracking.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    return named or DEFAULT_EXPERIMENT
-
-
-def _create_version(client: Any, name: str, run_id: str, evidence: Evidence) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, description="Top-K lists per behavior (BiGEL).")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
-    bundle = evidence.bundle
-    tags = {
-        BUNDLE_TAG: bundle.fingerprint,
-        DATA_TAG: bundle.counts["data"],
-        MADE_TAG: evidence.made.isoformat(),
-    }
-    version = client.create_model_version(name, source=source, run_id=run_id, tags=tags)
-    return _only(client, version, bundle)
-
-
-def _only(client: Any, version: Any, bundle: Record) -> Any:
-    """Return the one version of a bundle; ours goes if another workspace was a moment faster.
-
-    Two workspaces on one server share no lock. But the server numbers versions one after the
-    other, so both see the lower number and agree that it stays.
-    """
-    first = find_version(client, version.name, bundle.fingerprint)
-    if first is None or int(first.version) == int(version.version):
-        return version
-    client.delete_model_version(version.name, str(version.version))
-    client.delete_run(version.run_id)
-    log.info("version %s was registered meanwhile from the same bundle; it is used", first.version)
-    return first
-
-
-def _facts(client: Any, name: str, number: Any, home: Home) -> dict[str, Any]:
-    version = client.get_model_version(name, str(number))
-    return {
-        "name": name,
-        "version": int(version.version),
-        "alias": alias_of(version.aliases),
-        "loses": LOSES_TAG in version.tags,
-        "why": version.tags.get(WHY_TAG, ""),
-        "run_id": version.run_id,
-        "model_uri": f"models:/{name}/{version.version}",
-        "tracking_uri": home.shown,
-    }
+        known: dict[str, Any] = json.loads(place.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged note is as none: the next one replaces it
+        return None
+    return known

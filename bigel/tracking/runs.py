@@ -1,13 +1,17 @@
-"""What a run in MLflow shows: parameters, curves, metrics, files, and the model itself."""
+"""What MLflow's runs show: parameters, curves, metrics, files, the model; and families of runs.
+
+A comparison, a back-test or a search is a family: a parent run with files, a child per member.
+"""
 
 import importlib.metadata
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,19 @@ import polars as pl
 
 from bigel import __version__, schema
 from bigel.config import Config
-from bigel.store import MANIFEST, Record
+from bigel.store import MANIFEST, Record, Workspace
+from bigel.tracking.store import home_of
 
 MODEL_PATH = "model"  # of the model among a run's artifacts
 BUNDLE = "bundle"  # of the bundle among the model's artifacts
 BATCH = 1_000  # most metrics that MLflow takes at once
 PARAM_BATCH, PARAM_LENGTH = 100, 6_000  # what MLflow takes at most
+FAMILY_TAG, PARENT_TAG = "bigel.family", "mlflow.parentRunId"
+MOST_MEMBERS = 10_000
+BEHAVIORS_TAG = "bigel.behaviors"  # JSON: their names
+CONTRACTS_TAG = "bigel.contracts"  # JSON: hand-over to whether its contract passed
+VERSIONS_TAG = "bigel.contract_versions"  # JSON: hand-over to version and digest of its contract
+COMMIT_TAG = "mlflow.source.git.commit"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy")
 
 
@@ -66,12 +77,16 @@ def flat_parameters(config: Config) -> dict[str, str]:
 
 def log_parameters(client: Any, run_id: str, config: Config) -> None:
     """Log the whole configuration, as parameters and as ``config.json``."""
+    _log_params(client, run_id, flat_parameters(config))
+    log_json(client, run_id, config.model_dump(mode="json"), "config.json")
+
+
+def _log_params(client: Any, run_id: str, values: Mapping[str, str]) -> None:
     from mlflow.entities import Param
 
-    parameters = [Param(key, value) for key, value in flat_parameters(config).items()]
-    for start in range(0, len(parameters), PARAM_BATCH):
-        client.log_batch(run_id, params=parameters[start : start + PARAM_BATCH])
-    log_json(client, run_id, config.model_dump(mode="json"), "config.json")
+    params = [Param(key, value) for key, value in values.items()]
+    for start in range(0, len(params), PARAM_BATCH):
+        client.log_batch(run_id, params=params[start : start + PARAM_BATCH])
 
 
 def log_curves(
@@ -91,12 +106,12 @@ def log_curves(
 
 
 def log_metrics(
-    client: Any, run_id: str, points: list[tuple[str, float, int]], when: datetime | None = None
+    client: Any, run_id: str, points: list[tuple[str, float, int]], when: datetime
 ) -> None:
-    """Log (name, value, step) in as few requests as MLflow allows, as of a time (None: now)."""
+    """Log (name, value, step) in as few requests as MLflow allows, as of a time."""
     from mlflow.entities import Metric
 
-    time = milliseconds(when or datetime.now(UTC))
+    time = milliseconds(when)
     metrics = [Metric(name, value, time, step) for name, value, step in points]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
@@ -157,6 +172,67 @@ def log_model(client: Any, run_id: str, bundle: Record) -> None:
         client.log_artifacts(run_id, str(folder), MODEL_PATH)
 
 
+def log_family(
+    kind: str,
+    key: str,
+    files: Sequence[str],
+    members: Mapping[str, Mapping[str, Any]],
+    config: Config,
+    workspace: Workspace,
+) -> str:
+    """Log a family of runs; return the parent's run id.
+
+    What stands is not logged again: a call that was cut off is finished by the next, and a family
+    that has grown gets its new members. Two workspaces that log one family at the same time may
+    each log a member.
+
+    Args:
+        kind: "compare", "backtest" or "tune"; the experiment is ``bigel-<kind>`` unless
+            ``tracking`` names one.
+        key: what the family is known by.
+        files: artifacts of the parent.
+        members: by label "settings" (parameters) and "metrics" (a tree of numbers).
+        config: logged as the parent's parameters.
+        workspace: holds the tracking store, unless the environment says otherwise.
+    """
+    home = home_of(workspace)
+    with home.locked(), home.explained():
+        client = home.connect()
+        experiment = home.experiment(client, config.tracking.experiment or f"bigel-{kind}")
+        known = client.search_runs([experiment], f"tags.`{FAMILY_TAG}` = '{key}'")
+        tags = {FAMILY_TAG: key, **environment_tags()}
+        name = f"{kind}-{key[:8]}"
+        parent = known[0] if known else client.create_run(experiment, tags=tags, run_name=name)
+        run_id = str(parent.info.run_id)
+        children = f"tags.`{PARENT_TAG}` = '{run_id}'"
+        found = client.search_runs([experiment], children, max_results=MOST_MEMBERS)
+        logged = {run.info.run_name: run for run in found}
+        done = {label for label, run in logged.items() if run.info.status == "FINISHED"}
+        if parent.info.status == "FINISHED" and members.keys() <= done:
+            return run_id
+        if not known:
+            log_parameters(client, run_id, config)
+        for label in (label for label in members if label not in done):
+            run = logged.get(label) or client.create_run(
+                experiment, tags={PARENT_TAG: run_id}, run_name=label
+            )
+            _log_member(client, run.info, members[label])
+        for file in filter(os.path.exists, files):
+            client.log_artifact(run_id, file)
+        client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+
+def _log_member(client: Any, info: Any, member: Mapping[str, Any]) -> None:
+    """Log a member as of its run's start, so that what a call that was cut off left stands once."""
+    settings = member["settings"].items()
+    texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in settings}
+    _log_params(client, info.run_id, texts)
+    points = [(name, value, 0) for name, value in flatten(member["metrics"])]
+    log_metrics(client, info.run_id, points, datetime.fromtimestamp(info.start_time / 1000, UTC))
+    client.set_terminated(info.run_id, "FINISHED")
+
+
 def environment_tags() -> dict[str, str]:
     """Return the versions, and the git commit of the code if there is one."""
     tags = {f"version.{n}": importlib.metadata.version(n) for n in ("mlflow", "torch", "polars")}
@@ -166,7 +242,7 @@ def environment_tags() -> dict[str, str]:
         commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return tags
-    return tags | {"mlflow.source.git.commit": commit.stdout.strip()}
+    return tags | {COMMIT_TAG: commit.stdout.strip()}
 
 
 def _signature(bundle: Record) -> Any:

@@ -9,11 +9,9 @@ that one of them was trained on is nobody's.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
 
 from bigel import schema
 from bigel.compare.statistics import ENDS, resample
@@ -26,7 +24,7 @@ from bigel.signals.recent import OrRecent
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, history_at, pairs_at, state_at
 from bigel.store import Record
-from bigel.tracking.bundle import SEEN_FILE, learned_by, places_of, read_facts
+from bigel.tracking.bundle import learned_by, read_facts, trained_on
 from bigel.tracking.gate import Pair, SideBySide
 
 SEED = 0  # of the resampling
@@ -96,37 +94,11 @@ def _contender(
     learned = learned_by(folder, facts, split).without_draws()
     state = replace(state_at(learned, split, schema.VALID), trend=None)
     fold_of = signal_folds(asked.n_users, facts["seed"]) if is_new else None
-    trained = _trained(folder, facts, split, asked)
+    trained = trained_on(folder, facts, split, asked)
     scores = state.scores(fold_of)
     if has_moments(split):
         scores = OrRecent.at(scores, history_at(split, schema.VALID), cutoff)
     return Contender(scores, list(facts["behaviors"]), trained)
-
-
-def _trained(
-    folder: Path, facts: dict[str, Any], split: Record, asked: Interactions
-) -> npt.NDArray[np.bool_]:
-    """Tell which pairs a model's weights were trained on.
-
-    A new draw of the split makes them, and a training that started from an earlier model.
-
-    Raises:
-        DataError: if the bundle does not tell.
-    """
-    tensors = load_file(folder / SEEN_FILE)
-    users, items = (places_of(folder, split, inner) for inner in (schema.USER, schema.ITEM))
-    trained = np.zeros(len(asked), dtype=bool)
-    for k, name in enumerate(facts["behaviors"]):
-        if f"{k}.train" not in tensors:
-            raise DataError("its bundle does not tell which pairs it was trained on")
-        of_train = tensors[f"{k}.train"]
-        rows = np.repeat(np.arange(facts["users"]), np.diff(tensors[f"{k}.crow"]))[of_train]
-        learned = rows * facts["items"] + tensors[f"{k}.col"][of_train]
-        mine = np.flatnonzero(asked.behavior_index == asked.behaviors.index(name))
-        user, item = users[asked.users[mine]], items[asked.items[mine]]
-        known = (user >= 0) & (item >= 0)
-        trained[mine] = known & np.isin(user * facts["items"] + item, learned)
-    return trained
 
 
 def _ndcg(one: Contender, behavior: str, task: Task, cutoff: int) -> Floats:

@@ -8,25 +8,22 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from safetensors.numpy import load_file
 
 from bigel import schema
 from bigel.config import Config
-from bigel.data.interactions import IntArray, Interactions
+from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, DataError
 from bigel.schema import COLD, CONTENT, EARLIER
 from bigel.store import Record, Workspace, file_digest, fingerprint, stage_key
 from bigel.store.code import code_of
-from bigel.tracking.bundle import SEEN_FILE, places
+from bigel.tracking.bundle import places, trained_on
 from bigel.tracking.gate import CHAMPION
-from bigel.tracking.lookup import version_with
-from bigel.tracking.resolve import Model, model_name, open_model
+from bigel.tracking.models import Model, model_name, open_model
+from bigel.tracking.registry import Registered
 from bigel.tracking.store import home_of
 
 MOST_LEARNED = 0.5  # share of a behavior's validation pairs that the champion may have learned
@@ -65,17 +62,21 @@ def choose_start(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         if model == CHAMPION and (reason := _no_champion(config, workspace)):
             return _cold(reason)
-        with _opened(model, config, workspace) as champion:
-            return _take(champion, split, config, out)
+        try:
+            champion = opened.enter_context(open_model(model, config, workspace))
+        except (ConfigError, DataError) as error:
+            raise UnreadableError(str(error)) from error
+        return _take(champion, split, config, out)
 
-    try:
-        record = workspace.run_stage(
-            "start", inputs=known["inputs"], settings=settings, code=code, build=build
-        )
-    except UnreadableError as error:  # it may be mended: do not store
-        key = stage_key("start", known["inputs"], settings, code)
-        empty = str(workspace.scratch / key)
-        record = Record("start", key, empty, False, 0.0, _cold(str(error)))
+    with contextlib.ExitStack() as opened:
+        try:
+            record = workspace.run_stage(
+                "start", inputs=known["inputs"], settings=settings, code=code, build=build
+            )
+        except UnreadableError as error:  # it may be mended: do not store
+            key = stage_key("start", known["inputs"], settings, code)
+            empty = str(workspace.scratch / key)
+            record = Record("start", key, empty, False, 0.0, _cold(str(error)))
     if record.counts[COLD]:
         log.warning("training starts cold: %s", record.counts[COLD])
     else:
@@ -91,21 +92,6 @@ class UnreadableError(DataError):
     """There is a champion, but it cannot be read now."""
 
 
-@contextlib.contextmanager
-def _opened(model: str, config: Config, workspace: Workspace) -> Iterator[Model]:
-    """Open the champion.
-
-    Raises:
-        UnreadableError: if that cannot be done.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            champion = stack.enter_context(open_model(model, config, workspace))
-        except (ConfigError, DataError) as error:
-            raise UnreadableError(str(error)) from error
-        yield champion
-
-
 def _no_champion(config: Config, workspace: Workspace) -> str:
     """Return that there is no champion, "" if there is one."""
     home = home_of(workspace)
@@ -114,7 +100,7 @@ def _no_champion(config: Config, workspace: Workspace) -> str:
     client = home.connect()
     with home.explained():
         name = model_name(client, config)
-        return "" if version_with(client, name, CHAMPION) else f"{name} has no champion yet"
+        return "" if Registered(client, name).champion else f"{name} has no champion yet"
 
 
 def _cold(reason: str) -> dict[str, Any]:
@@ -124,28 +110,29 @@ def _cold(reason: str) -> dict[str, Any]:
 def _take(champion: Model, split: Record, config: Config, out: Path) -> dict[str, Any]:
     if reason := _other_architecture(champion.facts, config):
         return _cold(f"{champion.uri} {reason}")
+    files = {schema.USER: schema.USERS_FILE, schema.ITEM: schema.ITEMS_FILE}
     matched = {
         inner: places(split.file(name), champion.folder / name, inner)
-        for inner, name in ((schema.USER, schema.USERS_FILE), (schema.ITEM, schema.ITEMS_FILE))
+        for inner, name in files.items()
     }
-    users, items = (matched[inner][EARLIER].fill_null(-1).to_numpy() for inner in matched)
-    if not (items >= 0).any():
+    known = {inner: int(found[EARLIER].count()) for inner, found in matched.items()}
+    if not known[schema.ITEM]:
         return _cold(f"{champion.uri} knows none of the items")
-    learned, share = _learned(champion.folder, split, users, items)
+    learned, share = _learned(champion, split)
     if reason := _drawn_anew(share):
         return _cold(f"{champion.uri} {reason}")
     shutil.copyfile(champion.folder / schema.WEIGHTS_FILE, out / schema.WEIGHTS_FILE)
-    matched[schema.USER].write_parquet(out / schema.USERS_FILE)
-    matched[schema.ITEM].write_parquet(out / schema.ITEMS_FILE)
+    for inner, name in files.items():
+        matched[inner].write_parquet(out / name)
     learned.write_parquet(out / schema.LEARNED_FILE)
     return {
         COLD: "",
         "uri": champion.uri,
         CONTENT: fingerprint(*(file_digest(path) for path in sorted(out.iterdir()))),
-        "users": len(users),
-        "items": len(items),
-        "known_users": int((users >= 0).sum()),
-        "known_items": int((items >= 0).sum()),
+        "users": len(matched[schema.USER]),
+        "items": len(matched[schema.ITEM]),
+        "known_users": known[schema.USER],
+        "known_items": known[schema.ITEM],
         "learned": len(learned),
     }
 
@@ -165,35 +152,23 @@ def _other_architecture(facts: dict[str, Any], config: Config) -> str:
     return f"has another architecture ({'; '.join(differing)})" if differing else ""
 
 
-def _learned(
-    folder: Path, split: Record, users: IntArray, items: IntArray
-) -> tuple[pl.DataFrame, dict[str, float]]:
-    """Return the held-out pairs that the champion was trained on, and validation's share of them.
-
-    Args:
-        folder: the champion's bundle.
-        split: record of the split stage.
-        users: the champion's inner id of each present user, -1 for a new one.
-        items: the same for items.
+def _learned(champion: Model, split: Record) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Return the held-out pairs that the champion was trained on, and validation's share of them
+    by behavior.
     """
-    seen = load_file(folder / SEEN_FILE)
-    n_items = pl.scan_parquet(folder / schema.ITEMS_FILE).select(pl.len()).collect().item()
     frames, share = [], {}
     for name in (schema.VALID, schema.TEST):
         held_out = Interactions.load(split, name)
+        trained = trained_on(champion.folder, champion.facts, split, held_out)
         for k, behavior in enumerate(held_out.behaviors):
-            ours = held_out.of(k)
-            user, item = users[ours[0]], items[ours[1]]
-            of_train = seen[f"{k}.train"]
-            rows = np.repeat(np.arange(len(seen[f"{k}.crow"]) - 1), np.diff(seen[f"{k}.crow"]))
-            trained = (rows * n_items + seen[f"{k}.col"])[of_train]
-            found = (user >= 0) & (item >= 0) & np.isin(user * n_items + item, trained)
-            columns = {schema.USER: ours[0][found], schema.ITEM: ours[1][found]}
+            of_k = held_out.behavior_index == k
+            found = held_out.only(trained & of_k)
+            columns = {schema.USER: found.users, schema.ITEM: found.items}
             frames.append(
                 pl.DataFrame(columns).with_columns(pl.lit(k).alias(schema.BEHAVIOR_INDEX))
             )
-            if name == schema.VALID and len(found):
-                share[behavior] = float(found.mean())
+            if name == schema.VALID and of_k.any():
+                share[behavior] = float(trained[of_k].mean())
     return pl.concat(frames), share
 
 

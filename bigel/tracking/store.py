@@ -1,24 +1,22 @@
-"""MLflow's home: where it is, how it is opened, and what happens when it was moved.
+"""MLflow's home: where it is, how it is opened and locked, and what its errors mean.
 
 ``MLFLOW_TRACKING_URI`` decides; unset, the home is ``<workspace>/mlruns``: ``mlflow.db`` (SQLite)
-and ``artifacts/``. MLflow stores the places of artifacts as absolute paths. So an experiment made
-here carries its artifact folder as a tag, and opening a home that was moved or copied rewrites
-the paths in its database.
+and ``artifacts/``. A workspace notes the homes that it registers at (``artifacts/homes/``, without
+secrets), so that no clean-up asks another one what is still needed.
 """
 
 import contextlib
+import json
 import logging
 import os
 import re
 import shutil
-import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from bigel.disk import is_full
 from bigel.errors import (
@@ -30,23 +28,17 @@ from bigel.errors import (
     hide_credentials,
 )
 from bigel.retry import is_transient
-from bigel.store import Workspace
+from bigel.store import Workspace, fingerprint, write_json
 from bigel.store.locks import take_lock
+from bigel.tracking.moved import HOME_TAG, mend
 
-HOME_TAG = "bigel.home"
 ASIDE = ".new-"  # start of the name of a folder in which a database is made
 SQLITE = "sqlite:///"
 MANAGED = ("http", "https", "databricks", "databricks-uc", "uc")  # the server places artifacts
-PLACES = (  # table and column of each absolute artifact path in MLflow's database
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 # What MLflow says, by the code of any failure, where a server did not do what it was asked.
 FROM_SERVER = ("API request to", "The following failures occurred while")
+EXISTS = "RESOURCE_ALREADY_EXISTS"
 DEFAULTS = {  # of MLflow's own variables, where the user set nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -106,11 +98,10 @@ class Home:
         import mlflow
 
         with self.explained():
-            if self.database is not None and not self.database.exists():
-                _create(self.database)
-        if self.database is not None:
-            mend(self.database)
-        with self.explained():
+            if self.database is not None:
+                if not self.database.exists():
+                    _create(self.database)
+                mend(self.database)
             return mlflow.MlflowClient(tracking_uri=self.uri)
 
     def experiment(self, client: Any, name: str) -> str:
@@ -119,8 +110,6 @@ class Home:
         Raises:
             ConfigError: if it was deleted.
         """
-        from mlflow.exceptions import MlflowException
-
         found = client.get_experiment_by_name(name)
         if found is None:
             place = None
@@ -128,12 +117,10 @@ class Home:
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 place = self.artifacts.as_uri()
             tags = {HOME_TAG: place} if place and self.database else {}
-            try:
-                return str(client.create_experiment(name, artifact_location=place, tags=tags))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = client.get_experiment_by_name(name)
+            made = unless(EXISTS, client.create_experiment, name, place, tags)
+            if made is not None:
+                return str(made)
+            found = client.get_experiment_by_name(name)
         if found.lifecycle_stage != "active":
             raise ConfigError(
                 f"MLflow experiment {name!r} at {self.shown} is deleted: set tracking.experiment "
@@ -185,6 +172,18 @@ class Home:
             ) from self.showable(error)
 
 
+def unless(code: str, ask: Callable[..., Any], *given: Any) -> Any:
+    """Return what MLflow answers, None where it refuses with this error code."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask(*given)
+    except MlflowException as error:
+        if error.error_code != code:
+            raise
+        return None
+
+
 def _may_pass(error: Exception) -> bool:
     """Tell whether MLflow may accept the same call later."""
     if is_transient(error) or "unique constraint" in str(error).lower():
@@ -203,10 +202,60 @@ def home_of(workspace: Workspace) -> Home:
         database = Path(uri.removeprefix(SQLITE).partition("?")[0]).resolve()
         folder = database.parent
         return Home(uri, database, folder / "artifacts", folder / ".register.lock")
-    lock_file = workspace.artifacts / ".register.lock"
-    if urlsplit(uri).scheme in MANAGED or uri in MANAGED:
-        return Home(uri, None, None, lock_file)
-    return Home(uri, None, workspace.mlruns / "artifacts", lock_file)
+    managed = urlsplit(uri).scheme in MANAGED or uri in MANAGED
+    artifacts = None if managed else workspace.mlruns / "artifacts"
+    return Home(uri, None, artifacts, workspace.artifacts / ".register.lock")
+
+
+def existing_home(workspace: Workspace) -> Home:
+    """Return the MLflow home of a workspace.
+
+    Raises:
+        ConfigError: if nothing was registered there yet.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        raise ConfigError(f"no model: {home.shown} does not exist yet; train one by `bigel run`")
+    return home
+
+
+def place_of(home: Home, workspace: Workspace) -> str:
+    """Return where a home is, without secrets: scheme, host and path, or the path of a database.
+
+    That of a database inside the workspace is relative, so that the workspace may move.
+    """
+    if home.database is None:
+        path = re.search(r"^[^/?#]*(/[^?#]*)", home.uri.rpartition("@")[2].rpartition("://")[2])
+        return f"{home.shown}{path[1] if path else ''}".rstrip("/")
+    root = workspace.root.resolve()
+    inside = home.database.is_relative_to(root)
+    return str(home.database.relative_to(root) if inside else home.database)
+
+
+def note_home(home: Home, workspace: Workspace) -> None:
+    """Note that models of a workspace are registered at a home, once."""
+    place = place_of(home, workspace)
+    path = workspace.artifacts / "homes" / f"{fingerprint(place)}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"place": place})
+
+
+def check_home(home: Home, workspace: Workspace) -> None:
+    """Refuse a home that is not the only one where this workspace registered models.
+
+    Raises:
+        WorkspaceError: naming both, if another one may need outputs of this workspace.
+    """
+    present = place_of(home, workspace)
+    for path in sorted((workspace.artifacts / "homes").glob("[!.]*.json")):
+        if path.stem != fingerprint(present):
+            noted = json.loads(path.read_text("utf-8"))["place"]
+            raise WorkspaceError(
+                f"models of this workspace are registered at {noted}, but {present} is asked what "
+                "they need; set MLFLOW_TRACKING_URI to the first (unset it for mlruns/mlflow.db), "
+                f"or remove {path} if those models need nothing here any more"
+            )
 
 
 def hush() -> None:
@@ -239,65 +288,3 @@ def _create(database: Path) -> None:
             mlflow.MlflowClient(tracking_uri=f"{SQLITE}{made}")
             shutil.copyfile(made, copy)  # MLflow keeps the other one open
             copy.rename(database)
-
-
-def mend(database: Path) -> None:
-    """Point a moved or copied SQLite home at the artifacts beside it.
-
-    Raises:
-        WorkspaceError: if the artifacts are neither beside it nor where they were.
-    """
-    if not database.exists():
-        return
-    here = (database.parent / "artifacts").as_uri()
-    try:
-        with contextlib.closing(sqlite3.connect(database, timeout=30)) as store, store:
-            if not _has_table(store, "experiment_tags"):
-                return
-            query = "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value != ?"
-            for (there,) in store.execute(query, (HOME_TAG, here)).fetchall():
-                if _is_moved(there, database):
-                    _rewrite(store, there, here)
-    except sqlite3.Error as error:
-        if is_transient(error):
-            raise UnreachableError(f"{database} is locked by another process: {error}") from error
-        if "readonly" in str(error):
-            raise WorkspaceError(
-                f"{database} was moved here and cannot be written: {error}; give your user the "
-                "right to write there, or look from where it was"
-            ) from error
-        raise WorkspaceError(
-            f"{database} cannot be read as MLflow's database: {error}; restore it from a copy, "
-            "or move it away to start with an empty registry"
-        ) from error
-
-
-def _has_table(store: sqlite3.Connection, name: str) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return store.execute(query, (name,)).fetchone() is not None
-
-
-def _is_moved(there: str, database: Path) -> bool:
-    if (database.parent / "artifacts").is_dir():
-        return True
-    old = Path(url2pathname(urlsplit(there).path))
-    if old.is_dir():
-        return False
-    raise WorkspaceError(
-        f"{database} was moved without its artifacts: they are neither in "
-        f"{database.parent / 'artifacts'} nor in {old}; move that folder beside the database"
-    )
-
-
-def _rewrite(store: sqlite3.Connection, there: str, here: str) -> None:
-    for table, column in PLACES:
-        if _has_table(store, table):
-            store.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                (here, len(there) + 1, there, len(there) + 1, f"{there}/"),
-            )
-    store.execute(
-        "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (here, HOME_TAG, there)
-    )
-    logging.getLogger(__name__).info("MLflow's home moved from %s to %s; mended", there, here)

@@ -124,7 +124,9 @@ def test_without_its_tracking_store_a_comparison_ends_well_and_is_delivered_once
     assert (summary["status"], summary["mlflow_run"]) == ("ok", None)
     assert "| popularity |" in Path(summary["paths"]["table"]).read_text("utf-8")
     table = Path(summary["paths"]["table"]).parent.name
-    assert table in outbox.needed(workspace)  # no clean-up takes what is still to be delivered
+    assert table in outbox.needed_fingerprints(
+        workspace
+    )  # no clean-up takes what is still to be delivered
 
     (entry,) = outbox.waiting(workspace)
     counts = outbox.deliver(entry, workspace)

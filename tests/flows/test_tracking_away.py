@@ -118,7 +118,6 @@ def told(workspace: Workspace, run_id: str) -> dict[str, Any]:
     files = {file.path for file in client.list_artifacts(run_id)}
     ours = {k: v for k, v in run.data.tags.items() if k.startswith("bigel.")}
     ours.pop("bigel.decision")
-    ours.pop("bigel.workspace")
     return {"params": run.data.params, "metrics": run.data.metrics, "tags": ours, "files": files,
             "status": run.info.status}  # fmt: skip
 

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from bigel.store import Record, Workspace
+from bigel.tracking import home_of
 from tests import fabricate
 
 
@@ -24,6 +26,22 @@ def away(login: str = "") -> Iterator[None]:
         patch.setenv("MLFLOW_TRACKING_URI", f"http://{login}127.0.0.1:9")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         yield
+
+
+def client_of(workspace: Workspace) -> Any:
+    return home_of(workspace).connect()
+
+
+def aliases(workspace: Workspace) -> dict[str, int]:
+    found = client_of(workspace).get_registered_model("bigel").aliases
+    return {alias: int(number) for alias, number in found.items()}
+
+
+def decisions(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
+    """Return the records of the decisions about a run's version, in order."""
+    uri = client_of(workspace).get_run(run_id).info.artifact_uri
+    place = Path(uri.removeprefix("file://")) / "decisions"
+    return [json.loads(file.read_text("utf-8")) for file in sorted(place.iterdir())]
 
 
 def log_bundle(client: Any, run_id: str, bundle: Record) -> None:

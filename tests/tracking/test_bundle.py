@@ -98,8 +98,6 @@ def test_popularity_counts_the_users_of_every_pair_known(workspace: Workspace) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t | {"user_emb": t["user_emb"][:, :4]}, r"user_emb has shape \(2, 4, 4\)"),
-        (lambda t: t | {"item_bias": t["item_bias"][:1]}, "item_bias has shape"),
         (lambda t: t | {"item_emb": t["item_emb"] * np.float32("nan")}, "item_emb .*not finite"),
         (lambda t: t | {"item_bias": t["item_bias"] - np.float32("inf")}, "item_bias .*not finite"),
         (lambda t: t | {"item_trend": t["item_trend"] + np.float32("inf")}, "item_trend .*not fin"),

@@ -1,96 +1,271 @@
+import fcntl
+import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from bigel.errors import ConfigError
 from bigel.store import Workspace
-from bigel.tracking import champion, needed_fingerprints, offline_model, open_model
-from bigel.tracking.promotion import promote, rollback
-from tests.fabricate import CONFIG
-from tests.tracking.conftest import away
+from bigel.tracking import home_of, promote, rollback
+from bigel.tracking.champion import GATE, carry_out
+from bigel.tracking.gate import Decision
+from bigel.tracking.registry import Registered
+from tests.fabricate import CONFIG, register_one
+from tests.tracking.conftest import aliases, client_of, decisions
 
-NEW = "f" * 24
+pytestmark = pytest.mark.usefixtures("_light_model")
 
-
-def last_version(workspace: Workspace) -> int:
-    known = champion.seen("bigel", workspace)
-    assert known is not None
-    return int(known["version"])
+WRITES = ("set_registered_model_alias", "delete_registered_model_alias", "set_model_version_tag")
 
 
-def test_lists_come_from_the_last_champion_or_else_from_the_new_model(
-    three_versions: Workspace,
+@pytest.fixture
+def workspace(three_versions: Workspace) -> Workspace:
+    return three_versions
+
+
+def tags(workspace: Workspace, version: int) -> dict[str, str]:
+    return dict(client_of(workspace).get_model_version("bigel", str(version)).tags)
+
+
+def records(workspace: Workspace, version: int) -> list[dict[str, Any]]:
+    run_id = client_of(workspace).get_model_version("bigel", str(version)).run_id
+    return decisions(workspace, run_id)
+
+
+def test_the_promoted_version_is_champion_and_the_old_one_previous(workspace: Workspace) -> None:
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+    outcome = promote("2", "won the\n test", CONFIG, workspace)
+    assert outcome == {
+        "name": "bigel", "version": 2, "from_version": 1, "changed": True, "why": "won the test",
+    }  # fmt: skip
+    assert aliases(workspace) == {"champion": 2, "previous": 1, "challenger": 3}
+    promote("challenger", "better still", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+    promote("previous", "not so", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 2, "previous": 3}
+
+
+def test_a_decision_is_a_tag_and_an_artifact(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = champion.seen("bigel", three_versions)
-    assert known is not None and known["version"] == 1
-    assert offline_model(CONFIG, three_versions, NEW) == f"stored:{known['bundle']}"
-    assert offline_model(CONFIG, three_versions, None) == f"stored:{known['bundle']}"
-    bundle = three_versions.stored("bundle", known["bundle"])
-    assert bundle is not None
-    bundle.file("seen.safetensors").write_bytes(b"cut")
-    assert offline_model(CONFIG, three_versions, NEW) == f"stored:{NEW}"
-    assert offline_model(CONFIG, three_versions, None) is None
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    promote("models:/bigel/2", "won the test", CONFIG, workspace)
+    first, last = records(workspace, 2)
+    assert (first["by"], first["alias"], first["from_version"]) == ("gate", "challenger", 1)
+    when = last.pop("when")
+    assert when.endswith("+00:00") and when >= first["when"]
+    assert last == {
+        "by": "promote", "who": "ann", "version": 2, "alias": "champion", "from_version": 1,
+        "why": "won the test",
+    }  # fmt: skip
+    assert tags(workspace, 2)["bigel.why"] == "won the test"
+    assert json.loads(tags(workspace, 2)["bigel.decision"]) == last | {"when": when}
+    client = client_of(workspace)
+    run = client.get_run(client.get_model_version("bigel", "2").run_id)
+    assert run.data.tags["bigel.why"] == "won the test"
 
 
-def test_the_last_champion_keeps_its_name_without_the_registry(three_versions: Workspace) -> None:
-    reference = offline_model(CONFIG, three_versions, None)
-    with open_model("champion", CONFIG, three_versions) as online:
-        named = (online.uri, online.name, online.version, online.alias)
-        content = (online.folder / "model.json").read_bytes()
-    with away(), open_model(reference, CONFIG, three_versions) as offline:
-        assert (offline.uri, offline.name, offline.version, offline.alias) == named
-        assert (offline.folder / "model.json").read_bytes() == content
+def test_promoting_the_champion_again_changes_nothing(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    before = aliases(workspace), tags(workspace, 2), records(workspace, 2)
+    outcome = promote("champion", "said twice", CONFIG, workspace)
+    assert (outcome["version"], outcome["changed"]) == (2, False)
+    assert (aliases(workspace), tags(workspace, 2), records(workspace, 2)) == before
 
 
-def test_a_model_that_no_gate_has_judged_has_no_version(three_versions: Workspace) -> None:
-    known = champion.seen("bigel", three_versions)
-    assert known is not None
-    places = (three_versions.artifacts / "stages" / "bundle").iterdir()
-    other = next(place.name for place in places if place.name != known["bundle"])
-    with away(), open_model(f"stored:{other}", CONFIG, three_versions) as found:
-        assert (found.uri, found.version, found.alias) == (f"stored:{other}", None, "")
-    for wrong in ("0" * 24, "../../x"):
-        with (
-            pytest.raises(ConfigError, match="its bundle is not in"),
-            open_model(f"stored:{wrong}", CONFIG, three_versions),
-        ):
-            pass
+def test_rollback_brings_the_previous_champion_back_once(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    outcome = rollback("complaints", CONFIG, workspace)
+    assert (outcome["version"], outcome["from_version"], outcome["changed"]) == (1, 2, True)
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
+    assert tags(workspace, 1)["bigel.why"] == "complaints"
+    assert tags(workspace, 2)["bigel.why"] == "rolled back to version 1: complaints"
+    for version, alias in ((1, "champion"), (2, "challenger")):
+        last = records(workspace, version)[-1]
+        assert (last["by"], last["alias"], last["from_version"]) == ("rollback", alias, 2)
+    with pytest.raises(ConfigError, match=r"bigel has no previous champion .* bigel promote"):
+        rollback("more complaints", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
 
 
-def test_the_note_follows_promotions_rollbacks_and_what_is_read(three_versions: Workspace) -> None:
-    promote("2", "won", CONFIG, three_versions)
-    assert last_version(three_versions) == 2
-    rollback("lost", CONFIG, three_versions)
-    assert last_version(three_versions) == 1
-    next(three_versions.champions.iterdir()).unlink()
-    with open_model(None, CONFIG, three_versions):
-        assert last_version(three_versions) == 1
+def test_the_gate_leaves_what_was_rolled_back(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    rollback("complaints", CONFIG, workspace)
+    assert register_one(workspace, ndcg=0.05, seed=1).counts["alias"] == "challenger"
+    assert aliases(workspace) == {"champion": 1, "challenger": 2}
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("reference", "why", "message"),
     [
-        "{",
-        "[]",
-        '{"name": 1}',
-        '{"name": "bigel", "version": "1", "bundle": ""}',
-        '{"name": "bigel", "version": 1, "bundle": ["x"]}',
-        '{"name": "bigel", "version": 1, "bundle": "../../x"}',
+        ("7", "x", r"no model 'models:/bigel/7'.*version 1 \(champion\), 2, 3 \(challenger\)"),
+        ("champoin", "x", "did you mean 'champion'"),
+        ("2", " ", "give the reason in 1 to 1,000 characters"),
+        ("2", "x" * 1001, "give the reason"),
     ],
 )
-def test_a_damaged_note_is_as_none(three_versions: Workspace, content: str) -> None:
-    next(three_versions.champions.iterdir()).write_text(content)
-    assert champion.seen("bigel", three_versions) is None
-    assert offline_model(CONFIG, three_versions, None) is None
-    assert champion.seen_bundles(three_versions) == set()
-
-
-def test_gc_keeps_the_last_champion_also_where_another_registry_is_asked(
-    three_versions: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_promoted_is_refused(
+    workspace: Workspace, reference: str, why: str, message: str
 ) -> None:
-    known = champion.seen("bigel", three_versions)
-    assert known is not None
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
-    (noted,) = (three_versions.artifacts / "homes").iterdir()
-    noted.unlink()  # a person says that the first registry's models need nothing any more
-    assert needed_fingerprints(three_versions) == {known["bundle"]}
+    with pytest.raises(ConfigError, match=message):
+        promote(reference, why, CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+
+
+def test_what_is_not_registered_is_refused(workspace: Workspace) -> None:
+    (key, *_) = (path.name for path in workspace.artifacts.glob("stages/bundle/*")
+                 if path.name != tags(workspace, 1)["bigel.bundle"])  # fmt: skip
+    with pytest.raises(ConfigError, match="is not registered; promote a registered version"):
+        promote(f"stored:{key}", "x", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+
+
+def test_a_workspace_without_models_says_so_and_stays_empty(tmp_path: Path) -> None:
+    for call in (
+        lambda place: promote("1", "x", CONFIG, place),
+        lambda place: rollback("x", CONFIG, place),
+    ):
+        with pytest.raises(ConfigError, match="does not exist yet; train one"):
+            call(Workspace(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_whose_run_was_deleted_keeps_its_tags(workspace: Workspace) -> None:
+    client = client_of(workspace)
+    client.delete_run(client.get_model_version("bigel", "2").run_id)
+    promote("2", "won the test", CONFIG, workspace)
+    assert aliases(workspace)["champion"] == 2
+    assert tags(workspace, 2)["bigel.why"] == "won the test"
+
+
+def test_a_user_number_without_a_name_is_recorded(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    promote("2", "won the test", CONFIG, workspace)
+    assert records(workspace, 2)[-1]["who"] == "uid 4711"
+
+
+def test_every_write_happens_under_the_lock(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_file, held = home_of(workspace).lock_file, []
+    for name in WRITES:
+        original = getattr(MlflowClient, name)
+
+        def checked(*arguments: Any, original: Any = original, **named: Any) -> Any:
+            with lock_file.open("w") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+                else:
+                    held.append(False)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(MlflowClient, name, checked)
+    promote("2", "won the test", CONFIG, workspace)
+    rollback("complaints", CONFIG, workspace)
+    register_one(workspace, ndcg=0.05, seed=3)
+    assert len(held) > 12
+    assert all(held)
+
+
+def test_two_promotions_at_once_are_one_after_the_other(workspace: Workspace) -> None:
+    threads = [
+        threading.Thread(target=promote, args=(number, "at once", CONFIG, workspace))
+        for number in ("2", "3")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    now = aliases(workspace)
+    assert {now["champion"], now["previous"]} == {2, 3}
+    assert {records(workspace, version)[-1]["from_version"] for version in (2, 3)} == {
+        1, now["previous"],
+    }  # fmt: skip
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, cut: int, call: Any) -> bool:
+    """Do every write before the cut, that at the cut and all after it not; tell if it was met."""
+    left = [cut]
+
+    def cutting(original: Any) -> Any:
+        def write(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return original(*arguments, **named)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(MlflowClient, name, cutting(getattr(MlflowClient, name)))
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_rollback_after_a_promotion_that_was_cut_off_goes_back_from_the_champion(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """1 was replaced by 2, which a promotion of 3 should replace."""
+    promote("2", "won the test", CONFIG, workspace)
+    cut_off(monkeypatch, cut, lambda: promote("3", "better still", CONFIG, workspace))
+    live = aliases(workspace)["champion"]
+    assert live == (2 if cut < 3 else 3)  # two tags come before the first alias
+    outcome = rollback("complaints", CONFIG, workspace)
+    assert (outcome["from_version"], outcome["version"], outcome["changed"]) == (
+        live, live - 1, True,
+    )  # fmt: skip
+    assert aliases(workspace) == {"champion": live - 1, "challenger": live}
+
+
+@pytest.mark.parametrize("cut", (3, 4))
+def test_a_gate_that_was_cut_off_leaves_the_version_before_it_to_go_back_to(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    cut_off(monkeypatch, cut, lambda: promote("3", "better still", CONFIG, workspace))
+    model = Registered(client_of(workspace), "bigel")
+    with home_of(workspace).locked():  # the same version is judged again, as by the next run
+        carry_out(model, 3, Decision("champion", "is the champion already"), GATE)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+
+
+def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
+    promote("2", "won the test", CONFIG, workspace)
+    client_of(workspace).delete_model_version("bigel", "1")
+    assert promote("3", "better still", CONFIG, workspace)["from_version"] == 2
+    client_of(workspace).delete_model_version("bigel", "2")
+    with pytest.raises(ConfigError, match="has no previous champion"):
+        rollback("complaints", CONFIG, workspace)
+
+
+@pytest.mark.parametrize("cut", (0, 2, 3, 4, 5, 6))
+def test_a_decision_cut_off_anywhere_is_finished_by_the_same_command(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    def interrupted(call: Any) -> None:
+        if cut_off(monkeypatch, cut, call):
+            assert aliases(workspace)["champion"] in (1, 3)
+            call()
+
+    interrupted(lambda: promote("3", "won the test", CONFIG, workspace))
+    assert aliases(workspace) == {"champion": 3, "previous": 1}
+    assert tags(workspace, 3)["bigel.why"] == "won the test"
+    interrupted(lambda: rollback("complaints", CONFIG, workspace))
+    assert aliases(workspace) == {"champion": 1, "challenger": 3}
+    assert tags(workspace, 1)["bigel.why"] == "complaints"

@@ -11,8 +11,9 @@ import pytest
 from bigel.errors import ConfigError, DataError
 from bigel.lists.recommend import recommend
 from bigel.store import Record, Workspace
-from bigel.tracking import home_of, offline_model, open_model, promote, rollback
+from bigel.tracking import offline_model, open_model, promote, rollback
 from tests.fabricate import CONFIG, register_one
+from tests.tracking.conftest import aliases, client_of
 
 pytestmark = pytest.mark.usefixtures("_light_model")
 ADVICE = (
@@ -27,18 +28,12 @@ def workspace(three_versions: Workspace) -> Workspace:
 
 
 def version(workspace: Workspace, number: int) -> Any:
-    return home_of(workspace).connect().get_model_version("bigel", str(number))
-
-
-def aliases(workspace: Workspace) -> dict[str, int]:
-    found = home_of(workspace).connect().get_registered_model("bigel").aliases
-    return {alias: int(number) for alias, number in found.items()}
+    return client_of(workspace).get_model_version("bigel", str(number))
 
 
 def registered(workspace: Workspace, number: int) -> Path:
     """Return the folder of a version's registered bundle."""
-    client = home_of(workspace).connect()
-    uri = client.get_run(version(workspace, number).run_id).info.artifact_uri
+    uri = client_of(workspace).get_run(version(workspace, number).run_id).info.artifact_uri
     return Path(uri.removeprefix("file://")) / "model/artifacts/bundle"
 
 

@@ -2,15 +2,15 @@ import math
 
 import pytest
 
-from bigel.tracking.gate import Pair, Scores, SideBySide, Unranked, decide
+from bigel.tracking.gate import Figures, Pair, SideBySide, Unranked, decide
 
 NAN = math.nan
-POPULAR = Scores("popularity", {"click": 0.1, "buy": 0.2})
+POPULAR = {"click": 0.1, "buy": 0.2}
 UNRANKED = Unranked("version 1", "its bundle is lost")
 
 
-def version(click: float | None, buy: float | None) -> Scores:
-    return Scores("version 2", {"click": click, "buy": buy})
+def version(click: float | None, buy: float | None) -> Figures:
+    return {"click": click, "buy": buy}
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ def version(click: float | None, buy: float | None) -> Scores:
         (version(0.1, 0.2), POPULAR, "challenger", ["on click", "on buy"]),
         (version(NAN, 0.9), POPULAR, "challenger", ["click cannot be compared"]),
         (version(None, 0.9), POPULAR, "challenger", ["click cannot"]),
-        (version(0.9, 0.9), Scores("p", {"click": 0.1}), "challenger", ["buy cannot"]),
-        (version(0.9, 0.9), Scores("p", {"click": NAN, "buy": 0}), "challenger", ["click"]),
-        (Scores("version 2", {}), POPULAR, "challenger", ["no behavior was measured"]),
+        (version(0.9, 0.9), {"click": 0.1}, "challenger", ["buy cannot"]),
+        (version(0.9, 0.9), {"click": NAN, "buy": 0}, "challenger", ["click"]),
+        ({}, POPULAR, "challenger", ["no behavior was measured"]),
     ],
 )
 def test_the_first_champion_must_beat_popularity_on_every_behavior(
-    candidate: Scores, popularity: Scores, alias: str, words: list[str]
+    candidate: Figures, popularity: Figures, alias: str, words: list[str]
 ) -> None:
     decision = decide(candidate, popularity, None)
     assert decision.alias == alias
@@ -37,13 +37,12 @@ def test_the_first_champion_must_beat_popularity_on_every_behavior(
 
 
 @pytest.mark.parametrize("candidate", [version(0.5, 0.3), version(0.9, 0.9)])
-def test_without_the_ranking_side_by_side_the_champion_stays(candidate: Scores) -> None:
+def test_without_the_ranking_side_by_side_the_champion_stays(candidate: Figures) -> None:
     """Logged means tell nothing: of other users, perhaps, and of no behavior by itself."""
     decision = decide(candidate, POPULAR, UNRANKED, 0.01)
     assert decision.alias == "challenger"
     figures = ", ".join(
-        f"{name} {candidate.ndcg[name]:.4f} against {POPULAR.ndcg[name]:.4f}"
-        for name in ("click", "buy")
+        f"{name} {candidate[name]:.4f} against {POPULAR[name]:.4f}" for name in ("click", "buy")
     )
     assert decision.why == (
         f"beats popularity on every behavior ({figures}); not ranked side by side with the "

@@ -54,7 +54,7 @@ def told(workspace: Workspace, counts: dict[str, Any]) -> dict[str, Any]:
         "params": run.data.params,
         "metrics": run.data.metrics,
         "tags": {k: v for k, v in run.data.tags.items()
-                 if k.startswith(OUR_TAGS) and k not in ("bigel.decision", "bigel.workspace")},
+                 if k.startswith(OUR_TAGS) and k != "bigel.decision"},
         "files": {n: p.read_bytes() for n, p in files.items()
                   if not n.startswith("decisions/") and p.name != MANIFEST},  # it tells seconds
         "aliases": dict(client.get_registered_model(counts["name"]).aliases),
@@ -127,7 +127,7 @@ def test_a_delivered_run_has_the_time_of_the_run(workspace: Workspace) -> None:
     (entry,) = outbox.waiting(workspace)
     content = entry.content | {"kept": "2026-01-02T03:04:05+00:00"}
     both = {"digest": outbox.fingerprint(content), "content": content}
-    (entry.path / "entry.json").write_text(json.dumps(both))
+    entry.path.write_text(json.dumps(both))
     (counts,) = deliver_all(workspace)
     client, run_id = home_of(workspace).connect(), counts["run_id"]
     info, then = client.get_run(run_id).info, 1_767_323_045_000
@@ -144,14 +144,12 @@ def test_a_run_that_waits_knows_whether_it_loses_to_popularity(
     assert deliver_all(workspace)[0]["loses"] == loses
 
 
-def test_delivering_twice_makes_one_run_and_one_version(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_delivering_twice_makes_one_run_and_one_version(workspace: Workspace) -> None:
     keep(workspace)
     (entry,) = outbox.waiting(workspace)
-    shutil.copytree(entry.path, tmp_path / "copy")
+    kept = entry.path.read_bytes()
     (first,) = deliver_all(workspace)
-    shutil.copytree(tmp_path / "copy", entry.path)
+    entry.path.write_bytes(kept)
     assert deliver_all(workspace) == [first]
     client = home_of(workspace).connect()
     assert len(client.search_model_versions("name='bigel'")) == 1
@@ -171,30 +169,25 @@ def test_the_same_run_again_waits_once_and_a_new_evaluation_waits_beside_it(
     assert [counts["version"] for counts in deliver_all(workspace)] == [1, 1]
 
 
-def test_an_entry_stays_while_the_store_is_away_or_does_not_confirm(
+def test_an_entry_stays_while_the_store_is_away_or_until_the_gate_has_decided(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(workspace)
     (entry,) = outbox.waiting(workspace)
     with away(), pytest.raises(UnreachableError):
         outbox.deliver(entry, workspace)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "is_confirmed", lambda submission, workspace: False)
-        with pytest.raises(WorkspaceError, match=r"does not have the whole run.*bigel sync. again"):
+        patch.setattr("bigel.tracking.registration.judge", cut)
+        with pytest.raises(KeyboardInterrupt):
             outbox.deliver(entry, workspace)
     assert outbox.names_waiting(workspace) == [entry.path.name]
     assert [counts["version"] for counts in deliver_all(workspace)] == [1]
-
-
-def test_the_store_confirms_only_what_it_has_whole(workspace: Workspace) -> None:
-    made = fabricate.stages_before(workspace)
-    submission = outbox.prepare(*made, CONTRACTS, CONFIG, workspace)
-    assert not outbox.is_confirmed(submission, workspace)
-    outbox.submit(submission, workspace)
-    assert outbox.is_confirmed(submission, workspace)
     client = home_of(workspace).connect()
-    client.delete_model_version_tag("bigel", "1", "bigel.judged")
-    assert not outbox.is_confirmed(submission, workspace)
+    assert [run.info.status for run in client.search_runs(["1"])] == ["FINISHED"]
 
 
 def test_an_entry_holds_no_secret_and_only_json(
@@ -216,13 +209,13 @@ def test_gc_keeps_what_waits_and_a_damaged_entry_stops_it(workspace: Workspace) 
     keep(workspace, ndcg=0.2, seed=1)
     before = {output.path for output in store.inventory(workspace)}
     half = workspace.outbox / ".half.12345678"
-    half.mkdir()
+    half.touch()
     found = store.collect(workspace, 0, lambda: needed_fingerprints(workspace))
     assert {output.path for output in store.inventory(workspace)} == before
     assert found["removed"] == [] and found["leftovers"] == [str(half)]
-    entry = workspace.outbox / outbox.names_waiting(workspace)[0] / "entry.json"
+    entry = workspace.outbox / outbox.names_waiting(workspace)[0]
     entry.write_text(entry.read_text().replace('"success": true', '"success": false'))
-    with pytest.raises(WorkspaceError, match=r"entry.json is damaged \(its digest"):
+    with pytest.raises(WorkspaceError, match=r"json is damaged \(its digest"):
         needed_fingerprints(workspace)
 
 
@@ -232,7 +225,7 @@ def test_an_entry_cannot_point_out_of_the_store(workspace: Workspace, evil: str)
     (entry,) = outbox.waiting(workspace)
     content = entry.content | {"stages": entry.content["stages"] | {"train": evil}}
     both = {"digest": outbox.fingerprint(content), "content": content}
-    (entry.path / "entry.json").write_text(json.dumps(both))
+    entry.path.write_text(json.dumps(both))
     with pytest.raises(WorkspaceError, match="a fingerprint is not one"):
         outbox.waiting(workspace)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,8 +17,11 @@ from bigel.lists import recommend as recommend_module
 from bigel.store import Workspace
 from bigel.store.locks import take_lock
 from bigel.tracking import store as store_module
-from bigel.tracking.store import DEFAULTS, HOME_TAG, Home, home_of, hush
+from bigel.tracking.moved import HOME_TAG
+from bigel.tracking.store import DEFAULTS, Home, check_home, home_of, hush, note_home
 from tests import fabricate
+
+SERVER = "https://ann:hunter2@host:5000/mlflow/?token=hunter3"
 
 
 def places(database: Path) -> list[str]:
@@ -243,3 +247,34 @@ def test_a_store_without_a_password_keeps_the_cause_of_an_error(tmp_path: Path) 
     with pytest.raises(WorkspaceError) as caught, home.explained():
         raise MlflowException("no answer")
     assert isinstance(caught.value.__cause__, MlflowException)
+
+
+def test_a_home_is_noted_once_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
+    for _ in range(2):
+        note_home(home_of(workspace), workspace)
+    (file,) = (workspace.artifacts / "homes").iterdir()
+    assert "hunter" not in file.read_text() and "https://host:5000/mlflow" in file.read_text()
+    other = replace(home_of(workspace), uri="https://bob:other@host:5000/mlflow")
+    check_home(other, workspace)  # the same place by another login
+
+
+def test_a_home_beside_the_noted_one_is_refused_naming_both_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    check_home(home_of(workspace), workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
+    note_home(home_of(workspace), workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter4@db/mlflow")
+    with pytest.raises(WorkspaceError) as caught:
+        check_home(home_of(workspace), workspace)
+    for place in ("https://host:5000/mlflow", "postgresql://db/mlflow"):
+        assert place in str(caught.value)
+    assert "hunter" not in str(caught.value)
+    note_home(home_of(workspace), workspace)  # now both may need something
+    with pytest.raises(WorkspaceError, match="registered at https://host:5000"):
+        check_home(home_of(workspace), workspace)

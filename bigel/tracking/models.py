@@ -1,0 +1,303 @@
+"""Registered models: from an alias or a URI to a bundle on this disk, and a list of versions."""
+
+import contextlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigel.config import Config
+from bigel.disk import is_full
+from bigel.errors import ConfigError, DataError, hide_credentials, nearest
+from bigel.retry import is_transient
+from bigel.store import Workspace
+from bigel.tracking.bundle import MODEL_FILE, read_facts, stored_bundle
+from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
+from bigel.tracking.registry import (
+    DATA_TAG,
+    LOSES_TAG,
+    WHY_TAG,
+    Registered,
+    Version,
+    note_champion,
+    seen,
+)
+from bigel.tracking.runs import BEHAVIORS_TAG, BUNDLE, COMMIT_TAG, CONTRACTS_TAG, metric_name
+from bigel.tracking.store import Home, existing_home
+
+BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
+BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
+FORMS = "an alias such as champion, models:/NAME@ALIAS, a version number or models:/NAME/VERSION"
+STORED = "stored:"  # a model reference: the fingerprint of a bundle in the stage store
+NO_LISTS = (
+    "is the champion, so the last lists stay until it can be read or another takes its place: "
+    "bigel promote challenger --why TEXT (bigel models shows what the gate said of it)"
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found.
+
+    Args:
+        uri: the exact one, without an alias.
+        name: registered name.
+        version: registered version, None of a model that was just trained.
+        alias: its alias if it has one of the gate's, else "".
+        folder: its bundle on this disk, whole and of our format.
+        facts: what the bundle says of itself.
+        loses: whether it answers for want of a champion though it loses to popularity, so that
+            lists must be the rule's.
+    """
+
+    uri: str
+    name: str
+    version: int | None
+    alias: str
+    folder: Path
+    facts: dict[str, Any]
+    loses: bool = False
+
+
+@contextlib.contextmanager
+def open_model(reference: str | None, config: Config, workspace: Workspace) -> Iterator[Model]:
+    """Find a model; what had to be downloaded is removed at the end.
+
+    A version whose artifacts are lost or damaged is read from its bundle in the stage store, with
+    a warning.
+
+    Args:
+        reference: an alias or a version number of ``tracking.model_name``,
+            ``models:/name@alias`` or ``models:/name/3``; None: the champion, or the challenger
+            while there is no champion; what ``offline_model`` returns: found without the registry.
+        config: ``tracking.model_name`` names the registered model; where it was not set and
+            another is the only one registered, that one answers.
+        workspace: holds MLflow's home, unless the environment says otherwise.
+
+    Raises:
+        ConfigError: if there is no such model, listing those that exist.
+        DataError: if its bundle is lost, damaged or of another format, and the stage store has
+            none that can be read.
+        WorkspaceError: if MLflow's store cannot be used.
+    """
+    if reference is not None and reference.startswith(STORED):
+        yield _stored_model(reference, config, workspace)
+        return
+    home = existing_home(workspace)
+    client = home.connect()
+    with tempfile.TemporaryDirectory() as scratch:
+        with home.explained():
+            version = _find(client, home, reference, model_name(client, config))
+            try:
+                folder, facts = _whole(client, home, version, Path(scratch), workspace)
+            except (ConfigError, DataError) as error:
+                if reference is None and CHAMPION in version.aliases:
+                    raise DataError(f"{error}. {version.uri} {NO_LISTS}") from error
+                raise
+            if CHAMPION in version.aliases:
+                note_champion(Registered(client, version.name), workspace)
+        alias = alias_of(version.aliases)
+        loses = reference is None and alias == CHALLENGER and LOSES_TAG in version.tags
+        if loses:
+            log.warning("%s loses to popularity: lists are those of the rule", version.uri)
+        yield Model(version.uri, version.name, version.number, alias, folder, facts, loses)
+
+
+def model_name(client: Any, config: Config) -> str:
+    """Return ``tracking.model_name``; where it was not set, the only registered model's name."""
+    name = config.tracking.model_name
+    registered = [str(model.name) for model in client.search_registered_models()]
+    if "model_name" in config.tracking.model_fields_set or name in registered:
+        return name
+    return registered[0] if len(registered) == 1 else name
+
+
+def offline_model(config: Config, workspace: Workspace, trained: str | None) -> str | None:
+    """Return the reference of the model that lists come from without the tracking store.
+
+    That is the champion last seen, if its bundle is whole in the stage store, else the model just
+    trained, which no gate has judged yet.
+
+    Args:
+        config: ``tracking.model_name`` names the model.
+        workspace: holds the bundles.
+        trained: fingerprint of the bundle of the model just trained; None: nothing was trained.
+    """
+    known = seen(config.tracking.model_name, workspace)
+    if known and stored_bundle(known["bundle"], workspace):
+        return STORED + str(known["bundle"])
+    return None if trained is None else STORED + trained
+
+
+def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
+    """Return a model of the stage store; the champion last seen keeps its registered name."""
+    key, name = reference.removeprefix(STORED), config.tracking.model_name
+    found, known = stored_bundle(key, workspace), seen(name, workspace)
+    if found is None:
+        raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
+    if known is None or known["bundle"] != key:
+        return Model(reference, name, None, "", *found)
+    uri = f"models:/{known['name']}/{known['version']}"
+    return Model(uri, known["name"], known["version"], CHAMPION, *found)
+
+
+def _find(client: Any, home: Home, reference: str | None, name: str) -> Version:
+    if reference is None:
+        reference = CHAMPION
+        if {CHAMPION, CHALLENGER} & Registered(client, name).aliases.keys() == {CHALLENGER}:
+            log.warning("%s has no champion yet; its challenger recommends", name)
+            reference = CHALLENGER
+    if reference.isdecimal():
+        reference = f"models:/{name}/{reference}"
+    if exact := BY_VERSION.fullmatch(reference):
+        model = Registered(client, exact["name"])
+        found = model.at(int(exact["version"]))
+    else:
+        by_alias = BY_ALIAS.fullmatch(reference)
+        if not by_alias and re.search(r"[/:@]", reference):
+            raise ConfigError(f"model {reference!r}: give {FORMS}")
+        owner, alias = (by_alias["name"], by_alias["alias"]) if by_alias else (name, reference)
+        model = Registered(client, owner)
+        found = model.having(alias)
+    if found is None:
+        raise _absent(client, home, reference, model.name)
+    return found
+
+
+def _absent(client: Any, home: Home, reference: str | None, name: str) -> ConfigError:
+    """Return the error that says what there is."""
+    names = sorted(model.name for model in client.search_registered_models())
+    if not names:
+        what = "Nothing is registered there yet; train a model by `bigel run`"
+    elif name not in names:
+        what = f"Registered models: {', '.join(names)} (tracking.model_name says {name})"
+    else:
+        what = _what_exists(Registered(client, name), reference or "")
+    return ConfigError(f"no model {reference!r} at {home.shown}. {what}")
+
+
+def _what_exists(model: Registered, reference: str) -> str:
+    aliases = model.aliases
+    shown = []
+    for version in reversed(model.newest(20)):
+        own = ", ".join(alias for alias, owner in aliases.items() if owner == version.number)
+        shown.append(f"{version.number} ({own})" if own else str(version.number))
+    meant = nearest(reference, list(aliases)) if aliases else ""
+    return f"{model.name} has version {', '.join(shown) or 'none'}{meant}; give {FORMS}"
+
+
+def _whole(
+    client: Any, home: Home, version: Version, scratch: Path, workspace: Workspace
+) -> tuple[Path, dict[str, Any]]:
+    """Return a bundle that can be read, and its facts: the registered one, else the stored one."""
+    try:
+        folder = _fetch(client, home, version, scratch)
+        return folder, read_facts(folder)
+    except (ConfigError, DataError) as error:
+        copy = stored_bundle(version.bundle, workspace)
+        if copy is None:
+            raise
+        log.warning(
+            "%s. %s is read from its copy in the stage store, %s; `mlflow models serve` needs the "
+            "registered artifacts: restore them from a backup", error, version.uri, copy[0],
+        )  # fmt: skip
+        return copy
+
+
+def _fetch(client: Any, home: Home, version: Version, scratch: Path) -> Path:
+    """Return the bundle's folder; local artifacts are read where they are."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    source = client.get_model_version_download_uri(version.name, str(version.number))
+    place = None if source.startswith(("/", "file:")) else str(scratch)
+    try:
+        found = download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=home.uri)
+    except (MlflowException, OSError) as error:
+        if is_transient(error) or is_full(error):
+            raise
+        raise DataError(
+            f"{version.uri} has lost its artifacts at {hide_credentials(source)}: "
+            f"{hide_credentials(str(error))}; restore them from a backup"
+        ) from home.showable(error)
+    folder = Path(found) / "artifacts" / BUNDLE
+    if not (folder / MODEL_FILE).is_file():
+        raise ConfigError(
+            f"{version.uri} has no {BUNDLE}/{MODEL_FILE}: it is not a model of bigel, or has lost "
+            "a part"
+        )
+    return folder
+
+
+def list_versions(config: Config, workspace: Workspace, last: int) -> dict[str, Any]:
+    """Return the newest versions of a registered model with what is known about each.
+
+    Args:
+        config: ``tracking.model_name`` names the model, as for ``open_model``, and
+            ``evaluate.select_cutoff`` the NDCG.
+        workspace: holds MLflow's home, unless the environment says otherwise.
+        last: number of versions.
+
+    Returns:
+        JSON values: name, tracking_uri, metric, champion (version, by, who, when, why; None if
+        there is none) and versions, each with version, aliases, ndcg (by behavior), data,
+        contracts (hand-over to whether it passed; None where that was not noted), commit,
+        registered, why and decision.
+
+    Raises:
+        ConfigError: if nothing is registered.
+        WorkspaceError: if MLflow's store cannot be used.
+    """
+    home = existing_home(workspace)
+    client = home.connect()
+    with home.explained():
+        model = Registered(client, model_name(client, config))
+        found, aliases = model.newest(last), model.aliases
+        if not found:
+            raise ConfigError(
+                f"no version of {model.name} is registered at {home.shown}; train one by "
+                "`bigel run`, or name another model by --set tracking.model_name=NAME"
+            )
+        metric = f"ndcg@{config.evaluate.select_cutoff}"
+        return {
+            "name": model.name,
+            "tracking_uri": home.shown,
+            "metric": metric,
+            "champion": _champion(model.champion),
+            "versions": [_facts(model, version, aliases, metric) for version in found],
+        }
+
+
+def _facts(
+    model: Registered, version: Version, aliases: dict[str, int], metric: str
+) -> dict[str, Any]:
+    run = model.run_of(version)
+    tags, metrics = ({}, {}) if run is None else (run.data.tags, run.data.metrics)
+    names = json.loads(tags.get(BEHAVIORS_TAG, "[]"))
+    return {
+        "version": version.number,
+        "aliases": sorted(alias for alias, owner in aliases.items() if owner == version.number),
+        "ndcg": {b: metrics.get(metric_name("valid", "published", b, metric)) for b in names},
+        "data": version.tags.get(DATA_TAG),
+        "contracts": json.loads(tags.get(CONTRACTS_TAG, "null")),
+        "commit": tags.get(COMMIT_TAG),
+        "registered": version.registered.isoformat(timespec="seconds"),
+        "why": version.tags.get(WHY_TAG, ""),
+        "decision": version.decision or None,
+    }
+
+
+def _champion(version: Version | None) -> dict[str, Any] | None:
+    """Return who is champion, since when and why; it may be older than the versions shown."""
+    if version is None:
+        return None
+    decision, why = version.decision, version.tags.get(WHY_TAG, "")
+    if decision and decision["alias"] != CHAMPION:
+        decision, why = {}, "the alias was set past bigel, so no reason is kept"
+    known = {key: decision.get(key) for key in ("by", "who", "when")}
+    return {"version": version.number, **known, "why": why}
