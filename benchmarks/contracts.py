@@ -107,20 +107,21 @@ def judge(folder: Path, rows: int, records: Records) -> list[tuple[str, float, f
         started = time.perf_counter(), time.process_time()
         steps.append((step, started[0] - since[0], started[1] - since[1], peak))
 
-    import bigel.contracts.docs
+    import bigel.contracts.page
     from bigel.config import load_config
     from bigel.contracts import measure_drift, profile_log, validate
     from bigel.store import Workspace
 
-    assert bigel.contracts.docs
+    assert bigel.contracts.page
     config = load_config("userbehavior", configuration(folder / "log.csv", rows))
     workspace = Workspace(folder)
     done("start", started)
-    for handover in ("raw_log", "interactions"):
-        validate(handover, records["ingest"], config, workspace)
-        done(handover, started)
+    validate("raw_log", records["ingest"], config, workspace)
+    done("raw_log", started)
     profiled = profile_log(records["ingest"], config, workspace)
     done("profile", started)
+    validate("interactions", records["ingest"], config, workspace)
+    done("interactions", started)
     validate("drift", measure_drift(profiled, config, workspace), config, workspace)
     done("drift", started)
     validate("split", records["split"], config, workspace)

@@ -5,7 +5,7 @@
     BigelError (ValueError)        exit 1
     ├── ConfigError                exit 2   a wrong key, type, range or option
     ├── DataError                  exit 3   an input that cannot be read or used
-    │   ├── ContractError          exit 3   a critical expectation failed
+    │   ├── ContractError          exit 3   a critical rule was broken
     │   └── SourceUnreachableError exit 3   the log's store or database does not answer now
     ├── ClusterUnreachableError    exit 1   the cluster of run.scheduler does not answer now
     ├── TrainingError              exit 1   a loss that is not finite, say
@@ -47,7 +47,7 @@ class DataError(BigelError):
 
 
 class ContractError(DataError):
-    """A critical expectation of a data contract failed; ``result`` is the contract's result."""
+    """A critical rule of a data contract was broken; ``result`` is the contract's result."""
 
     result: dict[str, Any] | None = None
 

@@ -75,7 +75,7 @@ class Run:
         """Check a record's contract.
 
         Raises:
-            ContractError: if a critical expectation failed.
+            ContractError: if a critical rule is broken.
         """
         contracts = self.outcome.contracts
         try:
@@ -104,8 +104,8 @@ def _read(run: Run) -> Parts:
     ingested = run.make("ingest", ingest)
     yield "ingest"
     run.check("raw_log", ingested)
-    run.check("interactions", ingested)
     profile = run.make("profile", profile_log, ingested)
+    run.check("interactions", ingested)
     drift = run.make("drift", measure_drift, profile)
     run.check("drift", drift)
     realized = run.make("realized", measure_realized, ingested)

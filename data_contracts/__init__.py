@@ -1,1 +1,1 @@
-"""Expectation suites, reviewed by people; the package data of bigel.contracts."""
+"""Contracts, reviewed by people; the package data of bigel.contracts."""

@@ -350,7 +350,7 @@ def _stage_line(summary: dict[str, Any]) -> str:
 
 def _failed_line(contract: dict[str, Any], failed: dict[str, Any]) -> str:
     column = f" on {failed['column']}" if failed.get("column") else ""
-    return f"{contract['handover']}: {failed['expectation']}{column}, {failed['count']} rows"
+    return f"{contract['handover']}: {failed['rule']}{column}, {failed['count']} rows"
 
 
 def _metrics_table(summary: dict[str, Any]) -> Table:

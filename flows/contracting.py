@@ -35,16 +35,16 @@ def init(
     """
     config = load_config(source, settings or [])
     place = Workspace(workspace)
-    from bigel.contracts.proposing import SETTINGS_FILE, propose
+    from bigel.contracts.own_contracts import SETTINGS_FILE, propose
     from bigel.ingest import ingest
 
     with place.in_use():
-        fitted = propose(ingest(config, place), config, out)
+        fitted = propose(ingest(config, place), config, place, out)
     for path in fitted:
         print(f"fitted {path}")
     print(f"\nthe other files of {out} are as they ship; put this into the configuration:\n")
     print((out / SETTINGS_FILE).read_text("utf-8"))
-    print("review the limits, raise meta.version of the files you reviewed, then:")
+    print("review the limits, raise the version of the files you reviewed, then:")
     print(f"bigel contracts check {source}")
 
 
@@ -59,7 +59,7 @@ def check(
     workspace: Place = Path(),
     json: Json = None,
 ) -> None:
-    """Check the suites, then the log against them: raw log, interactions, drift.
+    """Check the contracts, then the log against them: raw log, interactions, drift.
 
     Nothing is trained, and the last accepted run stays what it is. All three are judged, also after
     a critical failure (exit code 3), and shown in the Data Docs.
@@ -71,10 +71,10 @@ def check(
         check_file("--json", json)
     config = load_config(source, [*(settings or []), *_in_place_of_path(log)])
     place = Workspace(workspace)
-    from bigel.contracts.checking import check_log, check_suites
+    from bigel.contracts.own_contracts import check_contracts, check_log
     from bigel.ingest import ingest
 
-    contracts = check_suites(config)
+    contracts = check_contracts(config)
     with place.in_use():
         results = check_log(ingest(config, place), config, place)
     if json is not None:
@@ -106,10 +106,10 @@ def suggest(
     Example: bigel contracts suggest mine.toml --runs 14
     """
     config = load_config(source, settings or [])
-    from bigel.contracts import suggesting
+    from bigel.contracts import learned_limits
 
-    wanted = runs if runs is not None else suggesting.FEWEST_RUNS
-    found = suggesting.suggest(config, Workspace(workspace), wanted)
+    wanted = runs if runs is not None else learned_limits.FEWEST_RUNS
+    found = learned_limits.suggest(config, Workspace(workspace), wanted)
     for name in found.kept:
         print(f"kept as it is, for want of runs: {name}")
     if not found.diff:
@@ -141,7 +141,7 @@ def _print_result(result: dict[str, Any]) -> None:
     contract = result["contract"]
     state = "passed" if result["success"] else "broken"
     if not result["evaluated"]:
-        state = f"not checked: {next(iter(result['skipped'].values()), 'no suites')}"
+        state = f"not checked: {next(iter(result['skipped'].values()), 'no rules')}"
     console.print(
         f"[bold]{result['handover']:<13}[/] {escape(state)} ({result['evaluated']} checks, "
         f"contract version {escape(contract['version'])}, digest {contract['digest']})"

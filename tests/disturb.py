@@ -30,8 +30,8 @@ ALLOCATES = {"open", "os.mkdir", "shutil.copyfile"}  # what a full disk refuses
 ORDER = {
     "ingest": 1,
     "validate raw_log": 2,
-    "validate interactions": 3,
-    "profile_log": 4,
+    "profile_log": 3,
+    "validate interactions": 4,
     "measure_drift": 5,
     "validate drift": 6,
     "measure_realized": 7,
@@ -53,7 +53,7 @@ ORDER = {
     "rank_recent": 22,
 }
 SLOW_TO_IMPORT = (
-    *("bigel.contracts.engine", "bigel.contracts.rendering", "bigel.evaluate.report"),
+    *("bigel.contracts.page", "bigel.evaluate.report"),
     *("bigel.pipeline", "bigel.lists.serving", "bigel.tracking.side_by_side", "matplotlib.pyplot"),
     *("torch._dynamo", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.models", "mlflow.artifacts"),

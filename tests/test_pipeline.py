@@ -25,8 +25,8 @@ WAITING = {"waiting": "entry", "loses": False}
 WHOLE_RUN = [
     "ingest()",
     "validate(raw_log, ingest)",
-    "validate(interactions, ingest)",
     "profile_log(ingest)",
+    "validate(interactions, ingest)",
     "measure_drift(profile)",
     "validate(drift, drift)",
     "measure_realized(ingest)",

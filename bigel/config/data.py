@@ -279,10 +279,10 @@ class SplitConfig(Section):
 
 
 class ContractsConfig(Section):
-    """Data contracts; the suites themselves are reviewed files in data_contracts/."""
+    """Limits of a run; the contracts themselves are reviewed files in data_contracts/."""
 
     folder: str = Field(
-        "", description="Folder of the suites; empty: the data_contracts that ship with bigel."
+        "", description="Folder of the contracts; empty: the data_contracts that ship with bigel."
     )
     max_quarantined_share: float = Field(
         0.05, ge=0, le=1, description="Largest share of refused rows that passes."

@@ -16,7 +16,7 @@ import polars as pl
 
 from bigel.config import Config
 from bigel.contracts.history import MEASURES_FILE, reference_of
-from bigel.contracts.profiling import HOURS_FILE, read_profile, span_of
+from bigel.contracts.profile import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
@@ -224,7 +224,7 @@ def _hours(
     """Return a row per behavior and hour of the day (UTC), expected from the last run.
 
     Args:
-        hours: of this run, as ``profiling.hourly``.
+        hours: of this run, as ``profile.hourly``.
         before: of the last accepted run.
         longer: days of this log for one day of the last.
         behaviors: the cascade.

@@ -1,14 +1,23 @@
 """What people read when a contract fails: what, where, how many, examples, how to go on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bigel.contracts.suites import CRITICAL, Suite, parameters_of, thresholds_file
+import polars as pl
+
+from bigel.contracts.contract import CRITICAL, LIMITS, Contract
+from bigel.contracts.row_rules import Rule
+from bigel.ingest.clean import IGNORED
+from bigel.schema import QUARANTINE_FILE, RAW, REASON, REFUSED_COLUMNS, SOURCE_FILE
 from bigel.store import Record
 
-# Parameters of the suites that are settings of a run.
+SAMPLES = 3
+LONGEST_RAW = 200  # letters of a refused row that are shown
+REFUSED_SHARES = ("refused_share", "quarantined_share")  # columns of the raw log's tables
+
+# Limits that are settings of a run.
 SETTINGS = {
     "max_quarantined_share": "contracts.max_quarantined_share",
     "min_events": "contracts.min_events",
@@ -17,64 +26,80 @@ SETTINGS = {
     "behaviors": "data.behaviors",
     "time_min": "data.time_min",
     "time_max": "data.time_max",
-    "configured_fields": "data.columns.timestamp",
     "k": "recommend.k",
 }
 
 
-def how_to_relax(
-    suite: Suite, place: int, parameters: Mapping[str, Any], limits: Mapping[str, float]
-) -> str:
-    """Say which file and which key to change so that an expectation asks for less.
+def how_to_relax(contract: Contract, rule: Rule, parameters: Mapping[str, Any]) -> str:
+    """Say which file and which key to change so that a rule asks for less.
 
     Args:
-        suite: holds the expectation.
-        place: of the expectation, from 1.
-        parameters: values of the suites' parameters.
-        limits: the parameters that come from the thresholds.
+        contract: holds the rule.
+        rule: the one that was broken.
+        parameters: values of the limits, those of the run's settings included.
     """
-    handover = suite.name.partition(".")[0]
     ways = []
-    for name in parameters_of(suite.expectations[place - 1]):
-        if name in limits:
-            file = thresholds_file(suite.path.parent, handover)
-            ways.append(f"{name} in {file}, section [{handover}] (now {limits[name]:g})")
+    for name in rule.parameters:
+        if name in contract.limits:
+            limit = contract.limits[name]
+            ways.append(f"{name} in {contract.path}, section [{LIMITS}] (now {limit:g})")
         elif name in SETTINGS:
             now = json.dumps(parameters.get(name), ensure_ascii=False)
             ways.append(f"{SETTINGS[name]} in the configuration (now {now})")
-    return " and ".join(ways) or f"expectation {place} of {suite.path}: its kwargs or its severity"
+    return " and ".join(ways) or f"rule {rule.name!r} of {contract.path}, or its severity"
+
+
+def show_refused(failed: Sequence[dict[str, Any]], record: Record) -> None:
+    """Add rows of the quarantine to the failures that are about their share."""
+    quarantine = record.file(QUARANTINE_FILE)
+    for check in failed:
+        if check["column"] in REFUSED_SHARES:
+            check["quarantined"] = refused_rows(quarantine, check["samples"])
+            check["quarantine"] = str(quarantine)
+
+
+def refused_rows(quarantine: Path, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first rows that were refused, without those ignored on purpose; raw text is cut.
+
+    Args:
+        quarantine: the file of refused rows.
+        samples: bad rows of ``REFUSED_SHARES``; where they name files, only their rows are meant.
+    """
+    rows = pl.scan_parquet(quarantine).filter(pl.col(REASON) != IGNORED)
+    if files := [row[SOURCE_FILE] for row in samples if SOURCE_FILE in row]:
+        rows = rows.filter(pl.col(SOURCE_FILE).is_in(files))
+    first = rows.head(SAMPLES).select(REFUSED_COLUMNS).collect(engine="streaming")
+    return first.with_columns(pl.col(RAW).str.head(LONGEST_RAW)).to_dicts()
 
 
 def one_line(check: Mapping[str, Any]) -> str:
     """Return what failed, where, and how many rows or what was found."""
     place = ".".join(part for part in (check["table"], check["column"]) if part)
-    what = check["description"] or "it must hold"
     rows = "row" if check["count"] == 1 else "rows"
     found = f"{check['count']:,} {rows}" if check["count"] else f"found: {check['observed']}"
-    return f"{place}: {what}: {found} [{check['expectation']}]"
+    return f"{place}: {check['description']}: {found}"
 
 
-def message(result: Mapping[str, Any], record: Record, folder: Path, shipped: bool) -> str:
+def message(result: Mapping[str, Any], record: Record, contract: Contract, shipped: bool) -> str:
     """Return the text of the error of a contract that was broken.
 
     Args:
         result: as of ``validate``.
         record: the stage whose files were judged.
-        folder: of the suites.
-        shipped: whether these are the suites that come with bigel.
+        contract: the contract.
+        shipped: whether it is one that comes with bigel.
     """
-    handover, version = result["handover"], result["contract"]
+    version = result["contract"]
     critical = [check for check in result["failed"] if check["severity"] == CRITICAL]
     failures = "failure" if len(critical) == 1 else "failures"
-    lines = [f"contract {handover} is broken, {len(critical)} critical {failures}:"]
+    lines = [f"contract {contract.handover} is broken, {len(critical)} critical {failures}:"]
     for check in critical:
         lines += [f"- {one_line(check)}", *details(check)]
-    own = " (to edit them, `bigel contracts init` makes a copy of your own)" if shipped else ""
+    own = " (to edit it, `bigel contracts init` makes a copy of your own)" if shipped else ""
     lines += [
         "Nothing downstream ran; earlier outputs are as they were.",
         f"files:    {record.path}",
-        f"rules:    {folder / handover}.*.json, version {version['version']}, "
-        f"digest {version['digest']}{own}",
+        f"rules:    {contract.path}, version {version['version']}, digest {version['digest']}{own}",
         f"findings: {result['page']}",
     ]
     return "\n".join(lines)

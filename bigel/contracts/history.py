@@ -43,7 +43,7 @@ class Accepted:
         train: fingerprint of the model that was trained.
         contracts: hand-over to ``version`` and ``digest`` of the contract that it passed.
         measures: as in ``drift.measures_of``; [] for a first run.
-        limits: of the measures, as in ``suites.limits_of``; {} in entries of older versions.
+        limits: of the measures, as in ``validation.limits_of``; {} in entries of older versions.
     """
 
     time: str

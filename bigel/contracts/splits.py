@@ -1,36 +1,34 @@
-"""The tables that the suites of the splits judge; no split is read whole."""
+"""The tables that the rules on the splits are about; no split is read whole."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts.keys import MOST_TRACED, of_hashes, repeated_hashes
-from bigel.contracts.tables import EXAMPLES, Limits, Tables, examples
+from bigel.contracts.tables import Limits, Tables
 from bigel.schema import BEHAVIOR, BEHAVIOR_INDEX, FIRST, ITEM, ITEM_ID, USER, USER_ID
 from bigel.store import Record
 
-KEY = [BEHAVIOR_INDEX, USER, ITEM]
-SPLIT_PAIRS = (
-    (schema.TRAIN, schema.VALID),
-    (schema.TRAIN, schema.TEST),
-    (schema.VALID, schema.TEST),
-)
-
 
 def split_tables(record: Record, config: Config, limits: Limits) -> Tables:
-    """Summarize train, valid and test.
+    """Summarize train, valid and test, which are read once for all but their rows.
 
-    Tables: ``rows``, ``totals`` (one row), ``behaviors`` (a row per behavior), ``pairs`` (a row
-    per pair of splits), ``maps`` (a row for users, one for items).
+    Tables: ``rows``, ``totals`` (one row), ``behaviors`` (a row per behavior), ``maps`` (a
+    row for users, one for items), ``order`` (one row, under a cut in time).
     """
-    parts = {name: pl.scan_parquet(record.file(schema.split_file(name))) for name in schema.SPLITS}
-    rows = _together(parts)
+    parts = [
+        pl.scan_parquet(record.file(schema.split_file(name))).with_columns(
+            pl.lit(name).alias(schema.SPLIT)
+        )
+        for name in schema.SPLITS
+    ]
+    rows = pl.concat(parts, how="diagonal")
+    by_time = record.counts.get("method") == "time"
+    plans = [_in_splits(rows, column) for column in (USER, ITEM, BEHAVIOR_INDEX)]
+    plans += [order_of(rows)] if by_time else []
+    users, items, places, *order = pl.collect_all(plans, engine="streaming")
     maps = [
         _map_row("users", record.file(schema.USERS_FILE), USER, USER_ID),
         _map_row("items", record.file(schema.ITEMS_FILE), ITEM, ITEM_ID),
@@ -41,109 +39,58 @@ def split_tables(record: Record, config: Config, limits: Limits) -> Tables:
         "last_item": maps[1]["rows"] - 1,
         "last_behavior": len(config.data.behaviors) - 1,
     }
+    cold = [_cold(users, "user"), _cold(items, "item")]
     frames: dict[str, pl.DataFrame | pl.LazyFrame] = {
         "rows": rows,
-        "totals": _split_totals(parts, {USER: maps[0]["rows"], ITEM: maps[1]["rows"]}),
-        "behaviors": _split_behaviors(rows, config.data.behaviors),
-        "pairs": split_pairs(parts, by_time=record.counts.get("method") == "time"),
+        "totals": pl.concat([users.select(pl.col(*schema.SPLITS).sum()), *cold], how="horizontal"),
+        "behaviors": _behaviors(places, config.data.behaviors),
         "maps": pl.DataFrame(maps),
     }
-    return Tables(frames, parameters)
+    if by_time:
+        return Tables({**frames, "order": order[0]}, parameters)
+    return Tables(frames, parameters, {"order": "the log is not cut in time"})
 
 
-def _together(parts: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-    """Return the rows of all splits, with the name of each one's."""
-    named = [part.with_columns(pl.lit(name).alias(schema.SPLIT)) for name, part in parts.items()]
-    return pl.concat(named, how="diagonal")
+def _in_splits(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    """Count by a column how many rows of each split have a value, a column per split."""
+    counts = [
+        (pl.col(schema.SPLIT) == name).sum().cast(pl.Int64).alias(name) for name in schema.SPLITS
+    ]
+    return rows.group_by(column).agg(counts)
 
 
-def _split_totals(parts: Mapping[str, pl.LazyFrame], numbers: Mapping[str, int]) -> pl.DataFrame:
-    """Return one row of sizes, and of what valid and test have that train does not.
-
-    Args:
-        parts: the splits.
-        numbers: how many users and items there are; beyond, a number is a fault of its row.
-    """
-    sizes: dict[str, Any] = {name: _height(part) for name, part in parts.items()}
-    for column, number in numbers.items():
-        train, valid, test = (_present(parts[name], column, number) for name in schema.SPLITS)
-        held_out = valid | test
-        cold = int((held_out & ~train).sum())
-        sizes[f"cold_{column}s"] = cold
-        sizes[f"cold_{column}_share"] = cold / max(int(held_out.sum()), 1)
-    return pl.DataFrame([sizes])
-
-
-def _present(rows: pl.LazyFrame, column: str, number: int) -> npt.NDArray[np.bool_]:
-    """Tell of each of the first numbers whether it is in a column."""
-    present = np.zeros(number, np.bool_)
-    within = rows.select(column).filter(pl.col(column) < number)
-    for batch in within.collect_batches(maintain_order=False, engine="streaming"):
-        present[batch[column].to_numpy()] = True
-    return present
-
-
-def _split_behaviors(rows: pl.LazyFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
-    cascade = pl.DataFrame({BEHAVIOR: list(behaviors)}, schema={BEHAVIOR: pl.String})
-    counted = rows.group_by(BEHAVIOR_INDEX).agg(
-        (pl.col(schema.SPLIT) == name).sum().alias(name) for name in schema.SPLITS
-    )
-    sizes = counted.collect(engine="streaming")
-    return (
-        cascade.with_row_index("place")
-        .with_columns(pl.col("place").cast(pl.UInt8))
-        .join(sizes, left_on="place", right_on=BEHAVIOR_INDEX, how="left", maintain_order="left")
-        .drop("place")
-        .with_columns(pl.col(*schema.SPLITS).fill_null(0))
+def _cold(counts: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return in one row how many users or items valid and test have that train does not."""
+    held_out = pl.col(schema.VALID) + pl.col(schema.TEST) > 0
+    cold = (held_out & (pl.col(schema.TRAIN) == 0)).sum()
+    return counts.select(
+        cold.alias(f"cold_{name}s"), (cold / held_out.sum().clip(1)).alias(f"cold_{name}_share")
     )
 
 
-def split_pairs(parts: Mapping[str, pl.LazyFrame], by_time: bool) -> pl.DataFrame:
-    """Compare each pair of splits, the earlier first.
+def _behaviors(counts: pl.DataFrame, behaviors: tuple[str, ...]) -> pl.DataFrame:
+    """Return a row per behavior: its name, and its rows in each split."""
+    found = counts.rows_by_key(BEHAVIOR_INDEX, unique=True)
+    none = (0,) * len(schema.SPLITS)
+    rows = [(name, *found.get(place, none)) for place, name in enumerate(behaviors)]
+    kinds = {BEHAVIOR: pl.String, **dict.fromkeys(schema.SPLITS, pl.Int64)}
+    return pl.DataFrame(rows, kinds, orient="row")
+
+
+def order_of(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return in one row when interactions of each split first happened.
 
     Returns:
-        ``earlier, later, shared`` (interactions in both, under the same behavior), ``late`` (rows
-        of the earlier that first happened at or after the first of the later; 0 unless
-        ``by_time``), ``example``.
+        ``train_last``, ``held_out_first`` (of valid and test), ``valid_last`` and ``test_first``,
+        null where there is none.
     """
-    suspects = _repeated_in_any(parts)
-    result = []
-    for earlier, later in SPLIT_PAIRS:
-        shared = suspects[earlier].join(suspects[later], on=KEY, how="semi")
-        first = shared.bottom_k(EXAMPLES, by=KEY).collect(engine="streaming").sort(KEY)
-        result.append(
-            {
-                "earlier": earlier,
-                "later": later,
-                "shared": _height(shared),
-                "late": _late(parts[earlier], parts[later]) if by_time else 0,
-                "example": examples(first),
-            }
-        )
-    return pl.DataFrame(result)
-
-
-def _repeated_in_any(parts: Mapping[str, pl.LazyFrame]) -> dict[str, pl.LazyFrame]:
-    """Return the keys of each split; where few are there twice, these alone."""
-    keys = {name: part.select(KEY) for name, part in parts.items()}
-    together = pl.concat(keys.values())
-    hashes, _ = repeated_hashes(together, KEY, _height(together))
-    if not len(hashes):
-        return {name: part.clear() for name, part in keys.items()}
-    if len(hashes) > MOST_TRACED:
-        return keys
-    few = {name: of_hashes(part, KEY, hashes) for name, part in keys.items()}
-    return {name: part.collect(engine="streaming").lazy() for name, part in few.items()}
-
-
-def _late(before: pl.LazyFrame, after: pl.LazyFrame) -> int:
-    """Count the rows of a split that first happened at or after the first of a later split."""
-    first = after.select(pl.col(FIRST).min()).collect(engine="streaming").item()
-    return _height(before.filter(pl.col(FIRST) >= pl.lit(first, pl.Int64)))
-
-
-def _height(rows: pl.LazyFrame) -> int:
-    return int(rows.select(pl.len()).collect(engine="streaming").item())
+    split = pl.col(schema.SPLIT)
+    return rows.select(
+        pl.when(split == schema.TRAIN).then(FIRST).max().alias("train_last"),
+        pl.when(split != schema.TRAIN).then(FIRST).min().alias("held_out_first"),
+        pl.when(split == schema.VALID).then(FIRST).max().alias("valid_last"),
+        pl.when(split == schema.TEST).then(FIRST).min().alias("test_first"),
+    )
 
 
 def _map_row(name: str, path: Path, inner: str, outer: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The tables that the suites judge: a hand-over's rows, and small summaries of them.
+"""The tables that rules are about: a hand-over's rows, and small summaries of them.
 
-Everything is counted here in polars; Great Expectations only compares. A table that does not
+Everything is counted in polars or read from the profile. A table that does not
 apply (no event times, say) is named in ``skipped`` with the reason.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts.profiling import DAY, HOUR, days_of
-from bigel.contracts.volumes import behavior_volumes
+from bigel.contracts.profile import DAY, HOURS_FILE, days_of, read_profile
 from bigel.errors import DataError
-from bigel.schema import BEHAVIOR, TIMESTAMP
+from bigel.schema import BEHAVIOR
 from bigel.store import Record
 
-EXAMPLES = 3  # rows named in a summary
 REASONS = 5  # most frequent reasons named in a summary
 
 Limits = Mapping[str, float]
@@ -28,11 +26,11 @@ Limits = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Tables:
-    """What a hand-over's suites judge.
+    """What a hand-over's rules are about.
 
     Args:
-        frames: table name to its rows; a table that may be long is lazy.
-        parameters: values for the suites' parameters, all of them used.
+        frames: table name to its rows; lazy where rules on rows are counted in it.
+        parameters: values of the limits that rules name, all of them used.
         skipped: table name to the reason why it is not checked.
     """
 
@@ -41,13 +39,26 @@ class Tables:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def schema_table(files: Mapping[str, Path]) -> pl.DataFrame:
-    """Return one row per column of the files: ``field`` ("file.column") and polars ``type``.
+def schema_table(
+    files: Mapping[str, Path],
+    known: Mapping[str, Mapping[str, Sequence[str]]],
+    configured: Sequence[str],
+) -> pl.DataFrame:
+    """Return one row per column of the files, or that the files should have.
+
+    Args:
+        files: by the name that fields begin with.
+        known: "required" and "optional" fields with their types.
+        configured: fields that the configuration names.
+
+    Returns:
+        ``field`` ("file.column"), polars ``type`` (null where there is no such column), ``known``
+        (whether that is one of its types), ``required`` and ``configured``.
 
     Raises:
         DataError: if a file is missing or no Parquet.
     """
-    rows: list[tuple[str, str]] = []
+    types: dict[str, str] = {}
     for name, path in files.items():
         try:
             columns = pl.read_parquet_schema(path)
@@ -56,8 +67,17 @@ def schema_table(files: Mapping[str, Path]) -> pl.DataFrame:
                 f"{path}: cannot be read as Parquet ({error}); remove its folder and run the "
                 "stage again"
             ) from None
-        rows += [(f"{name}.{column}", str(kind)) for column, kind in columns.items()]
-    return pl.DataFrame(rows, schema={"field": pl.String, "type": pl.String}, orient="row")
+        types |= {f"{name}.{column}": str(kind) for column, kind in columns.items()}
+    required, optional = (known.get(kind, {}) for kind in ("required", "optional"))
+    rows = [
+        (
+            *(one, types.get(one), types.get(one) in {**optional, **required}.get(one, ())),
+            *(one in required, one in configured),
+        )
+        for one in dict.fromkeys([*types, *required, *configured])
+    ]
+    flags = dict.fromkeys(("known", "required", "configured"), pl.Boolean)
+    return pl.DataFrame(rows, {"field": pl.String, "type": pl.String, **flags}, orient="row")
 
 
 def raw_log_tables(record: Record, config: Config, limits: Limits) -> Tables:
@@ -83,27 +103,31 @@ def raw_log_tables(record: Record, config: Config, limits: Limits) -> Tables:
     return Tables({"files": files, "totals": totals, "quarantine": quarantine}, parameters)
 
 
-def interactions_tables(record: Record, config: Config, limits: Limits) -> Tables:
-    """Summarize the unique interactions.
+def interactions_tables(record: Record, profiled: Record, config: Config, limits: Limits) -> Tables:
+    """Summarize the unique interactions; all but their rows stands in the profile.
 
     Tables: ``rows``, ``totals`` (one row), ``behaviors`` (a row per behavior), ``funnel`` (a row
     per pair of behaviors), ``times`` (one row).
     """
     rows = pl.scan_parquet(record.file(schema.INTERACTIONS_FILE))
-    volumes = behavior_volumes(rows, config.data.behaviors)
-    funnel = funnel_table(volumes, config)
+    kept = pl.read_parquet(record.file(schema.RAW_SUMMARY_FILE))["kept"].sum()
+    figures = read_profile(Path(profiled.path))
+    volumes = behavior_volumes(figures)
     frames: dict[str, pl.DataFrame | pl.LazyFrame] = {
         "rows": rows,
-        "totals": _totals(rows, record.file(schema.RAW_SUMMARY_FILE)),
+        "totals": pl.DataFrame({"stood_for": [figures["stood_for"]], "kept": [kept]}),
         "behaviors": volumes,
     }
     skipped = {}
+    funnel = funnel_table(volumes, config)
     if funnel.is_empty():
         skipped["funnel"] = "there is no pair of behaviors to compare"
     else:
         frames["funnel"] = funnel
-    if TIMESTAMP in rows.collect_schema().names():
-        frames["times"] = _times(rows)
+    if "days" in figures:
+        days = days_of(pl.read_parquet(profiled.file(HOURS_FILE)))
+        times = {"first": [figures["first"]], "last": [figures["last"]], "days": [days]}
+        frames["times"] = pl.DataFrame(times)
     else:
         skipped["times"] = "the log has no event times"
     parameters = {
@@ -119,20 +143,24 @@ def interactions_tables(record: Record, config: Config, limits: Limits) -> Table
     return Tables(frames, parameters, skipped)
 
 
-def _totals(rows: pl.LazyFrame, summary: Path) -> pl.DataFrame:
-    """Return how many rows of the log the interactions stand for, and how many ingest kept."""
-    stood_for = rows.select(pl.col(schema.COUNT).sum().cast(pl.Int64).alias("stood_for"))
-    kept = pl.scan_parquet(summary).select(pl.col("kept").sum())
-    return pl.concat([stood_for.collect(engine="streaming"), kept.collect()], how="horizontal")
+def behavior_volumes(figures: Mapping[str, Any]) -> pl.DataFrame:
+    """Return ``behavior, events, users, items, largest_user_share, largest_item_share``.
 
-
-def _times(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Return the first and the last event time, and the days between without strays."""
-    time = pl.col(TIMESTAMP)
-    span = rows.select(time.min().alias("first"), time.max().alias("last"))
-    hours = rows.group_by((time // HOUR).alias("hour")).agg(pl.len().alias("pairs"))
-    days = days_of(hours.collect(engine="streaming"))
-    return span.collect(engine="streaming").with_columns(pl.lit(days).alias("days"))
+    Args:
+        figures: of a profile; here the ``events`` are its pairs. Of no pairs the shares are 0.
+    """
+    rows = [
+        (
+            *(name, one["pairs"], one["users"], one["items"]),
+            *(one[largest] / max(one["pairs"], 1) for largest in ("largest_user", "largest_item")),
+        )
+        for name, one in figures["behaviors"].items()
+    ]
+    schema_of_rows = {
+        **{BEHAVIOR: pl.String, "events": pl.Int64, "users": pl.Int64, "items": pl.Int64},
+        **{"largest_user_share": pl.Float64, "largest_item_share": pl.Float64},
+    }
+    return pl.DataFrame(rows, schema_of_rows, orient="row")
 
 
 def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -154,19 +182,9 @@ def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
     )
 
 
-def stored_tables(record: Record, config: Config, limits: Limits) -> Tables:
+def stored_tables(record: Record, limits: Limits) -> Tables:
     """Take the tables of a stage as they are: of drift (``bigel.contracts.drift``), of realized."""
     frames = {
         path.stem: pl.read_parquet(path) for path in sorted(Path(record.path).glob("*.parquet"))
     }
     return Tables(frames, dict(limits), dict(record.counts["skipped"]))
-
-
-def examples(rows: pl.DataFrame) -> str:
-    """Return the first rows as text.
-
-    >>> examples(pl.DataFrame({"user": [3, 4], "item": [1, 2]}))
-    'user 3, item 1; user 4, item 2'
-    """
-    first = rows.head(EXAMPLES).iter_rows(named=True)
-    return "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in first)

@@ -1,27 +1,31 @@
-"""One validation: the columns first, then the contents, then the Data Docs, then the verdict."""
+"""One validation: count the columns, then the contents; judge; write the Data Docs; tell."""
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import failures, lists, splits, suites, tables
-from bigel.contracts.history import MEASURES_FILE, History
-from bigel.contracts.samples import REFUSED_SHARES, refused_rows
-from bigel.contracts.suites import CRITICAL, HANDOVERS, Suite
+from bigel.contracts import failures, recommendations, splits, tables
+from bigel.contracts.contract import (
+    CRITICAL,
+    DRIFT,
+    HANDOVERS,
+    Contract,
+    contract_folder,
+    load_contract,
+)
+from bigel.contracts.drift import MEASURES
+from bigel.contracts.history import MEASURES_FILE
+from bigel.contracts.profile import profile_log
+from bigel.contracts.row_rules import count, refuse_unknown, shortened
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
 from bigel.store import Record, Workspace
-
-if TYPE_CHECKING:
-    from bigel.contracts.checks import Check
-    from bigel.contracts.engine import Judgement
 
 SCHEMA = "schema"
 FILES = {
@@ -32,7 +36,6 @@ FILES = {
     "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
     "recommendations": (schema.RECOMMENDATIONS_FILE,),
 }
-MAIN = {"raw_log": ("totals", "rows")}  # table and column that tell the size; else the rows' number
 
 log = logging.getLogger(__name__)
 
@@ -46,87 +49,101 @@ def validate(
         handover: one of ``HANDOVERS``.
         record: the stage that made the files: ingest for "raw_log" and "interactions", else the
             stage of the same name.
-        config: ``contracts`` and ``data`` hold the limits.
-        workspace: where the Data Docs are.
+        config: ``contracts`` and ``data`` hold the limits of a run.
+        workspace: where the Data Docs are, and the profile that "interactions" reads.
         facts: for "recommendations" only, what its maker was asked for and knew: any field of
-            ``lists.Facts``.
+            ``recommendations.Facts``.
 
     Returns:
         JSON-ready: ``handover``; ``contract``, its version and digest; ``success``; ``evaluated``,
-        the number of expectations; ``failed``, the warnings (table, expectation, column, severity,
-        description, fix, relax, observed, count, samples; of a share of refused rows also
-        ``quarantined``, up to three of them, and ``quarantine``, the file of all); ``skipped``,
-        table to reason; for drift, ``limits`` (``suites.limits_of``); ``docs``, the index page;
-        ``page``, the page of this validation.
+        the number of rules; ``failed``, the warnings (table, rows, rule, column, severity,
+        description, with the limits in force; fix; relax; observed, in words; count, the rows that
+        break it; samples, up to three of them; of a share of refused rows also ``quarantined``, up
+        to three of these, and ``quarantine``, the file of all); ``skipped``, table to reason; for
+        drift, ``limits``, ``TABLE.MEASURE`` to (least, greatest); ``docs``, the Data Docs;
+        ``page``, where in them this validation is.
 
     Raises:
         ContractError: on a critical failure, after the Data Docs were written.
-        ConfigError: if a suite, a threshold or the hand-over's name is wrong.
+        ConfigError: if the contract or the hand-over's name is wrong.
         DataError: if a file of the hand-over cannot be read.
         WorkspaceError: if the Data Docs cannot be written.
     """
     if handover not in FILES:
         raise ConfigError(f"{handover!r} is no hand-over; there are {', '.join(HANDOVERS)}")
-    from bigel.contracts.docs import publish_run
+    from bigel.contracts.expectations import judge
+    from bigel.contracts.page import publish_run
 
-    folder = suites.suite_folder(config.contracts.folder)
-    wanted = suites.load_suites(folder, handover)
-    limits = suites.load_thresholds(folder, handover)
-    found, judged = _judge(handover, record, config, wanted, limits, facts)
-    checks = [check for judgement in judged for check in judgement.checks]
-    result = _result(handover, checks, found, wanted, limits)
+    folder = contract_folder(config.contracts.folder)
+    contract = load_contract(folder, handover)
+    found, counts = count_rules(contract, record, config, workspace, facts)
+    kept, judgement = judge(contract, counts, found.parameters)
+    checks = _checks(contract, counts, kept, found.parameters)
+    failed = [check for check in checks if not check["success"]]
+    failed.sort(key=lambda check: check["severity"] != CRITICAL)
     if handover == "raw_log":
-        _show_refused(result["failed"], record)
-    report = _report(result, record, wanted, found, checks)
-    if handover == suites.DRIFT:
-        report[handover] = _drift_facts(record, config, wanted, limits)
-        result["limits"] = report[handover]["limits"]
-    page = publish_run(
-        workspace.data_docs,
-        report,
-        judged,
-        config.contracts.history,
-        History.of(workspace) if handover in (suites.DRIFT, suites.REALIZED) else None,
-    )
-    result |= {"docs": str(workspace.data_docs / "index.html"), "page": str(page)}
-    for warning in result["failed"]:
-        if warning["severity"] != CRITICAL:
-            told = handover, failures.one_line(warning), warning["fix"], warning["relax"]
-            log.warning("contract %s: %s. %s Or relax %s.", *told)
-    if not result["success"]:
-        error = ContractError(failures.message(result, record, folder, not config.contracts.folder))
-        error.result = result
-        raise error
+        failures.show_refused(failed, record)
+    result = {
+        "handover": handover,
+        "contract": contract.identity,
+        "success": all(check["severity"] != CRITICAL for check in failed),
+        "evaluated": len(checks),
+        "failed": failed,
+        "skipped": found.skipped,
+    }
+    if handover == DRIFT:
+        result["limits"] = limits_of(contract)
+    report = _report(result, record, contract, checks, found)
+    if handover == DRIFT:
+        report[DRIFT] = {
+            "model": config.tracking.model_name,
+            "profile": record.counts["profile"],
+            "reference": record.counts["reference"],
+            "measures": json.loads(record.file(MEASURES_FILE).read_text("utf-8")),
+            "limits": result["limits"],
+        }
+    page = publish_run(workspace, report, judgement, config.contracts.history)
+    result |= {"docs": page.partition("#")[0], "page": page}
+    _tell(result, record, contract, shipped=not config.contracts.folder)
     return result
 
 
-def _judge(
-    handover: str,
+def count_rules(
+    contract: Contract,
     record: Record,
     config: Config,
-    wanted: Mapping[str, Suite],
-    limits: Mapping[str, float],
+    workspace: Workspace,
     facts: Mapping[str, Any],
-) -> "tuple[Tables, list[Judgement]]":
-    """Judge the columns; if they are right, judge the contents."""
-    from bigel.contracts.engine import Judge
+) -> tuple[Tables, pl.DataFrame]:
+    """Count the rules on the columns; if none is broken, those on the contents, too.
 
-    judge = Judge()
-    columns = tables.schema_table({Path(name).stem: record.file(name) for name in FILES[handover]})
-    parameters = {"configured_fields": _configured_fields(config)}
-    found = Tables({SCHEMA: columns}, parameters)
-    judged = []
-    if SCHEMA in wanted:
-        judged.append(judge.judge(wanted[SCHEMA], columns, parameters))
-        if any(not c.success and c.severity == CRITICAL for c in judged[0].checks):
-            why = "the columns or their types are wrong, see schema"
-            return Tables(found.frames, {}, {t: why for t in wanted if t != SCHEMA}), judged
-    contents = _contents(handover, record, config, limits, facts)
-    _refuse_unknown(wanted, contents)
-    for table, frame in contents.frames.items():
-        if table in wanted:
-            judged.append(judge.judge(wanted[table], frame, contents.parameters))
-    return contents, judged
+    Returns:
+        the tables, and the counts of the rules on them, as of ``row_rules.count``.
+    """
+    files = {Path(name).stem: record.file(name) for name in FILES[contract.handover]}
+    columns = tables.schema_table(files, contract.columns, _configured_fields(config))
+    on_columns = contract.rules_on(SCHEMA)
+    counts = [count(columns, on_columns, contract.limits, contract.path)]
+    broken = counts[0].filter(pl.col("violations") > 0)["rule"].to_list()
+    if any(rule.severity == CRITICAL and rule.key in broken for rule in on_columns):
+        why = "the columns or their types are wrong, see schema"
+        skipped = {table: why for table in contract.tables if table != SCHEMA}
+        return Tables({}, dict(contract.limits), skipped), counts[0]
+    found = _contents(contract, record, config, workspace, facts)
+    _refuse_unknown(contract, found)
+    for table, frame in found.frames.items():
+        if rules := contract.rules_on(table):
+            counts.append(count(frame, rules, found.parameters, contract.path))
+    return found, pl.concat(counts)
+
+
+def limits_of(contract: Contract) -> dict[str, tuple[float | None, float | None]]:
+    """Return the limits of drift in force, ``TABLE.MEASURE`` to (least, greatest)."""
+    return {
+        f"{table}.{measure}": contract.bounds_of(measure)
+        for table, measures in MEASURES.items()
+        for measure in measures
+    }
 
 
 def _configured_fields(config: Config) -> list[str]:
@@ -136,119 +153,101 @@ def _configured_fields(config: Config) -> list[str]:
 
 
 def _contents(
-    handover: str,
+    contract: Contract,
     record: Record,
     config: Config,
-    limits: Mapping[str, float],
+    workspace: Workspace,
     facts: Mapping[str, Any],
 ) -> Tables:
+    handover, limits = contract.handover, contract.limits
     if handover == "recommendations":
-        return lists.recommendations_tables(record, lists.facts_of(record, config, **facts), limits)
+        known = recommendations.facts_of(record, config, **facts)
+        return recommendations.recommendations_tables(record, known, limits)
     if facts:
         raise TypeError(f"validate({handover!r}) takes no {', '.join(facts)}")
-    build = {
-        "raw_log": tables.raw_log_tables,
-        "interactions": tables.interactions_tables,
-        "drift": tables.stored_tables,
-        "realized": tables.stored_tables,
-        "split": splits.split_tables,
-    }[handover]
-    return build(record, config, limits)
+    if handover == "raw_log":
+        return tables.raw_log_tables(record, config, limits)
+    if handover == "interactions":
+        profiled = profile_log(record, config, workspace)
+        return tables.interactions_tables(record, profiled, config, limits)
+    if handover == "split":
+        return splits.split_tables(record, config, limits)
+    return tables.stored_tables(record, limits)
 
 
-def _refuse_unknown(wanted: Mapping[str, Suite], contents: Tables) -> None:
+def _refuse_unknown(contract: Contract, contents: Tables) -> None:
     known = [SCHEMA, *contents.frames, *contents.skipped]
-    for table, suite in wanted.items():
+    for table in contract.tables:
         if table not in known:
-            raise ConfigError(f"{suite.path}: no table {table!r}; there are {', '.join(known)}")
-        if table == SCHEMA:
-            continue
-        for name in suites.parameters_of(suite.expectations):
-            if name not in contents.parameters:
-                raise ConfigError(
-                    f"{suite.path}: no parameter {name!r}; there are "
-                    f"{', '.join(contents.parameters)}"
-                )
+            raise ConfigError(f"{contract.path}: no table {table!r}; there are {', '.join(known)}")
+    refuse_unknown(contract.rules, contents.parameters, contract.path)
 
 
-def _result(
-    handover: str,
-    checks: "list[Check]",
-    found: Tables,
-    wanted: Mapping[str, Suite],
-    limits: Mapping[str, float],
-) -> dict[str, Any]:
-    hidden = ("rows", "success", "place")
-    failed = []
-    for check in checks:
-        if not check.success:
-            shown = {key: value for key, value in asdict(check).items() if key not in hidden}
-            suite = wanted[check.table]
-            shown["relax"] = failures.how_to_relax(suite, check.place, found.parameters, limits)
-            failed.append(shown)
-    failed.sort(key=lambda check: check["severity"] != CRITICAL)
-    return {
-        "handover": handover,
-        "contract": suites.contract_of(wanted, limits),
-        "success": all(check["severity"] != CRITICAL for check in failed),
-        "evaluated": len(checks),
-        "failed": failed,
-        "skipped": found.skipped,
-    }
-
-
-def _show_refused(failed: list[dict[str, Any]], record: Record) -> None:
-    """Add rows of the quarantine to the failures that are about their share."""
-    quarantine = record.file(schema.QUARANTINE_FILE)
-    for check in failed:
-        if check["column"] in REFUSED_SHARES:
-            check["quarantined"] = refused_rows(quarantine, check["samples"])
-            check["quarantine"] = str(quarantine)
-
-
-def _drift_facts(
-    record: Record, config: Config, wanted: Mapping[str, Suite], limits: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return what the drift page shows of this run."""
-    return {
-        "model": config.tracking.model_name,
-        "profile": record.counts["profile"],
-        "reference": record.counts["reference"],
-        "measures": json.loads(record.file(MEASURES_FILE).read_text("utf-8")),
-        "limits": suites.limits_of(wanted, limits),
-    }
+def _checks(
+    contract: Contract, counts: pl.DataFrame, kept: Sequence[bool], parameters: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return what pages and messages tell of each rule, from its counts and the verdict."""
+    rules = {rule.key: rule for rule in contract.rules}
+    checks = []
+    for row, success in zip(counts.to_dicts(), kept, strict=True):
+        rule = rules[row["rule"]]
+        checks.append(
+            {
+                "table": rule.table,
+                "rule": rule.name,
+                "column": row["column"],
+                "rows": row["rows"],
+                "severity": rule.severity,
+                "success": success,
+                "description": shortened(rule.words(parameters)),
+                "fix": contract.fix_of(rule),
+                "relax": failures.how_to_relax(contract, rule, parameters),
+                "observed": row["found"],
+                "count": 0 if success else row["violations"],
+                "samples": [] if success else json.loads(row["example"]),
+            }
+        )
+    return checks
 
 
 def _report(
     result: dict[str, Any],
     record: Record,
-    wanted: Mapping[str, Suite],
+    contract: Contract,
+    checks: list[dict[str, Any]],
     found: Tables,
-    checks: "list[Check]",
 ) -> dict[str, Any]:
-    """Return what the pages show: the result, each check, and what each suite guards."""
-    sizes = {check.table: check.rows for check in checks}
-    order = [SCHEMA, *found.frames, *found.skipped]
-    table, column = MAIN.get(result["handover"], ("rows", None))
-    main = found.frames.get(table)
-    size = sizes.get(table)
-    if column is not None and isinstance(main, pl.DataFrame):
-        size = int(main[column].sum())
+    """Return what the pages show: the result, each check, and what each table guards."""
+    sizes = {check["table"]: check["rows"] for check in checks}
+    totals = found.frames.get("totals")
+    if contract.handover == "raw_log" and isinstance(totals, pl.DataFrame):
+        sizes["rows"] = int(totals["rows"].sum())
     return result | {
         "stage": record.stage,
         "fingerprint": record.fingerprint,
-        "rows": size,
-        "checks": [asdict(check) for check in checks],
-        "suites": [
+        "rows": sizes.get("rows"),
+        "checks": checks,
+        "file": contract.path.name,
+        "reviewed": dict(contract.limits),
+        "tables": [
             {
-                "table": suite.table,
-                "guards": suite.meta.get("guards", ""),
-                "file": suite.path.name,
-                "version": suite.version,
-                "digest": suite.digest,
-                "rows": sizes.get(suite.table, 0),
-                "skipped": found.skipped.get(suite.table, ""),
+                "table": table,
+                "guards": guards,
+                "rows": sizes.get(table, 0),
+                "skipped": result["skipped"].get(table, ""),
             }
-            for suite in sorted(wanted.values(), key=lambda one: order.index(one.table))
+            for table, guards in contract.tables.items()
         ],
     }
+
+
+def _tell(result: dict[str, Any], record: Record, contract: Contract, shipped: bool) -> None:
+    """Log the warnings; raise what is critical."""
+    for warning in result["failed"]:
+        if warning["severity"] != CRITICAL:
+            told = contract.handover, failures.one_line(warning), warning["fix"], warning["relax"]
+            log.warning("contract %s: %s. %s Or relax %s.", *told)
+    if not result["success"]:
+        error = ContractError(failures.message(result, record, contract, shipped))
+        error.result = result
+        raise error

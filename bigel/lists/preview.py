@@ -18,7 +18,7 @@ from bigel.store.code import code_of
 from bigel.tracking import build_bundle
 
 APART = (
-    "bigel.tracking.resolve",
+    "bigel.tracking.models",
     "bigel.tracking.store",
     "bigel.state.embed",
 )  # make or find inputs

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bigel.lists.serving import Recommender
 
 APART = (
-    "bigel.tracking.resolve",
+    "bigel.tracking.models",
     "bigel.tracking.store",
     "bigel.state.embed",
 )  # make or find inputs

@@ -7,7 +7,7 @@
 
 A night is named by the end of the log that its lists were made of, and by the lists. Lists and the
 rule beside them stay in the stage store, where a clean-up leaves those of the last ``KEPT`` nights.
-Of lists that are published more often, every hour, say, those are kept that lie ``APART``.
+Of lists that are published more often, every hour, say, those are kept that lie ``LEAST_BETWEEN``.
 """
 
 import json
@@ -26,7 +26,7 @@ from bigel.store.locks import take_lock
 PUBLISHED, REALIZED = "published", "realized"
 KEPT = 7  # published lists that can be scored, of each model name
 SHOWN = 30  # nights of a plot
-APART = 20 * 3600  # seconds between nights, at least: a nightly run may be some hours early
+LEAST_BETWEEN = 20 * 3600  # seconds between nights, at least: a nightly run may be some hours early
 STAMP = "%Y%m%dT%H%M%SZ"
 DIGITS = 12  # of a fingerprint in a name
 
@@ -104,7 +104,7 @@ def note_lists(recommended: Record, ruled: Record, config: Config, workspace: Wo
 
 
 def apart(notes: Sequence[Published]) -> list[Published]:
-    """Return those that lie ``APART`` from the one before; of the same moment the last one.
+    """Return those that lie ``LEAST_BETWEEN`` from the one before; of the same moment the last one.
 
     Args:
         notes: by moment, of one moment by time.
@@ -117,7 +117,7 @@ def apart(notes: Sequence[Published]) -> list[Published]:
     for note in notes:
         if kept and note.moment == kept[-1].moment:
             kept[-1] = note
-        elif not kept or note.moment - kept[-1].moment >= APART:
+        elif not kept or note.moment - kept[-1].moment >= LEAST_BETWEEN:
             kept.append(note)
     return kept
 

@@ -10,7 +10,14 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
-from bigel.realized.nights import APART, SHOWN, Published, keep_night, nights_before, published
+from bigel.realized.nights import (
+    LEAST_BETWEEN,
+    SHOWN,
+    Published,
+    keep_night,
+    nights_before,
+    published,
+)
 from bigel.realized.scoring import (
     KEY,
     LIST,
@@ -80,7 +87,7 @@ class Served:
 def measure_realized(ingested: Record, config: Config, workspace: Workspace) -> Record:
     """Score the last night's lists on what the log has brought since, and the rule beside them.
 
-    That are the last ones that were out for ``APART``; where none were, the last ones.
+    That are the last ones that were out for ``LEAST_BETWEEN``; where none were, the last ones.
 
     Args:
         ingested: record of the ingest stage, of a log that has grown since.
@@ -209,7 +216,7 @@ def _last(
     earlier = [note for note in published(config, workspace) if note.moment < end]
     if not earlier:
         return None, NO_LISTS
-    settled = [note for note in earlier if note.moment <= end - APART]
+    settled = [note for note in earlier if note.moment <= end - LEAST_BETWEEN]
     note = (settled or earlier)[-1]
     until = min([end, *(one.moment for one in earlier if one.moment > note.moment)])
     if rows.select(pl.col(FIRST).min()).collect(engine="streaming").item() >= note.moment:

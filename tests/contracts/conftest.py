@@ -1,16 +1,17 @@
 """Validation without pages, for the many tests that look at the verdict only."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bigel.store import Workspace
+
 
 @pytest.fixture
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    import bigel.contracts.docs
+    import bigel.contracts.page
 
-    def skip(folder: Path, *given: Any) -> Path:
-        return folder / "runs" / "none" / "index.html"
+    def skip(workspace: Workspace, *given: Any) -> str:
+        return f"{workspace.data_docs / 'index.html'}#none"
 
-    monkeypatch.setattr(bigel.contracts.docs, "publish_run", skip)
+    monkeypatch.setattr(bigel.contracts.page, "publish_run", skip)

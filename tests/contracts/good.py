@@ -10,7 +10,7 @@ import polars as pl
 from bigel.config import Config, load_config
 from bigel.contracts.drift import measures_of
 from bigel.contracts.history import MEASURES_FILE
-from bigel.store import Record, Workspace, write_json
+from bigel.store import Record, Workspace, fingerprint, write_json
 
 N = 10  # users, and items
 BEHAVIORS = ("click", "favourite", "purchase")
@@ -38,9 +38,11 @@ class HandOver:
         if self.name == "interactions" and "raw_summary" not in self.frames:
             kept = self.frames["interactions"].select(pl.sum("^count$").alias("kept"))
             kept.write_parquet(folder / "raw_summary.parquet")
+        if self.name == "interactions":
+            self.counts |= {"kept": self.frames["interactions"].height, "merged": 0}
         if self.name == "drift":
             write_json(folder / MEASURES_FILE, measures_of(self.frames))
-        return Record("made", "f" * 24, str(folder), False, 0.0, self.counts)
+        return Record("made", fingerprint(str(folder))[:24], str(folder), False, 0.0, self.counts)
 
     def config(self) -> Config:
         """Return the configuration that goes with the files."""

@@ -6,44 +6,39 @@ from typing import Any
 
 import pytest
 
+from bigel.contracts.contract import contract_folder, load_contract
 from bigel.contracts.failures import details, how_to_relax
-from bigel.contracts.suites import load_suites, load_thresholds, suite_folder
 from bigel.errors import ContractError
 from tests.contracts.good import GOOD
 from tests.contracts.mutations import put, settings
 
-SHIPPED = suite_folder("")
+SHIPPED = contract_folder("")
 
 
-def relax(handover: str, table: str, column: str, parameters: dict[str, Any]) -> str:
-    suite = load_suites(SHIPPED, handover)[table]
-    place = next(
-        place
-        for place, one in enumerate(suite.expectations, start=1)
-        if one["kwargs"].get("column") == column
+def relax(handover: str, column: str, parameters: dict[str, Any]) -> str:
+    contract = load_contract(SHIPPED, handover)
+    (rule,) = [one for one in contract.rules if one.holds.startswith(column)]
+    return how_to_relax(contract, rule, {**contract.limits, **parameters})
+
+
+def test_a_limit_is_named_with_file_section_and_value() -> None:
+    assert relax("interactions", "largest_user_share", {}) == (
+        f"max_user_share in {SHIPPED / 'interactions.toml'}, section [limits] (now 0.2)"
     )
-    limits = load_thresholds(SHIPPED, handover)
-    return how_to_relax(suite, place, {**limits, **parameters}, limits)
-
-
-def test_a_threshold_is_named_with_file_section_and_value() -> None:
-    assert relax("interactions", "behaviors", "largest_user_share", {}) == (
-        f"max_user_share in {SHIPPED / 'thresholds.toml'}, section [interactions] (now 0.2)"
-    )
-    assert relax("drift", "times", "late_share", {}) == (
-        f"max_late_share in {SHIPPED / 'drift.toml'}, section [drift] (now 0.05)"
+    assert relax("drift", "late_share", {}) == (
+        f"max_late_share in {SHIPPED / 'drift.toml'}, section [limits] (now 0.05)"
     )
 
 
 def test_a_setting_is_named_with_its_value() -> None:
-    text = relax("interactions", "behaviors", "events", {"min_events": 7})
+    text = relax("interactions", "events", {"min_events": 7})
     assert text == "contracts.min_events in the configuration (now 7)"
 
 
-def test_anything_else_is_named_by_its_place_in_its_file() -> None:
-    text = relax("interactions", "rows", "user_id", {})
-    path = SHIPPED / "interactions.rows.json"
-    assert text == f"expectation 2 of {path}: its kwargs or its severity"
+def test_anything_else_is_named_by_its_name_in_its_file() -> None:
+    text = relax("interactions", "user_id", {})
+    path = SHIPPED / "interactions.toml"
+    assert text == f"rule 'every interaction has a user' of {path}, or its severity"
 
 
 @pytest.mark.usefixtures("no_pages")
@@ -54,34 +49,13 @@ def test_a_broken_contract_says_what_where_how_many_and_how_to_go_on(tmp_path: P
         data.validate(tmp_path)
     text = str(caught.value)
     assert (
-        "- behaviors.events: every behavior has enough interactions (at least 15): 2 rows" in text
+        "- behaviors.events: every behavior has enough interactions (events >= 15): 2 rows" in text
     )
     assert '{"behavior": "favourite", "events": 10, ' in text
     assert "    what to do: Take the behavior out of data.behaviors" in text
     assert "    or relax:   contracts.min_events in the configuration (now 15)" in text
-    assert "interactions.*.json, version 1, digest " in text
+    assert "interactions.toml, version 2, digest " in text
     assert "`bigel contracts init` makes a copy of your own" in text
-
-
-@pytest.mark.usefixtures("no_pages")
-def test_the_version_follows_what_the_suites_and_thresholds_say(tmp_path: Path) -> None:
-    import shutil
-
-    def contract(name: str, edit: str = "") -> dict[str, str]:
-        folder = tmp_path / name
-        shutil.copytree(SHIPPED, folder)
-        if edit:
-            path = folder / "interactions.times.json"
-            path.write_text(path.read_text("utf-8").replace('"version": "1"', edit), "utf-8")
-        data = GOOD["interactions"]()
-        settings(f"contracts.folder={folder}")(data)
-        found: dict[str, str] = data.validate(tmp_path / f"run {name}")["contract"]
-        return found
-
-    shipped, raised = contract("a"), contract("b", '"version": "2"')
-    assert shipped == contract("c", '"version":    "1"')  # layout does not count
-    assert (shipped["version"], raised["version"]) == ("1", "1, 2")
-    assert shipped["digest"] != raised["digest"]
 
 
 def test_long_figures_of_samples_are_cut() -> None:
@@ -104,7 +78,7 @@ def test_a_share_of_refused_rows_shows_some_of_them_and_where_all_are(tmp_path: 
     assert f"    {json.dumps(shown, ensure_ascii=False)}\n" in text
     assert f"    all refused: {tmp_path / 'stage' / 'quarantine.parquet'}\n" in text
     assert "rows that are not a JSON object ask for another data.format" in text
-    page = Path(result["page"]).read_text("utf-8")
+    page = Path(result["docs"]).read_text("utf-8")
     assert page.count("{&#34;user&#34;: &lt;1é") == 2
     assert str(tmp_path / "stage" / "quarantine.parquet") in page
 
@@ -119,7 +93,7 @@ def test_a_breach_of_drift_warns_or_stops_as_its_severity_says(tmp_path: Path) -
     assert result["success"] and len(result["failed"]) == 1
     folder = tmp_path / "own"
     shutil.copytree(SHIPPED, folder)
-    path = folder / "drift.totals.json"
+    path = folder / "drift.toml"
     path.write_text(path.read_text("utf-8").replace('"warning"', '"critical"'), "utf-8")
     settings(f"contracts.folder={folder}")(data)
     with pytest.raises(ContractError, match=r"totals\.new_user_share: most users were there"):

@@ -5,65 +5,60 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bigel.contracts import lists, splits, volumes
-from bigel.contracts.lists import Facts, list_table, recommendations_tables
-from bigel.contracts.splits import split_pairs, split_tables
+from bigel.contracts import recommendations
+from bigel.contracts.profile import profile_log
+from bigel.contracts.recommendations import Facts, list_table, recommendations_tables
+from bigel.contracts.splits import split_tables
 from bigel.contracts.tables import (
     Tables,
+    behavior_volumes,
     funnel_table,
     interactions_tables,
     raw_log_tables,
     schema_table,
 )
-from bigel.contracts.volumes import behavior_sizes, behavior_volumes
+from bigel.store import Workspace
 from tests.contracts.good import BEHAVIORS, DAY, GOOD, HandOver
 from tests.contracts.mutations import keep, put, see_the_first_item
 
-LOG = pl.DataFrame(
-    {
-        "user_id": [1, 1, 1, 2, 1, 2, 3],
-        "item_id": [7, 8, 9, 7, 7, 7, 7],
-        "behavior": ["click"] * 4 + ["buy"] * 2 + ["steal"],
+FIGURES = {
+    "behaviors": {
+        name: {"pairs": n, "users": u, "items": i, "largest_user": lu, "largest_item": li}
+        for name, n, u, i, lu, li in (
+            ("buy", 2, 2, 1, 1, 2), ("share", 0, 0, 0, 0, 0), ("click", 4, 2, 3, 3, 2),
+        )
     }
-)
+}  # fmt: skip
 
 
 def tables_of(data: HandOver, folder: Path) -> Tables:
-    build = {
-        "raw_log": raw_log_tables,
-        "interactions": interactions_tables,
-        "split": split_tables,
-    }[data.name]
-    return build(data.record(folder / "stage"), data.config(), {})
+    record, config = data.record(folder / "stage"), data.config()
+    if data.name == "interactions":
+        profiled = profile_log(record, config, Workspace(folder))
+        return interactions_tables(record, profiled, config, {})
+    build = {"raw_log": raw_log_tables, "split": split_tables}[data.name]
+    return build(record, config, {})
 
 
 def test_schema_names_file_column_and_type(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1], "id": ["a"]}).write_parquet(tmp_path / "u.parquet")
-    table = schema_table({"users": tmp_path / "u.parquet"})
-    assert table.rows() == [("users.user", "Int64"), ("users.id", "String")]
+    known = {"required": {"users.user": ["Int64"], "users.x": ["String"]}}
+    known["optional"] = {"users.id": ["Int64", "UInt8"], "users.y": ["Int64"]}
+    table = schema_table({"users": tmp_path / "u.parquet"}, known, ["users.id", "users.z"])
+    assert table.rows() == [
+        ("users.user", "Int64", True, True, False),
+        ("users.id", "String", False, False, True),
+        ("users.x", None, False, True, False),
+        ("users.z", None, False, False, True),
+    ]
 
 
 def test_volumes_per_behavior_in_cascade_order_with_zeros() -> None:
-    assert behavior_volumes(LOG, ("buy", "share", "click")).rows() == [
+    assert behavior_volumes(FIGURES).rows() == [
         ("buy", 2, 2, 1, 1 / 2, 1.0),
         ("share", 0, 0, 0, 0.0, 0.0),
         ("click", 4, 2, 3, 3 / 4, 2 / 4),
     ]
-
-
-@pytest.mark.parametrize("ids", [pl.Int64, pl.UInt32, pl.String])
-def test_interactions_are_counted_by_place_as_by_group(
-    ids: pl.DataType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = LOG.with_columns(pl.col("item_id").cast(ids)).lazy()
-    columns = {"click": "c", "buy": "b"}
-    by_place = behavior_sizes(rows, "item_id", columns).sort("item_id")
-    assert by_place.with_columns(pl.col("item_id").cast(pl.Int64)).rows() == [
-        (7, 2, 2), (8, 1, 0), (9, 1, 0),
-    ]  # fmt: skip
-    monkeypatch.setattr(volumes, "CELLS", 0)
-    by_group = behavior_sizes(rows, "item_id", columns).sort("item_id")
-    assert by_group.rows() == by_place.rows()
 
 
 @pytest.mark.parametrize(
@@ -85,8 +80,7 @@ def test_funnel_pairs_are_first_and_last_or_those_configured(
     overrides = ["data.behaviors=['click', 'share', 'buy']"]
     overrides += [f"contracts.funnel={setting}"] if setting else []
     config = load_config("", overrides)
-    found = behavior_volumes(LOG, config.data.behaviors)
-    assert funnel_table(found, config).rows() == expected
+    assert funnel_table(behavior_volumes(FIGURES), config).rows() == expected
 
 
 def test_rows_ignored_on_purpose_count_neither_as_read_nor_as_refused(tmp_path: Path) -> None:
@@ -132,40 +126,17 @@ def test_users_and_items_that_train_does_not_have(tmp_path: Path) -> None:
     assert (totals["train"], totals["valid"], totals["test"]) == (27, 15, 12)
 
 
-def part(*rows: tuple[int, int, int, int]) -> pl.LazyFrame:
-    return pl.DataFrame(
-        rows,
-        schema=["user", "item", "behavior_index", "first"],
-        schema_overrides={"behavior_index": pl.UInt8},
-        orient="row",
-    ).lazy()
-
-
-def test_pairs_share_a_row_under_one_behavior_only_and_a_tie_in_time_is_late() -> None:
-    parts = {
-        "train": part((0, 0, 0, 10), (0, 1, 0, 20), (1, 1, 1, 5)),
-        "valid": part((0, 1, 1, 20), (0, 2, 0, 30)),
-        "test": part((0, 1, 0, 40), (0, 2, 0, 31)),
+def test_times_of_the_splits(tmp_path: Path) -> None:
+    data = GOOD["split"]()
+    put("train", "first", 7)(data)
+    (order,) = tables_of(data, tmp_path).frames["order"].lazy().collect().to_dicts()
+    start = data.frames["valid"]["first"].min()
+    assert order == {
+        "train_last": data.frames["train"]["first"].max(),
+        "held_out_first": start,
+        "valid_last": data.frames["valid"]["first"].max(),
+        "test_first": data.frames["test"]["first"].min(),
     }
-    found = split_pairs(parts, by_time=True).select("earlier", "later", "shared", "late").rows()
-    assert found == [("train", "valid", 0, 1), ("train", "test", 1, 0), ("valid", "test", 1, 0)]
-    assert split_pairs(parts, by_time=False)["late"].to_list() == [0, 0, 0]
-    example = split_pairs(parts, by_time=True)["example"][1]
-    assert example == "behavior_index 0, user 0, item 1"
-
-
-@pytest.mark.parametrize("traced", [1_000, 1])
-def test_shared_rows_are_counted_whether_few_or_many(
-    traced: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(splits, "MOST_TRACED", traced)
-    rows = [(user, 1, 0, user) for user in range(20)]
-    parts = {"train": part(*rows[:10], rows[3]), "valid": part(*rows[5:15]), "test": part(rows[19])}
-    found = split_pairs(parts, by_time=False)
-    assert found["shared"].to_list() == [5, 0, 0]
-    assert found["example"][0] == "; ".join(
-        f"behavior_index 0, user {user}, item 1" for user in (5, 6, 7)
-    )
 
 
 def test_lists_are_judged_by_rank_whatever_the_order_of_rows() -> None:
@@ -218,8 +189,8 @@ def test_parts_of_the_users_change_nothing_and_no_part_is_larger_than_its_users_
         heights.append(rows.height)
         return list_table(rows)
 
-    monkeypatch.setattr(lists, "list_table", spy)
-    monkeypatch.setattr(lists, "ROWS_AT_A_TIME", size)
+    monkeypatch.setattr(recommendations, "list_table", spy)
+    monkeypatch.setattr(recommendations, "ROWS_AT_A_TIME", size)
     parts = recommendations_tables(record, facts, {}).frames
     assert sum(heights) == 90
     assert max(heights) <= size + 9  # of one user

@@ -1,10 +1,8 @@
-"""Every expectation of every suite: kept by good data, broken by one edit, found and counted."""
+"""Every rule of every contract: kept by good data, broken by one edit, found and counted."""
 
-import contextlib
-import json
 import logging
 import re
-import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,31 +10,45 @@ import polars as pl
 import pytest
 
 from bigel.contracts import HANDOVERS
-from bigel.contracts.suites import CRITICAL as IS_CRITICAL
-from bigel.contracts.suites import load_suites, suite_folder
+from bigel.contracts.contract import CRITICAL as IS_CRITICAL
+from bigel.contracts.contract import contract_folder, load_contract
 from bigel.errors import ConfigError, ContractError, DataError
 from tests.contracts.good import GOOD, HandOver
-from tests.contracts.mutations import CRITICAL, WARNINGS, drop, empty, forget, put
+from tests.contracts.mutations import (
+    CRITICAL,
+    WARNINGS,
+    Edit,
+    again,
+    drop,
+    empty,
+    forget,
+    leak,
+    put,
+)
 
 pytestmark = pytest.mark.usefixtures("no_pages")
 
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Callable[[HandOver, str, str], Path]:
-    """Leave a hand-over one expectation only: nothing else can have failed, and it is quick."""
+    """Leave a hand-over one rule only: nothing else can have failed."""
 
     def choose(data: HandOver, name: str, description: str) -> Path:
-        folder = tmp_path / "suites"
-        folder.mkdir()
-        for name_of_limits in ("thresholds.toml", "drift.toml"):
-            shutil.copy(suite_folder("") / name_of_limits, folder)
-        suite = json.loads((suite_folder("") / f"{name}.json").read_text("utf-8"))
-        mine = [one for one in suite["expectations"] if one["description"] == description]
-        (folder / f"{name}.json").write_text(json.dumps(suite | {"expectations": mine}))
-        data.settings.append(f"contracts.folder={folder}")
-        return folder
+        handover, table = name.split(".")
+        head, *rules = load_text(handover).split("\n[[rule]]\n")
+        mine = [one for one in rules if tomllib.loads(one)["name"] == description]
+        (mine,) = [[one] for one in mine if tomllib.loads(one)["table"] == table]
+        path = tmp_path / "own" / f"{handover}.toml"
+        path.parent.mkdir()
+        path.write_text("\n[[rule]]\n".join([head, *mine]), "utf-8")
+        data.settings.append(f"contracts.folder={path.parent}")
+        return path
 
     return choose
+
+
+def load_text(handover: str) -> str:
+    return (contract_folder("") / f"{handover}.toml").read_text("utf-8")
 
 
 def broken(error: ContractError) -> list[tuple[str, str, int]]:
@@ -44,9 +56,7 @@ def broken(error: ContractError) -> list[tuple[str, str, int]]:
     found = []
     for line in str(error).splitlines():
         if line.startswith("- "):
-            match = re.fullmatch(
-                r"- (\w+)[^:]*: (.*): (?:found: )?([\d,]+) rows? \[expect_\w+\]", line
-            )
+            match = re.fullmatch(r"- (\w+)[^:]*: (.*): (?:found: )?([\d,]+) rows?", line)
             assert match, line
             found.append((match[1], match[2], int(match[3].replace(",", ""))))
     return found
@@ -54,15 +64,14 @@ def broken(error: ContractError) -> list[tuple[str, str, int]]:
 
 def described(severity_is_critical: bool) -> set[tuple[str, str]]:
     return {
-        (suite.name, expectation["description"])
+        (f"{handover}.{rule.table}", rule.name)
         for handover in HANDOVERS
-        for suite in load_suites(suite_folder(""), handover).values()
-        for expectation in suite.expectations
-        if (expectation["severity"] == IS_CRITICAL) == severity_is_critical
+        for rule in load_contract(contract_folder(""), handover).rules
+        if (rule.severity == IS_CRITICAL) == severity_is_critical
     }
 
 
-def test_every_expectation_is_broken_by_a_test() -> None:
+def test_every_rule_is_broken_by_a_test() -> None:
     assert described(True) == set(CRITICAL)
     assert described(False) == set(WARNINGS)
 
@@ -71,8 +80,7 @@ def test_every_expectation_is_broken_by_a_test() -> None:
 def test_good_data_passes_without_a_word(handover: str, tmp_path: Path) -> None:
     result = GOOD[handover]().validate(tmp_path)
     assert (result["success"], result["failed"], result["skipped"]) == (True, [], {})
-    suites = load_suites(suite_folder(""), handover).values()
-    assert result["evaluated"] == sum(len(suite.expectations) for suite in suites)
+    assert result["evaluated"] == len(load_contract(contract_folder(""), handover).rules)
 
 
 @pytest.mark.parametrize("case", CRITICAL, ids=" / ".join)
@@ -83,7 +91,7 @@ def test_critical_failure_raises_and_names_itself(
     handover, table = suite.split(".")
     count, edit = CRITICAL[case]
     data = GOOD[handover]()
-    folder = alone(data, suite, description)
+    path = alone(data, suite, description)
     edit(data)
     with pytest.raises(ContractError) as caught:
         data.validate(tmp_path)
@@ -94,7 +102,7 @@ def test_critical_failure_raises_and_names_itself(
     assert f"contract {handover} is broken, 1 critical failure:" in text
     assert text.count("what to do: ") == 1
     assert text.count("or relax:   ") == 1
-    assert str(folder / f"{handover}.*.json") in text
+    assert f"rules:    {path}, version " in text
 
 
 @pytest.mark.parametrize("case", WARNINGS, ids=" / ".join)
@@ -139,7 +147,7 @@ def test_missing_column_is_one_plain_sentence(tmp_path: Path) -> None:
     drop("interactions", "count")(data)
     with pytest.raises(ContractError) as caught:
         data.validate(tmp_path)
-    assert '{"missing field": "interactions.count"}' in str(caught.value)
+    assert '{"field": "interactions.count", "type": null, ' in str(caught.value)
     assert len(broken(caught.value)) == 1
 
 
@@ -168,29 +176,6 @@ def test_a_clean_log_has_an_empty_quarantine(tmp_path: Path) -> None:
     assert data.validate(tmp_path)["failed"] == []
 
 
-@pytest.mark.parametrize(("handover", "column"), [("raw_log", "row_number"), ("split", "item")])
-def test_no_table_of_rows_is_read_whole(
-    handover: str, column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bigel.contracts import engine
-
-    heights = []
-    convert = engine.to_pandas
-
-    def watch(table: pl.DataFrame, named: list[str]) -> object:
-        if column in table.columns:
-            heights.append(table.height)
-        return convert(table, named)
-
-    monkeypatch.setattr(engine, "to_pandas", watch)
-    data = GOOD[handover]()
-    if handover == "raw_log":
-        data.frames["quarantine"] = pl.concat([data.frames["quarantine"]] * 10)
-    with contextlib.suppress(ContractError):  # more rows than its summary says
-        data.validate(tmp_path)
-    assert heights and max(heights) <= 8
-
-
 def test_nulls_beside_huge_ids_make_no_false_duplicates(tmp_path: Path) -> None:
     data = GOOD["interactions"]()
     data.frames["interactions"] = data.frames["interactions"].with_columns(
@@ -199,7 +184,9 @@ def test_nulls_beside_huge_ids_make_no_false_duplicates(tmp_path: Path) -> None:
     put("interactions", "user_id", None)(data)
     with pytest.raises(ContractError) as caught:
         data.validate(tmp_path)
-    assert [failure[1] for failure in broken(caught.value)] == ["every interaction has a user"]
+    assert [failure[1] for failure in broken(caught.value)] == [
+        "every interaction has a user (user_id IS NOT NULL)"
+    ]
 
 
 def test_a_log_without_times_and_splits_is_checked_without_them(tmp_path: Path) -> None:
@@ -228,8 +215,21 @@ def test_one_behavior_has_no_funnel(tmp_path: Path) -> None:
 def test_order_in_time_counts_under_a_time_cut_only(tmp_path: Path) -> None:
     data = GOOD["split"]()
     data.counts["method"] = "random"
-    put("train", "timestamp", 1_800_000_000)(data)
-    assert data.validate(tmp_path)["failed"] == []
+    put("train", "first", 1_800_000_000)(data)
+    result = data.validate(tmp_path)
+    assert (result["failed"], list(result["skipped"])) == ([], ["order"])
+
+
+@pytest.mark.parametrize(("edit", "splits"), [(again("valid"), ["valid"] * 2), (leak, None)])
+def test_a_row_that_stands_twice_is_shown_with_its_splits(
+    edit: Edit, splits: list[str] | None, tmp_path: Path
+) -> None:
+    data = GOOD["split"]()
+    edit(data)
+    with pytest.raises(ContractError, match="stands twice") as caught:
+        data.validate(tmp_path)
+    found = re.findall(r'"split": "(\w+)"', str(caught.value))[: len(splits or "..")]
+    assert found == splits if splits else set(found) == {"train", "test"}
 
 
 def test_ignored_rows_are_not_refused_rows(tmp_path: Path) -> None:

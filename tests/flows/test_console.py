@@ -123,8 +123,8 @@ def test_refused_rows_are_printed_by_reason_the_most_frequent_first(
 
 def test_each_warning_of_a_contract_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     failed = [
-        {"expectation": "expect_a", "column": ODD, "count": 3},
-        {"expectation": "expect_b", "column": "", "count": 0},
+        {"rule": "expect_a", "column": ODD, "count": 3},
+        {"rule": "expect_b", "column": "", "count": 0},
     ]
     contracts = [{"handover": "split", "failed": failed}, {"handover": "raw_log", "failed": []}]
     lines = [line for line in printed(capsys, contracts=contracts).splitlines() if "warn" in line]

@@ -37,12 +37,12 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
     own, place = tmp_path / "own", ("--workspace", tmp_path)
     made = call("init", mine, "--out", own, *place)
     assert made.exit_code == 0, made.output
-    assert f"fitted {own / 'thresholds.toml'}" in made.output
+    assert f"fitted {own / 'raw_log.toml'}" in made.output
     assert "[contracts]\n" in made.output and "min_events = 12" in made.output
 
     good = call("check", mine, *place)
     assert good.exit_code == 0, good.output
-    assert "raw_log       passed (17 checks, contract version 1, 2, digest " in good.output
+    assert "raw_log       passed (17 checks, contract version 0, digest " in good.output
     assert "drift         not checked: no run was accepted before" in good.output
 
     lines = (tmp_path / "log.csv").read_text().splitlines()
@@ -54,7 +54,7 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
     assert "or relax:   contracts.min_events in the configuration (now 1)" in bad.output
     report = json.loads((tmp_path / "check.json").read_text())
     assert [one["success"] for one in report["results"]] == [True, False, True]
-    assert report["contracts"]["split"]["version"] == "1"
+    assert report["contracts"]["split"]["version"] == "2"
 
 
 def test_a_log_beside_the_configured_one_is_checked_and_nothing_is_accepted(

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 
 from tests import fabricate
-from tests.flows.conftest import ROOT, options
+from tests.flows.conftest import options
 
 pytestmark = pytest.mark.slow
 SEED = 20
-CONTRACTS = ROOT / "data_contracts"
-DRIFT, REALIZED = CONTRACTS / "drift.totals.json", CONTRACTS / "realized.behaviors.json"
 STAGES = (
-    *("ingest", "validate raw_log", "validate interactions", "profile_log", "measure_drift"),
+    *("ingest", "validate raw_log", "profile_log", "validate interactions", "measure_drift"),
     *(
         "validate drift",
         "measure_realized",
@@ -60,7 +58,6 @@ def ask(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ask]:
     )  # fmt: skip
     settings = ["train.max_steps=12", "train.checkpoint_every=4", "run.threads=1"]
     settings.append("train.warm_start=true")  # cold here, as nothing is registered
-    settings.append(f"contracts.folder={json.dumps(str(few_contracts(home)))}")
 
     def attempt(workspace: Path, stage: str = "", at: int = 0, how: str = "") -> dict[str, Any]:
         log = home / "attempt.log"
@@ -75,15 +72,6 @@ def ask(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ask]:
     yield attempt
     process.kill()
     process.wait()
-
-
-def few_contracts(home: Path) -> Path:
-    """Keep one suite per hand-over: contracts run in every attempt, and all of them take long."""
-    folder = home / "contracts"
-    folder.mkdir()
-    for path in (*CONTRACTS.glob("*.schema.json"), *CONTRACTS.glob("*.toml"), DRIFT, REALIZED):
-        shutil.copy(path, folder)
-    return folder
 
 
 def new_workspace(root: Path) -> Path:

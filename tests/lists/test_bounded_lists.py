@@ -46,7 +46,7 @@ def do(name):
     recommend.write_lists(place / name, place / "bundle", chosen, request)
 """
 CHECK = f"""
-from bigel.contracts import lists
+from bigel.contracts import recommendations as lists
 from bigel.store import Record
 
 lists.ROWS_AT_A_TIME = 50_000

@@ -108,7 +108,7 @@ def test_report_drift_page_and_summary_show_it(nights: dict[str, Any]) -> None:
     workspace: Workspace = nights["workspace"]
     report = (workspace.latest / "report.html").read_text("utf-8")
     assert "How last nights' lists did" in report
-    page = (workspace.data_docs / "drift.html").read_text("utf-8")
+    page = (workspace.data_docs / "index.html").read_text("utf-8")
     assert "Published lists, realized" in page
     notes = list((workspace.artifacts / "published" / "bigel").glob("*.json"))
     assert len(notes) == 2
