@@ -40,8 +40,9 @@ def prepare(folder: Path, rows: int) -> Records:
     from bigel.config import load_config
     from bigel.contracts import accept, measure_drift, profile_log
     from bigel.data.split import split
-    from bigel.ingest import ingest, write_log
+    from bigel.ingest import ingest
     from bigel.store import Record, Workspace
+    from bigel.synth import write_log
 
     path, workspace = folder / "log.csv", Workspace(folder)
     for size in (rows // 10, rows):

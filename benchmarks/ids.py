@@ -30,7 +30,7 @@ NAMES = ["user", "item", "category", "behavior", "time"]
 def write_log(path: Path, rows: int) -> None:
     """Write a log of about so many rows."""
     from bigel.config import load_config
-    from bigel.ingest import write_log
+    from bigel.synth import write_log
 
     config = load_config("userbehavior", synth(rows, dirt="{}"))
     write_log(path, config.synth, config.data.behaviors)

@@ -53,7 +53,7 @@ DIRT = {"duplicate": 0.002, **dict.fromkeys(REFUSED, 0.00018)}
 def write(path: Path, rows: int) -> float:
     """Write a log of about so many rows; return the seconds that it took."""
     from bigel.config import load_config
-    from bigel.ingest import write_log
+    from bigel.synth import write_log
 
     config = load_config("userbehavior", synth(rows, dirt=toml_of(DIRT)))
     began = time.perf_counter()

@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ["POLARS_MAX_THREADS"] = "1"  # CPU time of one thread
 
 from bigel.config import load_config
-from bigel.ingest import write_log
+from bigel.synth import write_log
 
 SIZES = (1_000_000, 10_000_000)
 ROWS_PER_EVENT = 1.3177  # 1 + 0.25 + 0.25^2 and twice 0.2 % of dirt

@@ -12,7 +12,7 @@ from bigel.errors import ConfigError, DataError, DiskFullError, TrainingError, c
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # What libraries that give no error number say; a message from a server is not about our disk.
 SIGNS = ("No space left on device", "os error 28", "database or disk is full", "quota exceeded")
-LOCAL = {"sqlite3", "sqlalchemy", "polars", "pyarrow", "builtins"}
+LOCAL = {"sqlite3", "sqlalchemy", "polars", "pyarrow", "_duckdb", "builtins"}
 OF_USERS = (ConfigError, DataError, TrainingError)  # have their own reason
 LEAST = 2**18  # bytes: with less, a database cannot go on
 SAFETENSORS = "SafetensorError"

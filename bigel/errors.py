@@ -7,7 +7,6 @@
     ├── DataError                  exit 3   an input that cannot be read or used
     │   ├── ContractError          exit 3   a critical rule was broken
     │   └── SourceUnreachableError exit 3   the log's store or database does not answer now
-    ├── ClusterUnreachableError    exit 1   the cluster of run.scheduler does not answer now
     ├── TrainingError              exit 1   a loss that is not finite, say
     └── WorkspaceError             exit 1   a stage output that is damaged or cannot be written
         ├── DiskFullError          exit 1   no room left; the message says where
@@ -54,12 +53,6 @@ class ContractError(DataError):
 
 class SourceUnreachableError(DataError):
     """The object store or database that holds the log does not answer: it may do so later."""
-
-    transient = True
-
-
-class ClusterUnreachableError(BigelError):
-    """The Dask cluster does not answer: it may do so later."""
 
     transient = True
 

@@ -250,7 +250,7 @@ def synth(
     """
     resolved = load_config(source, settings or [])
     check_file("OUT", out)
-    from bigel.ingest import write_log
+    from bigel.synth import write_log
 
     rows = write_log(out, resolved.synth, resolved.data.behaviors)
     typer.echo(f"wrote {out}: {rows:,} {'row' if rows == 1 else 'rows'}")

@@ -17,12 +17,10 @@ from flows.places import check_file, check_folder
 def run_until(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
 ) -> dict[str, Any]:
-    """Run the stages up to ``until``: in this process, or as a flow if an engine is to help."""
+    """Run the stages up to ``until`` in this process."""
     config = load_config(source, settings or [])
     config.data.require_log()
-    if config.run.engine == "local":
-        return run_stages(config, workspace, json, until)
-    return run_flow(source, settings, workspace, json, until)
+    return run_stages(config, workspace, json, until)
 
 
 def run_flow(

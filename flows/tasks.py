@@ -8,8 +8,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.task_engine import TaskRunTimeoutError
 
 from bigel.backtest import rehearse, score_bigel, score_guest, score_rules, sum_up_nights
 from bigel.compare import compare, contest
@@ -22,17 +24,25 @@ from bigel.ingest import ingest
 from bigel.lists.preview import preview
 from bigel.lists.recommend import recommend
 from bigel.realized import measure_realized, rank_recent
-from bigel.retry import delays
+from bigel.retry import delays, is_transient
 from bigel.state.embed import embed
-from bigel.store import Record, Workspace
 from bigel.tracking import choose_start, keep_family, keep_for_sync, log_family, register
 from bigel.train import train
-from flows.cluster import DaskEngine, check_engine
 from flows.notify import name_stage
-from flows.units import UNIT, may_pass
 
 MINUTE = 60
 HOUR = 60 * MINUTE
+
+
+def may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Tell Prefect whether to retry a failure; a stage that ran out of time is not run again."""
+    try:
+        state.result(raise_on_failure=True)
+    except TaskRunTimeoutError:
+        return False
+    except Exception as error:
+        return is_transient(error)
+    return False
 
 
 def _stage(
@@ -90,26 +100,14 @@ def steps(config: Config, generator: random.Random | None = None) -> Callable[..
     Args:
         config: ``run.retries`` and ``run.retry_seconds``.
         generator: gives the jitter; None: one of this call's own.
-
-    Raises:
-        ConfigError: if the engine of ``run.engine`` cannot work.
     """
-    if config.run.engine == "dask":
-        check_engine(config.run)
     jitter = generator or random.Random()
 
     def retried(stage: Any) -> Any:
         pauses = delays(config.run.retries, config.run.retry_seconds, jitter)
         return stage.with_options(retries=len(pauses), retry_delay_seconds=pauses)
 
-    def ingest_on_dask(config: Config, workspace: Workspace) -> Record:
-        with DaskEngine(config.run, retried(UNIT)) as engine:
-            record: Record = retried(TASKS[ingest])(config, workspace, engine=engine)
-            return record
-
     def step(function: Callable[..., Any]) -> Any:
-        if function is ingest and config.run.engine == "dask":
-            return ingest_on_dask
         return retried(TASKS[function])
 
     return step

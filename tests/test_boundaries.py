@@ -17,8 +17,7 @@ ONLY = {
     "scipy": ("bigel/signals/neighbours", "bigel/signals/weighing", "bigel/lists/serving"),
     "mlflow": ("bigel/tracking", "bigel/lists/serving"),
     "prefect": ("flows/",),
-    "prefect_dask": ("flows/cluster",),
-    "distributed": ("flows/cluster",),
+    "duckdb": ("bigel/ingest/",),
     "adbc_driver_postgresql": ("bigel/ingest/sql",),
 }
 CALLED = {"pyyaml": "yaml"}  # by another name than its package, beside - for _
@@ -67,7 +66,7 @@ def test_nothing_is_unpickled(path: Path) -> None:
 def test_what_is_imported_is_what_the_package_says_it_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    named = {*project["dependencies"], *extras["dask"], *extras["sql"]}
+    named = {*project["dependencies"], *extras["sql"]}
     known = sys.stdlib_module_names | {"bigel", "flows", "data_contracts"}
     used = {name for path in PACKAGE + FLOWS for name in roots(path)} - known
     assert used == {CALLED.get(name, name.replace("-", "_")) for name in named}

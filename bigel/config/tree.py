@@ -82,23 +82,6 @@ class RunConfig(Section):
     retry_seconds: float = Field(
         2.0, ge=0, le=300, description="Wait before the first retry; doubles each time, jittered."
     )
-    engine: Literal["local", "dask"] = Field(
-        "local", description="What cleans files and merges them: this process, or Dask's workers."
-    )
-    workers: int = Field(
-        0, ge=0, description="Workers that engine = dask starts on this machine; 0: one per core."
-    )
-    scheduler: str = Field(
-        "",
-        pattern=r"^((tcp|tls)://[^/@\s]+:\d+)?$",
-        description="Dask scheduler to use, tls://host:8786; empty: workers of this machine.",
-    )
-
-    @model_validator(mode="after")
-    def _scheduler_has_its_engine(self) -> "RunConfig":
-        if self.scheduler and self.engine != "dask":
-            raise ValueError("scheduler stands for engine = 'dask' only; set that, too")
-        return self
 
 
 class Config(Section):

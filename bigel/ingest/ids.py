@@ -20,6 +20,7 @@ OF_JAVA = r"^-?\d\.\d+E\d{1,2}$"  # a whole float from 10^7 on, to its last digi
 ANY_POWER = r"^[+-]?\d\.\d+[eE][+]?\d{1,2}$"
 EXACT = 2**53  # below, every whole float is one integer
 FLOAT = r"^-?\d+\.0+$"
+CANONICAL = r"^(?:0|-?[1-9]\d*)$"
 IDS = (USER_ID, ITEM_ID)
 
 
@@ -53,41 +54,45 @@ def _without_power(text: pl.Expr, pattern: str) -> pl.Expr:
     return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
 
 
-def find_id_types(rows: pl.LazyFrame, ids: str) -> dict[str, dict[str, Any]]:
-    """Tell of each id column (String) whether it is "whole", and what speaks against it.
+def settle(ids: pl.Series, setting: str) -> tuple[pl.Series, dict[str, Any]]:
+    """Return ids in their plain form, as Int64 if all are whole, and what was found.
 
-    Whole: every id in its plain form comes back from int64 as it was, and ``ids`` is not "text";
-    ``007`` and numbers beyond int64 do not. "strays" is the number of rows with another one,
-    "stray" the first (None without one); "forms" the number of strays that are a whole number in
-    another form; "floats" the number of rows with an id like ``1.0``, "float" the first.
+    Whole: each id in its plain form comes back from int64 as it was, and ``setting`` (``data.ids``)
+    is not "text"; ``007`` and numbers beyond int64 do not. Found are "whole"; "strays", the number
+    of rows with another id, and the first, "stray" (None without one); "forms", how many strays are
+    a whole number in another form; "floats", how many ids are like ``1.0``, and the first, "float".
+
+    Args:
+        ids: String, or Int64 where they are known to be whole.
+        setting: what an id is.
     """
-    raw = {name: pl.col(name) for name in IDS}
-    plain = {name: plain_id(text, ids) for name, text in raw.items()}
-    stray = {
-        name: text.cast(pl.Int64, strict=False).cast(pl.String).ne_missing(text)
-        for name, text in plain.items()
+    if ids.dtype == pl.Int64:
+        plain, strays, floats = ids, ids.clear(), ids.clear()
+    else:
+        floats = ids.filter(ids.str.contains(FLOAT))
+        plain = ids.to_frame().select(plain_id(pl.col(ids.name), setting)).to_series()
+        strays = ids.filter(
+            ~plain.str.contains(CANONICAL) | plain.cast(pl.Int64, strict=False).is_null()
+        )
+    whole = not len(strays) and setting != "text"
+    return plain.cast(pl.Int64 if whole else pl.String), {
+        "whole": whole,
+        "strays": len(strays),
+        "stray": strays.first(),
+        "forms": int(strays.cast(pl.String).str.contains(NUMBER).sum()),
+        "floats": len(floats),
+        "float": floats.first(),
     }
-    forms = {name: stray[name] & raw[name].str.contains(NUMBER) for name in IDS}
-    floats = {name: raw[name].str.contains(FLOAT) for name in IDS}
-    kinds = {"strays": stray, "forms": forms, "floats": floats}
-    sums = [of[n].sum().alias(f"{n} {kind}") for kind, of in kinds.items() for n in IDS]
-    facts = rows.select(sums).collect(engine="streaming")
-    found: dict[str, dict[str, Any]] = {}
-    for name in IDS:
-        counts = {kind: facts[f"{name} {kind}"][0] for kind in kinds}
-        examples = {"stray": (stray, counts["strays"]), "float": (floats, counts["floats"])}
-        found[name] = {"whole": not counts["strays"] and ids != "text", **counts}
-        for key, (rule, number) in examples.items():
-            first = rows.filter(rule[name]).select(name).head(number and 1)
-            found[name][key] = first.collect(engine="streaming").item() if number else None
-    return found
 
 
-def type_ids(rows: pl.LazyFrame, whole: dict[str, bool]) -> pl.LazyFrame:
-    """Make a whole id column Int64, another one String."""
-    return rows.with_columns(
-        pl.col(name).cast(pl.Int64 if whole[name] else pl.String) for name in IDS
-    )
+def add_up(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``settle`` found in all batches of a file together."""
+    sums = {kind: sum(one[kind] for one in found) for kind in ("strays", "forms", "floats")}
+    firsts = {
+        kind: next((one[kind] for one in found if one[kind] is not None), None)
+        for kind in ("stray", "float")
+    }
+    return {"whole": all(one["whole"] for one in found), **sums, **firsts}
 
 
 def refuse_two_forms(rows: Sequence[pl.LazyFrame], name: str) -> None:

@@ -1,114 +1,131 @@
-"""Usable rows into unique interactions, range by range of users so that memory is bounded.
+"""Rows into unique interactions: DuckDB sorts them, and spills what does not fit its memory.
 
-Of a log with times, an interaction keeps its touches (``touches``).
+Of a log with times an interaction has a row per hour, with the first and the last time in it. These
+rows are the same however a log is cut into files, hold the interaction's own first and last time,
+and are its history.
 """
 
-import itertools
+import contextlib
+import glob
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
+import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
-from bigel.ingest.clean import LEAK, looked_up
-from bigel.ingest.packing import Packing, columns_of, find_ranges
-from bigel.ingest.ranks import merge_by_key
-from bigel.ingest.touches import KEY
+from bigel.ingest.rules import LEAK
+from bigel.ingest.runs import KEY, LAST, ahead, sum_runs
 from bigel.schema import (
-    BEHAVIOR,
     BEHAVIOR_INDEX,
     COUNT,
+    FIRST,
     ITEM_ID,
-    RAW,
-    REASON,
     REFUSED_COLUMNS,
+    SOURCE_FILE,
     SPLIT,
     SPLITS,
+    TIMESTAMP,
     USER_ID,
 )
 
-MERGE_ROWS = 32_000_000  # rows merged at a time, about; a user is never divided
-LOOKED_AT = 4_000  # rows of a range that are looked at to cut users into ranges
-GROUP_ROWS = 262_144  # of a row group: fixed, so that the pieces leave no trace in the bytes
-FIRST_SPLIT = "first_split"
+MEMORY = "2GB"
+GROUP_ROWS = 262_144  # of a row group: fixed, so that the batches leave no trace in the bytes
 
 
-def part_leaks(rows: pl.LazyFrame, data: DataConfig) -> tuple[pl.LazyFrame, pl.DataFrame]:
-    """Part the rows of a pre-split log whose pair is in an earlier split of the behavior.
+@contextlib.contextmanager
+def open_base(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield an empty database in memory, which spills into a folder what does not fit it."""
+    settings: dict[str, Any] = {
+        "threads": pl.thread_pool_size(),
+        "memory_limit": MEMORY,
+        "temp_directory": str(scratch / "spilled"),
+    }
+    with duckdb.connect(config=settings) as base:
+        yield base
+
+
+def merge_files(files: Sequence[Path], out: Path, base: duckdb.DuckDBPyConnection) -> None:
+    """Write each interaction once (of a log with times, once for each hour), sorted.
 
     Args:
-        rows: user_id, item_id, behavior_index, split (place in SPLITS), source_file, row_number.
+        files: Parquet with user_id, item_id, behavior_index, and timestamp where the log has
+            times; or what this function wrote. Ids that are text in one of them are so in all.
+        out: Parquet file of user_id, item_id, behavior_index, first and last time in the hour
+            where the log has times, and count, sorted by these.
+        base: see ``open_base``.
+    """
+    _rows_of(files, base).create_view("rows", replace=True)
+    _write_merged(base, out)
+
+
+def merge_split(
+    files: dict[Path, tuple[str, str]], data: DataConfig, out: Path, base: duckdb.DuckDBPyConnection
+) -> pl.DataFrame:
+    """Write the interactions of a pre-split log as ``merge_files`` does, with their split.
+
+    A row whose interaction is in an earlier split is a leak, and left out.
+
+    Args:
+        files: each with the name of its source and its split.
         data: names the behaviors.
+        out: as for ``merge_files``; an interaction has the place of its split in ``SPLITS``.
+        base: as for ``merge_files``.
 
     Returns:
-        The rows to keep, and the others with the columns of the quarantine.
+        The leaks with the columns of the quarantine.
     """
-    first = rows.group_by(KEY).agg(pl.col(SPLIT).min().alias(FIRST_SPLIT))
-    marked = rows.join(first, on=KEY)
-    leaks = marked.filter(pl.col(SPLIT) > pl.col(FIRST_SPLIT)).with_columns(
-        (pl.lit(LEAK) + _named(FIRST_SPLIT, SPLITS)).alias(REASON),
-        pl.struct(USER_ID, ITEM_ID, _named(BEHAVIOR_INDEX, data.behaviors).alias(BEHAVIOR))
-        .struct.json_encode()
-        .alias(RAW),
+    places = pl.DataFrame(
+        [(str(path), name, SPLITS.index(split)) for path, (name, split) in files.items()],
+        {"filename": pl.String, SOURCE_FILE: pl.String, SPLIT: pl.UInt8},
+        orient="row",
     )
-    kept = marked.filter(pl.col(SPLIT) == pl.col(FIRST_SPLIT)).drop(FIRST_SPLIT)
-    return kept, leaks.select(REFUSED_COLUMNS).collect(engine="streaming")
+    base.register("places", places.to_arrow())
+    _rows_of(list(files), base).create_view("listed")
+    base.execute(f"""
+        CREATE TABLE marked AS
+        SELECT *, min({SPLIT}) OVER (PARTITION BY {", ".join(KEY)}) AS first_split
+        FROM listed JOIN places USING (filename)""")
+    base.execute(f"CREATE VIEW rows AS SELECT * FROM marked WHERE {SPLIT} = first_split")
+    _write_merged(base, out)
+    leaks: pl.DataFrame = base.sql(
+        f"""
+        SELECT {", ".join(REFUSED_COLUMNS[:2])}, $leak || $splits[first_split + 1] AS reason,
+            to_json({{'user_id': {USER_ID}, 'item_id': {ITEM_ID},
+                'behavior': $behaviors[{BEHAVIOR_INDEX} + 1]}})::VARCHAR AS raw
+        FROM marked WHERE {SPLIT} > first_split ORDER BY 1, 2""",
+        params={"leak": LEAK, "splits": list(SPLITS), "behaviors": list(data.behaviors)},
+    ).pl()
+    return leaks
 
 
-def merge(rows: pl.LazyFrame, out: Path, merge_rows: int = MERGE_ROWS) -> list[Path]:
-    """Write each interaction once, sorted by user, item and place in the cascade.
-
-    Of a log with times, each of its touches once, sorted by their time, too.
-
-    Args:
-        rows: user_id, item_id, behavior_index, count, and timestamp and split where the log has
-            them.
-        out: folder of the Parquet files.
-        merge_rows: rows to merge at a time, about; changes no row of the result.
-
-    Returns:
-        files in order, with the columns of ``rows`` and the sum of the counts; a user is in one.
-    """
-    ranges = None if SPLIT in rows.collect_schema() else find_ranges(rows, columns_of(rows))
-    paths: list[Path] = []
-    for low, high in itertools.pairwise([None, *find_bounds(rows, merge_rows), None]):
-        part, of_part = within(rows, low, high), ranges
-        if ranges is not None:
-            first, last = ranges[USER_ID]
-            users = (first if low is None else low, last if high is None else high - 1)
-            of_part = ranges | {USER_ID: users}
-        packing = None if of_part is None else Packing.of(of_part)
-        merged = merge_by_key(part, of_part) if packing is None else _sort(part, packing)
-        paths.append(out / f"rows-{len(paths):06d}.parquet")
-        merged.write_parquet(paths[-1], compression="lz4")
-    return paths
+def _rows_of(files: Sequence[Path], base: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    """Return the rows of files with first and last time, where the log has times, and count."""
+    rows = base.read_parquet(
+        [glob.escape(str(path)) for path in files], union_by_name=True, filename=True
+    )
+    if COUNT in rows.columns:
+        return rows
+    timed = TIMESTAMP in rows.columns
+    times = f"{TIMESTAMP} AS {FIRST}, {TIMESTAMP} AS {LAST}, " if timed else ""
+    return rows.project(f"*, {times}1::UINTEGER AS {COUNT}")
 
 
-def find_bounds(rows: pl.LazyFrame, range_rows: int) -> list[Any]:
-    """Return the first user of each range but the first, so that each has about so many rows."""
-    every = max(1, range_rows // LOOKED_AT)
-    looked_at = rows.select(USER_ID).gather_every(every).group_by(USER_ID).len()
-    users = looked_at.collect(engine="streaming").sort(USER_ID)
-    place = (pl.col("len").cum_sum() - 1) * every // range_rows
-    starts = users.group_by(place.alias("range"), maintain_order=True).agg(pl.col(USER_ID).first())
-    return starts[USER_ID][1:].to_list()
-
-
-def within(rows: pl.LazyFrame, low: Any, high: Any) -> pl.LazyFrame:
-    """Return the rows of the users from low on and before high; None: without an end."""
-    if low is not None:
-        rows = rows.filter(pl.col(USER_ID) >= pl.lit(low))
-    return rows if high is None else rows.filter(pl.col(USER_ID) < pl.lit(high))
-
-
-def _sort(rows: pl.LazyFrame, packing: Packing) -> pl.DataFrame:
-    """Merge rows whose columns fit one number each."""
-    numbers = rows.select(packing.pack().alias("number")).collect(engine="streaming")
-    last, counts = packing.merge(numbers["number"].to_numpy(writable=True))
-    del numbers
-    columns = {name: packing.unpack(last, name) for name in packing.bits}
-    return pl.DataFrame(columns | {COUNT: counts})
-
-
-def _named(column: str, names: tuple[str, ...]) -> pl.Expr:
-    return looked_up(column, dict(enumerate(names)), pl.String())
+def _write_merged(base: duckdb.DuckDBPyConnection, out: Path) -> None:
+    """Sort the table ``rows`` and sum it up."""
+    columns = base.table("rows").columns
+    names = [name for name in (*KEY, FIRST, LAST, COUNT, SPLIT) if name in columns]
+    order = ", ".join(name for name in (*KEY, FIRST) if name in columns)
+    rows = base.sql(f"SELECT {', '.join(names)} FROM rows ORDER BY {order}")
+    batches = rows.to_arrow_reader(GROUP_ROWS)
+    frames = (pl.DataFrame(pl.from_arrow(batch)) for batch in batches)
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for frame in ahead(sum_runs(frames, by_hour=True)):
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or stack.enter_context(
+                pq.ParquetWriter(out, table.schema, compression="lz4", use_dictionary=False)
+            )
+            writer.write_table(table)

@@ -1,88 +1,34 @@
-"""One file of the log, cleaned: the unit of ingest, stored by the file's content.
+"""One file of the log, cleaned: stored by the file's content, so that a night reads what is new.
 
 A part knows neither the file's name nor the other files, so it is reused whatever comes beside it
-and wherever the file moves. What takes all files together is in ``whole``.
+and wherever the file moves. ``join`` takes all files together.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import duckdb
 import polars as pl
+import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
-from bigel.engine import WorkUnit
 from bigel.errors import DataError
 from bigel.ingest.digests import Signed
-from bigel.ingest.gather import Gathered, gather
-from bigel.ingest.ids import find_id_types
-from bigel.ingest.merge import GROUP_ROWS, merge
-from bigel.ingest.report import refuse_loss
+from bigel.ingest.ids import IDS, add_up, settle
+from bigel.ingest.lines import Tally
+from bigel.ingest.merge import GROUP_ROWS, merge_files
+from bigel.ingest.read import read_rows
 from bigel.ingest.sources import Source
-from bigel.schema import COUNT, ROW_NUMBER, SOURCE_FILE, SPLIT, SPLITS
-from bigel.store import Record, working_folder
+from bigel.schema import RAW, REASON, ROW_NUMBER, SOURCE_FILE
+from bigel.store import Workspace, working_folder
 from bigel.store.code import code_of
 
 APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 REFUSED_FILE = "refused.parquet"
-ELSEWHERE = {
-    "path",
-    "sql",
-    "sql_address",
-    "format",
-    "behavior_by_file",
-    "ignore_files",
-}  # settings that a source has decided already
-
-
-@dataclass(frozen=True)
-class Unit(WorkUnit):
-    """A file to clean.
-
-    Args:
-        source: the file.
-        signed: what it holds.
-        data: how to read it.
-    """
-
-    stage: ClassVar[str] = "clean"
-    source: Source
-    signed: Signed
-    data: DataConfig
-
-    @property
-    def label(self) -> str:
-        """Which file it is."""
-        return f"clean {self.source.name}"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What makes its part: inputs, settings and code of the stage."""
-        settings = self.data.model_dump(mode="json", exclude=ELSEWHERE)
-        settings |= {"behavior_by_file": bool(self.data.behavior_by_file)}
-        settings |= {key: getattr(self.source, key) for key in ("format", "split", "behavior")}
-        return {
-            "inputs": [self.signed.digest],
-            "settings": settings,
-            "code": code_of(__name__, apart=APART),
-        }
-
-    def build(self, out: Path, scratch: Path) -> dict[str, Any]:
-        """Write the part and return its counts.
-
-        Raises:
-            DataError: if the file cannot be read, or changes while it is read.
-        """
-        counts = clean_file(self.source, self.data, out)
-        if self.signed.has_changed(self.source.path):
-            raise DataError(
-                f"{self.source.name}: changed while it was read; run again when it is whole"
-            )
-        return counts
-
-    def part(self, record: Record) -> "Part":
-        """Return the part that a record of this unit tells of."""
-        return Part(self.source, Path(record.path), record.counts, record.reused)
+REFUSED_SCHEMA = pl.Schema({ROW_NUMBER: pl.Int64, REASON: pl.String, RAW: pl.String})
+# settings that a source has decided already
+ELSEWHERE = {"path", "sql", "sql_address", "format", "behavior_by_file", "ignore_files"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +37,10 @@ class Part:
 
     Args:
         source: the file.
-        folder: ``rows-*.parquet`` (user_id, item_id, behavior_index, timestamp where the log has
-            one; as ``merge`` leaves them, with count; of a pre-split log every row, with
-            row_number) and ``refused.parquet`` (row_number, reason, raw).
-        counts: "rows" read, "usable", "lines" by kind, and of each id column ("ids") what
-            ``find_id_types`` tells.
+        folder: ``rows-*.parquet`` (see ``merge.merge_files``; of a pre-split log every row as it
+            was judged) and ``refused.parquet`` (row_number, reason, raw).
+        counts: "rows" that the file must have, "usable" and "refused" as they were stored, "lines"
+            by kind, and of each id column ("ids") what ``ids.settle`` found.
         reused: whether it was there already.
     """
 
@@ -106,19 +51,8 @@ class Part:
 
     @property
     def files(self) -> list[Path]:
-        """The Parquet files of the usable rows, in order; empty where there are none."""
+        """The Parquet files of the usable rows; empty where there are none."""
         return sorted(self.folder.glob("rows-*.parquet"))
-
-    def scan(self) -> pl.LazyFrame:
-        """Return the usable rows; of a pre-split log with source_file, split and count."""
-        rows = pl.scan_parquet(self.files)
-        if self.source.split is None:
-            return rows
-        return rows.with_columns(
-            pl.lit(self.source.name).alias(SOURCE_FILE),
-            pl.lit(SPLITS.index(self.source.split), pl.UInt8).alias(SPLIT),
-            pl.lit(1, pl.UInt32).alias(COUNT),
-        )
 
     def scan_refused(self) -> pl.LazyFrame:
         """Return the refused rows with the columns of the quarantine."""
@@ -126,31 +60,95 @@ class Part:
         return rows.select(pl.lit(self.source.name).alias(SOURCE_FILE), pl.all())
 
 
-def clean_file(source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
+def identity_of(source: Source, signed: Signed, data: DataConfig) -> dict[str, Any]:
+    """Return what makes a part: inputs, settings and code of the stage ``clean``."""
+    settings = data.model_dump(mode="json", exclude=ELSEWHERE)
+    settings |= {"behavior_by_file": bool(data.behavior_by_file)}
+    settings |= {key: getattr(source, key) for key in ("format", "split", "behavior")}
+    return {"inputs": [signed.digest], "settings": settings, "code": code_of(__name__, apart=APART)}
+
+
+def clean(
+    source: Source,
+    signed: Signed,
+    data: DataConfig,
+    workspace: Workspace,
+    base: duckdb.DuckDBPyConnection,
+) -> Part:
+    """Return the part of a file from the store, or make it; for ``base`` see ``merge.open_base``.
+
+    Raises:
+        DataError: if the file cannot be read, or changes while it is read.
+    """
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        counts = clean_file(source, data, out, base)
+        if signed.has_changed(source.path):
+            raise DataError(f"{source.name}: changed while it was read; run again when it is whole")
+        return counts
+
+    identity = identity_of(source, signed, data)
+    record = workspace.run_stage("clean", **identity, build=build, quiet=True)
+    return Part(source, Path(record.path), record.counts, record.reused)
+
+
+def clean_file(
+    source: Source, data: DataConfig, out: Path, base: duckdb.DuckDBPyConnection
+) -> dict[str, Any]:
     """Write the part of a file and return its counts; see ``Part``.
 
     Raises:
-        DataError: if the file cannot be read, or a row of it is lost.
+        DataError: if the file cannot be read.
     """
     with working_folder(out, "raw") as work:
-        return _clean(gather(source, data, work), source, data, out)
+        counts = _store(source, data, work, base)
+        files = sorted(work.glob("rows-*.parquet"))
+        if source.split is not None:
+            for path in files:
+                path.rename(out / path.name)
+        elif files:
+            merge_files(files, out / "rows-000000.parquet", base)
+        refused = [pl.LazyFrame(schema=REFUSED_SCHEMA)]
+        refused += map(pl.scan_parquet, sorted(work.glob("refused-*.parquet")))
+        pl.concat(refused).sink_parquet(
+            out / REFUSED_FILE, maintain_order=True, row_group_size=GROUP_ROWS
+        )
+    return counts
 
 
-def _clean(gathered: Gathered, source: Source, data: DataConfig, out: Path) -> dict[str, Any]:
-    usable = 0
-    ids = {}
-    if gathered.whole or gathered.usable:
-        ids = find_id_types(gathered.scan_text(), data.ids)
-        whole = {name: found["whole"] for name, found in ids.items()}
-        rows = gathered.scan(whole, data.ids)
-        usable = rows.select(pl.len()).collect().item()
-        if source.split is None:
-            merge(rows.drop(ROW_NUMBER).with_columns(pl.lit(1, pl.UInt32).alias(COUNT)), out)
-        else:
-            rows.sink_parquet(out / "rows-000000.parquet", compression="lz4")
-    gathered.scan_refused().sink_parquet(
-        out / REFUSED_FILE, maintain_order=True, row_group_size=GROUP_ROWS
-    )
-    refused = pl.scan_parquet(out / REFUSED_FILE).select(pl.len()).collect().item()
-    refuse_loss(source.name, gathered.rows, usable, refused)
-    return {"rows": gathered.rows, "usable": usable, "ids": ids, "lines": gathered.lines}
+def _store(
+    source: Source, data: DataConfig, folder: Path, base: duckdb.DuckDBPyConnection
+) -> dict[str, Any]:
+    """Write usable and refused rows batch by batch; return the counts of the part."""
+    tally = Tally()
+    usable = refused = 0
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in IDS}
+    for place, batch in enumerate(read_rows(source, data, tally, base)):
+        fine = batch[REASON].is_null()
+        rows, others = batch.filter(fine).drop(REASON, RAW), batch.filter(~fine)
+        usable, refused = usable + rows.height, refused + others.height
+        if rows.height:
+            for name in IDS:
+                ids, facts = settle(rows[name], data.ids)
+                rows = rows.with_columns(ids)
+                found[name].append(facts)
+            if source.split is None:
+                rows = rows.drop(ROW_NUMBER)
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+            pq.write_table(table, folder / f"rows-{place:06d}.parquet", use_dictionary=False)
+        if others.height:
+            _refused_columns(others).write_parquet(folder / f"refused-{place:06d}.parquet")
+    return {
+        "rows": tally.rows,
+        "usable": usable,
+        "refused": refused,
+        "ids": {name: add_up(facts) for name, facts in found.items()} if usable else {},
+        "lines": tally.lines,
+    }
+
+
+def _refused_columns(batch: pl.DataFrame) -> pl.DataFrame:
+    raw = pl.col(RAW)
+    if batch.schema[RAW] == pl.Struct:
+        raw = raw.struct.json_encode()
+    return batch.select(ROW_NUMBER, REASON, raw)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 
@@ -29,6 +29,7 @@ COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
 LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")
 HIDDEN = "hidden"
+Rows = TypeVar("Rows", pl.DataFrame, pl.LazyFrame)
 MUST_READ = (
     "all that is there must be read or left out on purpose: mend or move it, or add its name to "
     "data.ignore_files"
@@ -56,7 +57,7 @@ class Source:
     behavior: str | None = None
 
 
-def with_behavior(rows: pl.LazyFrame, source: Source) -> pl.LazyFrame:
+def with_behavior(rows: Rows, source: Source) -> Rows:
     """Return the rows of a file with its behavior, where the file gives it."""
     if source.behavior is None:
         return rows

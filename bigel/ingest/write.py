@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.merge import GROUP_ROWS
-from bigel.ingest.touches import by_hour, sum_up, whole_interactions
+from bigel.ingest.runs import KEY, LAST, sum_runs
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
+    COUNT,
     EVENTS_FILE,
+    FIRST,
     INTERACTIONS_FILE,
     SPLIT,
     SPLITS,
@@ -23,23 +26,28 @@ from bigel.schema import (
 )
 
 
-def write_interactions(merged: Sequence[Path], data: DataConfig, out: Path) -> None:
+def write_interactions(merged: Path, data: DataConfig, out: Path) -> None:
     """Write the interactions and their history, behaviors and splits by name.
 
     Args:
-        merged: what ``merge`` returned.
+        merged: file of ``merge.merge_files``.
         data: names the behaviors.
         out: folder of interactions.parquet (user_id, item_id, behavior, count; first and timestamp
             where the log has times; split where it came split) and, where the log has times,
             history.parquet (user_id, item_id, behavior, timestamp, count; a row per interaction
-            and UTC day), sorted by user, item, place in the cascade and time.
+            and UTC hour), sorted by user, item, place in the cascade and time.
     """
-    rows = pl.scan_parquet(list(merged))
-    if TIMESTAMP not in rows.collect_schema():
+    rows = pl.scan_parquet(merged, glob=False)
+    if FIRST not in rows.collect_schema():
         _write(_batches(rows), data, out / INTERACTIONS_FILE)
         return
-    for name, reduce in ((INTERACTIONS_FILE, sum_up), (EVENTS_FILE, by_hour)):
-        _write(map(reduce, whole_interactions(_batches(rows))), data, out / name)
+    summed = sum_runs(_batches(rows), by_hour=False)
+    named = (frame.rename({LAST: TIMESTAMP}) for frame in summed)
+    hours = _batches(rows.select(*KEY, pl.col(FIRST).alias(TIMESTAMP), COUNT))
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(_write, hours, data, out / EVENTS_FILE)
+        _write(named, data, out / INTERACTIONS_FILE)
+        beside.result()
 
 
 def _batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:

@@ -20,7 +20,6 @@ PLUMBING = {
     "disk.py": "outputs of failed stages are not stored",
     "errors.py": "outputs of failed stages are not stored",
     "retry.py": "the same call again",
-    "engine.py": "makes units wherever; their own modules say of what",
     "config/": "its resolved values stand in the settings",
 }
 

@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from bigel.config.data import Format
-from bigel.ingest.synth.files import KINDS
+from bigel.synth.files import KINDS
 from flows import cli, server
 from tests.flows.conftest import Bigel, Start, options
 

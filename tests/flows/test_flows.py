@@ -33,9 +33,8 @@ from flows.local import close_dead_runs  # noqa: E402
 from flows.notify import notify  # noqa: E402
 from flows.recommend import recommend_flow  # noqa: E402
 from flows.server import wait_until_recorded  # noqa: E402
-from flows.tasks import TASKS, steps  # noqa: E402
+from flows.tasks import TASKS, may_pass, steps  # noqa: E402
 from flows.train import train_flow  # noqa: E402
-from flows.units import may_pass  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

@@ -199,19 +199,6 @@ def test_a_wrong_configuration_starts_no_server(
     assert prefect.events == []
 
 
-def test_an_engine_makes_a_verb_of_one_stage_a_flow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prefect = Prefect().put(monkeypatch)
-    chosen = ["run.engine='dask'"]
-    assert running.run_until("demo", chosen, tmp_path, None, "split") == SUMMARY
-    assert ("flow", "demo", chosen, str(tmp_path.resolve()), "split") in prefect.events
-    here: list[Any] = []
-    monkeypatch.setattr(running, "run_stages", lambda *given: here.append(given) or SUMMARY)
-    assert running.run_until("demo", [], tmp_path, None, "split") == SUMMARY
-    assert [given[1:] for given in here] == [(tmp_path, None, "split")]
-
-
 def test_ingested_files_are_copied_with_their_counts(tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir()

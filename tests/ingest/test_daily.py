@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_kept(tmp_path: P
 def test_a_file_that_grows_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, original = tmp_path / "log", part.gather
+    log, original = tmp_path / "log", part._store
     write(log, "1.csv", [("1", "5", "click", "100")])
 
     def grow(source: Any, *args: Any) -> Any:
@@ -167,7 +167,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
             stream.write("2,5,click,100\n")
         return found
 
-    monkeypatch.setattr(part, "gather", grow)
+    monkeypatch.setattr(part, "_store", grow)
     with pytest.raises(DataError, match=r"^1\.csv: changed while it was read"):
         run(log, tmp_path)
     assert parts_in(tmp_path) == set()

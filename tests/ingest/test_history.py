@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import parse_config
-from bigel.engine import in_turn
 from bigel.errors import DataError
-from bigel.ingest import ingest, merge, ranges, whole
-from bigel.ingest.touches import by_hour, find_touches, sum_up, whole_interactions
+from bigel.ingest import ingest, join
+from bigel.ingest.runs import sum_runs
 from bigel.store import Record, Workspace
 
 DAY = 86_400
@@ -33,7 +32,7 @@ IDS = {
 }
 
 
-def ingested(folder: Path, files: list[list[Any]], engine: Any = None, **data: Any) -> Record:
+def ingested(folder: Path, files: list[list[Any]], **data: Any) -> Record:
     (folder / "log").mkdir(parents=True)
     for number, rows in enumerate(files):
         lines = "".join(",".join(map(str, row)) + "\n" for row in [COLUMNS, *rows])
@@ -41,7 +40,7 @@ def ingested(folder: Path, files: list[list[Any]], engine: Any = None, **data: A
     columns = {"user": "user", "item": "item", "timestamp": "time"}
     settings = {"path": str(folder / "log"), "behaviors": BEHAVIORS, "columns": columns}
     settings |= {"time_min": 0, **data}
-    return ingest(parse_config({"data": settings}), Workspace(folder), engine)
+    return ingest(parse_config({"data": settings}), Workspace(folder))
 
 
 def tables(record: Record) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -70,13 +69,11 @@ def naive(rows: list[Any], text: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     events=st.lists(EVENT, min_size=1, max_size=50),
     owners=st.lists(st.integers(0, 3), min_size=50, max_size=50),
     kind=st.sampled_from(sorted(IDS)),
-    spread=st.booleans(),
 )
 def test_any_cut_into_files_gives_the_naive_grouping(
     events: list[Any],
     owners: list[int],
     kind: str,
-    spread: bool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     rows = [(IDS[kind](user), IDS[kind](item), *others) for user, item, *others in events]
@@ -86,11 +83,7 @@ def test_any_cut_into_files_gives_the_naive_grouping(
     ]
     files = [file for n, file in enumerate(files) if file not in files[:n]]  # no copies
     rows = [row for file in files for row in file]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "RANGE_ROWS", 6)
-        patch.setattr(merge, "LOOKED_AT", 3)
-        patch.setattr(merge.merge, "__defaults__", (9,))
-        record = ingested(tmp_path_factory.mktemp("cut"), files, in_turn if spread else None)
+    record = ingested(tmp_path_factory.mktemp("cut"), files)
     expected = naive(rows, kind == "text")
     for found, wanted in zip(tables(record), expected, strict=True):
         assert found.rows() == wanted.rows()
@@ -140,7 +133,7 @@ def test_the_bytes_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     ]
     one = ingested(tmp_path / "one", [rows])
     some = ingested(tmp_path / "some", [rows[::3], rows[1::3], rows[2::3]])
-    spread = ingested(tmp_path / "spread", [rows[:90], rows[90:]], in_turn)
+    spread = ingested(tmp_path / "spread", [rows[:90], rows[90:]])
     for name in ("interactions.parquet", "history.parquet"):
         assert len({made.file(name).read_bytes() for made in (one, some, spread)}) == 1
 
@@ -196,16 +189,10 @@ def test_an_event_that_history_lost_is_an_error(
         whole_write(merged, data, out)
         pl.read_parquet(out / "history.parquet")[1:].write_parquet(out / "history.parquet")
 
-    whole_write = whole.write_interactions
-    monkeypatch.setattr(whole, "write_interactions", lossy)
+    whole_write = join.write_interactions
+    monkeypatch.setattr(join, "write_interactions", lossy)
     with pytest.raises(DataError, match=r"history\.parquet: 2 rows were read, but 1 kept"):
         ingested(tmp_path, [[(1, 2, "view", 3), (1, 2, "view", DAY)]])
-
-
-def test_a_touch_is_an_hour_or_the_latest_time() -> None:
-    keys = np.array([1, 1, 1, 1, 1, 1, 2, 3], np.uint64)
-    times = np.array([4, 4, 5, HOUR, HOUR + 1, HOUR + 1, HOUR + 1, HOUR + 2])
-    assert find_touches(keys, times).tolist() == [0, 3, 4, 6, 7]
 
 
 @settings(max_examples=40, deadline=None)
@@ -213,13 +200,14 @@ def test_a_touch_is_an_hour_or_the_latest_time() -> None:
     events=st.lists(EVENT, min_size=1, max_size=40), cuts=st.lists(st.integers(0, 40), max_size=6)
 )
 def test_frames_cut_anywhere_sum_up_alike(events: list[Any], cuts: list[int]) -> None:
-    rows = sorted((u, i, BEHAVIORS.index(b), t, 1) for u, i, b, t in events)
-    names = ["user_id", "item_id", "behavior_index", "timestamp", "count"]
-    touches = pl.DataFrame(rows, names, orient="row").cast(
+    rows = sorted((u, i, BEHAVIORS.index(b), t, t + 1, 1) for u, i, b, t in events)
+    names = ["user_id", "item_id", "behavior_index", "first", "last", "count"]
+    hours = pl.DataFrame(rows, names, orient="row").cast(
         {"behavior_index": pl.UInt8, "count": pl.UInt32}
     )
-    edges = [0, *sorted(cut % (touches.height + 1) for cut in cuts), touches.height]
-    frames = [touches[low:high] for low, high in itertools.pairwise(edges)]
-    for reduce in (sum_up, by_hour):
-        parts = [reduce(frame) for frame in whole_interactions(frames)]
-        assert pl.concat(parts).rows() == reduce(touches).rows()
+    edges = [0, *sorted(cut % (hours.height + 1) for cut in cuts), hours.height]
+    frames = [hours[low:high] for low, high in itertools.pairwise(edges)]
+    for by_hour in (True, False):
+        parts = pl.concat(sum_runs(frames, by_hour))
+        assert parts.rows() == pl.concat(sum_runs([hours], by_hour)).rows()
+        assert parts["count"].sum() == len(events)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bigel.config import load_config, parse_config
 from bigel.errors import ConfigError
-from bigel.ingest import ingest, part, whole
+from bigel.ingest import ingest, join, part
 from bigel.store import Record, Workspace
 
 HEADER = "user,item,behavior,time\n"
@@ -203,7 +203,7 @@ def test_a_run_that_meets_the_same_new_file_does_not_disturb(
         return call
 
     other = threading.Thread(target=lambda: others.append(run(log, tmp_path / "shared")))
-    module, name = {"read": (part, "gather"), "merge": (whole, "merge")}[where]
+    module, name = {"read": (part, "_store"), "merge": (join, "merge_files")}[where]
     monkeypatch.setattr(module, name, disturbed(getattr(module, name)))
     ours = run(log, tmp_path / "shared")
     other.join(60)

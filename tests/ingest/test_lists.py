@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import lists
-from bigel.ingest.lists import read_lists
+from bigel.ingest.lines import Tally, read_rows_of_lines
+from bigel.ingest.lists import list_separator, pair_items
 from bigel.ingest.sources import Source
 
 TEST = {"test.txt": b"9 99\n"}
@@ -22,7 +22,10 @@ Row = tuple[int, str | None, str | None, str | None, str]
 
 def rows_of(path: Path, content: bytes, **settings: Any) -> list[Row]:
     path.write_bytes(content)
-    frames = list(read_lists(Source(path, path.name, "lists"), DataConfig(**settings)))
+    source = Source(path, path.name, "lists")
+    separator = list_separator(source, DataConfig(**settings))
+    batches = read_rows_of_lines(source, Tally())
+    frames = [pair_items(batch, separator) for batch in batches]
     return pl.concat(frames).rows() if frames else []
 
 
@@ -53,19 +56,9 @@ def test_the_reader_is_its_naive_twin(
     text = "\n".join(["1 2", *lines])
     content = gzip.compress(text.encode()) if packed else text.encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "BATCH_CHARACTERS", batch)
+        patch.setattr("bigel.ingest.lines.BLOCK_BYTES", batch)
         rows = rows_of(tmp_path_factory.getbasetemp() / "lists.txt", content)
     assert rows == naive(text)
-
-
-def test_a_batch_ends_with_the_line_that_fills_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lists, "BATCH_CHARACTERS", 7)
-    path = tmp_path / "lists.txt"
-    path.write_text("1 2 3\n4 5\n6 7 8 9\n1 1")
-    frames = list(read_lists(Source(path, path.name, "lists"), DataConfig()))
-    assert [frame["row_number"].to_list() for frame in frames] == [[1, 1, 2], [3, 3, 3], [4]]
 
 
 def test_line_ends_a_bom_and_other_separators(tmp_path: Path) -> None:

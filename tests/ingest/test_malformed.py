@@ -314,7 +314,7 @@ def test_row_numbers_are_right_far_down_a_file(ingest_files: Callable[..., Any])
         (b"5\n", "not a JSON object"),
         (b"null\n", "not a JSON object"),
         (b'{"user": 1} {"user": 2}\n', "not a JSON object"),
-        (b'{"user": NaN, "item": 2, "behavior": "click", "time": 5}\n', "not a JSON object"),
+        (b'{"user": NaN, "item": 2, "behavior": "click", "time": 5}\n', "id is not a whole number"),
         (b'{"user": "\xff", "item": 2, "behavior": "click", "time": 5}\n', "not UTF-8"),
         (b'{"item": 2, "behavior": "click", "time": 5}\n', "null user_id"),
         (b'{"user": 1, "item": null, "behavior": "click", "time": 5}\n', "null item_id"),

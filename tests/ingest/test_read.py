@@ -1,11 +1,9 @@
-"""What is read well: every format, every kind of id, and two readers that agree."""
+"""What is read well: every format, and every kind of id."""
 
-import csv
 import gzip
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,13 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
-from bigel.ingest import careful, pieces
-from bigel.ingest.clean import classify
-from bigel.ingest.head import Layout
-from bigel.ingest.read import read_rows
-from bigel.ingest.sources import Source
-from bigel.ingest.text import Reader
-from tests.ingest.reference import judged, read_carefully, read_text
+from bigel.ingest.rules import _judge_each, judge
 
 ROWS = [("u1", "i1", "click", 5), ("u1", "i1", "click", 9), ("u2", "i1", "buy", 7)]
 CSV = b"user,item,behavior,time\n" + b"".join(
@@ -256,228 +248,64 @@ NUMBERED = {
     "behavior": "column_3",
     "timestamp": "column_4",
 }
-FIELD = st.text('ab", \t7é', max_size=4)
-LINE = st.lists(FIELD, min_size=1, max_size=5).map(",".join)
-
-
-# Whole rows that a quick parse might take for others than the exact rules do.
+# What a quick look at whole columns might take for something else than the rules do.
 VALUE = st.sampled_from(
     ["1", "0", "42", "007", "+8", "-5", "-0", " 7", "7 ", "1_0", "1e3", "9" * 20, "", "null", "é"]
 )
 KIND = st.sampled_from(["click", "buy", " click", "click ", "Click", "off", "9", "", "null"])
 TIME = st.sampled_from(["5", "5.9", " 5", "-5", "1e3", "9000000000000", "soon", "", "null", "nan"])
-END = st.sampled_from(["", "", "", "", ",", ",1", ",,", "\r", " ", ",\x07"])
-ROW = st.tuples(VALUE, VALUE, KIND, TIME, END).map(lambda r: ",".join(r[:4]) + r[4])
-GOOD = st.just("1,2,click,5")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
-    lines=st.lists(GOOD | LINE, max_size=8) | st.lists(GOOD | ROW, max_size=12),
-    good=st.integers(0, 60),
-    piece=st.sampled_from([1, 30, 300, 1 << 24]),
+    values=st.lists(st.tuples(VALUE, VALUE, KIND, TIME), min_size=1, max_size=12),
+    good=st.integers(0, 40),
     options=st.sampled_from(
         [
             {},
-            {"null_values": ["1", "x"]},
+            {"null_values": ["1", "5", "x"]},
             {"ignore": ["buy"]},
             {"time_unit": "s"},
-            {"header": False},
+            {"ids": "integer"},
         ]
     ),
+    header=st.booleans(),
 )
-def test_the_two_readers_agree(
-    lines: list[str], good: int, piece: int, options: dict[str, Any], tmp_path_factory: Any
+def test_a_quick_look_at_whole_columns_gives_what_the_rules_give_row_by_row(
+    values: list[tuple[str, ...]], good: int, options: dict[str, Any], header: bool
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "agree.csv"
-    lines = ["3,4,click,6"] * good + lines  # few rows in doubt, or many
-    header = [] if options.get("header") is False else ["user,item,behavior,time"]
-    path.write_bytes("\n".join([*header, *lines]).encode())
-    source = Source(path, path.name, "csv")
-    names = NUMBERED if not header else {"user": "user", "item": "item", "timestamp": "time"}
     data = DataConfig(
-        columns=names, behaviors=("click", "buy", "9"), time_min=0, time_max=10**9, **options
-    )
-    if not header and (not lines or lines[0] != "3,4,click,6"):
-        return
-    slow = read_carefully(source, data)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece)
-        quick = list(read_rows(source, data))
-    assert bool(quick) == bool(slow)
-    if quick:
-        assert judged(quick) == judged(slow)
+        columns={"user": "user", "item": "item", "timestamp": "time"},
+        behaviors=("click", "buy", "9"), time_min=0, time_max=10**9, **options,
+    )  # fmt: skip
+    values = [("3", "4", "click", "6")] * good + values
+    names = ["user_id", "item_id", "behavior", "timestamp"]
+    rows = pl.DataFrame(values, dict.fromkeys(names, pl.String), orient="row").with_columns(
+        pl.lit(None, pl.String).alias("problem"), pl.lit("raw").alias("raw"),
+    ).with_row_index("row_number", 1).cast({"row_number": pl.Int64})  # fmt: skip
+
+    def plain(frames: list[pl.DataFrame]) -> list[Any]:
+        text = [one.with_columns(pl.col("user_id", "item_id").cast(pl.String)) for one in frames]
+        return pl.concat(text).sort("row_number").drop("raw").rows()
+
+    each, found = plain([_judge_each(rows, data, header)]), plain(judge(rows, data, header))
+    assert [row[0] for row in found] == list(range(1, len(values) + 1))
+    assert found == each
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        ["007,2,click,5", "+8,2,click,5", "2,007,buy,5", " 7,2,buy,5", "1_0,2,buy,5"],  # ids
-        ["1,2,click,5,1", "1,2,click", "1,2,click,5,", "9,8,buy,7"],  # number of fields
-        ["", "1,2,off,5", "  ", "", "5,6,buy,7", "1,,buy,7"],  # numbers of rows after blank lines
-        ["1,2,click,-5", "1,2,click,9000000000000", "1,2,click,soon", "1,2,click,5.9"],  # times
-    ],
-)
-@pytest.mark.parametrize("piece", [1, 30, 1 << 24])
-def test_the_quick_parse_leaves_odd_rows_to_the_exact_rules(
-    odd: list[str], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = ["3,4,click,6"] * 30
-    path = tmp_path / "log.csv"
-    path.write_text("\n".join(["user,item,behavior,time", *good, *odd, *good]))
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy", "9"), time_min=0, time_max=10**9)
-    source = Source(path, path.name, "csv")
-    monkeypatch.setattr(pieces, "PIECE_BYTES", piece)
-    quick = judged(list(read_rows(source, data)))
-    assert quick == judged(read_carefully(source, data))
-    assert len(quick) == 60 + sum(1 for line in odd if line.strip())
-
-
-# Lines that cannot be split at every separator, or look so, and what may open or close one.
-ODD = st.sampled_from(
-    [
-        b'1,"2",click,5', b'"1","2","click","5"', b'1,"2,3",click,5', b'1,"say ""x""",click,5',
-        b'1,"2', b'3",click,5', b'1,2,click,"5', b'"', b'""', b'"",""', b'"1""', b'1,2,click,5"',
-        b'1\r,"2",click,5', b'1\r,"2,3",click,5',
-        b'x"y,2,click,5', b'"1"x,2,click,5', b' "1", "2",click,5', b'1,"2"\r', b'"1\r",2,click,5',
-        b"caf\xe9,2,click,5", b'1,"2\xff', b"\xff", b"\xef\xbf\xbd,2,click,5", b"\xc3,2,click,5",
-        b"1,2,click,5,", b"1,2,off,5", b"off,off,off,off", b"", b" \r", b"\xef\xbb\xbf1,2,click,5",
-    ]
-)  # fmt: skip
-HEADERS = st.sampled_from(
-    [
-        b"user,item,behavior,time",
-        b'"user",item,behavior,"time"',
-        b'\n \n "user",item,behavior,time\r',
-        b'user,item,behavior,time,"a, b"',
-        b'"user\nof us",item,behavior,time',
-    ]
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    header=HEADERS,
-    lines=st.lists(ODD | st.just(b"3,4,click,6"), max_size=14),
-    good=st.integers(0, 40),
-    end=st.sampled_from([b"", b"\n", b"\r\n"]),
-    piece=st.sampled_from([1, 7, 30, 90, 300, 1 << 24]),
-    most=st.sampled_from([1, 2, 100]),
-)
-def test_the_two_readers_agree_on_odd_lines(
-    header: bytes,
-    lines: list[bytes],
-    good: int,
-    end: bytes,
-    piece: int,
-    most: int,
-    tmp_path_factory: Any,
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "odd.csv"
-    path.write_bytes(b"\n".join([header, *[b"3,4,click,6"] * good, *lines]) + end)
-    source = Source(path, path.name, "csv")
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    data = DataConfig(columns=names, behaviors=("click", "buy"), ignore=("off",), time_min=0)
-    layout = Layout(
-        separator=",",
-        width=5 if b"a, b" in header else 4,
-        columns={"user_id": 0, "item_id": 1, "behavior": 2, "timestamp": 3},
-        header=True,
-        quoting=True,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", piece)
-        patch.setattr(pieces, "MAX_LINES", most)
-        patch.setattr(careful, "MAX_LINES", most)
-        quick = list(Reader(source, layout, data).read())
-        slow = classify(read_text(source, layout).lazy(), data, header=True).collect()
-    assert bool(quick) == bool(slow.height)
-    if quick:
-        assert judged(quick) == judged([slow])
-
-
-def certain_and_judged(path: Path, data: DataConfig) -> tuple[int, list[Any]]:
-    """Read quickly, as carefully must; return how many rows needed no exact rules."""
-    source = Source(path, path.name, "csv")
-    frames = list(read_rows(source, data))
-    assert judged(frames) == judged(read_carefully(source, data))
-    quick = [frame.height for frame in frames if frame.schema["user_id"] == pl.Int64]
-    return sum(quick), judged(frames)
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [b'5,"6,7",click,8', b'5,"6\n7",click,8', b'5,"6', b"caf\xe9,6,click,8", b'x"y,6,click,8'],
-)
-@pytest.mark.parametrize("piece", [200, 1 << 24])
-def test_an_odd_line_costs_only_itself_the_quick_parse(
-    odd: bytes, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "log.csv"
-    good = [b"3,4,click,6"] * 300
-    path.write_bytes(b"\n".join([b"user,item,behavior,time", *good, odd, *good, odd, *good]))
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    monkeypatch.setattr(pieces, "PIECE_BYTES", piece)
-    certain, _ = certain_and_judged(path, DataConfig(columns=names, time_min=0))
-    assert certain == 900
-
-
-def test_a_field_too_long_for_the_standard_parser_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
+def test_long_fields_in_quotes_are_read(ingest_files: Callable[..., Any]) -> None:
     long = "x" * 140_000
     lines = ["1,2,click,5,a", f'1,2,click,5,"{long}"', f'1,2,click,5,"{long},"', "1,2,click,6,b"]
-    path.write_text("\n".join(["user,item,behavior,time,title", *lines]))
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, rows = certain_and_judged(path, DataConfig(columns=names, time_min=0))
-    assert certain == 2
-    assert [row[1] for row in rows[:2]] == ["broken quotes"] * 2
-
-
-@pytest.mark.parametrize("share", [5, 2])
-def test_rows_left_out_on_purpose_leave_the_others_certain(share: int, tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
-    kinds = ["off" if row % share == 0 else "click" for row in range(100)]
-    path.write_text("\n".join(["user,item,behavior,time", *(f"3,4,{kind},6" for kind in kinds)]))
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, rows = certain_and_judged(path, DataConfig(columns=names, ignore=("off",), time_min=0))
-    assert certain == kinds.count("click")
-    assert [row[1] for row in rows].count("ignored behavior") == kinds.count("off")
+    content = "\n".join(["user,item,behavior,time,title", *lines]).encode()
+    assert ingest_files({"a.csv": content}).interactions["count"].to_list() == [4]
 
 
 @pytest.mark.parametrize("title", ["new shoe", "new, red shoe", 'the ""shoe""'])
 @pytest.mark.parametrize("quoted", ["title", "user,title", "item,time,title", "behavior,title"])
-def test_quotes_around_whole_fields_leave_rows_certain(
-    title: str, quoted: str, tmp_path: Path
+def test_quotes_may_stand_around_any_field(
+    title: str, quoted: str, ingest_files: Callable[..., Any]
 ) -> None:
-    path = tmp_path / "log.csv"
     fields = {"user": "3", "item": "4", "behavior": "click", "time": "6", "title": title}
     row = ",".join(f'"{text}"' if name in quoted else text for name, text in fields.items())
-    path.write_text("\n".join([",".join(fields), *[row] * 50]))
-    names = {"user": "user", "item": "item", "timestamp": "time"}
-    certain, _ = certain_and_judged(path, DataConfig(columns=names, time_min=0))
-    assert certain == 50
-
-
-@settings(max_examples=120, deadline=None)
-@given(
-    rows=st.lists(st.lists(st.text('ab", 7é\n;', max_size=4), min_size=4, max_size=4), max_size=6)
-)
-def test_the_careful_reader_is_the_standard_one_on_well_formed_text(
-    rows: list[list[str]], tmp_path_factory: Any
-) -> None:
-    path: Path = tmp_path_factory.getbasetemp() / "standard.csv"
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
-            [["user", "item", "behavior", "time"], *rows]
-        )
-    source = Source(path, path.name, "csv")
-    layout = Layout(
-        separator=",",
-        width=4,
-        columns={"user_id": 0, "item_id": 1, "behavior": 2, "timestamp": 3},
-        header=True,
-        quoting=True,
-    )
-    got = [row[1:5] for row in read_text(source, layout).rows()]
-    assert got == [tuple(row) for row in rows]
+    got = ingest_files({"a.csv": "\n".join([",".join(fields), *[row] * 50]).encode()})
+    assert got.interactions.rows() == [(3, 4, "click", 6, 6, 50)]

@@ -13,8 +13,8 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest.clean import to_seconds
-from bigel.ingest.head import PEEK_OBJECTS, first_objects, first_rows, wanted_columns
+from bigel.ingest.layout import PEEK_OBJECTS, first_objects, first_rows, wanted_columns
+from bigel.ingest.seconds import to_seconds
 from bigel.ingest.sources import Source
 
 NAMES = (  # in lower case, letters and digits only; the first one found is taken

@@ -1,25 +1,23 @@
-"""All parts of a log together: one type of id, unique interactions, one quarantine, the books."""
+"""All parts of a log together: unique interactions, one quarantine, the books."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import clean
-from bigel.ingest.head import NO_OBJECTS
-from bigel.ingest.ids import refuse_two_forms, type_ids
-from bigel.ingest.merge import GROUP_ROWS, merge, part_leaks
+from bigel.ingest import rules
+from bigel.ingest.books import count_refused, count_rows, summarize
+from bigel.ingest.ids import refuse_two_forms
+from bigel.ingest.layout import NO_OBJECTS
+from bigel.ingest.merge import GROUP_ROWS, merge_files, merge_split
 from bigel.ingest.part import Part
-from bigel.ingest.report import count_refused, count_rows, refuse_loss, summarize
 from bigel.ingest.write import write_interactions
 from bigel.schema import (
-    COUNT,
-    EVENTS_FILE,
-    INTERACTIONS_FILE,
     ITEM_ID,
     QUARANTINE_FILE,
     QUARANTINE_SUMMARY_FILE,
@@ -36,27 +34,26 @@ QUOTES = (
     "fields, and double a quote inside quotes (a backslash before it has no meaning)"
 )
 ADVICE = {
-    clean.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
-    clean.TOO_FEW: "check data.separator",
-    clean.TOO_MANY: "check data.separator",
-    clean.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
-    clean.TOO_EARLY: "check data.time_unit and data.time_min",
-    clean.TOO_LATE: "check data.time_unit and data.time_max",
+    rules.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
+    rules.TOO_FEW: "check data.separator",
+    rules.TOO_MANY: "check data.separator",
+    rules.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
+    rules.TOO_EARLY: "check data.time_unit and data.time_min",
+    rules.TOO_LATE: "check data.time_unit and data.time_max",
     **dict.fromkeys(
-        (clean.NULL_USER, clean.NULL_ITEM, clean.NULL_BEHAVIOR, clean.NULL_TIMESTAMP),
+        (rules.NULL_USER, rules.NULL_ITEM, rules.NULL_BEHAVIOR, rules.NULL_TIMESTAMP),
         "check data.columns",
     ),
-    **dict.fromkeys((clean.BAD_QUOTES, clean.SWALLOWED, clean.QUOTED_ID), QUOTES),
-    clean.BAD_JSON: NO_OBJECTS,
-    clean.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
+    **dict.fromkeys((rules.BAD_QUOTES, rules.SWALLOWED, rules.QUOTED_ID), QUOTES),
+    rules.BAD_JSON: NO_OBJECTS,
+    rules.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
 STRAY_SHARE = 0.5  # of the rows: more ids that are no whole numbers are no strays
-SpreadMerge = Callable[[Sequence[Part], dict[str, bool]], list[Path]]
 log = logging.getLogger(__name__)
 
 
 def join_parts(
-    parts: Sequence[Part], data: DataConfig, out: Path, spread: SpreadMerge | None = None
+    parts: Sequence[Part], data: DataConfig, out: Path, base: duckdb.DuckDBPyConnection
 ) -> dict[str, Any]:
     """Write interactions, their history, quarantine and summaries of a log; return the counts.
 
@@ -66,72 +63,76 @@ def join_parts(
         parts: by name of the source.
         data: names the behaviors.
         out: folder of the files.
-        spread: merges parts elsewhere; a pre-split log is merged here all the same.
+        base: see ``merge.open_base``.
 
     Raises:
         DataError: if no row of the log is usable, or a row is lost.
     """
-    kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     refused = pl.concat([part.scan_refused() for part in parts])
     usable = [part for part in parts if part.files]
     if not usable:
         raise _nothing_usable(parts, refused, data)
-    whole = _decide_id_types(usable, data.ids)
+    _judge_ids(usable, data.ids)
+    kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     with working_folder(out, "merged") as work:
-        if len(usable) == 1 and usable[0].source.split is None:
-            merged = usable[0].files
-        elif spread is not None and usable[0].source.split is None:
-            merged = spread(usable, whole)
-        else:
-            rows = pl.concat([type_ids(part.scan(), whole) for part in usable])
-            if usable[0].source.split is not None:
-                rows, leaks = part_leaks(rows, data)
-                for name, number in leaks.group_by(SOURCE_FILE).len().iter_rows():
-                    kept[name] -= number
-                refused = pl.concat([refused, leaks.lazy()]).sort(
-                    SOURCE_FILE, ROW_NUMBER, maintain_order=True
-                )
-            merged = merge(rows, work)
+        merged, leaks = _merge(usable, data, work, base)
         write_interactions(merged, data, out)
+    if leaks is not None:
+        for name, number in leaks.group_by(SOURCE_FILE).len().iter_rows():
+            kept[name] -= number
+        refused = pl.concat([refused, leaks.lazy()]).sort(
+            SOURCE_FILE, ROW_NUMBER, maintain_order=True
+        )
     refused.sink_parquet(out / QUARANTINE_FILE, maintain_order=True, row_group_size=GROUP_ROWS)
-    read = {part.source.name: int(part.counts["rows"]) for part in parts}
     sizes = count_refused(pl.scan_parquet(out / QUARANTINE_FILE))
     sizes.write_parquet(out / QUARANTINE_SUMMARY_FILE)
-    summary = summarize(read, kept, sizes)
+    summary = summarize({p.source.name: int(p.counts["rows"]) for p in parts}, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
-    counts = count_rows(summary, sizes, out / INTERACTIONS_FILE, data.behaviors)
-    counts["lines"] = _count_lines(parts)
-    if (out / EVENTS_FILE).exists():
-        stood_for = pl.scan_parquet(out / EVENTS_FILE).select(pl.col(COUNT).sum().cast(pl.Int64))
-        refuse_loss(EVENTS_FILE, counts["kept"] + counts["merged"], stood_for.collect().item(), 0)
-    return counts
+    return count_rows(summary, sizes, out, data.behaviors) | {"lines": _count_lines(parts)}
+
+
+def _merge(
+    parts: Sequence[Part], data: DataConfig, work: Path, base: duckdb.DuckDBPyConnection
+) -> tuple[Path, pl.DataFrame | None]:
+    """Return the file of all interactions, and the leaks of a log that came split."""
+    files = [path for part in parts for path in part.files]
+    merged = work / "rows.parquet"
+    if parts[0].source.split is not None:
+        origins = {
+            path: (part.source.name, str(part.source.split))
+            for part in parts
+            for path in part.files
+        }
+        return merged, merge_split(origins, data, merged, base)
+    if len(files) == 1:
+        return files[0], None
+    merge_files(files, merged, base)
+    return merged, None
 
 
 def _count_lines(parts: Sequence[Part]) -> dict[str, int]:
-    """Return the lines of all text files by kind, see ``pieces.Lines``, and the rows in them."""
+    """Return the lines of all text files by kind, see ``lines.Tally``, and the rows in them."""
     text = [part.counts for part in parts if part.counts["lines"]["raw"]]
     kinds = ("raw", "header", "inside", "blank")
     lines = {kind: sum(counts["lines"][kind] for counts in text) for kind in kinds}
     return lines | {"rows": sum(counts["rows"] for counts in text)}
 
 
-def _decide_id_types(parts: Sequence[Part], ids: str) -> dict[str, bool]:
-    """Tell whether an id column is Int64: its ids are whole in every part.
+def _judge_ids(parts: Sequence[Part], ids: str) -> None:
+    """Warn of ids that make a column text, or are written as floats.
 
     Raises:
         DataError: if there are two forms of an id, and ``ids`` leaves open what they are.
     """
-    whole = {}
     for name in (USER_ID, ITEM_ID):
         found = {part.source.name: part.counts["ids"][name] for part in parts}
-        whole[name] = all(facts["whole"] for facts in found.values())
         if ids == "auto":
             if any(facts["forms"] for facts in found.values()):
-                refuse_two_forms([part.scan() for part in parts], name)
+                files = [path for part in parts for path in part.files]
+                refuse_two_forms([pl.scan_parquet(path, glob=False) for path in files], name)
             _warn_of_floats(name, found)
-        if ids != "text" and not whole[name]:
+        if ids != "text" and not all(facts["whole"] for facts in found.values()):
             _warn_of_strays(name, found, sum(part.counts["usable"] for part in parts))
-    return whole
 
 
 def _warn_of_floats(name: str, found: Mapping[str, dict[str, Any]]) -> None:

@@ -1,20 +1,18 @@
-"""Parts together: messages about the whole log, ids that one file makes text, ranges of users."""
+"""Parts together: messages about the whole log, ids that one file makes text."""
 
-import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import merge as merging
-from bigel.ingest import part
+from bigel.ingest import join, merge, part
+from bigel.ingest.join import join_parts
+from bigel.ingest.merge import open_base
 from bigel.ingest.part import Part, clean_file
 from bigel.ingest.sources import Source
-from bigel.ingest.whole import join_parts
 
 HEADER = "user,item,behavior\n"
 DATA = DataConfig(
@@ -30,13 +28,15 @@ def parts_of(folder: Path, files: dict[str, list[str]]) -> list[Part]:
         log = folder / name
         log.write_text(HEADER + "".join(f"{line}\n" for line in lines))
         source = Source(log, name, "csv")
-        parts.append(Part(source, place, clean_file(source, DATA, place)))
+        with open_base(place) as base:
+            parts.append(Part(source, place, clean_file(source, DATA, place, base)))
     return parts
 
 
 def joined(folder: Path, files: dict[str, list[str]]) -> pl.DataFrame:
     (folder / "out").mkdir(parents=True)
-    join_parts(parts_of(folder, files), DATA, folder / "out")
+    with open_base(folder) as base:
+        join_parts(parts_of(folder, files), DATA, folder / "out", base)
     return pl.read_parquet(folder / "out" / "interactions.parquet")
 
 
@@ -83,10 +83,9 @@ def test_the_bytes_do_not_depend_on_how_the_rows_came(
     lines = [f"{u % 23},{u * 7 % 11},{('click', 'buy')[u % 2]}" for u in range(200)]
     joined(tmp_path / "one", {"a.csv": lines})
     joined(tmp_path / "two", {"a.csv": lines[:50], "b.csv": lines[50:]})
-    monkeypatch.setattr(merging.merge, "__defaults__", (17,))  # rows of a range
-    joined(tmp_path / "ranges", {"a.csv": lines[::2], "b.csv": lines[1::2]})
-    assert len(list((tmp_path / "ranges" / "parts" / "a.csv").glob("rows-*"))) > 2
-    files = [tmp_path / case / "out" / "interactions.parquet" for case in ("one", "two", "ranges")]
+    monkeypatch.setattr(merge, "MEMORY", "64MB")
+    joined(tmp_path / "spilled", {"a.csv": lines[::2], "b.csv": lines[1::2]})
+    files = [tmp_path / case / "out" / "interactions.parquet" for case in ("one", "two", "spilled")]
     assert len({file.read_bytes() for file in files}) == 1
 
 
@@ -130,8 +129,11 @@ def test_a_row_that_a_part_lost_is_an_error_that_names_the_file(tmp_path: Path) 
     parts = parts_of(tmp_path, {"a.csv": ["1,5,buy"], "b.csv": ["2,5,buy", ",5,buy"]})
     parts[1].counts["rows"] += 1
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"^b\.csv: 3 rows were read, but 1 kept and 1 refused"):
-        join_parts(parts, DATA, tmp_path / "out")
+    with (
+        open_base(tmp_path) as base,
+        pytest.raises(DataError, match=r"^b\.csv: 3 rows were read, but 1 kept and 1 refused"),
+    ):
+        join_parts(parts, DATA, tmp_path / "out", base)
 
 
 def test_a_row_that_merging_lost_is_an_error(
@@ -139,22 +141,20 @@ def test_a_row_that_merging_lost_is_an_error(
 ) -> None:
     files = {"a.csv": ["1,5,buy", "2,5,buy"], "b.csv": ["3,5,buy", ",5,buy"]}
     parts = parts_of(tmp_path, files)
-    merge = merging.merge
-    monkeypatch.setattr("bigel.ingest.whole.merge", lambda rows, out: merge(rows.head(2), out))
+    merge_files = join.merge_files
+    monkeypatch.setattr(join, "merge_files", lambda files, *others: merge_files(files[:1], *others))
     (tmp_path / "out").mkdir()
-    with pytest.raises(DataError, match=r"^the log: 4 rows were read, but 2 kept and 1 refused"):
-        join_parts(parts, DATA, tmp_path / "out")
+    with (
+        open_base(tmp_path) as base,
+        pytest.raises(DataError, match=r"^the log: 4 rows were read, but 2 kept and 1 refused"),
+    ):
+        join_parts(parts, DATA, tmp_path / "out", base)
 
 
 def test_a_row_that_reading_lost_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gather = part.gather
-
-    def lose(*given: Any) -> Any:
-        found = gather(*given)
-        return dataclasses.replace(found, rows=found.rows + 1)
-
-    monkeypatch.setattr(part, "gather", lose)
+    read_rows = part.read_rows
+    monkeypatch.setattr(part, "read_rows", lambda *given: (one[1:] for one in read_rows(*given)))
     with pytest.raises(DataError, match=r"^a\.csv: 2 rows were read, but 1 kept and 0 refused"):
-        parts_of(tmp_path, {"a.csv": ["1,5,buy"]})
+        joined(tmp_path, {"a.csv": ["1,5,buy", "2,5,buy"]})

@@ -12,7 +12,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.errors import DataError
 from bigel.ingest import ingest
-from bigel.ingest.times import NAMES
+from bigel.ingest.timecolumn import NAMES
 from bigel.store import Record, Workspace
 
 START = 1_700_000_000
@@ -55,11 +55,11 @@ def columns_of(record: Record) -> list[str]:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Any:
-    caplog.set_level(logging.INFO, logger="bigel.ingest.times")
+    caplog.set_level(logging.INFO, logger="bigel.ingest.timecolumn")
     return lambda: [
         (record.levelname, record.getMessage())
         for record in caplog.records
-        if record.name == "bigel.ingest.times"
+        if record.name == "bigel.ingest.timecolumn"
     ]
 
 

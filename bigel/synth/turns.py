@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bigel.ingest.synth.rhythm import Floats
+from bigel.synth.rhythm import Floats
 
 Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from bigel.config import SynthConfig
-from bigel.ingest.synth.dirt import DirtDraws, check_kinds
-from bigel.ingest.synth.events import in_order
-from bigel.ingest.synth.files import ending_of, open_writer
-from bigel.ingest.synth.world import make_world
+from bigel.synth.dirt import DirtDraws, check_kinds
+from bigel.synth.events import in_order
+from bigel.synth.files import ending_of, open_writer
+from bigel.synth.world import make_world
 
 __all__ = ["write_log"]
 

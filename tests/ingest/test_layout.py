@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import head
-from bigel.ingest.head import (
+from bigel.ingest import layout as head
+from bigel.ingest.layout import (
     Layout,
     check_objects,
     missing_column,

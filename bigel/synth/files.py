@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from bigel.config import SynthConfig
 from bigel.errors import ConfigError
-from bigel.ingest.synth.dirt import KINDS, Copies, spoil_line, spoil_values
-from bigel.ingest.synth.events import Rows
-from bigel.ingest.synth.world import World
 from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
+from bigel.synth.dirt import KINDS, Copies, spoil_line, spoil_values
+from bigel.synth.events import Rows
+from bigel.synth.world import World
 
 CATEGORY = "category"
 USERBEHAVIOR_NAMES = {"click": "pv", "favourite": "fav", "purchase": "buy"}

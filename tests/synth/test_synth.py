@@ -9,10 +9,10 @@ import pytest
 
 from bigel.config import SynthConfig, load_config
 from bigel.errors import ConfigError
-from bigel.ingest import ingest, write_log
-from bigel.ingest.synth import events, files
-from bigel.ingest.synth.rhythm import DAY, HOURS, WEEKDAYS
+from bigel.ingest import ingest
 from bigel.store import Workspace
+from bigel.synth import events, files, write_log
+from bigel.synth.rhythm import DAY, HOURS, WEEKDAYS
 
 ROOT = Path(__file__).parents[2]
 BEHAVIORS = ("click", "cart", "purchase")
@@ -47,7 +47,7 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
     write_log(tmp_path / "here.csv", config, BEHAVIORS)
     code = (
         "import sys, pathlib, polars; from bigel.config import SynthConfig;"
-        "from bigel.ingest import write_log; assert polars.thread_pool_size() == 3;"
+        "from bigel.synth import write_log; assert polars.thread_pool_size() == 3;"
         "config = SynthConfig.model_validate_json(sys.argv[2]);"
         f"write_log(pathlib.Path(sys.argv[1]), config, {BEHAVIORS})"
     )

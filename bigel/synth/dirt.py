@@ -7,9 +7,9 @@ import polars as pl
 
 from bigel.config import SynthConfig
 from bigel.errors import ConfigError
-from bigel.ingest.synth.events import Rows
-from bigel.ingest.synth.turns import Ints
 from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
+from bigel.synth.events import Rows
+from bigel.synth.turns import Ints
 
 # What stands for a behavior; the second for data.ignore.
 BEHAVIORS = {"unknown_behavior": "unknown", "ignored_behavior": "impression"}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigel.config import SynthConfig
-from bigel.ingest.synth.rhythm import DAY, Clock
-from bigel.ingest.synth.turns import Ints, Singles
-from bigel.ingest.synth.world import (
+from bigel.synth.rhythm import DAY, Clock
+from bigel.synth.turns import Ints, Singles
+from bigel.synth.world import (
     Small,
     World,
     draw_seats,

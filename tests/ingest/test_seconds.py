@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from bigel.config import DataConfig
-from bigel.ingest.clean import to_seconds
+from bigel.ingest.seconds import to_seconds
 
 NOON = 1_511_611_200  # 2017-11-25 12:00:00 UTC
 

@@ -7,18 +7,27 @@ from typing import Any
 import polars as pl
 
 from bigel.errors import DataError
-from bigel.ingest import clean
-from bigel.schema import BEHAVIOR, COUNT, ITEM_ID, REASON, SOURCE_FILE, USER_ID
+from bigel.ingest import rules
+from bigel.schema import (
+    BEHAVIOR,
+    COUNT,
+    EVENTS_FILE,
+    INTERACTIONS_FILE,
+    ITEM_ID,
+    REASON,
+    SOURCE_FILE,
+    USER_ID,
+)
 
 ROWS = "rows"
 FAULT = "this is a fault of bigel's ingest: nothing was stored, please report it with the file"
 GROUPS = {
-    "null_users": (clean.NULL_USER,),
-    "null_items": (clean.NULL_ITEM,),
-    "null_behaviors": (clean.NULL_BEHAVIOR,),
-    "unknown_behaviors": (clean.UNKNOWN_BEHAVIOR,),
-    "bad_timestamps": clean.BAD_TIMESTAMPS,
-    "ignored": (clean.IGNORED,),
+    "null_users": (rules.NULL_USER,),
+    "null_items": (rules.NULL_ITEM,),
+    "null_behaviors": (rules.NULL_BEHAVIOR,),
+    "unknown_behaviors": (rules.UNKNOWN_BEHAVIOR,),
+    "bad_timestamps": rules.BAD_TIMESTAMPS,
+    "ignored": (rules.IGNORED,),
 }
 
 
@@ -82,20 +91,20 @@ def summarize(
 
 
 def count_rows(
-    summary: pl.DataFrame, refused: pl.DataFrame, interactions: Path, behaviors: tuple[str, ...]
+    summary: pl.DataFrame, refused: pl.DataFrame, folder: Path, behaviors: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the counts of the stage.
 
     Args:
         summary: as of ``summarize``.
         refused: as of ``count_refused``.
-        interactions: file of the unique interactions.
+        folder: holds the interactions and their history.
         behaviors: the cascade.
 
     Raises:
-        DataError: if the interactions do not stand for all rows that were kept.
+        DataError: if the interactions, or their history, do not stand for all rows that were kept.
     """
-    unique = pl.scan_parquet(interactions)
+    unique = pl.scan_parquet(folder / INTERACTIONS_FILE)
     total = unique.select(
         pl.len().alias("kept"),
         pl.col(COUNT).sum().cast(pl.Int64).alias("usable"),
@@ -108,6 +117,9 @@ def count_rows(
     kept, usable = total["kept"][0], total["usable"][0]
     rows, quarantined = int(summary[ROWS].sum()), int(refused[ROWS].sum())
     refuse_loss("the log", rows, usable, quarantined)
+    if (folder / EVENTS_FILE).exists():
+        hours = pl.scan_parquet(folder / EVENTS_FILE).select(pl.col(COUNT).sum().cast(pl.Int64))
+        refuse_loss(EVENTS_FILE, usable, hours.collect().item(), 0)
     return {
         "in": rows,
         "kept": kept,

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigel.config import SynthConfig
-from bigel.ingest.synth.rhythm import DAY, Floats
-from bigel.ingest.synth.turns import LIFE, TAIL, Ints, Singles, Turns, lasting, passing
+from bigel.synth.rhythm import DAY, Floats
+from bigel.synth.turns import LIFE, TAIL, Ints, Singles, Turns, lasting, passing
 
 Small = NDArray[np.int32]
 

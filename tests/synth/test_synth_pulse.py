@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from bigel import synth
 from bigel.config import SynthConfig
-from bigel.ingest import synth, write_log
-from bigel.ingest.synth.rhythm import DAY
-from bigel.ingest.synth.turns import TAIL, Turns, lasting, passing
-from bigel.ingest.synth.world import World
+from bigel.synth import write_log
+from bigel.synth.rhythm import DAY
+from bigel.synth.turns import TAIL, Turns, lasting, passing
+from bigel.synth.world import World
 
 BEHAVIORS = ("click", "cart", "purchase")
 # As busy as the demo, a third as large.

@@ -1,0 +1,183 @@
+"""What a usable row is: reasons for refusal, and the expressions that find them.
+
+Ids and behaviors are trimmed of surrounding white space; an id is otherwise kept as given
+(inner spaces stay; see ``ids``). Each refused row has one reason: the first, in the
+order in which they stand below.
+"""
+
+import polars as pl
+
+from bigel.config import DataConfig
+from bigel.ingest.ids import NUMBER
+from bigel.ingest.seconds import to_seconds
+from bigel.schema import (
+    BEHAVIOR,
+    BEHAVIOR_INDEX,
+    ITEM_ID,
+    RAW,
+    REASON,
+    ROW_NUMBER,
+    TIMESTAMP,
+    USER_ID,
+)
+
+PROBLEM = "problem"  # why a reader could not make fields of a row, else null
+PLAIN, NO_TIME = "_plain", "_no_time"
+
+BAD_UTF8 = "not UTF-8"
+BAD_JSON = "not a JSON object"
+BAD_QUOTES = "broken quotes"
+SWALLOWED = "quotes around several rows"
+QUOTED_ID = "quotes around an id"
+TOO_FEW = "too few fields"
+TOO_MANY = "too many fields"
+NOT_WHOLE = "id is not a whole number"
+NESTED = "id is a list or an object"
+REPEATED_HEADER = "repeated header"
+IGNORED = "ignored behavior"
+NULL_USER = "null user_id"
+NULL_ITEM = "null item_id"
+NULL_BEHAVIOR = "null behavior"
+CONTROL = "control character in an id"
+UNKNOWN_BEHAVIOR = "unknown behavior"
+NULL_TIMESTAMP = "null timestamp"
+BAD_TIMESTAMP = "unreadable timestamp"
+TOO_EARLY = "timestamp before data.time_min"
+TOO_LATE = "timestamp after data.time_max"
+LEAK = "leak: also in "  # and the earlier split
+
+EXACT_FLOAT = 2**53  # from here on a float may stand for another whole number
+BAD_TIMESTAMPS = (NULL_TIMESTAMP, BAD_TIMESTAMP, TOO_EARLY, TOO_LATE)
+
+CONTROL_PATTERN = r"[\x00-\x1f\x7f-\x9f\x{200b}\x{2060}\x{feff}]"  # no eye can tell them
+
+
+def judge(rows: pl.DataFrame, data: DataConfig, header: bool = False) -> list[pl.DataFrame]:
+    """Type the columns of raw rows and give each unusable row its reason.
+
+    Most rows of most logs have plain numbers as ids, a known behavior and a time in range. They
+    are told by whole columns, and only the others go through the rules one after the other.
+
+    Args:
+        rows: row_number, user_id, item_id, behavior (String), timestamp (any type; where the
+            log has one), problem (String), raw.
+        data: behaviors, renames, null values, time unit and range.
+        header: whether the file has a header that could be repeated among its rows.
+
+    Returns:
+        Plain rows, whose ids are Int64, and the others, whose ids are String, if there are any:
+        row_number, user_id, item_id, behavior_index (UInt8), timestamp (Int64 seconds), reason
+        (null where the row is usable), raw; in order.
+    """
+    plain = _type_plain(rows, data, header)
+    if plain is None:
+        return [_judge_each(rows, data, header)]
+    is_plain = plain[PLAIN]
+    nothing = (pl.lit(None, pl.String).alias(name) for name in (REASON, RAW))
+    found = [plain.filter(is_plain).drop(PLAIN).with_columns(*nothing)]
+    if not is_plain.all():
+        found.append(_judge_each(rows.filter(~is_plain), data, header))
+    return found
+
+
+def _type_plain(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFrame | None:
+    """Type the columns and tell which rows are plain; None where none is."""
+    codes = {
+        raw: code
+        for raw, code in behavior_codes(data).items()
+        if raw == raw.strip() and raw not in {"", *data.ignore, *data.null_values}
+    }
+    if not codes or (header and data.columns.user.isdecimal()):
+        return None
+    ids, numbers = pl.col(USER_ID, ITEM_ID), [text for text in data.null_values if text.isdigit()]
+    # by the order of characters: no sign and no zeros in front
+    plain = [pl.col(PROBLEM).is_null(), (ids >= "1") | (ids == "0")]
+    if numbers:
+        plain += [~ids.is_in(numbers)]
+    columns: list[pl.Expr | pl.Series] = [
+        *(pl.col(ROW_NUMBER), ids.cast(pl.Int64, strict=False), _index_of(codes))
+    ]
+    if TIMESTAMP in rows.columns:
+        seconds = to_seconds(rows[TIMESTAMP], data)
+        if numbers:
+            plain += [~pl.col(TIMESTAMP).cast(pl.String).str.strip_chars().is_in(numbers)]
+        columns += [seconds]
+        plain += [pl.lit(seconds.is_between(data.time_min, data.time_max))]
+    is_plain = pl.all_horizontal(plain).fill_null(False).alias(PLAIN)
+    typed = rows.select(*columns, is_plain)
+    is_plain = pl.col(PLAIN) & pl.all_horizontal(pl.exclude(PLAIN).is_not_null())
+    typed = typed.with_columns(is_plain)
+    return typed if typed[PLAIN].any() else None
+
+
+def _judge_each(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFrame:
+    """Apply all rules to each row."""
+    times = [TIMESTAMP] if TIMESTAMP in rows.columns else []
+    text = [USER_ID, ITEM_ID, BEHAVIOR, *(n for n in times if rows.schema[n] == pl.String)]
+    typed = rows.with_columns(_cleaned(name, data) for name in text)
+    typed = typed.with_columns(_index_of(behavior_codes(data)))
+    rules = _id_rules(data, header)
+    if times:
+        typed = typed.with_columns(
+            pl.col(TIMESTAMP).is_null().alias(NO_TIME), to_seconds(typed[TIMESTAMP], data)
+        )
+        rules |= _time_rules(data)
+    is_bad = pl.any_horizontal(pl.col(PROBLEM).is_not_null(), *rules.values()).fill_null(False)
+    bad = typed.select(is_bad.arg_true()).to_series()
+    reasons = [pl.when(rule).then(pl.lit(reason)) for reason, rule in rules.items()]
+    found = typed[bad].select(pl.coalesce(PROBLEM, *reasons)).to_series()
+    reason = pl.repeat(None, rows.height, dtype=pl.String, eager=True).alias(REASON)
+    typed = typed.with_columns(reason.scatter(bad, found) if len(bad) else reason)
+    return typed.select(ROW_NUMBER, USER_ID, ITEM_ID, BEHAVIOR_INDEX, *times, REASON, RAW)
+
+
+def behavior_codes(data: DataConfig) -> dict[str, int]:
+    """Return raw behavior value to its place in the cascade.
+
+    >>> from bigel.config import DataConfig
+    >>> behavior_codes(DataConfig(behaviors=("click", "buy"), rename={"pv": "click"}))
+    {'click': 0, 'buy': 1, 'pv': 0}
+    """
+    codes = {name: index for index, name in enumerate(data.behaviors)}
+    return codes | {raw: codes[name] for raw, name in data.rename.items()}
+
+
+def _index_of(codes: dict[str, int]) -> pl.Expr:
+    """Return the place of each behavior in the cascade, null for an unknown one."""
+    cases = (
+        pl.when(pl.col(BEHAVIOR) == raw).then(pl.lit(code, pl.UInt8)) for raw, code in codes.items()
+    )
+    return pl.coalesce(cases).alias(BEHAVIOR_INDEX)
+
+
+def _cleaned(name: str, data: DataConfig) -> pl.Expr:
+    text = pl.col(name).str.strip_chars()
+    return pl.when(~text.is_in(["", *data.null_values])).then(text).alias(name)
+
+
+def _id_rules(data: DataConfig, header: bool) -> dict[str, pl.Expr]:
+    user, item, behavior = pl.col(USER_ID), pl.col(ITEM_ID), pl.col(BEHAVIOR)
+    rules = {
+        IGNORED: behavior.is_in(list(data.ignore)),
+        NULL_USER: user.is_null(),
+        NULL_ITEM: item.is_null(),
+        NULL_BEHAVIOR: behavior.is_null(),
+        CONTROL: user.str.contains(CONTROL_PATTERN) | item.str.contains(CONTROL_PATTERN),
+        UNKNOWN_BEHAVIOR: pl.col(BEHAVIOR_INDEX).is_null(),
+    }
+    if data.ids == "integer":
+        rules[NOT_WHOLE] = ~(user.str.contains(NUMBER) & item.str.contains(NUMBER))
+    if header:
+        repeated = (user == data.columns.user) & (item == data.columns.item)
+        rules = {REPEATED_HEADER: repeated, **rules}
+    return rules
+
+
+def _time_rules(data: DataConfig) -> dict[str, pl.Expr]:
+    time = pl.col(TIMESTAMP)
+    return {
+        NULL_TIMESTAMP: pl.col(NO_TIME),
+        BAD_TIMESTAMP: time.is_null(),
+        TOO_EARLY: time < data.time_min,
+        TOO_LATE: time > data.time_max,
+    }
