@@ -15,7 +15,6 @@ import polars as pl
 from bigel.errors import DataError
 from bigel.schema import COUNT, ITEM_ID, USER_ID
 
-NUMBER = r"^[+-]?\d+(?:\.0*)?$|^[+-]?\d\.\d+[eE][+]?\d{1,2}$"
 OF_JAVA = r"^-?\d\.\d+E\d{1,2}$"  # a whole float from 10^7 on, to its last digit
 ANY_POWER = r"^[+-]?\d\.\d+[eE][+]?\d{1,2}$"
 EXACT = 2**53  # below, every whole float is one integer
@@ -42,7 +41,7 @@ def plain_id(text: pl.Expr, ids: str) -> pl.Expr:
         return _without_power(text, OF_JAVA).str.replace(r"^(-?\d+)\.0+$", "${1}")
     if ids == "integer":
         plain = _without_power(text, ANY_POWER)
-        digits = plain.str.replace(r"^\+?(-?)0*(\d+?)(?:\.0*)?$", "${1}${2}")
+        digits = plain.str.replace(r"^(?:\+|(-))?0*(\d+?)(?:\.0*)?$", "${1}${2}")
         return digits.str.replace("^-0$", "0")
     return text
 
@@ -52,6 +51,16 @@ def _without_power(text: pl.Expr, pattern: str) -> pl.Expr:
     value = pl.when(text.str.contains(pattern)).then(text).cast(pl.Float64, strict=False)
     whole = (value == value.round()) & (value.abs() < EXACT)
     return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
+
+
+def is_whole(text: pl.Expr) -> pl.Expr:
+    """Tell whether texts stand for whole numbers, in any form.
+
+    >>> frame = pl.DataFrame({"id": ["7", "+007.", "-0", "1.2E3", "1.5E0", "9.1E18", "+-7", "x"]})
+    >>> frame.select(is_whole(pl.col("id"))).to_series().to_list()
+    [True, True, True, True, False, False, False, False]
+    """
+    return plain_id(text, "integer").str.contains(CANONICAL)
 
 
 def settle(ids: pl.Series, setting: str) -> tuple[pl.Series, dict[str, Any]]:
@@ -79,7 +88,7 @@ def settle(ids: pl.Series, setting: str) -> tuple[pl.Series, dict[str, Any]]:
         "whole": whole,
         "strays": len(strays),
         "stray": strays.first(),
-        "forms": int(strays.cast(pl.String).str.contains(NUMBER).sum()),
+        "forms": strays.cast(pl.String).to_frame().select(is_whole(pl.col(ids.name)).sum()).item(),
         "floats": len(floats),
         "float": floats.first(),
     }
@@ -108,7 +117,7 @@ def refuse_two_forms(rows: Sequence[pl.LazyFrame], name: str) -> None:
     text = pl.col(name).cast(pl.String)
     sizes = pl.concat([part.select(text, pl.col(COUNT).cast(pl.Int64)) for part in rows])
     forms = (
-        sizes.filter(pl.col(name).str.contains(NUMBER))
+        sizes.filter(is_whole(pl.col(name)))
         .group_by(name)
         .agg(pl.col(COUNT).sum())
         .sort(COUNT, name, descending=[True, False])

@@ -8,7 +8,7 @@ order in which they stand below.
 import polars as pl
 
 from bigel.config import DataConfig
-from bigel.ingest.ids import NUMBER
+from bigel.ingest.ids import is_whole
 from bigel.ingest.seconds import to_seconds
 from bigel.schema import (
     BEHAVIOR,
@@ -166,7 +166,7 @@ def _id_rules(data: DataConfig, header: bool) -> dict[str, pl.Expr]:
         UNKNOWN_BEHAVIOR: pl.col(BEHAVIOR_INDEX).is_null(),
     }
     if data.ids == "integer":
-        rules[NOT_WHOLE] = ~(user.str.contains(NUMBER) & item.str.contains(NUMBER))
+        rules[NOT_WHOLE] = ~(is_whole(user) & is_whole(item))
     if header:
         repeated = (user == data.columns.user) & (item == data.columns.item)
         rules = {REPEATED_HEADER: repeated, **rules}

@@ -111,6 +111,12 @@ def test_numbers_as_a_spreadsheet_shows_them_are_asked_for(ingest_files: Ingest)
     assert got.unique().sort().to_list() == [7, 10, 109_000_000]
 
 
+def test_powers_that_are_no_whole_numbers_are_refused_as_integers(ingest_files: Ingest) -> None:
+    got = ingest_files({"a.csv": as_csv(["1.5E0", "9.1E18", "1.2E3", "7"])}, ids="integer")
+    assert got.interactions["user_id"].to_list() == [7, 1_200]
+    assert got.refused() == [(1, "id is not a whole number"), (2, "id is not a whole number")]
+
+
 def test_zeros_in_front_alone_are_text_and_stay(ingest_files: Ingest) -> None:
     got = ingest_files({"a.csv": as_csv(["007", "108"])})
     assert got.interactions["user_id"].to_list() == ["007", "108"]
