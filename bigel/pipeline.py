@@ -96,10 +96,9 @@ class ReadLog(NamedTuple):
 
 
 STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register", "recommend")
-Parts = Generator[str, None, ReadLog]
 
 
-def _read(run: Run) -> Parts:
+def _read(run: Run) -> Generator[str, None, ReadLog]:
     """Read and check the log, beside the last accepted one, and how the last lists did on it."""
     ingested = run.make("ingest", ingest)
     yield "ingest"

@@ -14,16 +14,13 @@ from safetensors.torch import load_file
 from bigel.backtest.cut import load_history
 from bigel.backtest.tally import Tally
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
+from bigel.compare.fitting import code_of_model, fit, is_trained
 from bigel.data.interactions import Interactions, joined
 from bigel.model.scores import EmbeddingScores, Scores
 from bigel.rivals.base import World
 from bigel.schema import EMBEDDINGS_FILE, SPLITS
 from bigel.store import Record, Workspace
-from bigel.store.code import code_of
 from bigel.train.loop import choose_device, use_threads
-
-APART = (CHOOSES, "bigel.compare.fitting")  # told by the model
 
 
 def score_guest(
@@ -68,7 +65,7 @@ def score_guest(
             "settings": contestant.of_model,
             "device": choose_device(config.run.device).type,
         },
-        code=(*code_of(__name__, apart=APART), *code_of_model(contestant.model)),
+        code=code_of_model(contestant.model, __name__),
         build=build,
     )
 

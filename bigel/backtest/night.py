@@ -12,7 +12,7 @@ from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
 from bigel.backtest.rules import CANDIDATES, Evening
 from bigel.backtest.tally import KNOWN, NEW, Tally
 from bigel.config import Config
-from bigel.signals.recent import OrRecent
+from bigel.signals.recent import OrRecent, recent_demand
 from bigel.state.moment import learned_of, state_at
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
@@ -87,7 +87,8 @@ def score_bigel(
         device = torch.device("cuda" if on_gpu else "cpu")
         model = state_at(learned_of(trained), split, night, device).scores()
         known = load_history(split).at(night)
-        scores = OrRecent.at(model, known, config.evaluate.select_cutoff)
+        demand_KI, _ = recent_demand(known, config.evaluate.select_cutoff)
+        scores = OrRecent.of(model, known, demand_KI)
         tally = _tally(split, night, config)
         for behavior in range(len(known.behaviors)):
             for group in (KNOWN, NEW):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import CHOOSES, code_of_model, fit, is_trained
+from bigel.compare.fitting import code_of_model, fit, is_trained
 from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
@@ -20,12 +20,10 @@ from bigel.model.memory import Evidence
 from bigel.model.scores import Derived, EmbeddingScores, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace
-from bigel.store.code import code_of
 from bigel.train.calibration import calibrate
 from bigel.train.loop import choose_device, use_threads
 
 FIGURES_FILE = "figures.parquet"
-APART = (CHOOSES, "bigel.compare.fitting")  # told by the model
 COMPARED = ("ndcg", "hr")
 
 
@@ -82,7 +80,7 @@ def contest(
         "contest",
         inputs=[split.fingerprint, graph.fingerprint, trained.fingerprint if trained else ""],
         settings=_key(contestant, on),
-        code=(*code_of(__name__, apart=APART), *code_of_model(contestant.model)),
+        code=code_of_model(contestant.model, __name__),
         build=build,
     )
 

@@ -66,11 +66,12 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
     )
 
 
-def code_of_model(model: str) -> tuple[str, ...]:
-    """Return the files that a model is made by: no other model's are among them."""
+def code_of_model(model: str, *users: str) -> tuple[str, ...]:
+    """Return the files that a model is made by, and modules that use it: no other model's."""
     ours = "bigel.train.bigel"
     maker = ours if model == BIGEL else (TRAINED | CLOSED)[model].__module__
-    return code_of(__name__, maker, apart=(CHOOSES,) if model == BIGEL else (CHOOSES, ours))
+    others = (CHOOSES,) if model == BIGEL else (CHOOSES, ours)
+    return code_of(__name__, maker, *users, apart=others)
 
 
 def train_members(

@@ -77,8 +77,8 @@ def evaluate(
         held_out = {name: Interactions.held_out(split, name) for name in (VALID, TEST)}
         known = {name: pairs_at(split, name) for name in held_out}
         cutoff = config.evaluate.select_cutoff
-        model = _served(_scores(trained, split, known), split, cutoff)
-        popular = _popular(split, known[VALID], cutoff)
+        scores = _scores(trained, split, known)
+        model, popular = _served_and_popular(scores, split, known[VALID], cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
             measure(scores, known, held_out, events_U, config.evaluate)
@@ -184,24 +184,24 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
     }
 
 
-def _served(scores: dict[str, Scores], split: Record, cutoff: int) -> dict[str, Scores]:
-    """Return the same with what serving gives to users without an event, where there are times."""
-    if not has_moments(split):
-        return scores
-    return {
-        name: OrRecent.at(found, history_at(split, name), cutoff) for name, found in scores.items()
-    }
+def _served_and_popular(
+    scores: Mapping[str, Scores], split: Record, known: Interactions, cutoff: int
+) -> tuple[Mapping[str, Scores], dict[str, Scores]]:
+    """Return the model as it is served, and the rule, on valid and test.
 
-
-def _popular(split: Record, known: Interactions, cutoff: int) -> dict[str, Scores]:
-    """Return the rule: recent popularity at each moment, or of train where there are no times."""
+    Where there are times, the rule is recent popularity at each moment, and serving gives it to
+    users without an event; else it is popularity in train.
+    """
     if not has_moments(split):
-        return dict.fromkeys((VALID, TEST), popularity(known))
-    found: dict[str, Scores] = {}
-    for name in (VALID, TEST):
-        wanted_KI, _ = recent_demand(history_at(split, name), cutoff)
-        found[name] = in_order(known.n_users, [popular_order(wanted) for wanted in wanted_KI])
-    return found
+        return scores, dict.fromkeys(scores, popularity(known))
+    served: dict[str, Scores] = {}
+    popular: dict[str, Scores] = {}
+    for name, found in scores.items():
+        history = history_at(split, name)
+        demand_KI, _ = recent_demand(history, cutoff)
+        served[name] = OrRecent.of(found, history, demand_KI)
+        popular[name] = in_order(known.n_users, [popular_order(wanted) for wanted in demand_KI])
+    return served, popular
 
 
 def _train_events(split: Record) -> IntArray:

@@ -11,7 +11,6 @@ import os
 import re
 import time
 import urllib.parse
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from bigel.disk import full_disk_explained
 from bigel.errors import DataError, SourceUnreachableError, WorkspaceError, hide_credentials
 from bigel.store import fingerprint
+from bigel.store.files import written_aside
 
 SCHEME = "s3://"
 CHUNK = 1 << 23  # bytes held in memory at a time
@@ -161,15 +161,11 @@ def _is_settled(copy: Path, one: StoredObject) -> bool:
 
 def _copy(one: StoredObject, folder: Path) -> None:
     begun = time.time_ns()
-    aside = folder / f".{one.copy_name}.{uuid.uuid4().hex[:8]}"
-    try:
+    with written_aside(folder / one.copy_name) as aside:
         with aside.open("wb") as file:
             for chunk in _chunks(one):
                 file.write(chunk)
         os.utime(aside, ns=(begun, begun))
-        aside.replace(folder / one.copy_name)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _chunks(one: StoredObject) -> Iterator[bytes]:

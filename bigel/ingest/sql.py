@@ -7,13 +7,13 @@ message: the client library repeats an address that it cannot take apart, with t
 import contextlib
 import os
 import re
-import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from bigel.disk import full_disk_explained
 from bigel.errors import ConfigError, DataError, SourceUnreachableError, WorkspaceError
+from bigel.store.files import written_aside
 
 CONNECTING = "connection to server"  # starts what is said of a server, without the password
 PASSING = re.compile(
@@ -42,19 +42,19 @@ def read_sql(query: str, variable: str, place: Path) -> None:
     import pyarrow.parquet as pq
 
     batches = _batches(query.strip().rstrip(";"), _address(variable), variable)
-    aside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
         with full_disk_explained(place.parent, "rows of data.sql cannot be kept"):
             place.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(aside, next(batches), compression="zstd") as writer:
+            with (
+                written_aside(place) as aside,
+                pq.ParquetWriter(aside, next(batches), compression="zstd") as writer,
+            ):
                 for batch in batches:
                     writer.write_batch(batch)
-            aside.replace(place)
     except OSError as error:
         raise WorkspaceError(f"{place}: cannot be written: {error}") from error
     finally:
         batches.close()
-        aside.unlink(missing_ok=True)
 
 
 def _address(variable: str) -> str:

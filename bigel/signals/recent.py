@@ -37,9 +37,9 @@ class OrRecent(Derived):
     known: Tensor
 
     @classmethod
-    def at(cls, base: Scores, history: History, cutoff: int) -> "OrRecent":
-        """Serve a model at the end of a history; the cutoff as of ``recent_demand``."""
-        wanted_KI = torch.from_numpy(recent_demand(history, cutoff)[0]).float()
+    def of(cls, base: Scores, history: History, demand_KI: np.ndarray) -> "OrRecent":
+        """Serve a model at the end of a history, whose ``recent_demand`` this is."""
+        wanted_KI = torch.from_numpy(demand_KI).float()
         known_U = torch.from_numpy(history.known_users())
         return cls(base, wanted_KI.masked_fill(wanted_KI == 0, -torch.inf), known_U)
 

@@ -37,13 +37,10 @@ def library_versions() -> dict[str, str]:
 
 
 def code_digest(names: Iterable[str]) -> str:
-    """Return the digest of source files of the package, folders read whole, and of the versions
-    of the libraries that compute."""
+    """Return the digest of files of the package, and of the libraries that compute."""
     package = Path(str(resources.files("bigel")))
     digest = hashlib.blake2b(json.dumps(library_versions()).encode(), digest_size=12)
     for name in sorted(names):
-        place = package / name
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(path.relative_to(package).as_posix().encode())
-            digest.update(path.read_bytes())
+        digest.update(name.encode())
+        digest.update((package / name).read_bytes())
     return digest.hexdigest()

@@ -107,7 +107,7 @@ class Workspace:
             stage: name of the stage.
             inputs: fingerprints of what it reads.
             settings: JSON-ready values that change its output.
-            code: files or folders inside the package whose text is part of the fingerprint.
+            code: files inside the package whose text is part of the fingerprint, see ``code_of``.
             build: called with (output folder, scratch folder); writes files into the first,
                 may keep checkpoints in the second across runs, returns the counts.
             parents: fingerprints of outputs that it was made from and that ``inputs`` does not

@@ -20,7 +20,7 @@ from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.model.scores import Scores
-from bigel.signals.recent import OrRecent
+from bigel.signals.recent import OrRecent, recent_demand
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, history_at, pairs_at, state_at
 from bigel.store import Record
@@ -68,9 +68,11 @@ def rank_side_by_side(
     """
     train, valid = pairs_at(split, schema.VALID), Interactions.held_out(split, schema.VALID)
     both = [
-        _contender(candidate, split, valid, cutoff, True),
-        _contender(champion, split, valid, cutoff, False),
+        _contender(candidate, split, valid, True),
+        _contender(champion, split, valid, False),
     ]
+    if has_moments(split):
+        both = _as_served(both, split, cutoff)
     asked = valid.only(~(both[0].trained | both[1].trained))
     values: dict[str, tuple[IntArray, Floats]] = {}
     for behavior, name in enumerate(train.behaviors):
@@ -87,18 +89,24 @@ def rank_side_by_side(
     return SideBySide(label, pairs, _pair(_spread(values, train.n_users)), left_out)
 
 
-def _contender(
-    folder: Path, split: Record, asked: Interactions, cutoff: int, is_new: bool
-) -> Contender:
+def _contender(folder: Path, split: Record, asked: Interactions, is_new: bool) -> Contender:
     facts = read_facts(folder)
     learned = learned_by(folder, facts, split).without_draws()
     state = replace(state_at(learned, split, schema.VALID), trend=None)
     fold_of = signal_folds(asked.n_users, facts["seed"]) if is_new else None
     trained = trained_on(folder, facts, split, asked)
-    scores = state.scores(fold_of)
-    if has_moments(split):
-        scores = OrRecent.at(scores, history_at(split, schema.VALID), cutoff)
-    return Contender(scores, list(facts["behaviors"]), trained)
+    return Contender(state.scores(fold_of), list(facts["behaviors"]), trained)
+
+
+def _as_served(contenders: list[Contender], split: Record, cutoff: int) -> list[Contender]:
+    """Return them with what serving gives to users without an event, the same for all."""
+    history = history_at(split, schema.VALID)
+    demand_KI, _ = recent_demand(history, cutoff)
+    orders = [[history.behaviors.index(name) for name in one.behaviors] for one in contenders]
+    return [
+        replace(one, scores=OrRecent.of(one.scores, history, demand_KI[order]))
+        for one, order in zip(contenders, orders, strict=True)
+    ]
 
 
 def _ndcg(one: Contender, behavior: str, task: Task, cutoff: int) -> Floats:

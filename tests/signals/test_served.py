@@ -16,10 +16,12 @@ from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
 from bigel.signals.history import History
+from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
 from bigel.state.embed import embed_learned
 from bigel.state.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
 from bigel.tracking.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
+from bigel.tracking.side_by_side import Contender, _as_served
 from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
 
 K = 5
@@ -226,3 +228,20 @@ def test_evaluation_ranks_no_item_that_nobody_had(made: Made) -> None:
 def test_a_moment_outside_the_log_is_refused_with_its_ends(made: Made, moment: int) -> None:
     with pytest.raises(ConfigError, match=r"events are from \d{4}-.* to \d{4}-.* UTC"):
         state_at(learned_of(made.trained), made.split, moment)
+
+
+def test_the_gate_serves_new_users_alike_whatever_the_order_of_a_models_behaviors(
+    made: Made,
+) -> None:
+    state = state_at(learned_of(made.trained), made.split, "valid")
+    orders = [list(NAMES), list(reversed(NAMES))]
+    contenders = [Contender(state.scores(), names, np.zeros(0, bool)) for names in orders]
+    served = [one.scores for one in _as_served(contenders, made.split, K)]
+    assert all(isinstance(one, OrRecent) for one in served)
+    users = torch.arange(3)
+    served = [replace(one, known=torch.zeros_like(one.known)) for one in served]
+    for name in NAMES:
+        first, second = (torch.empty(3, state.pairs.n_items) for _ in orders)
+        served[0].fill(orders[0].index(name), users, first)
+        served[1].fill(orders[1].index(name), users, second)
+        assert torch.equal(first, second) and first.isfinite().any()
