@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,10 @@ from uuid import UUID
 from bigel.errors import BigelError
 from bigel.store.locks import take_lock
 
+SLOW = (  # to import
+    *("bigel.contracts.expectations", "bigel.contracts.page"),
+    *("bigel.lists.serving", "bigel.pipeline"),
+)
 START_SECONDS = 120
 SETTLE_SECONDS = 20
 PAGE = 200  # task runs, the most that Prefect's API gives at once
@@ -202,6 +207,8 @@ def _flush() -> None:
 
 def _import_what_a_run_needs() -> None:
     """Use the seconds of the server's start for the slow imports of the stages."""
+    for name in SLOW:
+        import_module(name)
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import great_expectations as gx
+import pandas as pd
 import polars as pl
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.exceptions import GreatExpectationsError
@@ -45,9 +46,9 @@ def judge(
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("bigel").add_dataframe_asset(contract.handover)
     table = asset.add_batch_definition_whole_dataframe("counts of the rules")
-    batch = table.get_batch(
-        batch_parameters={"dataframe": counts.drop("column", "found", "example").to_pandas()}
-    )
+    # a row with a column for each rule: ten times as fast as a row for each, told by conditions
+    judged = {row[RULE]: [row[_judged(rules[row[RULE]])]] for row in counts.to_dicts()}
+    batch = table.get_batch(batch_parameters={"dataframe": pd.DataFrame(judged)})
     try:
         suite = gx.ExpectationSuite(
             name=contract.handover,
@@ -74,19 +75,24 @@ def _raised(info: Mapping[str, Any]) -> bool:
     return any(one["raised_exception"] for one in by_metric or [dict(info)])
 
 
-def _expectation(rule: Rule, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is expected of the rule's row: violations, their share, or rows in a limit."""
-    limit: dict[str, Any] = {"column": "violations", "max_value": 0}
+def _judged(rule: Rule) -> str:
+    """Return which of a rule's counts is judged: violations, the share without, or rows."""
     if rule.min_rows is not None:
-        limit = {"column": "rows", "min_value": _limit(rule.min_rows)}
-    elif rule.mostly is not None:
-        limit = {"column": "kept", "min_value": _limit(rule.mostly)}
-    this = {"type": "comparison", "column": {"name": RULE}, "operator": "==", "parameter": rule.key}
+        return "rows"
+    return "violations" if rule.mostly is None else "kept"
+
+
+def _expectation(rule: Rule, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is expected of the rule's count, the one value of its column."""
+    limit: dict[str, Any] = {"max_value": 0}
+    least = rule.mostly if rule.min_rows is None else rule.min_rows
+    if least is not None:
+        limit = {"min_value": _limit(least)}
     return {
-        "type": "expect_column_values_to_be_between",
+        "type": "expect_column_max_to_be_between",
         "severity": rule.severity,
         "description": f"{rule.table}: {rule.words(parameters)}",
-        "kwargs": {**limit, "row_condition": this},
+        "kwargs": {"column": rule.key, **limit},
         "meta": {RULE: rule.key},
     }
 

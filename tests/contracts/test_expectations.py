@@ -48,7 +48,7 @@ def test_the_framework_gets_counts_and_no_row_of_the_data() -> None:
     text = str(result.to_json_dict())
     assert "secret" not in text and "buy" not in text
     (found,) = [one for one in result.results if not one.success]
-    assert found.result["partial_unexpected_list"] == [2]
+    assert found.result["observed_value"] == 2
     assert found.expectation_config.description == "rows: rule 0 (behavior IN ('click'))"
     assert found.expectation_config.severity.value == "critical"
 

@@ -4,6 +4,7 @@ That a run which is interrupted or killed leaves no server is tested in ``test_c
 processes.
 """
 
+import ast
 import fcntl
 import functools
 import json
@@ -309,3 +310,14 @@ def test_a_complete_record_needs_no_word(
     with caplog.at_level(logging.WARNING):
         assert server.wait_until_recorded(UUID(int=7), 2) == 2
     assert caplog.text == ""
+
+
+def test_the_slow_imports_are_done_while_the_server_starts() -> None:
+    script = (
+        "import sys\nfrom flows import server\nserver._import_what_a_run_needs()\n"
+        "print({'great_expectations', 'torch', 'mlflow', 'prefect'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(done.stdout) == {"great_expectations", "torch", "mlflow"}
