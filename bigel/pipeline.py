@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
+from bigel.data.catalogue import read_catalogue
 from bigel.data.split import split
 from bigel.errors import BigelError, ConfigError, ContractError, UnreachableError, nearest
 from bigel.evaluate.stage import evaluate
@@ -86,7 +87,7 @@ class Run:
 
 
 class ReadLog(NamedTuple):
-    """The log as a run read it."""
+    """The log and the catalogue as a run read them."""
 
     ingested: Record
     profile: Record
@@ -112,6 +113,9 @@ def _read(run: Run) -> Generator[str, None, ReadLog]:
     yield "validate"
     parts = run.make("split", split, ingested)
     run.check("split", parts)
+    if run.config.items.path:
+        items = parts.file(schema.ITEMS_FILE)
+        run.check("catalogue", run.make("catalogue", read_catalogue, items))
     yield "split"
     return ReadLog(ingested, profile, drift, realized, parts)
 
@@ -184,7 +188,7 @@ def _publish(run: Run, read: ReadLog, lists: Record) -> None:
     """Check lists, put them where the next reader looks, and note what they are held to."""
     run.outcome.records["recommend"] = lists
     run.check("recommendations", lists)
-    rule = run.make("rule", rank_recent, read.ingested)
+    rule = run.make("rule", rank_recent, read.ingested, lists=lists)
     run.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
     note_lists(lists, rule, run.config, run.workspace)
 

@@ -28,7 +28,9 @@ def summarize(
     it waits for the tracking store), ``lists_from``,
     ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the
     challenger loses to it), ``nothing_left`` (empty lists by behavior, of users who have every
-    item), ``waiting`` (entries of the outbox), ``paths``.
+    item), ``not_listed`` (items that rules keep out of all lists, by reason), ``catalogue``
+    (``rows``, and what it has in common with the log), ``waiting`` (entries of the outbox),
+    ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -68,6 +70,10 @@ def summarize(
         summary["lists_of_the_rule"] = bool(counts.get("only_popular"))
         empty = {name: n for name, n in counts.get("nothing_left", {}).items() if n}
         summary |= {"nothing_left": empty} if empty else {}
+        if left_out := counts.get("left_out"):
+            summary["not_listed"] = left_out
+    if "catalogue" in records:
+        summary["catalogue"] = records["catalogue"].counts
     summary["waiting"] = names_waiting(workspace)
     return summary
 

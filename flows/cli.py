@@ -154,9 +154,8 @@ def recommend(
         str | None,
         typer.Option(
             metavar="valid|test|now|TIME",
-            help="Read the log of --config and answer as of then. The report's test figures are of "
-            "the lists of test. Its validation figures are of other weights than the lists of "
-            "valid: each user's are fitted without her. TIME is a date or Unix seconds.",
+            help="Read the log of --config and answer as of then: lists of valid and test reach "
+            "what the report of the same run says. TIME is a date or Unix seconds.",
         ),
     ] = None,
     source: Annotated[

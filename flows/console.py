@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bigel import schema
 from bigel.config.write import to_toml
+from bigel.lists.rules import told
 from bigel.store import Workspace
 from bigel.summary import metric_rows
 
@@ -101,6 +102,16 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     if "nothing_left" in summary:
         left = ", ".join(f"{name} {n:,}" for name, n in summary["nothing_left"].items())
         console.print(f"lists     empty where a user has every item already: {escape(left)}")
+    if "catalogue" in summary:
+        found = summary["catalogue"]
+        console.print(
+            f"catalogue {found['of_catalogue']:,} items; {found['both']:,} of the log's "
+            f"{found['of_log']:,} are in it"
+        )
+    if "not_listed" in summary:
+        console.print(
+            f"lists     items that may not be listed: {escape(told(summary['not_listed']))}"
+        )
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name in ("report", "data_docs", "recommendations", "quarantine", "refused", "latest"):
@@ -379,6 +390,15 @@ def _comparison_table(rows: Sequence["Row | NightsRow"], labels: list[str], titl
     return table
 
 
+def _shown(lists: pl.LazyFrame) -> pl.Expr:
+    """Return what an item is called: its name and its id, where lists have names."""
+    item = pl.col(schema.ITEM_ID).cast(pl.String)
+    if schema.ITEM_NAME not in lists.collect_schema():
+        return item
+    named = pl.format("{} ({})", schema.ITEM_NAME, item)
+    return pl.coalesce(named, item).alias(schema.ITEM_ID)
+
+
 def _print_one_user(console: Console, path: Path) -> None:
     lists = pl.scan_parquet(path)
     known = lists.filter(pl.col(schema.SOURCE) == "model").select(schema.USER_ID)
@@ -390,7 +410,7 @@ def _print_one_user(console: Console, path: Path) -> None:
         lists.filter((pl.col(schema.USER_ID) == user) & (pl.col(schema.RANK) <= ITEMS_SHOWN))
         .sort(schema.RANK, maintain_order=True)
         .group_by(schema.BEHAVIOR, maintain_order=True)
-        .agg(pl.col(schema.ITEM_ID))
+        .agg(_shown(lists))
         .collect()
     )
     for behavior, items in mine.iter_rows():

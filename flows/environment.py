@@ -14,6 +14,7 @@ DEFAULTS = {
     "PREFECT_CLI_PROMPT": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GX_ANALYTICS_ENABLED": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for a core that others use sleeps
     "MKL_CBWR": "AUTO",  # products of matrices in one order, however busy the machine is
 }
 

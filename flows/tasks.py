@@ -17,6 +17,7 @@ from bigel.backtest import rehearse, score_bigel, score_guest, score_rules, sum_
 from bigel.compare import compare, contest
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
+from bigel.data.catalogue import read_catalogue
 from bigel.data.split import split
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
@@ -70,6 +71,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     measure_realized: _stage(measure_realized, tag="contract", timeout=HOUR),
     accept: _stage(accept, tag="contract", timeout=HOUR),
     split: _stage(split, tag="data", timeout=HOUR),
+    read_catalogue: _stage(read_catalogue, tag="data", timeout=HOUR),
     build_graphs: _stage(build_graphs, tag="data", timeout=HOUR),
     choose_start: _stage(choose_start, tag="tracking", timeout=HOUR),
     train: _stage(train, tag="model", timeout=24 * HOUR),

@@ -43,7 +43,7 @@ WHOLE_RUN = [
     "register(split, train, embed, evaluate)",
     "recommend(split)",
     "validate(recommendations, recommend)",
-    "rank_recent(ingest)",
+    "rank_recent(ingest, recommend)",
 ]
 LAST_CALL = {
     "ingest": "ingest()",
@@ -53,7 +53,7 @@ LAST_CALL = {
     "train": "accept(profile, drift, train)",
     "evaluate": "evaluate(split, train, realized)",
     "register": "register(split, train, embed, evaluate)",
-    "recommend": "rank_recent(ingest)",
+    "recommend": "rank_recent(ingest, recommend)",
 }
 STAGE_OF = {
     "build_graphs": "graph",
@@ -225,7 +225,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
         "keep_for_sync(split, train, embed, evaluate, MLflow does not answer)",
         "recommend(stored:print of register, split)",
         "validate(recommendations, recommend)",
-        "rank_recent(ingest)",
+        "rank_recent(ingest, recommend)",
     ]
     assert stand_ins.kept == "MLflow does not answer"
     assert outcome.records["register"].counts == WAITING

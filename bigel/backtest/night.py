@@ -9,7 +9,7 @@ import torch
 
 from bigel.backtest.cut import load_history
 from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
-from bigel.backtest.rules import CANDIDATES, Evening
+from bigel.backtest.rules import CANDIDATES, POPULAR, Evening
 from bigel.backtest.tally import KNOWN, NEW, Tally
 from bigel.config import Config
 from bigel.signals.recent import OrRecent, recent_demand
@@ -24,7 +24,7 @@ STAGE = "backtest_night"
 def score_rules(
     split: Record, rehearsals: Sequence[Record], night: int, config: Config, workspace: Workspace
 ) -> Record:
-    """Make and count the lists of every rule of one night.
+    """Make and count the lists of every rule of one night; new users get recent popularity alone.
 
     Args:
         split: record of a split by time, of the whole log.
@@ -47,7 +47,8 @@ def score_rules(
         for behavior, name in enumerate(history.behaviors):
             for rule in CANDIDATES:
                 scores = evening.scores(rule, behavior, chosen[name, rule])
-                tally.count(rule, behavior, scores)
+                for group in (KNOWN, NEW) if rule == POPULAR else (KNOWN,):
+                    tally.count(rule, behavior, scores, group)
         tally.write(out)
         half_lives: dict[str, dict[str, list[str]]] = {}
         for (name, rule), found in sorted(chosen.items()):

@@ -21,7 +21,7 @@ Rules take the half-lives that did best on the {rehearsed} nights before each ni
 is chosen by the very figures shown, which favours it. *First*: the interval of the difference to \
 it lies above 0; *behind*: below 0; *tied*: it holds 0. **Bold**: best.
 """
-NEWCOMERS = "Users without an earlier event, who get what is popular lately"
+NEWCOMERS = "Users without an earlier event, who get what is popular lately; rules know no other"
 LINES = 2  # rules of a plot
 
 

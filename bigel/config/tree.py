@@ -1,10 +1,11 @@
 """The root of the configuration, and the sections that change no weight."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveInt, model_validator
 
 from bigel.config.data import SYNTHETIC, ContractsConfig, DataConfig, SplitConfig
+from bigel.config.items import ItemsConfig, RecommendConfig
 from bigel.config.model import ModelConfig, TrainConfig
 from bigel.config.rivals import RivalsConfig
 from bigel.config.section import Section
@@ -58,16 +59,6 @@ class TrackingConfig(Section):
     )
 
 
-class RecommendConfig(Section):
-    """The lists that leave the pipeline."""
-
-    k: int = Field(20, ge=1, description="Length of each list, at most.")
-    exclude: Literal["same", "any", "none"] = Field(
-        "same",
-        description="Leave out items the user has under the same, any or no behavior.",
-    )
-
-
 class RunConfig(Section):
     """Run context: no setting of the model; device and threads change the last bits of a result."""
 
@@ -88,6 +79,7 @@ class Config(Section):
     """The resolved configuration of one run."""
 
     data: DataConfig = Field(default_factory=DataConfig)
+    items: ItemsConfig = Field(default_factory=ItemsConfig)
     synth: SynthConfig = Field(default_factory=SynthConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     contracts: ContractsConfig = Field(default_factory=ContractsConfig)
@@ -140,6 +132,10 @@ class Config(Section):
                         f"{key} names {name!r}, which is not in data.behaviors "
                         f"{list(self.data.behaviors)}{nearest(name, self.data.behaviors)}"
                     )
+        if not self.items.path and (asked := self.recommend.of_catalogue()):
+            raise ConfigError(
+                f"recommend.{asked[0]} needs a catalogue: name its file in items.path"
+            )
         if self.evaluate.select_cutoff not in self.evaluate.cutoffs:
             raise ConfigError(
                 f"evaluate.select_cutoff = {self.evaluate.select_cutoff} is not in "

@@ -12,7 +12,9 @@ from bigel.store import fingerprint
 
 CRITICAL, WARNING = "critical", "warning"
 DRIFT = "drift"
-HANDOVERS = ("raw_log", "interactions", DRIFT, "realized", "split", "recommendations")  # in order
+HANDOVERS = (
+    *("raw_log", "interactions", DRIFT, "realized", "split", "catalogue", "recommendations"),
+)  # in order
 LIMITS = "limits"  # the section of the numbers that a platform owner sets
 PARTS = ("version", "fix", LIMITS, "columns", "tables", "rule")
 

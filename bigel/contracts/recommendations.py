@@ -12,7 +12,7 @@ from bigel import schema
 from bigel.config import Config
 from bigel.contracts.row_rules import EXAMPLES, as_json
 from bigel.contracts.tables import Limits, Tables
-from bigel.schema import BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
+from bigel.schema import ALLOWED, BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
 from bigel.store import Record
 
 LIST = [USER_ID, BEHAVIOR]
@@ -31,7 +31,8 @@ class Facts:
         k: longest list.
         exclude: "same", "any" or "none".
         users: Parquet file with the ``user_id`` that the model knows.
-        items: Parquet file with the ``item_id`` that the model knows.
+        items: Parquet file with the ``item_id`` that the model knows and, where rules say so,
+            ``allowed``: whether it may be listed.
         seen: Parquet file of (``user_id``, ``item_id``, ``behavior``).
         nothing_left: by behavior, how many users have every item already, so that their lists are
             empty.
@@ -194,6 +195,9 @@ class Policy:
         if self.items is not None:
             bad = text.join(self.items, ITEM_ID, "anti")
             self._add("every item is known to the model", bad)
+            if ALLOWED in self.items.columns:
+                bad = text.join(self.items.filter(~pl.col(ALLOWED)), ITEM_ID, "semi")
+                self._add("every item may be listed", bad)
         if self.users is not None:
             unknown = text.join(self.users, USER_ID, "anti")
             bad = unknown.filter(pl.col(SOURCE) != POPULAR)
@@ -233,7 +237,8 @@ class Policy:
 
 
 def _ids(path: Path, column: str) -> pl.DataFrame:
-    return _text(pl.read_parquet(path, columns=[column])).unique()
+    found = pl.read_parquet(path)
+    return _text(found.select(name for name in (column, ALLOWED) if name in found.columns)).unique()
 
 
 def _text(frame: Frame) -> Frame:

@@ -182,6 +182,19 @@ def funnel_table(volumes: pl.DataFrame, config: Config) -> pl.DataFrame:
     )
 
 
+def catalogue_tables(record: Record, limits: Limits) -> Tables:
+    """Take the catalogue as it is; tables ``rows``, ``coverage`` and ``stock``."""
+    rows = pl.read_parquet(record.file(schema.CATALOGUE_FILE))
+    frames: dict[str, pl.DataFrame | pl.LazyFrame] = {"rows": rows.lazy()}
+    frames |= {"coverage": pl.read_parquet(record.file(schema.COVERAGE_FILE))}
+    skipped = {}
+    if "in_stock" in rows.columns:
+        frames["stock"] = rows.select(pl.col("in_stock").mean())
+    else:
+        skipped["stock"] = "the catalogue says nothing of a stock"
+    return Tables(frames, dict(limits), skipped)
+
+
 def stored_tables(record: Record, limits: Limits) -> Tables:
     """Take the tables of a stage as they are: of drift (``bigel.contracts.drift``), of realized."""
     frames = {

@@ -34,6 +34,7 @@ FILES = {
     "drift": (),  # its tables are there where there is something to compare
     "realized": (),  # likewise
     "split": (*map(schema.split_file, schema.SPLITS), schema.USERS_FILE, schema.ITEMS_FILE),
+    "catalogue": (schema.CATALOGUE_FILE, schema.COVERAGE_FILE),
     "recommendations": (schema.RECOMMENDATIONS_FILE,),
 }
 
@@ -172,6 +173,8 @@ def _contents(
         return tables.interactions_tables(record, profiled, config, limits)
     if handover == "split":
         return splits.split_tables(record, config, limits)
+    if handover == "catalogue":
+        return tables.catalogue_tables(record, limits)
     return tables.stored_tables(record, limits)
 
 

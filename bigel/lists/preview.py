@@ -4,7 +4,6 @@ The gate promotes no model whose lists break the contract of recommendations, so
 is written and checked before it decides.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.lists.recommend import Request, write_lists
+from bigel.lists.rules import item_rules
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
 from bigel.tracking import build_bundle
@@ -34,7 +34,7 @@ def preview(
         split: the split stage's record.
         trained: the train stage's record.
         embedded: the embed stage's record.
-        config: gives ``recommend.k`` and ``recommend.exclude``.
+        config: ``recommend`` and ``items`` say what is listed.
         workspace: holds the output.
 
     Returns:
@@ -42,7 +42,8 @@ def preview(
     """
     bundle = build_bundle(split, trained, embedded, workspace)
     chosen = config.recommend
-    request = Request(list(config.data.behaviors), chosen.k, chosen.exclude)
+    rules = item_rules(Path(bundle.path), config, workspace)
+    request = Request(list(config.data.behaviors), chosen.k, chosen.exclude, rules=rules)
 
     def build(place: Path, scratch: Path) -> dict[str, Any]:
         known = pl.read_parquet(bundle.file(schema.USERS_FILE))[schema.USER_ID]
@@ -52,7 +53,7 @@ def preview(
     return workspace.run_stage(
         "preview",
         inputs=[bundle.fingerprint],
-        settings={"sample": SAMPLE, **asdict(request)},
+        settings={"sample": SAMPLE, **request.settings()},
         code=code_of(__name__, apart=APART),
         build=build,
     )

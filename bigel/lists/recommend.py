@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,15 @@ from bigel import schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
+from bigel.lists.folds import CrossFitted, Folds, cross_fitted
+from bigel.lists.rules import ItemRules, item_rules
 from bigel.store import Record, Workspace, file_digest, fingerprint
 from bigel.store.code import code_of
 from bigel.tracking import MODEL_FILE, Model, known_to, load_bundle, open_model
 from bigel.tracking.bundle import data_fingerprint, refresh_bundle
 
 if TYPE_CHECKING:
-    from bigel.lists.serving import Recommender
+    from bigel.lists.serving import Candidates, Lists, Recommender
 
 APART = (
     "bigel.tracking.models",
@@ -35,12 +37,32 @@ ROWS_AT_A_TIME = 1_000_000
 
 @dataclass(frozen=True)
 class Request:
-    """What every user gets: lists of these behaviors, at most k long, by this policy."""
+    """What every user gets: lists of these behaviors, at most k long, by this policy.
+
+    Args:
+        behaviors: names, in cascade order.
+        k: length of a list, at most.
+        exclude: "same", "any" or "none".
+        only_popular: popularity answers for every user.
+        rules: what may be listed tonight; None: every item.
+    """
 
     behaviors: list[str]
     k: int
     exclude: str
-    only_popular: bool = False  # the rule answers for every user
+    only_popular: bool = False
+    rules: ItemRules | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON values, of the rules how many items they keep out, by reason."""
+        asked = {
+            name: getattr(self, name) for name in ("behaviors", "k", "exclude", "only_popular")
+        }
+        return asked | {"left_out": self.rules.left_out if self.rules else {}}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what changes the lists, as settings of a stage."""
+        return self.told() | {"rules": self.rules.identity() if self.rules else None}
 
 
 def recommend(
@@ -55,14 +77,17 @@ def recommend(
 ) -> Record:
     """Write ``recommendations.parquet``: user_id, behavior, rank, item_id, score, source.
 
+    With ``recommend.names`` also item_name, null for an item without one.
+
     Beside it, for the contract, stands what the model knew of these users and lists alone: the
-    users, the items, and the seen pairs that the policy leaves out.
+    users, the items and whether they may be listed, and the seen pairs that the policy leaves out;
+    where there are rules for items, ``not_listed.parquet`` has those that may not be.
 
     Users come in the order given (all: in order of id), behaviors in cascade order, ranks from 1.
     Never more than k rows per user and behavior, fewer where fewer items are left.
 
     Args:
-        config: gives ``recommend.k`` and ``recommend.exclude``.
+        config: ``recommend`` and ``items`` say what is listed.
         workspace: holds the output and, unless the environment says otherwise, the registry.
         model: see ``open_model``; None: the champion, or the challenger while there is none.
         users: a file of ids (see ``read_users``), ids, or None for all users of the model.
@@ -73,26 +98,29 @@ def recommend(
 
     Returns:
         counts: users, rows, popular_users (lists made of popular items), nothing_left (empty lists
-        by behavior, of users who have every item already), behaviors, k, exclude,
-        model (uri, name, version, alias).
+        by behavior, of users who have every item already), left_out (items that may not be listed,
+        by reason), behaviors, k, exclude, model (uri, name, version, alias).
 
     Raises:
         ConfigError: on an unknown model or behavior.
-        DataError: on a users file or a bundle that cannot be read.
+        DataError: on a users file, a catalogue or a bundle that cannot be read, or if no item may
+            be listed.
     """
     with open_model(model, config, workspace) as found:
-        folder = found.folder
+        folder, folds = found.folder, None
         if split is not None:
             folder = up_to_date(found, split, config, workspace, moment)
+            folds = cross_fitted(found, split, config, workspace, moment)
         of_model, known = known_to(folder)
         asked = known if users is None else _asked(users, known, config)
         chosen = _choose(of_model, behaviors)
         by_rule = found.loses or only_popular
-        request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule)
+        rules = item_rules(folder, config, workspace, moment)
+        request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule, rules)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
-            return write_lists(place, folder, asked, request) | {"model": answer}
+            return write_lists(place, folder, asked, request, folds) | {"model": answer}
 
         record = workspace.run_stage(
             "recommend",
@@ -100,7 +128,7 @@ def recommend(
                 file_digest(folder / MODEL_FILE),
                 "all" if users is None else fingerprint(str(asked.dtype), asked.to_list()),
             ],
-            settings={"model": found.uri, **asdict(request)},
+            settings={"model": found.uri, "by_fold": folds is not None, **request.settings()},
             code=code_of(__name__, apart=APART),
             build=build,
         )
@@ -131,7 +159,9 @@ def up_to_date(
     return Path(fresh.path)
 
 
-def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -> dict[str, Any]:
+def write_lists(
+    place: Path, bundle: Path, asked: pl.Series, request: Request, folds: Folds | None = None
+) -> dict[str, Any]:
     """Write the lists of users from a bundle, and beside them what the contract asks.
 
     One block of users is held at a time.
@@ -141,6 +171,7 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
         bundle: folder of the model's bundle.
         asked: ids, each once.
         request: what every user gets.
+        folds: bundles that rank in the place of ``bundle``, each its own users.
 
     Returns:
         users, rows, popular_users, nothing_left, and the request.
@@ -149,6 +180,7 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
         DataError: if the bundle cannot be read.
     """
     recommender = load_bundle(bundle)
+    rank = CrossFitted(folds).recommend if folds else recommender.recommend
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
     inner = _inner(asked, known)
@@ -161,16 +193,21 @@ def write_lists(place: Path, bundle: Path, asked: pl.Series, request: Request) -
     ):
         for at in _blocks(len(asked), len(request.behaviors) * min(request.k, len(items))):
             ids, users = asked[at], inner[at]
-            frame, by_popularity, empty = _lists(recommender, items, ids, users, request)
+            frame, by_popularity, empty = _lists(
+                rank, recommender.behaviors, items, ids, users, request
+            )
             write(frame)
             for name, without in empty.items():
                 nothing_left[name] += _nothing_left(recommender, name, request, without)
             rows, popular = rows + frame.height, popular + by_popularity
             for name in _hiding(recommender, request):
                 write_seen(_seen(recommender, name, known, items, users))
-    _write_listed(place, items)
+    _write_listed(place, items, request.rules)
+    if request.rules:
+        barred = items.filter(~request.rules.allowed)
+        barred.to_frame().write_parquet(place / schema.NOT_LISTED_FILE)
     found = {"users": len(asked), "rows": rows, "popular_users": popular}
-    return found | {"nothing_left": nothing_left, **asdict(request)}
+    return found | {"nothing_left": nothing_left, **request.told()}
 
 
 def _hiding(recommender: "Recommender", request: Request) -> list[str]:
@@ -197,6 +234,8 @@ def _nothing_left(
     could = recommender.popularity[at] > 0
     if not request.only_popular:
         could = np.isfinite(recommender.offset[at])
+    if request.rules:
+        could &= request.rules.allowed
     seen = [_entries(*recommender.seen[recommender.behaviors.index(b)], users) for b in hiding]
     pairs = pl.concat(seen).unique()
     mine = pairs.filter(pl.Series(could[pairs["item"].to_numpy()])).group_by("user").len()
@@ -225,12 +264,17 @@ def _entries(crow: IntArray, col: IntArray, users: IntArray) -> pl.DataFrame:
     return places.select("user", item=pl.Series(col[places["at"].to_numpy()]))
 
 
-def _write_listed(place: Path, items: pl.Series) -> None:
-    """Write the model's items that stand in a list: one that is not the model's is missing."""
+def _write_listed(place: Path, items: pl.Series, rules: ItemRules | None) -> None:
+    """Write the model's items that stand in a list, and which of them may.
+
+    One that is not the model's is missing.
+    """
     lists = pl.scan_parquet(place / schema.RECOMMENDATIONS_FILE)
     listed = lists.select(pl.col(schema.ITEM_ID).unique()).collect(engine="streaming")
     there = items.is_in(listed[schema.ITEM_ID].implode())
-    items.filter(there).to_frame().write_parquet(place / schema.ITEMS_FILE)
+    allowed = np.ones(len(items), dtype=bool) if rules is None else rules.allowed
+    table = pl.DataFrame({schema.ITEM_ID: items, schema.ALLOWED: allowed})
+    table.filter(there).write_parquet(place / schema.ITEMS_FILE)
 
 
 def read_users(
@@ -343,18 +387,19 @@ def _blocks(users: int, rows_of_user: int) -> Iterator[slice]:
 
 
 def _lists(
-    recommender: "Recommender",
+    rank: Callable[..., "Lists"],
+    behaviors: list[str],
     items: pl.Series,
     ids: pl.Series,
     users: IntArray,
     request: Request,
 ) -> tuple[pl.DataFrame, int, dict[str, IntArray]]:
     """Return the lists of some users, how many of them popularity answered, and who has none."""
+    candidates, names = _candidates(request), request.rules.names if request.rules else None
     parts, popular, empty = [], 0, {}
     for order, name in enumerate(request.behaviors):
-        behavior = recommender.behaviors.index(name)
-        lists = recommender.recommend(
-            behavior, users, request.k, request.exclude, only_popular=request.only_popular
+        lists = rank(
+            behaviors.index(name), users, request.k, candidates, only_popular=request.only_popular
         )
         popular = int(lists.popular.sum())
         empty[name] = users[np.bincount(lists.row, minlength=len(users)) == 0]
@@ -379,10 +424,20 @@ def _lists(
             items.gather(frame["item"]).alias(schema.ITEM_ID),
             schema.SCORE,
             pl.Series(["model", "popular"]).gather(frame["popular"]).alias(schema.SOURCE),
+            *([] if names is None else [names.gather(frame["item"]).alias(schema.ITEM_NAME)]),
         ),
         popular,
         empty,
     )
+
+
+def _candidates(request: Request) -> "Candidates":
+    from bigel.lists.serving import Candidates  # MLflow takes seconds to import
+
+    rules = request.rules
+    if rules is None:
+        return Candidates(request.exclude)
+    return Candidates(request.exclude, rules.allowed, rules.category, rules.per_category)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ MORE_FILES = {
 
 EXCLUDE = ("same", "any", "none")
 DEFAULT_K = 20
-FIELDS = ("user_id", "behavior", "k", "recent", "exclude_items")  # of a request, two required
+FIELDS = ("user_id", "behavior", "k", "recent", "exclude_items", "only_items")  # of a request
 SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.popular``
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
@@ -88,6 +88,8 @@ class Session:
         item: inner item.
         hidden_row: request of each item that is left out of its list.
         hidden: the inner item.
+        only_row: request of each item that alone may be in its list; -1 as the item: none may.
+        only: the inner item.
     """
 
     row: Ints
@@ -95,21 +97,88 @@ class Session:
     item: Ints
     hidden_row: Ints
     hidden: Ints
+    only_row: Ints
+    only: Ints
 
     @classmethod
     def empty(cls) -> "Session":
         """Return a session in which nothing happened."""
-        return cls(*(np.empty(0, np.int64) for _ in range(5)))
+        return cls(*(np.empty(0, np.int64) for _ in range(7)))
 
     def of(self, rows: Ints, size: int) -> "Session":
         """Return what concerns some of ``size`` requests, which become 0…len(rows)-1."""
         place = np.full(size, -1)
         place[rows] = np.arange(len(rows))
-        row, hidden_row = place[self.row], place[self.hidden_row]
-        kept, hidden = row >= 0, hidden_row >= 0
+        row, hidden_row, only_row = (place[of] for of in (self.row, self.hidden_row, self.only_row))
+        kept, hidden, only = row >= 0, hidden_row >= 0, only_row >= 0
         return Session(
-            row[kept], self.behavior[kept], self.item[kept], hidden_row[hidden], self.hidden[hidden]
+            *(row[kept], self.behavior[kept], self.item[kept]),
+            *(hidden_row[hidden], self.hidden[hidden], only_row[only], self.only[only]),
         )
+
+    def keep_only(self, scores_BI: Floats) -> None:
+        """Give -inf to all but the items that alone may be in a list."""
+        if len(self.only_row):
+            barred = np.zeros(scores_BI.shape, dtype=bool)
+            barred[self.only_row] = True
+            known = self.only >= 0
+            barred[self.only_row[known], self.only[known]] = False
+            scores_BI[barred] = -np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Which items may be in a list. Items that the model gives no finite score never are.
+
+    Args:
+        exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+        allowed: bool, (I,): items that anybody may be given; None: all.
+        category: (I,) number of each item's category, -1 for none; None: no limit on them.
+        per_category: items of one category in a list, at most, where ``category`` is given.
+    """
+
+    exclude: str = "same"
+    allowed: npt.NDArray[np.bool_] | None = None
+    category: Ints | None = None
+    per_category: int = 0
+
+    def hidden_under(self, behavior: int, behaviors: int) -> Sequence[int]:
+        """Return the behaviors under which what a user has is left out of her list."""
+        return {"same": [behavior], "any": range(behaviors), "none": ()}[self.exclude]
+
+    def hide(self, scores_BI: Floats, left_out: Iterable["Entries"], session: Session) -> None:
+        """Give -inf to every item that may not be in a user's list."""
+        if self.allowed is not None:
+            scores_BI[:, ~self.allowed] = -np.inf
+        for entries in left_out:
+            scores_BI[entries.row, entries.column] = -np.inf
+        scores_BI[session.hidden_row, session.hidden] = -np.inf
+        session.keep_only(scores_BI)
+
+    def best(self, scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
+        """Return the k best columns of each row as ``top_k``, within the limit on categories.
+
+        An item is passed over if so many better ones of its category are in the list already.
+        Where too few are left of the best ones, twice as many are looked at.
+        """
+        if self.category is None:
+            return top_k(scores_BI, k)
+        width = scores_BI.shape[1]
+        looked = min(width, 4 * k)
+        while True:
+            row, _, column, score = top_k(scores_BI, looked)
+            kept = _earlier(row, self.category[column]) < self.per_category
+            kept |= self.category[column] < 0
+            rows = row[kept]
+            rank = (
+                np.arange(1, len(rows) + 1) - np.searchsorted(rows, np.arange(len(scores_BI)))[rows]
+            )
+            of_row = np.bincount(rows, minlength=len(scores_BI))
+            more = np.bincount(row, minlength=len(scores_BI)) == looked
+            if looked == width or not (more & (of_row < k)).any():
+                first = rank <= k
+                return rows[first], rank[first], column[kept][first], score[kept][first]
+            looked = min(width, 2 * looked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +339,7 @@ class Recommender:
         behavior: int,
         users: Ints,
         k: int | Ints,
-        exclude: str = "same",
+        candidates: Candidates | None = None,
         session: Session | None = None,
         only_popular: bool = False,
     ) -> Lists:
@@ -284,12 +353,13 @@ class Recommender:
             behavior: place in the cascade.
             users: inner users, shape (B,); -1 for an unknown one.
             k: length of every list, or one length per user, shape (B,).
-            exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+            candidates: which items may be listed; None: what the user has under the same behavior
+                is left out.
             session: what the users did since; it counts as what they have, and moves them
                 towards its items (see ``_vectors``).
             only_popular: everybody gets the popular items.
         """
-        session = session or Session.empty()
+        session, candidates = session or Session.empty(), candidates or Candidates()
         lengths = np.broadcast_to(np.asarray(k, dtype=np.int64), users.shape)
         popular = (self._events(users) + np.bincount(session.row, minlength=len(users))) == 0
         popular |= only_popular
@@ -299,7 +369,7 @@ class Recommender:
         for from_popularity in (False, True):
             for rows in _blocks(np.flatnonzero(popular == from_popularity), len(self.item_ids)):
                 row, rank, item, score = self._rank_block(
-                    behavior, users[rows], longest, exclude, from_popularity,
+                    behavior, users[rows], longest, candidates, from_popularity,
                     session.of(rows, len(users)),
                 )  # fmt: skip
                 parts.append((rows[row], rank, item, score))
@@ -315,11 +385,11 @@ class Recommender:
         return np.where(users < 0, 0, self.events[users])
 
     def _rank_block(
-        self, behavior: int, users: Ints, k: int, exclude: str, from_popularity: bool,
-        session: Session,
+        self, behavior: int, users: Ints, k: int, candidates: Candidates,
+        from_popularity: bool, session: Session,
     ) -> tuple[Ints, Ints, Ints, Floats]:  # fmt: skip
         every = range(len(self.seen))
-        left_out = {"same": [behavior], "any": every, "none": ()}[exclude]
+        left_out = candidates.hidden_under(behavior, len(self.seen))
         remembers = not from_popularity and self._remembers(behavior)
         timed = None if from_popularity else self.timed
         wanted = every if remembers or timed else left_out
@@ -334,10 +404,8 @@ class Recommender:
             timed.add(behavior, list(entries.values()), scores)
         if remembers:
             self._remember(behavior, list(entries.values()), scores)
-        for at in left_out:
-            scores[entries[at].row, entries[at].column] = -np.inf
-        scores[session.hidden_row, session.hidden] = -np.inf
-        return top_k(scores, min(k, len(self.item_ids)))
+        candidates.hide(scores, [entries[at] for at in left_out], session)
+        return candidates.best(scores, min(k, len(self.item_ids)))
 
     def _entries(self, behavior: int, users: Ints, session: Session) -> Entries:
         """Return what each user has under a behavior; of the session, as of now."""
@@ -494,6 +562,20 @@ def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
     return row[kept], rank[kept], column[kept], score[kept]
 
 
+def _earlier(row: Ints, value: Ints) -> Ints:
+    """Return how many entries before each one have its row and its value.
+
+    >>> _earlier(np.array([0, 0, 0, 1]), np.array([5, 6, 5, 5])).tolist()
+    [0, 0, 1, 0]
+    """
+    order = np.lexsort((value, row))
+    new = np.append(True, (np.diff(row[order]) != 0) | (np.diff(value[order]) != 0))[: len(row)]
+    place = np.arange(len(row))
+    found = np.empty(len(row), np.int64)
+    found[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+    return found
+
+
 def _by_column(item_emb: Floats) -> Floats:
     """Return the same values, laid out so that one user's product with all items is fast.
 
@@ -547,6 +629,7 @@ class Request:
     k: int
     recent: set[tuple[int, int]]  # (behavior, inner item)
     hidden: set[int]  # inner items
+    only: set[int] | None  # inner items, -1 for unknown ones; None: no limit
 
 
 class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -570,7 +653,8 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             model_input: user_id (of the data's type), behavior, and, optional in each row (absent,
                 null or NaN): k (then 20); recent, a list of {"item_id", "behavior"} that the
                 user did since the model was made; exclude_items, a list of item ids to leave
-                out. Items that the model does not know are passed over.
+                out; only_items, a list of those that alone may be in the list (an empty one: none).
+                Items that the model does not know are passed over.
             params: ``exclude``: leave out what the user has under the "same" behavior (the
                 default), "any" or "none".
 
@@ -591,7 +675,11 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         for behavior in sorted(set(asked.tolist())) or [0]:  # no request: empty lists of any
             rows = np.flatnonzero(asked == behavior)
             lists = recommender.recommend(
-                behavior, users[rows], lengths[rows], exclude, session.of(rows, len(users))
+                behavior,
+                users[rows],
+                lengths[rows],
+                Candidates(exclude),
+                session.of(rows, len(users)),
             )
             source = SOURCES[lists.popular[lists.row].astype(np.intp)]
             parts.append((rows[lists.row], lists.rank, lists.item, lists.score, source))
@@ -622,6 +710,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         _check("k", lengths, _is_length, "an integer from 1")
         recent = self._read_lists(frame, "recent", self._event)
         hidden = self._read_lists(frame, "exclude_items", self._item)
+        only = self._read_lists(frame, "only_items", self._item, absent=None)
         return [
             Request(
                 user,
@@ -629,23 +718,25 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 int(k),
                 {event for event in events if event[1] >= 0},
                 {item for item in items if item >= 0},
+                None if alone is None else set(alone),
             )
-            for user, name, k, events, items in zip(
-                users, names, lengths, recent, hidden, strict=True
+            for user, name, k, events, items, alone in zip(
+                users, names, lengths, recent, hidden, only, strict=True
             )
         ]
 
     def _read_lists(
-        self, frame: pd.DataFrame, name: str, read: Callable[[Any, str], Any]
-    ) -> list[list[Any]]:
-        """Return a list for each row of an optional column of lists."""
+        self, frame: pd.DataFrame, name: str, read: Callable[[Any, str], Any], absent: Any = ()
+    ) -> list[Any]:
+        """Return a list for each row of an optional column of lists, ``absent`` for no value."""
         if name not in frame.columns:
-            return [[]] * len(frame)
+            return [absent] * len(frame)
         found = []
         for row, value in enumerate(frame[name].tolist()):
             where = f"{name}, row {row} (from 0)"
             if _is_missing(value):
-                value = []
+                found.append(absent)
+                continue
             if not isinstance(value, list | tuple | np.ndarray):
                 raise _refused(f"{where}: {value!r}; give a list")
             found.append([read(one, where) for one in value])
@@ -672,9 +763,16 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 def _session(requests: list[Request]) -> Session:
     events = [(row, *event) for row, one in enumerate(requests) for event in sorted(one.recent)]
     hidden = [(row, item) for row, one in enumerate(requests) for item in sorted(one.hidden)]
+    only = [
+        (row, item)
+        for row, one in enumerate(requests)
+        if one.only is not None
+        for item in sorted(one.only | {-1})
+    ]
     return Session(
         *np.array(events, dtype=np.int64).reshape(-1, 3).T,
         *np.array(hidden, dtype=np.int64).reshape(-1, 2).T,
+        *np.array(only, dtype=np.int64).reshape(-1, 2).T,
     )
 
 
@@ -744,7 +842,7 @@ def _check_columns(frame: Any) -> None:
         said = f"unknown or repeated column {wrong[0]!r}" if wrong else f"no column {missing[0]}"
         raise _refused(
             f"input has {said}: give user_id, behavior and, if you like, k, recent, "
-            f"exclude_items; got {[str(name) for name in names]}"
+            f"exclude_items, only_items; got {[str(name) for name in names]}"
         )
 
 

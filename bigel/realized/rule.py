@@ -15,7 +15,17 @@ import polars as pl
 
 from bigel.config import Config
 from bigel.realized.scoring import KEY, Since, end_of, new_pairs, places, read_log, score, since
-from bigel.schema import BEHAVIOR, DAY, FIRST, INTERACTIONS_FILE, ITEM_ID, RANK, RULE_FILE, USER_ID
+from bigel.schema import (
+    BEHAVIOR,
+    DAY,
+    FIRST,
+    INTERACTIONS_FILE,
+    ITEM_ID,
+    NOT_LISTED_FILE,
+    RANK,
+    RULE_FILE,
+    USER_ID,
+)
 from bigel.store import Record, Workspace, file_digest
 from bigel.store.code import code_of
 
@@ -27,13 +37,17 @@ COLUMNS = tuple(f"demand_{place}" for place in range(len(HALF_LIVES)))
 ITEM = [BEHAVIOR, ITEM_ID]
 
 
-def rank_recent(ingested: Record, config: Config, workspace: Workspace) -> Record:
+def rank_recent(
+    ingested: Record, config: Config, workspace: Workspace, lists: Record | None = None
+) -> Record:
     """Rank each behavior's items by what is popular at the end of the log.
 
     Args:
         ingested: record of the ingest stage.
         config: ``data.behaviors``, ``evaluate.select_cutoff`` and ``recommend`` change the output.
         workspace: where the stage is stored.
+        lists: record of the lists that the rule is held beside: what may not be in them is not in
+            the rule's either.
 
     Returns:
         record with ``rule.parquet`` (``behavior``, ``item_id``, ``rank`` from 1), as long as any
@@ -43,6 +57,8 @@ def rank_recent(ingested: Record, config: Config, workspace: Workspace) -> Recor
     """
     behaviors, exclude = config.data.behaviors, config.recommend.exclude
     k, cutoff = config.recommend.k, config.evaluate.select_cutoff
+    barred = [lists.file(NOT_LISTED_FILE)] if lists else []
+    barred = [path for path in barred if path.exists()]
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         place = ingested.file(INTERACTIONS_FILE)
@@ -52,13 +68,19 @@ def rank_recent(ingested: Record, config: Config, workspace: Workspace) -> Recor
         known, ndcg = rehearse(log, moment, cutoff, exclude)
         chosen = {name: best_of(ndcg.get(name, [])) for name in behaviors}
         depth = max(k, cutoff) + _most_left_out(log, exclude)
+        for path in barred:
+            ids = pl.read_parquet(path)[ITEM_ID].cast(pl.String)
+            known = known.filter(~pl.col(ITEM_ID).cast(pl.String).is_in(ids.implode()))
         ranked(known, chosen, depth).write_parquet(out / RULE_FILE)
         half_lives = {name: HALF_LIVES[place] for name, place in chosen.items()}
         return {"moment": moment, "half_lives": half_lives}
 
     return workspace.run_stage(
         "rule",
-        inputs=[file_digest(ingested.file(INTERACTIONS_FILE))],
+        inputs=[
+            file_digest(ingested.file(INTERACTIONS_FILE)),
+            *map(file_digest, barred),
+        ],
         settings={"behaviors": behaviors, "exclude": exclude, "k": k, "cutoff": cutoff},
         code=code_of(__name__),
         build=build,

@@ -1,5 +1,6 @@
 """The embed stage: a model at a moment, as files that a bundle is made of."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,33 @@ def embed(
 
 def embed_learned(
     learned: Learned, origin: list[str], split: Record, config: Config, workspace: Workspace,
-    moment: str | int = NOW,
+    moment: str | int = NOW, fold: int | None = None,
 ) -> Record:  # fmt: skip
-    """Write what ranks at a moment; ``origin`` tells what was learned, the rest as ``embed``."""
+    """Write what ranks at a moment, as ``embed``.
+
+    Args:
+        learned: what a training left, in the split's numbers.
+        origin: fingerprints of what was learned.
+        split: as for ``embed``.
+        config: as for ``embed``.
+        workspace: as for ``embed``.
+        moment: as for ``embed``.
+        fold: of users, without whom the signals' weights were fitted; None: by those of all.
+    """
     cutoff = config.evaluate.select_cutoff
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         state = state_at(learned, split, moment)
+        if fold is not None:
+            assert state.weights is not None
+            state = replace(state, weights=state.weights[fold : fold + 1])
         facts = write_state(state, out, _popularity(state, split, moment, cutoff))
         return facts | {"moment": moment}
 
     return workspace.run_stage(
         "embed",
         inputs=[split.fingerprint, *origin],
-        settings={"moment": moment, "cutoff": cutoff},
+        settings={"moment": moment, "cutoff": cutoff, "fold": fold},
         code=code_of(__name__),
         build=build,
     )

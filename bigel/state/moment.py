@@ -218,7 +218,8 @@ def state_at(
     """Return the model at a moment.
 
     Without times "valid" and "test" are no moments but held-out draws, or a publisher's: there
-    messages pass over train alone, and items without a train pair keep their draw.
+    messages pass over train alone, and items without a train pair keep their draw. At "valid"
+    there is no trend: it counts validation pairs.
 
     Args:
         learned: in the split's numbers.
@@ -242,7 +243,7 @@ def state_at(
     memory = None
     if MEMORY in learned.tensors:
         memory = Memory(learned.tensors[MEMORY], item_features(passed))
-    trend = learned.tensors.get(TREND)
+    trend = None if moment == VALID else learned.tensors.get(TREND)
     return State(learned.embed(passed, device), pairs, trend, memory)
 
 

@@ -67,7 +67,7 @@ def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Wo
 
 def refresh_bundle(
     folder: Path, facts: dict[str, Any], split: Record, config: Config, workspace: Workspace,
-    moment: str | int = schema.NOW,
+    moment: str | int = schema.NOW, fold: int | None = None,
 ) -> Record:  # fmt: skip
     """Embed a registered model anew, over the pairs of a later log, and write the bundle of it.
 
@@ -80,6 +80,7 @@ def refresh_bundle(
         config: as for ``bigel.embed.embed``.
         workspace: where the result is stored.
         moment: of the present log.
+        fold: as for ``embed_learned``.
 
     Raises:
         DataError: if the model has other behaviors than the log, or came without its weights.
@@ -88,7 +89,7 @@ def refresh_bundle(
 
     learned = learned_by(folder, facts, split)
     origin = facts["files"][MODEL_FILE]
-    embedded = embed_learned(learned, [origin], split, config, workspace, moment)
+    embedded = embed_learned(learned, [origin], split, config, workspace, moment, fold)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         kept = {name: facts[name] for name in ("trained", "behaviors")}

@@ -291,6 +291,7 @@ def _example(bundle: Record) -> Any:
             "k": 5,
             "recent": [{"item_id": item, "behavior": name}],
             "exclude_items": [item],
+            "only_items": None,
         }
         for name in facts["behaviors"]
     )

@@ -92,7 +92,7 @@ def rank_side_by_side(
 def _contender(folder: Path, split: Record, asked: Interactions, is_new: bool) -> Contender:
     facts = read_facts(folder)
     learned = learned_by(folder, facts, split).without_draws()
-    state = replace(state_at(learned, split, schema.VALID), trend=None)
+    state = state_at(learned, split, schema.VALID)
     fold_of = signal_folds(asked.n_users, facts["seed"]) if is_new else None
     trained = trained_on(folder, facts, split, asked)
     return Contender(state.scores(fold_of), list(facts["behaviors"]), trained)

@@ -12,7 +12,7 @@ import torch
 
 from bigel.backtest import read_rows
 from bigel.backtest.cut import load_history, nights_of
-from bigel.backtest.rules import CANDIDATES
+from bigel.backtest.rules import CANDIDATES, POPULAR
 from bigel.backtest.series import Plan, Series, run_backtest
 from bigel.compare import choose
 from bigel.config import load_config
@@ -261,8 +261,9 @@ def test_the_summary_has_every_contestant_and_says_whether_it_is_worth_it(whole)
     assert summary["nights"] == [FIRST, FIRST + DAY, FIRST + 2 * DAY]
     assert set(summary["metrics"]) == {*CANDIDATES, "bigel", "item_knn"}
     rows = read_rows(Path(summary["paths"]["rows"]))
-    assert {row.contestant for row in rows if row.group == "new"} == {"bigel"}
+    assert {row.contestant for row in rows if row.group == "new"} == {"bigel", POPULAR}
     new = [row for row in rows if row.group == "new" and row.metric == "ndcg@10"]
+    assert {(row.contestant, row.rival) for row in new} == {("bigel", POPULAR), (POPULAR, None)}
     assert {row.behavior: row.user_nights for row in new}["buy"] == 2
     (view, buy) = summary["said"]
     for said, name in ((view, "view"), (buy, "buy")):

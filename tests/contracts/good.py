@@ -188,11 +188,28 @@ def recommendations() -> HandOver:
     return HandOver("recommendations", {"recommendations": lists}, counts, facts)
 
 
+def catalogue() -> HandOver:
+    """Return ten items, of which the log has nine, and knows one more."""
+    rows = pl.DataFrame(
+        {
+            "item_id": [f"sku-{n}" for n in range(10)],
+            "category": ["a", "b"] * 5,
+            "available_from": [100] * 10,
+            "available_until": [200] * 10,
+            "in_stock": [True, False] * 5,
+        }
+    )
+    shares = {"known_share": [0.9], "used_share": [0.9]}
+    shared = {"of_log": [10], "of_catalogue": [10], "both": [9]}
+    return HandOver("catalogue", {"catalogue": rows, "coverage": pl.DataFrame(shared | shares)})
+
+
 GOOD: dict[str, Callable[[], HandOver]] = {
     "raw_log": raw_log,
     "interactions": interactions,
     "drift": drift,
     "realized": realized,
     "split": split,
+    "catalogue": catalogue,
     "recommendations": recommendations,
 }

@@ -332,6 +332,22 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
     ("split.maps", "inner numbers run from 0 without a gap"): (1, put("items", "item", N, N - 1)),
     ("split.maps", "every id of the log stands once"): (1, put("items", "item_id", "id 1")),
     ("split.maps", "no id of the log is null"): (1, put("users", "user_id", None)),
+    # catalogue
+    ("catalogue.schema", "every column that later stages read is there"): (
+        1,
+        drop("coverage", "both"),
+    ),
+    ("catalogue.schema", "every column is known and has one of its types"): (
+        1,
+        retype("catalogue", "item_id", pl.Categorical),
+    ),
+    ("catalogue.rows", "there is at least one item"): (0, empty("catalogue")),
+    ("catalogue.rows", "every item has an id"): (1, put("catalogue", "item_id", None)),
+    ("catalogue.rows", "no id stands twice"): (2, put("catalogue", "item_id", "sku-1")),
+    ("catalogue.coverage", "the catalogue has much of what the log has"): (
+        1,
+        put("coverage", "known_share", 0.4),
+    ),
     # recommendations
     ("recommendations.schema", "every column that later stages read is there"): (
         1,
@@ -496,6 +512,15 @@ WARNINGS: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         keep("train", (pl.col("behavior_index") != 0) | (pl.col("user") < 3)),
     ),
+    ("catalogue.rows", "an item is available before it no longer is"): (
+        1,
+        put("catalogue", "available_from", 300),
+    ),
+    ("catalogue.coverage", "the catalogue has nearly all that the log has"): (
+        1,
+        put("coverage", "known_share", 0.8),
+    ),
+    ("catalogue.stock", "something is in stock"): (1, put_all("catalogue", "in_stock", False)),
     ("recommendations.lists", "most lists are full"): (6, short_lists),
     ("recommendations.behaviors", "most lists come from the model"): (
         3,

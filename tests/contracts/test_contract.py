@@ -19,6 +19,7 @@ CONTRACTS = {name: load_contract(SHIPPED, name) for name in HANDOVERS}
 # Tables of the data, of which an empty one would break no rule on rows.
 OF_DATA = {
     *("raw_log.files", "interactions.rows", "split.rows", "recommendations.rows"),
+    "catalogue.rows",
     *("recommendations.lists", "recommendations.behaviors"),
 }
 

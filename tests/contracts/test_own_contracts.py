@@ -94,6 +94,7 @@ def test_the_log_passes_its_own_contracts_and_another_does_not(
         "drift",
         "realized",
         "split",
+        "catalogue",
         "recommendations",
     }
     workspace = Workspace(tmp_path)

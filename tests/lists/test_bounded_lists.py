@@ -55,7 +55,7 @@ def do(name):
     files = {{file: place / name / f"{{file}}.parquet" for file in ("users", "items", "seen")}}
     record = Record("recommend", "f" * 24, str(place / name), False, 0.0)
     tables = lists.recommendations_tables(record, lists.Facts(["buy"], {K}, "same", **files), {{}})
-    assert tables.frames["policy"]["violations"].to_list() == [0, 0, 0]
+    assert tables.frames["policy"]["violations"].to_list() == [0, 0, 0, 0]
 """
 
 

@@ -46,14 +46,14 @@ def test_lists_that_show_what_was_seen_break_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen items that the model forgets to leave out: user 100 has item 0 under both behaviors."""
-    from bigel.lists.serving import Recommender
+    from bigel.lists.serving import Candidates, Recommender
 
     rank = Recommender.recommend
 
     def forgetful(
-        self: Recommender, behavior: int, users: object, k: int, exclude: str, **more: object
+        self: Recommender, behavior: int, users: object, k: int, candidates: object, **more: object
     ) -> object:
-        return rank(self, behavior, users, k, "none", **more)  # type: ignore[arg-type]
+        return rank(self, behavior, users, k, Candidates("none"), **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recommender, "recommend", forgetful)
     workspace = Workspace(tmp_path)

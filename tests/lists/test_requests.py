@@ -53,6 +53,19 @@ def test_what_one_row_leaves_out_another_may_show(model: serving.TopK) -> None:
     assert [row[3] == best for row in ask(model, rows)] == [True, False]
 
 
+@pytest.mark.parametrize("only", [[3, 5, 7], [7, 999], [999], []])
+@pytest.mark.parametrize("user", [UNKNOWN, 1])
+def test_only_the_items_that_were_named_are_listed(
+    model: serving.TopK, user: int, only: list[int]
+) -> None:
+    every = [row[3] for row in ask(model, [row_of(user, k=30)])]
+    rows = [row_of(user, k=30), row_of(user, k=2, only_items=only), row_of(user, k=30)]
+    answer = ask(model, rows)
+    ours = answer[len(every) : len(answer) - len(every)]
+    assert [row[3] for row in ours] == [item for item in every if item in only][:2]
+    assert [row[3] for row in answer[: len(every)]] == every
+
+
 def test_the_same_row_twice_is_answered_twice_each_with_its_k(model: serving.TopK) -> None:
     answer = ask(model, [row_of(1, k=1), row_of(2, k=1), row_of(1, k=3)])
     assert [(row[0], row[2]) for row in answer] == [(1, 1), (2, 1), (1, 1), (1, 2), (1, 3)]
@@ -66,6 +79,7 @@ ROWS = st.lists(
         behavior=st.sampled_from(timed.NAMES),
         k=st.integers(1, 5),
         exclude_items=st.lists(st.integers(0, 8), max_size=3),
+        only_items=st.none() | st.lists(st.integers(0, 12) | st.just(999), max_size=8),
     ),
     min_size=1,
     max_size=6,

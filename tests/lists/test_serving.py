@@ -112,7 +112,7 @@ def test_lists_are_those_of_a_naive_ranking(
     recommender: Recommender, behavior: int, k: int, exclude: str
 ) -> None:
     users = np.array([4, 0, 1, -1, 2, 3, 0])
-    lists = recommender.recommend(behavior, users, k, exclude)
+    lists = recommender.recommend(behavior, users, k, serving.Candidates(exclude))
     for row, user in enumerate(users):
         mine = lists.row == row
         items, scores, popular = naive(behavior, user, k, exclude)
@@ -142,10 +142,10 @@ def test_the_size_of_a_block_changes_nothing(
     recommender: Recommender, users: list[int], cells: int, exclude: str, data: st.DataObject
 ) -> None:
     k = np.array(data.draw(st.lists(st.integers(1, 8), min_size=len(users), max_size=len(users))))
-    whole = recommender.recommend(CLICK, np.array(users), k, exclude)
+    whole = recommender.recommend(CLICK, np.array(users), k, serving.Candidates(exclude))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "SCORES_AT_A_TIME", cells)
-        parts = recommender.recommend(CLICK, np.array(users), k, exclude)
+        parts = recommender.recommend(CLICK, np.array(users), k, serving.Candidates(exclude))
     for name in ("row", "rank", "item", "score", "popular"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
     assert all((whole.row == row).sum() <= k[row] for row in range(len(users)))
@@ -426,7 +426,7 @@ def test_an_unknown_user_with_a_session_gets_the_model(model: Any) -> None:
 
 def session_of(events: list[tuple[int, int, int]]) -> serving.Session:
     columns = np.array(events, dtype=np.int64).reshape(-1, 3).T
-    return serving.Session(*columns, np.empty(0, np.int64), np.empty(0, np.int64))
+    return serving.Session(*columns, *(np.empty(0, np.int64) for _ in range(4)))
 
 
 def test_the_session_moves_a_user_as_if_its_items_had_been_known(
@@ -465,8 +465,8 @@ def test_a_session_is_the_same_as_having_seen_it(tmp_path: Path) -> None:
     users, session = np.array([0]), session_of([(0, CLICK, new)])
     for behavior in (CLICK, PURCHASE):
         for exclude in ("same", "any"):
-            one = still.recommend(behavior, users, 9, exclude, session)
-            other = logged.recommend(behavior, users, 9, exclude)
+            one = still.recommend(behavior, users, 9, serving.Candidates(exclude), session)
+            other = logged.recommend(behavior, users, 9, serving.Candidates(exclude))
             assert one.item.tolist() == other.item.tolist()
             np.testing.assert_allclose(one.score, other.score, rtol=1e-5)
 
@@ -474,10 +474,10 @@ def test_a_session_is_the_same_as_having_seen_it(tmp_path: Path) -> None:
 def test_company_and_order_of_requests_change_nothing(recommender: Recommender) -> None:
     users = np.array([0, 1, 2, -1])
     session = session_of([(0, CLICK, 2), (2, PURCHASE, 1), (3, CLICK, 0), (3, CLICK, 4)])
-    everyone = recommender.recommend(CLICK, users, 4, "same", session)
+    everyone = recommender.recommend(CLICK, users, 4, session=session)
     for at in range(4):
         alone = recommender.recommend(
-            CLICK, users[at : at + 1], 4, "same", session.of(np.array([at]), 4)
+            CLICK, users[at : at + 1], 4, session=session.of(np.array([at]), 4)
         )
         mine = everyone.row == at
         assert alone.item.tolist() == everyone.item[mine].tolist()

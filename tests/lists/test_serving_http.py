@@ -83,6 +83,7 @@ def items(app: Any, *records: Any, **more: Any) -> dict[tuple[Any, str], list[st
         ({"exclude_items": "item 1"}, "exclude_items, row 1 (from 0): 'item 1'; give a list"),
         ({"exclude_items": [1]}, "exclude_items, row 1 (from 0): 1; give a string"),
         ({"exclude_items": [None]}, "exclude_items, row 1 (from 0): None; give a string"),
+        ({"only_items": [1]}, "only_items, row 1 (from 0): 1; give a string"),
     ],
     ids=str,
 )
@@ -104,6 +105,7 @@ def test_a_wrong_value_is_refused_with_its_field_and_row(
         ("k", 3, 5),
         ("recent", [{"item_id": "item 3", "behavior": "click"}], None),
         ("exclude_items", ["item 3"], None),
+        ("only_items", ["item 3"], None),
     ],
 )
 @pytest.mark.parametrize("gap", ["absent", "null"])
@@ -120,7 +122,7 @@ def test_each_record_may_leave_each_optional_field_out(
 
 
 def test_null_everywhere_is_the_default(app: Any) -> None:
-    gaps = {"k": None, "recent": None, "exclude_items": None}
+    gaps = {"k": None, "recent": None, "exclude_items": None, "only_items": None}
     assert items(app, GOOD | gaps, GOOD | gaps | {"user_id": 101}) == items(
         app, GOOD, GOOD | {"user_id": 101}
     )
@@ -130,7 +132,7 @@ def test_null_everywhere_is_the_default(app: Any) -> None:
 def test_an_unknown_field_is_refused_even_in_one_record(app: Any, name: str) -> None:
     said = refusal(app, GOOD, GOOD | {name: ["item 3"]})
     assert f"unknown or repeated column {name!r}" in said
-    assert "give user_id, behavior and, if you like, k, recent, exclude_items" in said
+    assert "if you like, k, recent, exclude_items, only_items" in said
 
 
 @pytest.mark.parametrize(

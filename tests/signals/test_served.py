@@ -15,6 +15,7 @@ from bigel.errors import ConfigError
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
+from bigel.lists.serving import Candidates
 from bigel.signals.history import History
 from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
@@ -40,7 +41,7 @@ def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None
     for behavior in range(len(NAMES)):
         out = torch.empty(len(users), state.pairs.n_items)
         state.scores().fill(behavior, torch.from_numpy(users), out)
-        lists = served.recommend(behavior, users, 30, "none")
+        lists = served.recommend(behavior, users, 30, Candidates("none"))
         assert not lists.popular.any()
         assert len(lists.item) == int(torch.isfinite(out).sum())
         expected = out.numpy()[lists.row, lists.item]
@@ -167,7 +168,7 @@ def test_a_bundle_ranks_by_every_signal(made: Made, moment: str) -> None:
     for behavior in range(len(NAMES)):
         out = torch.empty(len(users), state.pairs.n_items)
         state.scores().fill(behavior, torch.from_numpy(users), out)
-        lists = served.recommend(behavior, users, 30, "none")
+        lists = served.recommend(behavior, users, 30, Candidates("none"))
         expected = out.numpy()[lists.row, lists.item]
         np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-3)
 

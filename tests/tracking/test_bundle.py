@@ -118,7 +118,7 @@ def test_an_item_that_nobody_had_may_be_left_out_of_every_list(workspace: Worksp
     tensors["item_trend"][:, 3] = -np.inf
     save_file(tensors, embedded.file(schema.EMBEDDINGS_FILE))
     served = load_bundle(Path(build_bundle(split, trained, embedded, workspace).path))
-    lists = served.recommend(0, np.array([0]), 9, "none")
+    lists = served.recommend(0, np.array([0]), 9, serving.Candidates("none"))
     assert sorted(lists.item.tolist()) == [0, 1, 2, 4, 5]
 
 

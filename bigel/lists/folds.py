@@ -1,0 +1,83 @@
+"""Lists of the end of train by weights that were fitted without the user, as validation ranks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigel import schema
+from bigel.config import Config
+from bigel.data.interactions import IntArray
+from bigel.store import Record, Workspace
+from bigel.tracking import Model, load_bundle
+from bigel.tracking.bundle import data_fingerprint, refresh_bundle
+
+if TYPE_CHECKING:
+    from bigel.lists.serving import Lists
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Bundles of one moment that differ in the weights of their signals alone.
+
+    Args:
+        folders: of the bundles; in each the weights know no choice of one fold of users.
+        fold_of: that fold of each user, (U,).
+    """
+
+    folders: Sequence[Path]
+    fold_of: IntArray
+
+
+def cross_fitted(
+    found: Model, split: Record, config: Config, workspace: Workspace, moment: str | int
+) -> Folds | None:
+    """Return the bundles that rank validation users as the report has them.
+
+    None where one bundle does: at any other moment than the end of train, without signals, and
+    over another log than the model was registered with, whose users are in other folds.
+    """
+    of_model = found.facts
+    if moment != schema.VALID or not of_model.get("signals"):
+        return None
+    if "seed" not in of_model or of_model["data"] != data_fingerprint(split):
+        return None
+    from bigel.signals.weighing import FOLDS, signal_folds  # torch takes seconds to import
+
+    folders = [
+        Path(refresh_bundle(found.folder, of_model, split, config, workspace, moment, fold).path)
+        for fold in range(FOLDS)
+    ]
+    return Folds(folders, signal_folds(split.counts["users"], of_model["seed"]).numpy())
+
+
+class CrossFitted:
+    """Ranks each user by the bundle of her fold; an unknown one, who gets popularity, by any."""
+
+    def __init__(self, folds: Folds) -> None:
+        """Load the bundles.
+
+        Raises:
+            DataError: if one cannot be read.
+        """
+        self._recommenders = [load_bundle(folder) for folder in folds.folders]
+        self._fold_of = folds.fold_of
+
+    def recommend(self, behavior: int, users: IntArray, *asked: Any, **named: Any) -> "Lists":
+        """Return lists as ``Recommender.recommend``."""
+        fold_B = np.where(users < 0, 0, self._fold_of[users])
+        popular = np.zeros(len(users), dtype=bool)
+        parts = []
+        for fold, recommender in enumerate(self._recommenders):
+            rows = np.flatnonzero(fold_B == fold)
+            lists = recommender.recommend(behavior, users[rows], *asked, **named)
+            popular[rows] = lists.popular
+            parts.append(replace(lists, row=rows[lists.row]))
+        order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts])[order]
+            for name in ("row", "rank", "item", "score")
+        }
+        return replace(parts[0], **columns, popular=popular)

@@ -1,0 +1,175 @@
+"""Which items tonight's lists may hold: the catalogue, and what the settings say of it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from bigel.config import Config
+from bigel.data.catalogue import (
+    CATEGORY,
+    FROM,
+    IN_STOCK,
+    NAME,
+    PASSES,
+    UNTIL,
+    read_catalogue,
+)
+from bigel.errors import ConfigError, DataError
+from bigel.ingest.ids import plain_id
+from bigel.schema import CATALOGUE_FILE, ITEM_ID, ITEMS_FILE, NOW
+from bigel.store import Workspace, fingerprint
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemRules:
+    """What may be said of a model's items tonight.
+
+    Args:
+        allowed: bool, (I,): whether the item may be listed.
+        left_out: by reason how many items it keeps out, each counted once, by its first reason.
+        category: (I,) number of the item's category, -1 for none; None: no limit is set on them.
+        per_category: items of one category in a list, at most; 0: any number.
+        names: name of each item; None: no names are asked for.
+    """
+
+    allowed: Bools
+    left_out: dict[str, int]
+    category: npt.NDArray[np.int64] | None = None
+    per_category: int = 0
+    names: pl.Series | None = None
+
+    def identity(self) -> str:
+        """Return a digest of all that changes lists."""
+        category = None if self.category is None else self.category.tolist()
+        names = None if self.names is None else self.names.to_list()
+        allowed = np.packbits(self.allowed).tobytes().hex()
+        return fingerprint(allowed, category, self.per_category, names)
+
+
+def item_rules(
+    folder: Path, config: Config, workspace: Workspace, moment: str | int = NOW
+) -> ItemRules | None:
+    """Return the rules for the items of a model; None where the settings have none.
+
+    Args:
+        folder: of the bundle, with ``items.parquet``.
+        config: ``items`` and ``recommend``.
+        workspace: where the catalogue is stored.
+        moment: of the lists, Unix seconds; any other word: the time of the clock.
+
+    Raises:
+        DataError: if no item may be listed, or an id stands twice in the catalogue.
+    """
+    settings, path = config.recommend, folder / ITEMS_FILE
+    if not (config.items.path or settings.allow or settings.deny):
+        return None
+    ids = _comparable(pl.read_parquet(path)[ITEM_ID])
+    table = None
+    if config.items.path:
+        record = read_catalogue(path, config, workspace)
+        table = _in_order(pl.read_parquet(record.file(CATALOGUE_FILE)), ids, config)
+    when = moment if isinstance(moment, int) else int(time.time())
+    allowed, left_out = np.ones(len(ids), dtype=bool), {}
+    for reason, keeps in _reasons(table, ids, config, when):
+        left_out[reason] = int((allowed & ~keeps).sum())
+        allowed &= keeps
+    left_out = {reason: count for reason, count in left_out.items() if count}
+    if not allowed.any():
+        raise DataError(f"no item of the model may be listed, of {told(left_out)}")
+    if table is None:
+        return ItemRules(allowed, left_out)
+    category = _numbers(table, config) if settings.max_per_category else None
+    names = _names(table, config) if settings.names else None
+    return ItemRules(allowed, left_out, category, settings.max_per_category, names)
+
+
+def told(left_out: dict[str, int]) -> str:
+    """Return how many items may not be listed, and why.
+
+    >>> told({"not in stock": 1200, "in recommend.deny": 3})
+    '1,203 (not in stock 1,200; in recommend.deny 3)'
+    """
+    reasons = "; ".join(f"{reason} {count:,}" for reason, count in left_out.items())
+    return f"{sum(left_out.values()):,} ({reasons})"
+
+
+def _reasons(
+    table: pl.DataFrame | None, ids: pl.Series, config: Config, when: int
+) -> Iterator[tuple[str, Bools]]:
+    """Yield why an item may be kept out, and which ones are not."""
+    if table is not None:
+        yield "not in the catalogue", table["listed"].to_numpy()
+        tests = {
+            "not in stock": (IN_STOCK, pl.col(IN_STOCK)),
+            "not available yet": (FROM, pl.col(FROM) <= when),
+            "no longer available": (UNTIL, pl.col(UNTIL) > when),
+            "recommend.filter": (PASSES, pl.col(PASSES)),
+        }
+        for reason, (column, test) in tests.items():
+            if column in table.columns:
+                yield reason, table.select(test.fill_null(True)).to_series().to_numpy()
+    for name in ("allow", "deny"):
+        file = getattr(config.recommend, name)
+        if file:
+            named = ids.is_in(_listed(Path(file), f"recommend.{name}").implode()).to_numpy()
+            reason = "not in recommend.allow" if name == "allow" else "in recommend.deny"
+            yield reason, named if name == "allow" else ~named
+
+
+def _comparable(ids: pl.Series) -> pl.Series:
+    return ids.cast(pl.String).alias(ITEM_ID)
+
+
+def _in_order(table: pl.DataFrame, ids: pl.Series, config: Config) -> pl.DataFrame:
+    """Return the catalogue's rows in the order of the model's items, nulls where it has none."""
+    repeated = table[ITEM_ID].filter(table[ITEM_ID].is_duplicated())
+    if len(repeated):
+        raise DataError(
+            f"items.path {config.items.path}: {repeated[0]!r} stands "
+            f"{int((table[ITEM_ID] == repeated[0]).sum())} times; write one row per item"
+        )
+    known = table.with_columns(listed=pl.lit(value=True))
+    joined = ids.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("listed").fill_null(False))
+
+
+def _numbers(table: pl.DataFrame, config: Config) -> npt.NDArray[np.int64]:
+    if CATEGORY not in table.columns:
+        raise _lacks("recommend.max_per_category", "category", config)
+    found: npt.NDArray[np.int64] = (
+        table[CATEGORY].rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
+    )
+    return found
+
+
+def _names(table: pl.DataFrame, config: Config) -> pl.Series:
+    if NAME not in table.columns:
+        raise _lacks("recommend.names", "name", config)
+    return table[NAME]
+
+
+def _lacks(setting: str, column: str, config: Config) -> ConfigError:
+    return ConfigError(
+        f"{setting} needs a column {column!r} in {config.items.path}; if it has another name, say "
+        f"items.columns.{column} = NAME"
+    )
+
+
+def _listed(path: Path, setting: str) -> pl.Series:
+    """Read a file of ids, one per line; empty lines are left out."""
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{setting} {path} cannot be read: {error}") from error
+    ids = [line.rstrip("\r") for line in lines]
+    found = pl.DataFrame({ITEM_ID: [one for one in ids if one]}, schema={ITEM_ID: pl.String})
+    if found.is_empty():
+        raise DataError(f"{setting} {path}: no ids; write one per line, or leave the setting empty")
+    return found.select(plain_id(pl.col(ITEM_ID), "auto")).to_series()
