@@ -1,14 +1,18 @@
-"""Latency and throughput of a registered model behind MLflow's server, and of batch lists.
+"""Latency and throughput of a registered model behind a server, and of batch lists.
 
-python benchmarks/serve.py WORKSPACE [--model NAME] [--rate 50] [--seconds 20] [-k 20]
+python benchmarks/serve.py WORKSPACE [--server api|mlflow] [--model NAME] [--rate 50] [--seconds 20]
+    [-k 20]
 
-WORKSPACE holds a finished run (its mlruns/). The server runs on loopback with one worker. Requests
-are sent at a fixed rate whether or not the earlier ones were answered, and a latency counts from
-the moment at which its request was due, so a stalled server cannot hide.
+WORKSPACE holds a finished run (its mlruns/). The server (`bigel api`, or MLflow's with one worker)
+runs on loopback. Under `bigel api` the alias champion is taken away and given back every second of
+one more load, and each time the server loads the model anew. Requests are sent at a fixed rate
+whether or not the earlier ones were answered, and a latency counts from the moment at which its
+request was due, so a stalled server cannot hide.
 """
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -16,7 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -34,13 +41,28 @@ from flows.server import free_port
 START_SECONDS = 120
 
 
-def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the server and wait until it answers."""
+@dataclass(frozen=True)
+class Kind:
+    """A server: its command but for the port, and where it is asked."""
+
+    command: list[str]
+    alive: str
+    asked: str
+
+
+def kind_of(server: str, uri: str, workspace: Path, name: str) -> Kind:
+    """Return what starts a server."""
+    if server == "mlflow":
+        command = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+        return Kind([*command, "--host", "127.0.0.1", "--workers", "1"], "ping", "invocations")
+    command = ["-m", "bigel", "api", "--workspace", str(workspace), "--every", "0.5"]
+    return Kind([*command, "--set", f'tracking.model_name="{name}"'], "health", "lists")
+
+
+def start(kind: Kind, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server and wait until it answers; return it and the address to ask."""
     port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local",
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
+    command = [sys.executable, *kind.command, "--port", str(port)]
     # MLflow starts uvicorn by its name, so the environment's programs must be on the path. One
     # BLAS thread, as docs/operations.md says: two wait for each other when the cores are busy.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -55,8 +77,8 @@ def start(uri: str, tracking: str) -> tuple[subprocess.Popen[bytes], str]:
     address = f"http://127.0.0.1:{port}"
     for _ in range(START_SECONDS * 4):
         try:
-            if httpx.get(f"{address}/ping").status_code == 200:
-                return server, address
+            if httpx.get(f"{address}/{kind.alive}").status_code == 200:
+                return server, f"{address}/{kind.asked}"
         except httpx.TransportError:
             time.sleep(0.25)
         if server.poll() is not None:
@@ -74,7 +96,7 @@ async def load(address: str, bodies: list[dict[str, object]], rate: float) -> li
         async def one(number: int, body: dict[str, object]) -> float:
             due = started + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            answer = await client.post(f"{address}/invocations", json=body)
+            answer = await client.post(address, json=body)
             answer.raise_for_status()
             return 1e3 * (time.perf_counter() - due)
 
@@ -88,27 +110,55 @@ async def flood(address: str, bodies: list[dict[str, object]], clients: int = 8)
 
         async def worker() -> None:
             while queue:
-                (await client.post(f"{address}/invocations", json=queue.pop())).raise_for_status()
+                (await client.post(address, json=queue.pop())).raise_for_status()
 
         started = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(clients)))
         return len(bodies) / (time.perf_counter() - started)
 
 
-def requests_of(users: list[object], items: list[object], behaviors: list[str], count: int, k: int,
-                session: bool) -> list[dict[str, object]]:  # fmt: skip
+def requests_of(server: str, users: list[object], items: list[object], behaviors: list[str],
+                count: int, k: int, session: bool) -> list[dict[str, object]]:  # fmt: skip
     draw = random.Random(0)
     bodies: list[dict[str, object]] = []
     for _ in range(count):
-        record: dict[str, object] = {
-            "user_id": draw.choice(users), "behavior": draw.choice(behaviors), "k": k,
-        }  # fmt: skip
+        record: dict[str, object] = {"user_id": draw.choice(users), "k": k}
+        name = draw.choice(behaviors)
+        record |= {"behavior": name} if server == "mlflow" else {"behaviors": [name]}
         if session:
             record["recent"] = [
                 {"item_id": draw.choice(items), "behavior": behaviors[0]} for _ in range(5)
             ]
-        bodies.append({"dataframe_records": [record]})
+        bodies.append({"dataframe_records": [record]} if server == "mlflow" else record)
     return bodies
+
+
+@contextlib.contextmanager
+def promotions(workspace: Workspace, uri: str) -> Iterator[list[int]]:
+    """Move the alias champion away and back every second, meanwhile; yield how often so far."""
+    from bigel.tracking import home_of
+
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    client, done, moved = home_of(workspace).connect(), threading.Event(), [0]
+
+    def move() -> None:
+        while not done.wait(1):
+            client.delete_registered_model_alias(name, "champion")
+            client.set_registered_model_alias(name, "challenger", version)
+            if not done.wait(1):
+                client.set_registered_model_alias(name, "champion", version)
+                client.delete_registered_model_alias(name, "challenger")
+                moved[0] += 1
+        client.set_registered_model_alias(name, "champion", version)
+        client.delete_registered_model_alias(name, "challenger")
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield moved
+    finally:
+        done.set()
+        thread.join()
 
 
 def describe(title: str, latencies: list[float]) -> None:
@@ -119,6 +169,7 @@ def describe(title: str, latencies: list[float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workspace", type=Path)
+    parser.add_argument("--server", choices=("api", "mlflow"), default="api")
     parser.add_argument("--model", default="bigel-jd")
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=20)
@@ -135,14 +186,23 @@ def main() -> None:
     print(f"{uri}: {len(users):,} users, {len(items):,} items, behaviors {', '.join(behaviors)}")
     gc.collect()
     gc.freeze()  # a full collection of this process takes 200 ms, and would count as latency
-    server, address = start(uri, f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+    kind = kind_of(args.server, uri, args.workspace, args.model)
+    server, address = start(kind, f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+
+    def drawn(count: int, session: bool = False) -> list[dict[str, object]]:
+        return requests_of(args.server, users, items, behaviors, count, args.k, session)
+
     try:
         count = int(args.rate * args.seconds)
-        asyncio.run(load(address, requests_of(users, items, behaviors, 50, args.k, False), 20))
+        asyncio.run(load(address, drawn(50), 20))
         for title, session in (("plain", False), ("with 5 recent events", True)):
-            bodies = requests_of(users, items, behaviors, count, args.k, session)
-            describe(f"{title}, {args.rate:g}/s", asyncio.run(load(address, bodies, args.rate)))
-        bodies = requests_of(users, items, behaviors, 400, args.k, False)
+            took = asyncio.run(load(address, drawn(count, session), args.rate))
+            describe(f"{title}, {args.rate:g}/s", took)
+        if args.server == "api":
+            with promotions(workspace, uri) as moved:
+                took = asyncio.run(load(address, drawn(count), args.rate))
+            describe(f"{2 * moved[0]} promotions meanwhile", took)
+        bodies = drawn(400)
         print(
             f"  as fast as it goes           {asyncio.run(flood(address, bodies)):6.0f} requests/s"
         )

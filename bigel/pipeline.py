@@ -23,7 +23,7 @@ from bigel.lists.preview import preview
 from bigel.lists.source import make_lists
 from bigel.realized import measure_realized, note_lists, rank_recent
 from bigel.state.embed import embed
-from bigel.store import Record, Workspace
+from bigel.store import Record, Workspace, write_json
 from bigel.summary import summarize
 from bigel.tracking import choose_start, keep_for_sync, offline_model, register
 from bigel.train import train
@@ -190,6 +190,8 @@ def _publish(run: Run, read: ReadLog, lists: Record) -> None:
     run.check("recommendations", lists)
     rule = run.make("rule", rank_recent, read.ingested, lists=lists)
     run.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
+    answered = {name: lists.counts["model"].get(name) for name in ("uri", "bundle")}
+    write_json(run.workspace.latest / schema.SERVED_FILE, answered)
     note_lists(lists, rule, run.config, run.workspace)
 
 

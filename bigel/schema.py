@@ -65,6 +65,7 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
 NOT_LISTED_FILE = "not_listed.parquet"  # items that rules keep out of all lists
+SERVED_FILE = "served.json"  # of latest/: the bundle that the published lists were made of
 RULE_FILE = "rule.parquet"  # what is popular lately, as one list per behavior
 NIGHT_FILE = "night.json"  # how the last lists did, {} where there are none to score
 NIGHTS_FILE = "nights.json"  # the same of the last nights, oldest first

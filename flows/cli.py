@@ -13,7 +13,7 @@ from bigel.config import load_config
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError, WorkspaceError
 from bigel.store import Workspace
-from flows import console, contracting, deploying, lifecycle, measuring, storing, syncing
+from flows import api, console, contracting, deploying, lifecycle, measuring, storing, syncing
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.places import check_file, check_folder, unusable
@@ -215,6 +215,7 @@ def serve(
     serve_local(Workspace(workspace), prefect_port, mlflow_port, deploy)
 
 
+app.command(rich_help_panel="From a registered model")(api.api)
 app.command(rich_help_panel="From a registered model")(deploying.deploy)
 app.add_typer(contracting.app, name="contracts", rich_help_panel="Settings and data")
 app.add_typer(storing.app, name="store", rich_help_panel="Settings and data")

@@ -18,6 +18,8 @@ ONLY = {
     "mlflow": ("bigel/tracking", "bigel/lists/serving"),
     "prefect": ("flows/",),
     "duckdb": ("bigel/ingest/",),
+    "fastapi": ("bigel/api/app",),
+    "uvicorn": ("flows/api",),
     "adbc_driver_postgresql": ("bigel/ingest/sql",),
 }
 CALLED = {"pyyaml": "yaml"}  # by another name than its package, beside - for _

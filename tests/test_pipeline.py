@@ -67,6 +67,7 @@ RECORDS = [
     *("ingest", "profile", "drift", "realized", "split", "graph", "train", "accept"),
     *("evaluate", "embed", "preview", "register", "recommend", "rule"),
 ]
+SERVED = {"uri": "models:/m/1", "bundle": "bundle/b"}
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
 
@@ -108,6 +109,7 @@ class StandIns:
         counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0)
         counts |= {"reasons": {}, "files": [], "lines": {}}
         counts |= {"moment": None, "loses": False}  # of a log without times
+        counts |= {"model": SERVED}
         (place / "night.json").write_text("{}")
         (place / "metrics.json").write_text(json.dumps(FIGURES))
         (place / "report.html").write_text(f"report of {name}")
@@ -183,7 +185,9 @@ def test_nothing_runs_after_a_failure_and_the_last_good_outputs_stay(
 def test_lists_and_report_are_published_from_their_own_stages(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     run_pipeline(Config(), workspace, step=StandIns(tmp_path / "made"))
-    assert published(workspace) == {
+    found = published(workspace)
+    assert json.loads(found.pop("served.json")) == SERVED
+    assert found == {
         "recommendations.parquet": "lists of recommend",
         "report.html": "report of evaluate",
     }
@@ -229,7 +233,8 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
     ]
     assert stand_ins.kept == "MLflow does not answer"
     assert outcome.records["register"].counts == WAITING
-    assert set(published(Workspace(tmp_path))) == {"recommendations.parquet", "report.html"}
+    names = {"recommendations.parquet", "report.html", "served.json"}
+    assert set(published(Workspace(tmp_path))) == names
 
 
 def test_a_store_that_goes_away_after_registering_does_not_stop_the_lists(tmp_path: Path) -> None:

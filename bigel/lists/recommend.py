@@ -111,6 +111,7 @@ def recommend(
         if split is not None:
             folder = up_to_date(found, split, config, workspace, moment)
             folds = cross_fitted(found, split, config, workspace, moment)
+        stored = _stored(folder, workspace)
         of_model, known = known_to(folder)
         asked = known if users is None else _asked(users, known, config)
         chosen = _choose(of_model, behaviors)
@@ -120,6 +121,7 @@ def recommend(
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:
             answer = {"uri": found.uri, "name": found.name, "version": found.version}
+            answer |= {"bundle": stored}
             return write_lists(place, folder, asked, request, folds) | {"model": answer}
 
         record = workspace.run_stage(
@@ -131,9 +133,16 @@ def recommend(
             settings={"model": found.uri, "by_fold": folds is not None, **request.settings()},
             code=code_of(__name__, apart=APART),
             build=build,
+            parents=[Path(stored).name] if stored else [],
         )
     answer = record.counts["model"] | {"alias": found.alias}
     return replace(record, counts=record.counts | {"model": answer})
+
+
+def _stored(folder: Path, workspace: Workspace) -> str | None:
+    """Return the place of a bundle among the stages; None if it is elsewhere."""
+    place = workspace.artifacts / "stages"
+    return str(folder.relative_to(place)) if folder.is_relative_to(place) else None
 
 
 def up_to_date(

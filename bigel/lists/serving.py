@@ -53,6 +53,7 @@ SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 1
 SMALLEST = np.finfo(np.float32).min
 SMALL = 1e-12
 DAY = 86_400  # seconds
+STRING = "a string"  # what ids are that are no integers
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -457,7 +458,7 @@ class Recommender:
         """Make what the first requests would wait for: the tables of both indexes, the lengths."""
         for index in (self.user_ids, self.item_index):
             for first in index[:1]:
-                _place(index, first)
+                place_of(index, first)
         _ = self._usual_length, self.offset, self.timed and self.timed.near
 
     @cached_property
@@ -667,10 +668,10 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         requests = self._read(model_input)
         recommender, known = self.recommender, self.recommender.behaviors
         index = recommender.user_ids
-        users = np.array([_place(index, one.user) for one in requests], dtype=np.int64)
+        users = np.array([place_of(index, one.user) for one in requests], dtype=np.int64)
         asked = np.array([known.index(one.behavior) for one in requests], dtype=np.int64)
         lengths = np.array([one.k for one in requests], dtype=np.int64)
-        session = _session(requests)
+        session = session_of(requests)
         parts = []
         for behavior in sorted(set(asked.tolist())) or [0]:  # no request: empty lists of any
             rows = np.flatnonzero(asked == behavior)
@@ -705,7 +706,7 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         asked: list[Any] = frame["k"].tolist() if "k" in frame.columns else [None] * len(users)
         lengths = [DEFAULT_K if _is_missing(value) else value for value in asked]
         known = self.recommender.behaviors
-        _check("user_id", users, *_id_rule(self.recommender.user_ids))
+        _check("user_id", users, *id_rule(self.recommender.user_ids))
         _check("behavior", names, known.__contains__, f"one of {', '.join(known)}")
         _check("k", lengths, _is_length, "an integer from 1")
         recent = self._read_lists(frame, "recent", self._event)
@@ -754,13 +755,14 @@ class TopK(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _item(self, value: Any, where: str) -> int:
         """Return the inner item of an id, -1 for one that the model does not know."""
         index = self.recommender.item_index
-        is_good, wanted = _id_rule(index)
+        is_good, wanted = id_rule(index)
         if not is_good(value):
             raise _refused(f"{where}: {value!r}; give {wanted}")
-        return _place(index, value)
+        return place_of(index, value)
 
 
-def _session(requests: list[Request]) -> Session:
+def session_of(requests: list[Request]) -> Session:
+    """Return what the requests say of what happened since, and of what may be listed."""
     events = [(row, *event) for row, one in enumerate(requests) for event in sorted(one.recent)]
     hidden = [(row, item) for row, one in enumerate(requests) for item in sorted(one.hidden)]
     only = [
@@ -795,7 +797,7 @@ def _table(*columns: npt.NDArray[Any]) -> pd.DataFrame:
     return frame
 
 
-def _place(index: "pd.Index[Any]", value: Any) -> int:
+def place_of(index: "pd.Index[Any]", value: Any) -> int:
     """Return the place of an id, -1 for an unknown one (``get_indexer`` takes 50 times longer)."""
     try:
         place = index.get_loc(value)
@@ -805,11 +807,11 @@ def _place(index: "pd.Index[Any]", value: Any) -> int:
     return place
 
 
-def _id_rule(index: pd.Index) -> tuple[Callable[[Any], bool], str]:
+def id_rule(index: pd.Index) -> tuple[Callable[[Any], bool], str]:
     """Return what an id must be: a test and its wording."""
     if pd.api.types.is_integer_dtype(index.dtype):
         return _is_whole, "an integer"
-    return (lambda value: isinstance(value, str)), "a string"
+    return (lambda value: isinstance(value, str)), STRING
 
 
 def _is_whole(value: Any) -> bool:

@@ -93,6 +93,8 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
     with tempfile.TemporaryDirectory() as scratch:
         with home.explained():
             version = _find(client, home, reference, model_name(client, config))
+            if reference is None and CHAMPION not in version.aliases:
+                log.warning("%s has no champion yet; its challenger recommends", version.name)
             try:
                 folder, facts = _whole(client, home, version, Path(scratch), workspace)
             except (ConfigError, DataError) as error:
@@ -102,10 +104,44 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
             if CHAMPION in version.aliases:
                 note_champion(Registered(client, version.name), workspace)
         alias = alias_of(version.aliases)
-        loses = reference is None and alias == CHALLENGER and LOSES_TAG in version.tags
+        loses = _loses(reference, version)
         if loses:
             log.warning("%s loses to popularity: lists are those of the rule", version.uri)
         yield Model(version.uri, version.name, version.number, alias, folder, facts, loses)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Which version a reference stands for now.
+
+    Args:
+        uri: the exact one.
+        alias: its alias if it has one of the gate's, else "".
+        loses: as of ``Model``.
+    """
+
+    uri: str
+    alias: str
+    loses: bool
+
+
+def answering(reference: str | None, config: Config, workspace: Workspace) -> Answering:
+    """Return what ``open_model`` would open, without opening it.
+
+    Raises:
+        BigelError: as ``open_model``.
+    """
+    home = existing_home(workspace)
+    client = home.connect()
+    with home.explained():
+        version = _find(client, home, reference, model_name(client, config))
+    return Answering(version.uri, alias_of(version.aliases), _loses(reference, version))
+
+
+def _loses(reference: str | None, version: Version) -> bool:
+    """Tell whether a version answers for want of a champion though it loses to popularity."""
+    is_challenger = alias_of(version.aliases) == CHALLENGER
+    return reference is None and is_challenger and LOSES_TAG in version.tags
 
 
 def model_name(client: Any, config: Config) -> str:
@@ -150,7 +186,6 @@ def _find(client: Any, home: Home, reference: str | None, name: str) -> Version:
     if reference is None:
         reference = CHAMPION
         if {CHAMPION, CHALLENGER} & Registered(client, name).aliases.keys() == {CHALLENGER}:
-            log.warning("%s has no champion yet; its challenger recommends", name)
             reference = CHALLENGER
     if reference.isdecimal():
         reference = f"models:/{name}/{reference}"

@@ -73,7 +73,8 @@ def test_all_users_and_behaviors(integers: Workspace) -> None:
         "users": 5, "rows": frame.height, "popular_users": 0,
         "nothing_left": {"click": 0, "purchase": 0}, "behaviors": ["click", "purchase"],
         "k": 3, "exclude": "same", "only_popular": False, "left_out": {},
-        "model": {"uri": "models:/bigel/1", "name": "bigel", "version": 1, "alias": "champion"},
+        "model": {"uri": "models:/bigel/1", "name": "bigel", "version": 1, "bundle": None,
+                  "alias": "champion"},
     }  # fmt: skip
 
 

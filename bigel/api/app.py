@@ -1,0 +1,204 @@
+"""The application: lists, similar items, histories, and what answers."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from bigel import __version__
+from bigel.api import asked as bodies
+from bigel.api.champion import Follower, Served
+from bigel.errors import nearest
+from bigel.lists import serving
+
+MOST_BYTES = 4_000_000  # of a body
+WHOLE = re.compile(r"-?\d{1,19}")
+DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
+promotions. Ids are integers or strings, as the log has them; in a path they are read as what they
+are."""
+
+
+def create_app(follower: Follower) -> FastAPI:
+    """Return the application of a model that is followed."""
+    app = FastAPI(title="bigel", version=__version__, description=DESCRIPTION)
+    app.middleware("http")(_refuse_long_bodies)
+
+    @app.get("/health")
+    def health() -> bodies.Health:
+        """Tell whether the server answers, and by what."""
+        served, trouble = follower.served, follower.trouble
+        signals = served.recommender.facts["signals"]
+        return bodies.Health(
+            status="stale" if trouble else "ok",
+            why=trouble,
+            model=served.uri,
+            alias=served.alias,
+            loaded=_time(served.loaded),
+            knows_until=_time(signals["until"]) if signals else None,
+        )
+
+    @app.get("/version")
+    def version() -> bodies.Version:
+        """Say what answers, and what it knows."""
+        served = follower.served
+        return bodies.Version(
+            bigel=__version__,
+            model=served.uri,
+            alias=served.alias,
+            behaviors=served.recommender.behaviors,
+            users=len(served.recommender.user_ids),
+            items=len(served.recommender.item_ids),
+            only_popular=served.only_popular,
+            not_listed=served.rules.left_out if served.rules else {},
+        )
+
+    @app.post("/lists")
+    def lists(wanted: bodies.ListsAsked) -> bodies.Lists:
+        """Return a user's lists; what she did since moves them. An unknown one gets popular items.
+
+        Items that the model does not know are passed over.
+        """
+        return answer(follower.served, wanted)
+
+    @app.get("/users/{user}/lists")
+    def lists_of(
+        user: str,
+        behavior: Annotated[list[str] | None, Query(description="Repeatable; none: all.")] = None,
+        k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 20,
+    ) -> bodies.Lists:
+        """Return the lists of one user."""
+        served = follower.served
+        one = _from_path(served.recommender.user_ids, user, "user")
+        return answer(served, bodies.ListsAsked(user_id=one, behaviors=behavior, k=k))
+
+    @app.get("/users/{user}/history")
+    def history(user: str) -> bodies.History:
+        """Return what the model knows that a user had, by behavior."""
+        served = follower.served
+        one = _from_path(served.recommender.user_ids, user, "user")
+        place = _place(served.recommender.user_ids, one, ["user"])
+        if place < 0:
+            raise HTTPException(404, f"no user {one!r} in {served.uri}")
+        return bodies.History(user_id=one, history=_had(served, place))
+
+    return app
+
+
+def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
+    """Return the lists that a request asks for.
+
+    Raises:
+        HTTPException: 422, naming the field, where an id or a behavior is of the wrong kind.
+    """
+    known, recommender = served.recommender.behaviors, served.recommender
+    behaviors = known if wanted.behaviors is None else wanted.behaviors
+    for at, name in enumerate(behaviors):
+        if name not in known:
+            raise _wrong(["behaviors", at], f"{name!r} is not one of {known}{nearest(name, known)}")
+    user = -1
+    if wanted.user_id is not None:
+        user = _place(recommender.user_ids, wanted.user_id, ["user_id"])
+    session = serving.session_of([_request(served, wanted)])
+    candidates = served.candidates(wanted.exclude)
+    lists = {
+        name: recommender.recommend(
+            known.index(name), np.array([user]), wanted.k, candidates, session, served.only_popular
+        )
+        for name in dict.fromkeys(behaviors)
+    }
+    return bodies.Lists(
+        user_id=wanted.user_id,
+        model=served.uri,
+        lists={name: _written(served, found) for name, found in lists.items()},
+    )
+
+
+def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
+    known, items = served.recommender.behaviors, served.recommender.item_index
+    recent = set()
+    for at, event in enumerate(wanted.recent):
+        if event.behavior not in known:
+            said = f"{event.behavior!r} is not one of {known}{nearest(event.behavior, known)}"
+            raise _wrong(["recent", at, "behavior"], said)
+        item = _place(items, event.item_id, ["recent", at, "item_id"])
+        if item >= 0:
+            recent.add((known.index(event.behavior), item))
+
+    def places(ids: list[bodies.Id], field: str) -> set[int]:
+        return {_place(items, one, [field, at]) for at, one in enumerate(ids)}
+
+    hidden = places(wanted.exclude_items, "exclude_items") - {-1}
+    only = None if wanted.only_items is None else places(wanted.only_items, "only_items")
+    return serving.Request(-1, known[0], wanted.k, recent, hidden, only)
+
+
+def _written(served: Served, found: serving.Lists) -> bodies.OneList:
+    ids = served.recommender.item_ids[found.item].tolist()
+    listed = [
+        bodies.Listed(item_id=one, rank=rank, score=score, name=served.name_of(item))
+        for one, rank, score, item in zip(
+            ids, found.rank.tolist(), found.score.tolist(), found.item.tolist(), strict=True
+        )
+    ]
+    return bodies.OneList(source="popular" if found.popular[0] else "model", items=listed)
+
+
+def _had(served: Served, user: int) -> dict[str, list[bodies.Had]]:
+    recommender, timed = served.recommender, served.recommender.timed
+    found = {}
+    for k, name in enumerate(recommender.behaviors):
+        crow, col = recommender.seen[k]
+        mine = slice(int(crow[user]), int(crow[user + 1]))
+        items = col[mine].astype(np.int64)
+        times = None if timed is None else timed.last[k][mine]
+        order = np.arange(len(items)) if times is None else np.argsort(-times, kind="stable")
+        found[name] = [
+            bodies.Had(
+                item_id=one,
+                at=None if times is None else _time(int(times[at])),
+                name=served.name_of(int(items[at])),
+            )
+            for at, one in zip(order, recommender.item_ids[items[order]].tolist(), strict=True)
+        ]
+    return found
+
+
+def _place(index: Any, value: bodies.Id, where: list[str | int]) -> int:
+    """Return the place of an id, -1 for an unknown one; an id of the other kind is refused."""
+    is_good, kind = serving.id_rule(index)
+    if not is_good(value):
+        raise _wrong(where, f"{value!r}: the model's ids are of another kind; give {kind}")
+    return serving.place_of(index, value)
+
+
+def _from_path(index: Any, text: str, name: str) -> bodies.Id:
+    """Read an id in a path as what the model's ids are."""
+    if serving.id_rule(index)[1] == serving.STRING:
+        return text
+    if not WHOLE.fullmatch(text):
+        raise _wrong([name], f"{text!r}: the model's ids are integers", source="path")
+    return int(text)
+
+
+def _wrong(where: list[str | int], said: str, source: str = "body") -> HTTPException:
+    """Return an error of the form that FastAPI gives its own."""
+    return HTTPException(422, [{"type": "value_error", "loc": [source, *where], "msg": said}])
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+async def _refuse_long_bodies(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Refuse a body that is longer than any sensible one, or of which nobody says how long."""
+    length = request.headers.get("content-length")
+    if request.method == "POST" and (length is None or int(length) > MOST_BYTES):
+        said = f"a body needs a Content-Length, of at most {MOST_BYTES:,} bytes"
+        return JSONResponse({"detail": said}, status_code=413)
+    return await call_next(request)

@@ -1,0 +1,171 @@
+"""The model that answers: the champion, followed through promotions without a pause."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bigel.config import Config
+from bigel.errors import BigelError
+from bigel.lists.rules import ItemRules, item_rules
+from bigel.lists.serving import Candidates, Recommender
+from bigel.schema import SERVED_FILE
+from bigel.store import Workspace
+from bigel.tracking import load_bundle, open_model
+from bigel.tracking.models import Answering, answering
+
+MINUTE = 60  # seconds
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A loaded model, never changed: a request is answered by the one that it began with.
+
+    Args:
+        recommender: its bundle.
+        key: what it was loaded of; another key, another model.
+        ruled: what the rules were made of, the minute among it.
+        uri: of the registered version.
+        alias: "champion", "challenger" or "".
+        only_popular: popularity answers, as in batch.
+        rules: what may be listed; None: every item.
+        loaded: Unix seconds.
+    """
+
+    recommender: Recommender
+    key: tuple[Any, ...]
+    ruled: tuple[Any, ...]
+    uri: str
+    alias: str
+    only_popular: bool
+    rules: ItemRules | None
+    loaded: float
+
+    def candidates(self, exclude: str) -> Candidates:
+        """Return which items may be in a list."""
+        if self.rules is None:
+            return Candidates(exclude)
+        rules = self.rules
+        return Candidates(exclude, rules.allowed, rules.category, rules.per_category)
+
+    def name_of(self, item: int) -> str | None:
+        """Return what the catalogue calls an inner item; None where it says nothing."""
+        names = None if self.rules is None else self.rules.names
+        return None if names is None else names[item]
+
+
+class Follower:
+    """Holds the model that answers now, and looks from time to time whether it is another.
+
+    A new one is loaded beside the old one, which answers until then. What cannot be read leaves
+    the old one in its place, with ``trouble``.
+    """
+
+    def __init__(
+        self, config: Config, workspace: Workspace, model: str | None = None, every: float = 10.0
+    ) -> None:
+        """Load the model.
+
+        Args:
+            config: ``tracking.model_name``, and the rules of ``items`` and ``recommend``.
+            workspace: holds the registry, unless the environment says otherwise.
+            model: an alias or a version; None: the champion, or the challenger while there is none.
+            every: seconds between two looks.
+
+        Raises:
+            BigelError: as ``open_model``.
+        """
+        self._config, self._workspace, self._model = config, workspace, model
+        self.every = every
+        self.trouble: str | None = None
+        self.served = self._load(self._key())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stop.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Load another model if another one should answer."""
+        try:
+            key, ruled = self._key(), self._ruled()
+            if key != self.served.key:
+                self.served = self._load(key)
+                log.info("%s answers", self.served.uri)
+            elif ruled != self.served.ruled:
+                rules = self._opened(key, lambda _, folder: self._rules(folder))
+                self.served = replace(self.served, rules=rules, ruled=ruled)
+            self.trouble = None
+        except BigelError as error:
+            if str(error) != self.trouble:
+                log.warning("%s goes on to answer: %s", self.served.uri, error)
+            self.trouble = str(error)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self.every):
+            self.look()
+
+    def _key(self) -> tuple[Any, ...]:
+        """Return what decides which model answers, and by which rules, without loading any."""
+        found = answering(self._model, self._config, self._workspace)
+        return found, _bundle_of(found, self._workspace)
+
+    def _ruled(self) -> tuple[Any, ...]:
+        """Return what decides which items may be listed; the minute, too, where it matters."""
+        config = self._config
+        named = (config.items.path, config.recommend.allow, config.recommend.deny)
+        files = [Path(name) for name in named if name]
+        return (*map(_state, files), int(time.time() // MINUTE) if config.items.path else 0)
+
+    def _load(self, key: tuple[Any, ...]) -> Served:
+        found: Answering = key[0]
+        ruled = self._ruled()
+        recommender, rules = self._opened(
+            key, lambda load, folder: (load(folder), self._rules(folder))
+        )
+        recommender.warm_up()
+        now = time.time()
+        return Served(recommender, key, ruled, found.uri, found.alias, found.loses, rules, now)
+
+    def _opened(self, key: tuple[Any, ...], use: Callable[[Any, Path], Any]) -> Any:
+        """Call ``use`` with what loads a bundle, and the folder of the one that a key names."""
+        found, fresh = key
+        if fresh is not None:
+            return use(load_bundle, fresh)
+        with open_model(found.uri, self._config, self._workspace) as model:
+            return use(load_bundle, model.folder)
+
+    def _rules(self, folder: Path) -> ItemRules | None:
+        return item_rules(folder, self._config, self._workspace)
+
+
+def _bundle_of(found: Answering, workspace: Workspace) -> Path | None:
+    """Return the bundle that the last published lists were made of, if it is of this version.
+
+    It knows all that the log had then; the registered one what it had when it was trained.
+    """
+    try:
+        said = json.loads((workspace.latest / SERVED_FILE).read_text("utf-8"))
+        place = workspace.artifacts / "stages" / said["bundle"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return place if said.get("uri") == found.uri and place.is_dir() else None
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,71 @@
+"""`bigel api`: the champion over HTTP."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigel.config import load_config
+from bigel.store import Workspace
+from flows.options import Place, Settings
+
+ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
+
+
+def api(
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets everybody in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port.")] = 8090,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Alias or URI, for example champion or models:/bigel/3. Without it: the champion, "
+            "or the challenger while there is no champion."
+        ),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two looks for another champion.")
+    ] = 10.0,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--config", metavar="PRESET|FILE.toml", help="Settings: the model's name, item rules."
+        ),
+    ] = "",
+    settings: Settings = None,
+    workspace: Place = Path(),
+) -> None:
+    """Serve lists over HTTP; promotions and rollbacks are followed without a restart.
+
+    POST /lists, GET /users/ID/lists, /users/ID/history, /health, /version; /docs describes them.
+
+    Example: bigel api --config mine.toml --port 8090
+    """
+    config = load_config(source, settings or [])
+    if ONE_THREAD not in os.environ:  # one user's product with all items is too short for two
+        os.environ[ONE_THREAD] = "1"
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "bigel", *sys.argv[1:]])
+    import uvicorn
+
+    from bigel.api.app import create_app
+    from bigel.api.champion import Follower
+
+    follower = Follower(config, Workspace(workspace), model, every)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                answers = f"{follower.served.uri} answers at http://{host}:{port}"
+                print(f"{answers}; /docs says what may be asked", file=sys.stderr)
+
+    follower.start()
+    try:
+        app = create_app(follower)
+        Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()
+    finally:
+        follower.stop()

@@ -1,0 +1,211 @@
+"""What the HTTP server answers, and what it refuses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from bigel import __version__
+from bigel.api.app import MOST_BYTES, create_app
+from bigel.api.asked import MOST_K
+from bigel.api.champion import Follower
+from bigel.config import parse_config
+from bigel.lists.serving import Candidates
+from tests import fabricate
+from tests.fabricate import BEHAVIORS, CONFIG, ITEMS, PAIRS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_home() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+def followed(root: Path, user_ids: Any = None, **recommend: Any) -> Follower:
+    workspace = fabricate.workspace_at(root)
+    fabricate.register_one(workspace, user_ids=user_ids)
+    tree = CONFIG.model_dump()
+    if recommend:
+        (root / "items.csv").write_text(
+            "item_id,name,in_stock\n" + "".join(f"item {n},Thing {n},{n != 1}\n" for n in range(5))
+        )
+        tree |= {"items": {"path": str(root / "items.csv")}, "recommend": recommend}
+    return Follower(parse_config(tree), workspace)
+
+
+@pytest.fixture(scope="module")
+def follower(tmp_path_factory: pytest.TempPathFactory) -> Follower:
+    return followed(tmp_path_factory.mktemp("api"))
+
+
+@pytest.fixture(scope="module")
+def http(follower: Follower) -> TestClient:
+    return TestClient(create_app(follower))
+
+
+def items(answer: Any, behavior: str = "click") -> list[Any]:
+    assert answer.status_code == 200, answer.text
+    return [one["item_id"] for one in answer.json()["lists"][behavior]["items"]]
+
+
+@pytest.mark.parametrize("exclude", ["same", "any", "none"])
+def test_lists_are_those_of_the_recommender(
+    follower: Follower, http: TestClient, exclude: str
+) -> None:
+    answer = http.post("/lists", json={"user_id": 101, "k": 4, "exclude": exclude})
+    served = follower.served.recommender
+    assert list(answer.json()["lists"]) == list(BEHAVIORS)
+    assert answer.json()["user_id"] == 101 and answer.json()["model"] == "models:/bigel/1"
+    for k, name in enumerate(BEHAVIORS):
+        expected = served.recommend(k, np.array([1]), 4, Candidates(exclude))
+        found = answer.json()["lists"][name]
+        assert found["source"] == "model"
+        assert [(one["rank"], one["score"], one["name"]) for one in found["items"]] == [
+            (rank, pytest.approx(float(score)), None)
+            for rank, score in zip(expected.rank, expected.score, strict=True)
+        ]
+        assert items(answer, name) == served.item_ids[expected.item].tolist()
+
+
+def test_a_path_asks_for_the_same_as_a_body(http: TestClient) -> None:
+    body = http.post("/lists", json={"user_id": 101, "k": 2, "behaviors": ["purchase"]})
+    path = http.get("/users/101/lists", params={"k": 2, "behavior": "purchase"})
+    assert path.json() == body.json() and list(path.json()["lists"]) == ["purchase"]
+
+
+@pytest.mark.parametrize("user", [None, 999])
+def test_a_visitor_gets_popular_items_and_after_a_click_her_own(
+    http: TestClient, user: int | None
+) -> None:
+    first = http.post("/lists", json={"user_id": user})
+    assert first.json()["lists"]["click"]["source"] == "popular"
+    session = [{"item_id": "item 1", "behavior": "click"}]
+    then = http.post("/lists", json={"user_id": user, "recent": session})
+    assert then.json()["lists"]["click"]["source"] == "model"
+    assert "item 1" in items(first) and "item 1" not in items(then)
+
+
+def test_items_are_left_out_or_alone_by_request(http: TestClient) -> None:
+    every = items(http.post("/lists", json={"exclude": "none"}))
+    assert len(every) > 2
+    left = items(http.post("/lists", json={"exclude_items": [every[0], "no such item"]}))
+    assert left == every[1:]
+    only = items(http.post("/lists", json={"only_items": [every[2], every[1], "no such item"]}))
+    assert only == every[1:3]
+    assert items(http.post("/lists", json={"only_items": []})) == []
+
+
+def test_a_history_is_what_the_model_knows(http: TestClient) -> None:
+    found = http.get("/users/100/history").json()["history"]
+    for name in BEHAVIORS:
+        had = {f"item {i}" for part in PAIRS.values() for user, i in part[name] if user == 0}
+        assert {one["item_id"] for one in found[name]} <= had
+        assert {f"item {i}" for user, i in PAIRS["train"][name] if user == 0} <= {
+            one["item_id"] for one in found[name]
+        }
+    missing = http.get("/users/999/history")
+    assert missing.status_code == 404 and "999" in missing.json()["detail"]
+
+
+def test_a_history_with_times_begins_with_the_latest(tmp_path: Path) -> None:
+    from bigel.api.champion import Served
+    from bigel.lists.serving import Recommender
+    from tests.signals import timed
+
+    made = timed.make(timed.log(), tmp_path)
+    recommender = Recommender.load(made.bundle())
+    served = Served(recommender, (), (), "models:/m/1", "champion", False, None, 0.0)
+
+    class Still:
+        trouble = None
+
+    still: Any = Still()
+    still.served = served
+    http = TestClient(create_app(still))
+    user = int(recommender.user_ids[3])
+    rows = timed.log().filter(user_id=user)
+    for name, had in http.get(f"/users/{user}/history").json()["history"].items():
+        times = [one["at"] for one in had]
+        assert times == sorted(times, reverse=True) and all(times)
+        expected = set(rows.filter(behavior=name)["item_id"])
+        assert {one["item_id"] for one in had} == expected
+    assert http.get("/health").json()["knows_until"] is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "said"),
+    [
+        ({"user_id": "101"}, ["body", "user_id"], "give an integer"),
+        ({"user_id": 1.5}, ["body", "user_id"], "valid"),
+        ({"user_id": True}, ["body", "user_id"], "valid"),
+        ({"user_id": 2**70}, ["body", "user_id"], "give an integer"),
+        ({"behaviors": ["clik"]}, ["body", "behaviors", 0], "did you mean 'click'"),
+        ({"k": 0}, ["body", "k"], "greater than or equal to 1"),
+        ({"k": MOST_K + 1}, ["body", "k"], "less than or equal"),
+        ({"exclude": "all"}, ["body", "exclude"], "'same', 'any' or 'none'"),
+        ({"users": 3}, ["body", "users"], "Extra inputs"),
+        ({"exclude_items": [3]}, ["body", "exclude_items", 0], "give a string"),
+        ({"only_items": ["item 1", 3]}, ["body", "only_items", 1], "give a string"),
+        ({"recent": [{"item_id": 1, "behavior": "click"}]}, ["body", "recent", 0, "item_id"],
+         "give a string"),
+        ({"recent": [{"item_id": "item 1", "behavior": "buy"}]},
+         ["body", "recent", 0, "behavior"], "'buy' is not one of"),
+        ({"recent": [{"item_id": "item 1"}]}, ["body", "recent", 0, "behavior"], "required"),
+    ],
+)  # fmt: skip
+def test_a_bad_request_names_its_field(
+    http: TestClient, body: dict[str, Any], where: list[Any], said: str
+) -> None:
+    answer = http.post("/lists", json=body)
+    assert answer.status_code == 422
+    problems = answer.json()["detail"]
+    assert any(one["loc"][: len(where)] == where and said in one["msg"] for one in problems)
+
+
+def test_a_bad_path_and_a_long_body_are_refused(http: TestClient) -> None:
+    answer = http.get("/users/abc/lists")
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["path", "user"]
+    assert http.get(f"/users/{10**25}/history").status_code == 422
+    assert http.get("/users/101/lists", params={"behavior": "clik"}).status_code == 422
+    long = http.post("/lists", content=b" " * (MOST_BYTES + 1))
+    assert long.status_code == 413 and "4,000,000 bytes" in long.json()["detail"]
+    unsaid = http.post("/lists", content=iter([b"{}"]))
+    assert unsaid.status_code == 413
+
+
+def test_ids_of_text_are_text_in_a_path_too(tmp_path: Path) -> None:
+    names = ["007", "7", "a b", "é", "x/y"]
+    http = TestClient(create_app(followed(tmp_path, names)))
+    for name in ("007", "7", "a b", "é"):
+        answer = http.get(f"/users/{name}/lists")
+        assert answer.json()["user_id"] == name
+        assert answer.json() == http.post("/lists", json={"user_id": name}).json()
+    refused = http.post("/lists", json={"user_id": 7})
+    assert refused.status_code == 422 and "give a string" in refused.text
+
+
+def test_rules_and_names_of_the_catalogue_hold(tmp_path: Path) -> None:
+    http = TestClient(create_app(followed(tmp_path, names=True, k=6)))
+    found = http.post("/lists", json={"exclude": "none"}).json()["lists"]["click"]["items"]
+    assert {one["item_id"] for one in found} <= {f"item {n}" for n in (0, 2, 3, 4)}
+    assert [one["name"] for one in found] == [f"Thing {one['item_id'][-1]}" for one in found]
+    said = http.get("/version").json()["not_listed"]
+    assert said == {"not in stock": 1, "not in the catalogue": 1}
+
+
+def test_the_server_says_what_answers(http: TestClient) -> None:
+    health = http.get("/health").json()
+    assert (health["status"], health["why"], health["model"]) == ("ok", None, "models:/bigel/1")
+    assert health["knows_until"] is None
+    version = http.get("/version").json()
+    assert version["bigel"] == __version__ and version["behaviors"] == list(BEHAVIORS)
+    assert (version["users"], version["items"]) == (fabricate.USERS, ITEMS)
+    paths = http.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/health", "/version", "/lists", "/users/{user}/lists",
+                          "/users/{user}/history"}  # fmt: skip
+    assert http.get("/docs").status_code == 200
