@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up a virtual environment: pinned packages, a CPU build of torch unless TORCH=cuda,
-# and torch-scatter, which is compiled once and kept in the user's cache.
+# Set up a virtual environment: pinned packages, a CPU build of torch unless TORCH=cuda, and
+# torch-scatter: from the user's cache, else PyG's wheel, else compiled while the rest installs.
 set -euo pipefail
 
 venv=${1:-.venv}
@@ -14,10 +14,27 @@ say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
     { say "bigel needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+venv=$(cd "$venv" && pwd)
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@" 2> >(grep -v '^WARNING: Location' >&2); }
 
+building=$(mktemp -d)
+work=  # process groups in the background
+trap 'for one in $work; do kill -- "-$one" 2>/dev/null; done; rm -rf "$building"' EXIT
+
+progress() {  # of what runs in the background, with a line that moves: rewritten on a terminal, else one every 15 s
+    local line every=15 end='\n'
+    [ -t 2 ] && every=1 end='\r'
+    while [ -n "$(jobs -rp)" ]; do
+        line="    $SECONDS s: $(find "$building" -name '*.o' | wc -l) of torch-scatter's 7 files compiled"
+        line="$line, $(find "$venv"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
+        printf "%s of %s packages installed$end" "$line" "$(grep -c == "$constraints")" >&2
+        for _ in $(seq "$every"); do [ -z "$(jobs -rp)" ] || sleep 1; done
+    done
+    [ ! -t 2 ] || echo >&2
+}
+
 say "1/3 torch"
-pip install --upgrade --constraint "$constraints" pip setuptools wheel ninja numpy
+pip install --upgrade --constraint "$constraints" pip setuptools wheel numpy
 torch=$(pin torch)
 if [ "${TORCH:-}" = cuda ] || [ "$(uname -s)" != Linux ]; then
     "$venv/bin/python" -m pip freeze | grep -q '^torch==.*+cpu' && pip uninstall --yes torch torch-scatter
@@ -28,20 +45,58 @@ else
         pip install "torch==$torch"
 fi
 
-say "2/3 torch-scatter (compiled on the first installation: several minutes)"
-build=$("$venv/bin/python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
-wheels=${XDG_CACHE_HOME:-$HOME/.cache}/bigel/wheels/$build
 scatter=$(pin torch-scatter)
-if ! ls "$wheels"/torch_scatter-"$scatter"-*.whl >/dev/null 2>&1; then
-    building=$(mktemp -d)
-    trap 'rm -rf "$building"' EXIT
-    PATH="$(cd "$venv/bin" && pwd):$PATH" CFLAGS="-g0 ${CFLAGS:-}" \
+version=$("$venv/bin/python" -c 'import torch; print(torch.__version__)')
+wheels=${XDG_CACHE_HOME:-$HOME/.cache}/bigel/wheels/$("$venv/bin/python" -c 'import sys; print(f"cp{sys.version_info[0]}{sys.version_info[1]}")')-torch$version
+wheel() { find "$wheels" -name "torch_scatter-$scatter*.whl" 2>/dev/null | head -n 1; }
+
+prebuilt() {  # PyG's own wheel for this torch, kept only if it can be imported
+    pip download --no-deps --only-binary :all: --no-index --timeout 5 --retries 0 \
+        --find-links "https://data.pyg.org/whl/torch-$version.html" \
+        --dest "$building/prebuilt" "torch-scatter==$scatter" >/dev/null 2>&1 &&
+        pip install --no-deps "$building"/prebuilt/*.whl &&
+        "$venv/bin/python" -c 'import torch_scatter' 2>/dev/null &&
+        mkdir -p "$wheels" && mv "$building"/prebuilt/*.whl "$wheels"/
+}
+
+compile() {  # one extension on each core; nvcc's way through setuptools is not safe in threads
+    local settings=$building/settings.cfg
+    case $(uname -s)$version in Darwin* | *+cpu)
+        printf '[build_ext]\nparallel = %s\n' "$(getconf _NPROCESSORS_ONLN)" > "$settings"
+        export DIST_EXTRA_CONFIG=$settings FORCE_ONLY_CPU=1 ;;
+    esac
+    PATH=$venv/bin:$PATH CFLAGS="-g0 ${CFLAGS:-}" TMPDIR=$building \
         pip wheel --no-deps --no-build-isolation --wheel-dir "$building" "torch-scatter==$scatter"
     mkdir -p "$wheels"
     mv "$building"/*.whl "$wheels"/
-fi
-pip install --no-deps "$wheels"/torch_scatter-"$scatter"-*.whl
+}
 
-say "3/3 bigel and the rest"
-pip install --constraint "$constraints" --editable "$here[dev]"
-say "ready: $venv/bin/bigel --help"
+rest() {  # what pyproject.toml names, without what is installed by itself
+    local names
+    names=$("$venv/bin/python" - "$here/pyproject.toml" <<'PYTHON'
+import sys, tomllib
+
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)["project"]
+names = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+print(*sorted(names - {"torch", "torch-scatter"}))
+PYTHON
+    )
+    # shellcheck disable=SC2086  # names are words
+    pip install --constraint "$constraints" $names
+}
+
+set -m  # each in a process group of its own, so that an interrupt ends compilers, too
+say "2/3 everything else"
+rest & work="$work $!"
+if [ -z "$(wheel)" ] && ! prebuilt; then
+    say "    torch-scatter is compiled meanwhile (minutes, once)"
+    compile & work="$work $!"
+fi
+progress
+for one in $work; do wait "$one"; done
+
+say "3/3 torch-scatter and bigel"
+pip install --no-deps "$(wheel)"
+pip install --no-deps --no-build-isolation --editable "$here"
+say "ready in $SECONDS s: $venv/bin/bigel --help"

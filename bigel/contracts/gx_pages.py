@@ -5,6 +5,7 @@ HTML as it is. Here every string of the result is escaped before it renders, wha
 run is taken out, links stay in the Data Docs, and the page forbids the rest itself.
 """
 
+import functools
 import html
 import re
 from importlib import resources
@@ -30,10 +31,16 @@ INDEX = '"../../index.html"'
 def render_page(result: Any) -> str:
     """Return the framework's page of a validation result, which stays as it is."""
     safe = expectationSuiteValidationResultSchema.load(escaped(result.to_json_dict()))
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(safe))
+    page = _view().render(ValidationResultsPageRenderer().render(safe))
     page = REMOTE.sub(INDEX, LOADED.sub("", page)).replace("<head>", POLICY, 1)
     style = resources.files("bigel").joinpath("contracts/templates/gx.css").read_text("utf-8")
     return page.replace("</head>", f"<style>{style}</style></head>", 1)
+
+
+@functools.cache
+def _view() -> Any:
+    """Return the framework's templates, which are compiled once in a process."""
+    return DefaultJinjaPageView()
 
 
 def escaped(value: Any) -> Any:
