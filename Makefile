@@ -17,8 +17,8 @@ run: $(STAMP)  ## Run the pipeline (PRESET=demo|jd|taobao|file.toml)
 serve-local: $(STAMP)  ## Prefect server and worker and MLflow server on localhost, until Ctrl-C
 	@$(BIN)/bigel serve
 
-test: $(STAMP)  ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the whole test suite, a file at a time on each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .

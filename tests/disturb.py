@@ -162,6 +162,11 @@ def main() -> None:
     set_defaults()
     for name in SLOW_TO_IMPORT:
         importlib.import_module(name)
+    from bigel.contracts import gx_pages, page
+
+    for templates in (gx_pages.view().env, page.templates()):  # compiled here, once for all forks
+        for name in templates.list_templates(extensions=["j2"]):
+            templates.get_template(name)
     assert threading.active_count() == 1, "a fork would lose the other threads"
     for number, line in enumerate(sys.stdin):
         attempt = json.loads(line)

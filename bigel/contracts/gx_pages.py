@@ -31,14 +31,14 @@ INDEX = '"../../index.html"'
 def render_page(result: Any) -> str:
     """Return the framework's page of a validation result, which stays as it is."""
     safe = expectationSuiteValidationResultSchema.load(escaped(result.to_json_dict()))
-    page = _view().render(ValidationResultsPageRenderer().render(safe))
+    page = view().render(ValidationResultsPageRenderer().render(safe))
     page = REMOTE.sub(INDEX, LOADED.sub("", page)).replace("<head>", POLICY, 1)
     style = resources.files("bigel").joinpath("contracts/templates/gx.css").read_text("utf-8")
     return page.replace("</head>", f"<style>{style}</style></head>", 1)
 
 
 @functools.cache
-def _view() -> Any:
+def view() -> Any:
     """Return the framework's templates, which are compiled once in a process."""
     return DefaultJinjaPageView()
 

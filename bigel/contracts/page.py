@@ -13,6 +13,7 @@ workspace at once.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -92,6 +93,17 @@ def render_index(reports: list[dict[str, Any]], history: History) -> str:
     by_handover: dict[str, list[dict[str, Any]]] = {name: [] for name in HANDOVERS}
     for report in reversed(reports):
         by_handover[report["handover"]].append(report)
+    index = templates().get_template("index.html.j2")
+    return index.render(
+        reports=reports,
+        by_handover={name: found for name, found in by_handover.items() if found},
+        models=drift_history(by_handover[DRIFT], history),
+    )
+
+
+@functools.cache
+def templates() -> jinja2.Environment:
+    """Return the page's own templates, which are compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bigel", "contracts/templates"),
         autoescape=True,
@@ -100,11 +112,7 @@ def render_index(reports: list[dict[str, Any]], history: History) -> str:
         lstrip_blocks=True,
     )
     environment.filters["when"] = lambda time: time.replace("T", " ").replace("+00:00", " UTC")
-    return environment.get_template("index.html.j2").render(
-        reports=reports,
-        by_handover={name: found for name, found in by_handover.items() if found},
-        models=drift_history(by_handover[DRIFT], history),
-    )
+    return environment
 
 
 def _prune(folder: Path, keep: int) -> list[dict[str, Any]]:

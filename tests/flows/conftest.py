@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -6,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -76,6 +78,31 @@ def bigel() -> Bigel:
             timeout=300,
             check=False,
         )
+
+    return call
+
+
+@pytest.fixture
+def inside(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> Bigel:
+    """Call the command line in this process, which imports nothing again, as ``bigel`` does."""
+    from flows import cli
+
+    def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        with mock.patch.dict(os.environ, options(cwd)["env"], clear=True), contextlib.chdir(cwd):
+            code: Any = 0
+            capsys.readouterr()
+            try:
+                with mock.patch.object(sys, "argv", command(arguments)[2:]):
+                    cli.main()
+            except SystemExit as end:
+                code = end.code or 0
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+                logging.captureWarnings(False)
+                ours.handlers = []
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return call
 

@@ -1,4 +1,7 @@
-"""The command line as a process: exit codes, outputs, messages."""
+"""The command line: exit codes, outputs, messages.
+
+``bigel`` is a process; ``inside`` calls the same function here, where nothing is imported again.
+"""
 
 import json
 import signal
@@ -111,8 +114,8 @@ def test_recommend_for_one_user_prints_json(finished: Path, bigel: Bigel) -> Non
     assert {row["behavior"] for row in rows} == {"purchase"}
 
 
-def test_recommend_for_all_writes_parquet(finished: Path, bigel: Bigel) -> None:
-    done = bigel("recommend", "--all", "-k", 4, "--out", "lists.parquet", cwd=finished)
+def test_recommend_for_all_writes_parquet(finished: Path, inside: Bigel) -> None:
+    done = inside("recommend", "--all", "-k", 4, "--out", "lists.parquet", cwd=finished)
     assert done.returncode == 0, done.stderr
     lists = pl.read_parquet(finished / "lists.parquet")
     assert lists.columns == ["user_id", "behavior", "rank", "item_id", "score", "source"]
@@ -121,16 +124,16 @@ def test_recommend_for_all_writes_parquet(finished: Path, bigel: Bigel) -> None:
     assert set(lists["user_id"]) == set(log["user_id"])
 
 
-def test_recommend_refuses_an_unknown_model(finished: Path, bigel: Bigel) -> None:
-    done = bigel("recommend", "--user", "1", "--model", "winner", cwd=finished)
+def test_recommend_refuses_an_unknown_model(finished: Path, inside: Bigel) -> None:
+    done = inside("recommend", "--user", "1", "--model", "winner", cwd=finished)
     assert done.returncode != 0
     assert "winner" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_ingest_writes_the_three_files(tmp_path: Path, bigel: Bigel) -> None:
+def test_ingest_writes_the_three_files(tmp_path: Path, inside: Bigel) -> None:
     (tmp_path / "log.csv").write_text(LOG + "7,,pv,1600000000\n")
-    done = bigel(
+    done = inside(
         *("ingest", "--path", "log.csv", "--columns", COLUMNS, "--behaviors", "pv,buy"),
         *("--out", "clean"),
         cwd=tmp_path,
@@ -179,11 +182,11 @@ def test_ingest_writes_the_three_files(tmp_path: Path, bigel: Bigel) -> None:
     ],
 )
 def test_mistakes_end_with_their_exit_code_and_no_traceback(
-    tmp_path: Path, bigel: Bigel, arguments: list[str], code: int, expected: str
+    tmp_path: Path, inside: Bigel, arguments: list[str], code: int, expected: str
 ) -> None:
     (tmp_path / "bad.csv").write_text("a;b;c\n1;2;3\n")
     (tmp_path / "empty.toml").touch()
-    done = bigel(*arguments, cwd=tmp_path)
+    done = inside(*arguments, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert expected in done.stderr
     assert not (tmp_path / "x").exists()
@@ -205,11 +208,11 @@ def test_broken_contract_stops_the_run_with_exit_code_3(tmp_path: Path, bigel: B
     assert (failed["status"], failed["kind"]) == ("failed", "ContractError")
 
 
-def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, bigel: Bigel) -> None:
-    printed = bigel("config", "jd", "--set", "model.dim=32", cwd=tmp_path)
+def test_config_prints_every_field_and_synth_writes_a_log(tmp_path: Path, inside: Bigel) -> None:
+    printed = inside("config", "jd", "--set", "model.dim=32", cwd=tmp_path)
     assert printed.returncode == 0
     assert "# Embedding size D.\ndim = 32" in printed.stdout
-    done = bigel("synth", "log.CSV", "--set", "synth.events=1500", cwd=tmp_path)
+    done = inside("synth", "log.CSV", "--set", "synth.events=1500", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = pl.read_csv(tmp_path / "log.CSV", infer_schema=False).height
     assert rows >= 1500
