@@ -183,11 +183,11 @@ def test_choices_hold_every_free_candidate_or_stand_for_them(
 ) -> None:
     monkeypatch.setattr(nights, "ENTRIES", entries)
     flat = EmbeddingScores(torch.zeros(2, 4, 1), torch.zeros(2, 4, 1), torch.zeros(2, 4))
-    counts = np.zeros(400)
-    for seed in range(400):
+    counts = np.zeros(30)
+    for seed in range(len(counts)):
         found, _ = collect([night()], lambda pairs: flat, torch.Generator().manual_seed(seed))
         assert found is not None
         assert found.users.tolist() == [0] and int(found.chosen.sum()) == 1
         counts[seed] = found.stands_for.exp().sum()
     # User 0 has items 0 and 2, item 3 is not born: item 1 alone is free.
-    assert counts.mean() == pytest.approx(1.0)
+    assert counts == pytest.approx(np.ones(len(counts)))
