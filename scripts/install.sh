@@ -21,29 +21,41 @@ building=$(mktemp -d)
 work=  # process groups in the background
 trap 'for one in $work; do kill -- "-$one" 2>/dev/null; done; rm -rf "$building"' EXIT
 
-progress() {  # of what runs in the background, with a line that moves: rewritten on a terminal, else one every 15 s
-    local line every=15 end='\n'
+set -m  # each in a process group of its own, so that an interrupt ends compilers, too
+begin() { "$@" & work="$work $!"; }
+
+finish() {  # what was begun, with a line that moves: rewritten on a terminal, else one every 15 s
+    local line every=15 end='\n' one
     [ -t 2 ] && every=1 end='\r'
     while [ -n "$(jobs -rp)" ]; do
-        line="    $SECONDS s: $(find "$building" -name '*.o' | wc -l) of torch-scatter's 7 files compiled"
-        line="$line, $(find "$venv"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
-        printf "%s of %s packages installed$end" "$line" "$(grep -c == "$constraints")" >&2
+        line="    $SECONDS s: $(find "$venv"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
+        line="$line of $(grep -c == "$constraints") packages installed"
+        [ -z "${compiling:-}" ] ||
+            line="$line, $(find "$building" -name '*.o' | wc -l) files of torch-scatter compiled"
+        printf "%s$end" "$line" >&2
         for _ in $(seq "$every"); do [ -z "$(jobs -rp)" ] || sleep 1; done
     done
     [ ! -t 2 ] || echo >&2
+    for one in $work; do wait "$one"; done
+    work=
+}
+
+torch=$(pin torch)
+torch() {
+    pip install --upgrade --constraint "$constraints" pip setuptools wheel numpy
+    if [ "${TORCH:-}" = cuda ] || [ "$(uname -s)" != Linux ]; then
+        "$venv/bin/python" -m pip freeze | grep -q '^torch==.*+cpu' && pip uninstall --yes torch torch-scatter
+        pip install "torch==$torch"
+    else
+        pip install "torch==$torch+cpu" 2>/dev/null ||
+            pip install "torch==$torch+cpu" --extra-index-url https://download.pytorch.org/whl/cpu ||
+            pip install "torch==$torch"
+    fi
 }
 
 say "1/3 torch"
-pip install --upgrade --constraint "$constraints" pip setuptools wheel numpy
-torch=$(pin torch)
-if [ "${TORCH:-}" = cuda ] || [ "$(uname -s)" != Linux ]; then
-    "$venv/bin/python" -m pip freeze | grep -q '^torch==.*+cpu' && pip uninstall --yes torch torch-scatter
-    pip install "torch==$torch"
-else
-    pip install "torch==$torch+cpu" 2>/dev/null ||
-        pip install "torch==$torch+cpu" --extra-index-url https://download.pytorch.org/whl/cpu ||
-        pip install "torch==$torch"
-fi
+begin torch
+finish
 
 scatter=$(pin torch-scatter)
 version=$("$venv/bin/python" -c 'import torch; print(torch.__version__)')
@@ -86,15 +98,14 @@ PYTHON
     pip install --constraint "$constraints" $names
 }
 
-set -m  # each in a process group of its own, so that an interrupt ends compilers, too
 say "2/3 everything else"
-rest & work="$work $!"
+begin rest
 if [ -z "$(wheel)" ] && ! prebuilt; then
     say "    torch-scatter is compiled meanwhile (minutes, once)"
-    compile & work="$work $!"
+    compiling=yes
+    begin compile
 fi
-progress
-for one in $work; do wait "$one"; done
+finish
 
 say "3/3 torch-scatter and bigel"
 pip install --no-deps "$(wheel)"
