@@ -22,16 +22,17 @@ work=  # process groups in the background
 trap 'for one in $work; do kill -- "-$one" 2>/dev/null; done; rm -rf "$building"' EXIT
 
 set -m  # each in a process group of its own, so that an interrupt ends compilers, too
+count() { find "$@" 2>/dev/null | wc -l || true; }  # of files that may come and go meanwhile
 begin() { "$@" & work="$work $!"; }
 
 finish() {  # what was begun, with a line that moves: rewritten on a terminal, else one every 15 s
     local line every=15 end='\n' one
     [ -t 2 ] && every=1 end='\r'
     while [ -n "$(jobs -rp)" ]; do
-        line="    $SECONDS s: $(find "$venv"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)"
+        line="    $SECONDS s: $(count "$venv"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info')"
         line="$line of $(grep -c == "$constraints") packages installed"
         [ -z "${compiling:-}" ] ||
-            line="$line, $(find "$building" -name '*.o' | wc -l) files of torch-scatter compiled"
+            line="$line, $(count "$building" -name '*.o') files of torch-scatter compiled"
         printf "%s$end" "$line" >&2
         for _ in $(seq "$every"); do [ -z "$(jobs -rp)" ] || sleep 1; done
     done

@@ -205,7 +205,7 @@ def test_users_files(tmp_path: Path, name: str, content: bytes, ids: list[str]) 
         ("ids.txt", b"\n\n", r"ids\.txt: no ids; give one per line"),
         ("ids.csv", b"user_id,x\n1,2\n,3\n", r"ids\.csv, row 2: the id is null"),
         ("ids.parquet", b"PAR1", r"ids\.parquet cannot be read"),
-        ("ids.txt.gz", gzip.compress(b"1\n"), "cannot be read"),
+        ("ids.txt.gz", gzip.compress(b"1\n", mtime=0), "cannot be read"),
     ],
 )
 def test_a_bad_users_file_is_named(
