@@ -74,6 +74,7 @@ SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, b
 CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)
+REFITTED = {view: f"{view}_refitted" for view in VIEWS}  # the same of models that saw validation
 
 
 def split_file(split: str) -> str:

@@ -30,6 +30,7 @@ def compare_flow(
     variants: list[str] | None = None,
     seeds: list[int] | None = None,
     split: str = "valid",
+    refit: bool = False,
 ) -> dict[str, Any]:
     """Train contestants with each seed, rank a split, write table and plot, log to MLflow.
 
@@ -41,6 +42,7 @@ def compare_flow(
         variants: each "LABEL=MODEL section.key=value …".
         seeds: of training; None: 0.
         split: "valid", or "test" once, when settings are final.
+        refit: whether each is also fitted again on train and validation; on test alone.
 
     Returns:
         The summary of the comparison, JSON values only.
@@ -51,8 +53,9 @@ def compare_flow(
     place = Workspace(workspace)
     with place.in_use():
         summary = run_comparison(
-            config, place, contestants, seeds or [0], split, steps(config), models is not None
-        )
+            config, place, contestants, seeds or [0], split, steps(config), models is not None,
+            refit,
+        )  # fmt: skip
     create_markdown_artifact(
         key="bigel-comparison",
         markdown=Path(summary["paths"]["table"]).read_text("utf-8"),

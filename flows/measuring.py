@@ -73,6 +73,12 @@ def compare(
             help="valid, on which settings are chosen; test once, at the end, when they are final."
         ),
     ] = "valid",
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit", help="Beside it, fit each again on train and valid; with --split test."
+        ),
+    ] = False,
     settings: Settings = None,
     workspace: Place = Path(),
     json: Json = None,
@@ -88,7 +94,10 @@ def compare(
     --variant "no CGF=bigel model.feedback=false"
     """
     names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
-    chosen = {"models": names, "variants": variant or [], "seeds": _seeds(seeds), "split": split}
+    chosen = {
+        "models": names, "variants": variant or [], "seeds": _seeds(seeds), "split": split,
+        "refit": refit,
+    }  # fmt: skip
     run_comparison(source, settings or [], workspace, json, chosen)
 
 

@@ -71,7 +71,10 @@ def compare(
         "compare",
         inputs=[record.fingerprint for _, _, record in units],
         settings={
-            "units": [(one.label, one.model, seed, len(one.labels)) for one, seed, _ in units],
+            "units": [
+                (one.label, one.model, seed, len(one.labels), one.refitted)
+                for one, seed, _ in units
+            ],
             "on": on,
             "cutoffs": config.evaluate.cutoffs,
             "select_cutoff": config.evaluate.select_cutoff,

@@ -1,7 +1,7 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import code_of_model, fit, is_trained
+from bigel.compare.fitting import code_of_model, fit, is_trained, refit
 from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
@@ -39,7 +39,12 @@ def contest(
     Rules and closed forms need no validation for their weights. On test they are fitted again on
     what users are then known to have: train and the validation pairs that were drawn from it; but
     not where they keep a trend, which has counted these pairs already. Trained models cannot be,
-    for those pairs stop their training. All models are calibrated by scores that have not seen
+    for those pairs stop their training.
+
+    A contestant that is to be refitted is fitted again on train and all of validation, whoever
+    split them, and all of that is known: masked, and evidence of the memory. What is trained is
+    trained as many steps as validation chose (``refit``). A trend counts the validation pairs a
+    second time there, on purpose. All models are calibrated by scores that have not seen
     validation.
 
     Args:
@@ -50,39 +55,48 @@ def contest(
         workspace: where the result is stored; checkpoints of a killed training are used.
 
     Returns:
-        record with ``figures.parquet``: calibrated, view, behavior, user, and NDCG and HR at each
-        cutoff, a row per ranked user; counts: those of the training, trend and memory (behaviors
-        that keep one).
+        record with ``figures.parquet``: calibrated, view (of ``REFITTED`` if it is refitted),
+        behavior, user, and NDCG and HR at each cutoff, a row per ranked user; counts: those of the
+        training, trend and memory (behaviors that keep one).
     """
-    config = contestant.config
+    config, again = contestant.config, contestant.refitted
     trained = fit(contestant, split, graph, workspace) if is_trained(contestant) else None
+    latest = refit(contestant, split, trained, workspace) if again and trained else None
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         logs = {schema.TRAIN: Interactions.load(split, schema.TRAIN)}
         logs |= {name: Interactions.held_out(split, name) for name in (schema.VALID, on)}
         with use_threads(config.run.threads):
-            known = Interactions.known(split, on)
+            known = Interactions.before_test(split) if again else Interactions.known(split, on)
             refitted: Scores | None = None
             if trained is not None:
-                device = choose_device(config.run.device).type
-                tensors = load_file(trained.file(schema.EMBEDDINGS_FILE), device)
-                scores: Scores = EmbeddingScores(**tensors)
+                scores = _trained(trained, config)
+                refitted = None if latest is None else _trained(latest, config)
             else:
                 closed, world = CLOSED[contestant.model], World.load(split, graph, config)
                 scores = closed(world, contestant.settings)
-                if len(known) > len(world.train):  # it reads no graphs: those of train may stay
-                    refitted = closed(replace(world, train=known), contestant.settings)
-            figures, kept = before_and_after(scores, logs, known, on, config, refitted)
+                if len(known) > len(world.train):
+                    refitted = closed(World.of(known, config), contestant.settings)
+            figures, kept = before_and_after(scores, logs, known, on, config, refitted, again)
+        if again:
+            figures = figures.with_columns(pl.col("view").replace_strict(schema.REFITTED))
         figures.write_parquet(out / FIGURES_FILE)
         return ({} if trained is None else dict(trained.counts)) | kept
 
+    used = latest or trained
     return workspace.run_stage(
         "contest",
-        inputs=[split.fingerprint, graph.fingerprint, trained.fingerprint if trained else ""],
+        inputs=[split.fingerprint, graph.fingerprint, used.fingerprint if used else ""],
         settings=_key(contestant, on),
         code=code_of_model(contestant.model, __name__),
         build=build,
     )
+
+
+def _trained(record: Record, config: Config) -> Scores:
+    """Return the scores of a record of ``fit`` or ``refit``."""
+    device = choose_device(config.run.device).type
+    return EmbeddingScores(**load_file(record.file(schema.EMBEDDINGS_FILE), device))
 
 
 def _key(contestant: Contestant, on: str) -> dict[str, Any]:
@@ -94,6 +108,8 @@ def _key(contestant: Contestant, on: str) -> dict[str, Any]:
         "select_cutoff": config.evaluate.select_cutoff,
         "calibration": config.model.model_dump(include=CALIBRATION),
     }  # fmt: skip
+    if contestant.refitted:
+        key["refitted"] = True
     if not is_trained(contestant):
         key["model"] = contestant.model
         key["settings"] = contestant.of_model
@@ -121,6 +137,7 @@ def before_and_after(
     on: str,
     config: Config,
     refitted: Scores | None = None,
+    with_trend: bool = False,
 ) -> tuple[pl.DataFrame, dict[str, list[str]]]:
     """Rank a split before and after calibration; see ``contest``.
 
@@ -132,6 +149,7 @@ def before_and_after(
         config: cutoffs, and how to calibrate.
         refitted: scores that rank in place of these, fitted on all that is known, but for the
             behaviors that keep a trend.
+        with_trend: whether they rank in place of these for those behaviors, too.
 
     Returns:
         figures, and by "trend" and "memory" the behaviors that keep it.
@@ -146,7 +164,8 @@ def before_and_after(
         after = found.cross_fitted(scores, evidence)
     else:
         trending = frozenset(map(known.behaviors.index, kept.get("trend", [])))
-        after = found.applied(Mixed(ranking, scores, trending), evidence)
+        aside = frozenset[int]() if with_trend else trending
+        after = found.applied(Mixed(ranking, scores, aside), evidence)
     frames = [
         per_user(one, known, logs[on], config).select(
             pl.lit(at == 1).alias(schema.CALIBRATED), pl.all()

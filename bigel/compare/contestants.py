@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bigel.config import CALIBRATION, Config, TrainConfig, parse_config
@@ -11,8 +11,10 @@ from bigel.config.load import apply_override
 from bigel.errors import ConfigError, nearest
 from bigel.model.scores import Scores
 from bigel.rivals import (
+    als,
     bpr_mf,
     bvae,
+    cascading_rank,
     conversion_rule,
     crgcn,
     ease,
@@ -37,6 +39,8 @@ CLOSED: dict[str, Callable[[World, Any], Scores]] = {
     "ease": ease.fit,
     "ease_per_behavior": ease.fit,
     "item_knn": item_knn.fit,
+    "cascading_rank": cascading_rank.fit,
+    "als": als.fit,
 }
 TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bpr_mf": bpr_mf.learner,
@@ -51,6 +55,7 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "bvae": bvae.learner,
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
+DRAWN = frozenset({"als"})  # of the closed ones, those that begin from a draw
 TIMED = frozenset({"recent_popularity", "sasrec"})  # cannot do without times
 SEQUENTIAL = frozenset({"sasrec"})  # learn what comes next
 NO_TIMES = "they go by the times of events, and this log has none"
@@ -75,11 +80,13 @@ class Contestant:
         label: what tables and plots call it.
         model: one of ``MODELS``.
         config: resolved; a rival's own settings already stand in ``train``.
+        refitted: whether it ranks test fitted again, on train and validation.
     """
 
     label: str
     model: str
     config: Config
+    refitted: bool = False
 
     @property
     def settings(self) -> Any:
@@ -106,7 +113,7 @@ class Contestant:
     @property
     def is_random(self) -> bool:
         """Whether another seed gives another model."""
-        return self.model not in CLOSED
+        return self.model not in CLOSED or self.model in DRAWN
 
     @property
     def labels(self) -> dict[bool, str]:
@@ -121,7 +128,7 @@ class Contestant:
 
     def with_seed(self, seed: int) -> "Contestant":
         """Return the same with another seed of training."""
-        return Contestant(self.label, self.model, _with_train(self.config, {"seed": seed}))
+        return replace(self, config=_with_train(self.config, {"seed": seed}))
 
 
 def choose(config: Config, models: Sequence[str], variants: Sequence[str] = ()) -> list[Contestant]:

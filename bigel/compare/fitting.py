@@ -1,9 +1,12 @@
 """Training of a contestant: its embeddings, before anything is fitted on validation pairs."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bigel import schema
 from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant
@@ -19,6 +22,52 @@ from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 
 CHOOSES = "bigel.compare.contestants"  # which model is made; it makes none
+
+
+def refit(contestant: Contestant, split: Record, trained: Record, workspace: Workspace) -> Record:
+    """Train a contestant again on train and validation, for as many steps as validation chose.
+
+    Rate and all that goes by ``max_steps`` keep their pace: training only ends where the weights
+    were best.
+
+    Args:
+        contestant: BiGEL or one of ``TRAINED``, with its settings.
+        split: record of the split stage.
+        trained: record of ``fit``.
+        workspace: where the result is stored.
+
+    Returns:
+        record as of ``fit``; nothing was validated.
+
+    Raises:
+        TrainingError: if a loss is not finite.
+    """
+    config = contestant.config
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        members = json.loads(trained.file(schema.HISTORY_FILE).read_text("utf-8"))["members"]
+        steps = [member["best_step"] for member in members]
+        with use_threads(config.run.threads):
+            world = World.of(Interactions.before_test(split), config)
+            nobody = world.train.only(np.zeros(len(world.train), dtype=bool))
+            fitted = train_members(contestant, world, nobody, scratch, steps)
+        return _write(fitted, out)
+
+    return workspace.run_stage(
+        "refit",
+        inputs=[split.fingerprint, trained.fingerprint],
+        settings={"model": contestant.model, "device": choose_device(config.run.device).type},
+        code=code_of_model(contestant.model),
+        build=build,
+    )
+
+
+def _write(fitted: Fitted, out: Path) -> dict[str, Any]:
+    """Store what was trained; return what a record tells."""
+    assert isinstance(fitted.scores, EmbeddingScores)
+    save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())
+    write_json(out / schema.HISTORY_FILE, fitted.history)
+    return fitted.counts
 
 
 def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspace) -> Record:
@@ -46,10 +95,7 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
                 Interactions.held_out(split, schema.VALID),
             )
             fitted = train_members(contestant, world, valid, scratch)
-        assert isinstance(fitted.scores, EmbeddingScores)
-        save_tensors(out / schema.EMBEDDINGS_FILE, fitted.scores.tensors())
-        write_json(out / schema.HISTORY_FILE, fitted.history)
-        return fitted.counts
+        return _write(fitted, out)
 
     return workspace.run_stage(
         "contestant",
@@ -75,11 +121,14 @@ def code_of_model(model: str, *users: str) -> tuple[str, ...]:
 
 
 def train_members(
-    contestant: Contestant, world: World, valid: Interactions, scratch: Path
-) -> Fitted:
+    contestant: Contestant, world: World, valid: Interactions, scratch: Path,
+    last_steps: Sequence[int | None] | None = None,
+) -> Fitted:  # fmt: skip
     """Train the members of a contestant on a world; valid selects their weights."""
-    make = learner_of(contestant, world)
-    return fit_members(make, world.train, valid, contestant.config, world.device, scratch)
+    config, make = contestant.config, learner_of(contestant, world)
+    return fit_members(
+        make, world.train, valid, config, world.device, scratch, last_steps=last_steps
+    )
 
 
 def learner_of(contestant: Contestant, world: World) -> Callable[[int], Learner]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
@@ -25,6 +26,7 @@ def run_comparison(
     on: str = VALID,
     step: Step[Any] = plain,
     named: bool = True,
+    refit: bool = False,
 ) -> dict[str, Any]:
     """Run or reuse everything a comparison needs; return its summary, JSON values only.
 
@@ -37,21 +39,26 @@ def run_comparison(
         step: wraps each stage function before it is called.
         named: whether the contestants were asked for by name; otherwise those that cannot do with
             the log are left out with a warning.
+        refit: whether each is also fitted again on train and validation; on test alone.
 
     Raises:
-        ConfigError: on a wrong split or wrong seeds, or a named contestant that cannot do with
-            the log.
+        ConfigError: on a wrong split or wrong seeds, a named contestant that cannot do with the
+            log, or a refit on valid.
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
     if on not in (VALID, TEST):
         raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
+    if refit and on != TEST:
+        raise ConfigError("--refit learns from valid, so it ranks test alone: add --split test")
     units_of(contestants, seeds)  # refuses wrong seeds before anything is read
     records = run_pipeline(config, workspace, "graph", step).records
     timed, followed = has_times(records["split"]), has_next_events(records["split"])
     contestants = suited(contestants, timed, followed, named)
     units: list[tuple[Contestant, int, Record]] = []
-    for entry in units_of(contestants, seeds):
+    once = units_of(contestants, seeds)
+    again = [replace(entry, refitted=True) for entry in once] if refit else []
+    for entry in [*once, *again]:
         record = step(contest)(entry, records["split"], records["graph"], on, workspace)
         units.append((entry, entry.config.train.seed, record))
     compared = step(compare)(units, on, config, workspace)

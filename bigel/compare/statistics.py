@@ -125,18 +125,23 @@ def summarize(entries: Sequence[Entry], metrics: Sequence[str], seed: int = 0) -
     """Return a row per entry, view, behavior and metric.
 
     Args:
-        entries: all of the same users.
+        entries: under a view, all of the same users.
         metrics: columns of their frames.
         seed: of the resampling.
     """
     tables = [_by_task(entry.frames, metrics) for entry in entries]
     rows = []
-    for view, behavior in tables[0]:
-        values = [table[view, behavior][:, :, at] for at in range(len(metrics)) for table in tables]
+    for view, behavior in dict.fromkeys(task for table in tables for task in table):
+        there = [at for at, table in enumerate(tables) if (view, behavior) in table]
+        ranked, figures = (
+            [entries[at] for at in there],
+            [tables[at][view, behavior] for at in there],
+        )
+        values = [figures_SUM[:, :, at] for at in range(len(metrics)) for figures_SUM in figures]
         drawn = resample(values, seed)
         for at, metric in enumerate(metrics):
-            mine = slice(at * len(entries), (at + 1) * len(entries))
-            rows += _rows(entries, values[mine], drawn[mine], (view, behavior, metric))
+            mine = slice(at * len(ranked), (at + 1) * len(ranked))
+            rows += _rows(ranked, values[mine], drawn[mine], (view, behavior, metric))
     return rows
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from bigel.compare.statistics import Row
-from bigel.schema import PUBLISHED, VALID, VIEWS
+from bigel.schema import DISCOVERY, PUBLISHED, REFITTED, VALID
 
 TITLES = {
     PUBLISHED: "Published protocol: train items of the same behavior are masked",
-    "discovery": "Discovery: every item the user has in train is masked",
+    DISCOVERY: "Discovery: every item the user has in train is masked",
+    REFITTED[PUBLISHED]: "Published protocol, fitted again on train and valid: both are masked",
+    REFITTED[DISCOVERY]: "Discovery, fitted again on train and valid: both are masked",
 }
 
 LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands as it was trained, \
@@ -26,9 +28,13 @@ narrow (of a mean, 70 % of them hold the true value with 2 seeds, 81 % with 3, 8
 CROSS_FITTED = """, here for each user without that user's part of validation. But the epoch of \
 what is trained, the scale β of scores and whether a behavior keeps its trend and its memory were \
 chosen on these same users, so figures flatter"""
-REFITTED = """. Rules, EASE and item-kNN have no epoch to choose: where validation was drawn from \
-train, and did not come with the log, they see it beside train, unless they keep a trend; all \
-others are trained on train alone"""
+UNSTOPPED = """. Rules, CascadingRank, EASE, item-kNN and ALS have no epoch to choose: where \
+validation was drawn from train, and did not come with the log, they see it beside train, unless \
+they keep a trend; all others are trained on train alone"""
+AGAIN = """
+Fitted again: with the settings, and as many steps, as validation chose, on train and validation; \
+what is calibrated has the same trend and memory as above.
+"""
 
 
 def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:
@@ -40,9 +46,11 @@ def markdown(rows: Sequence[Row], k: int, on: str, seeds: int) -> str:
         on: the split that was ranked.
         seeds: number of seeds of trained contestants.
     """
-    fitted = CROSS_FITTED if on == VALID else REFITTED
+    fitted = CROSS_FITTED if on == VALID else UNSTOPPED
     lines = [LEGEND.format(on=on, seeds=seeds, fitted=fitted).rstrip()]
-    for view in VIEWS:
+    if any(row.view in REFITTED.values() for row in rows):
+        lines.append(AGAIN.rstrip())
+    for view in TITLES:
         shown = [row for row in rows if row.view == view]
         behaviors = list(dict.fromkeys(row.behavior for row in shown))
         if not behaviors:

@@ -9,8 +9,10 @@ from bigel.config.data import Columns, ContractsConfig, DataConfig, SplitConfig
 from bigel.config.load import PRESETS, load_config, parse_config
 from bigel.config.model import CALIBRATION, ModelConfig, TrainConfig
 from bigel.config.rivals import (
+    AlsConfig,
     BprMfConfig,
     BvaeConfig,
+    CascadingRankConfig,
     CrgcnConfig,
     EaseConfig,
     GraphRival,
@@ -30,8 +32,10 @@ from bigel.config.tree import Config, EvaluateConfig, RunConfig
 __all__ = [
     "CALIBRATION",
     "PRESETS",
+    "AlsConfig",
     "BprMfConfig",
     "BvaeConfig",
+    "CascadingRankConfig",
     "Columns",
     "Config",
     "ContractsConfig",

@@ -106,6 +106,33 @@ class ItemKnnConfig(Section):
     )
 
 
+class AlsConfig(Section):
+    """ALS for implicit feedback on the weighted union of behaviors."""
+
+    weights: OneOrEach[PositiveFloat] = Field(
+        (1.0,), description="What a pair of a behavior weighs in the union; one value serves all."
+    )
+    dim: int = Field(128, ge=1, description="Number of factors D.")
+    alpha: float = Field(20.0, gt=0, description="How much surer a pair makes, by its weight.")
+    penalty: float = Field(0.01, gt=0, description="L2 penalty lambda of the factors.")
+    rounds: int = Field(15, ge=1, description="Rounds: users given items, items given users.")
+
+
+class CascadingRankConfig(Section):
+    """CascadingRank: walks with restart along the cascade, without training."""
+
+    gamma: OneOrEach[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.5,), description="Share that walks on, per behavior that is ranked; one serves all."
+    )
+    at_user: OneOrEach[Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.0,),
+        description=(
+            "Of what does not walk on, the share that begins again at the user and not at what "
+            "the behavior before found, per behavior that is ranked; one serves all."
+        ),
+    )
+
+
 class RecentPopularityConfig(Section):
     """Popularity that decays."""
 
@@ -211,6 +238,10 @@ class RivalsConfig(Section):
         default_factory=EasePerBehaviorConfig, description="EASE on each behavior."
     )
     item_knn: ItemKnnConfig = Field(default_factory=ItemKnnConfig, description="Item-kNN.")
+    als: AlsConfig = Field(default_factory=AlsConfig, description="ALS on the union.")
+    cascading_rank: CascadingRankConfig = Field(
+        default_factory=CascadingRankConfig, description="CascadingRank."
+    )
     recent_popularity: RecentPopularityConfig = Field(
         default_factory=RecentPopularityConfig, description="Popularity that decays."
     )
@@ -242,5 +273,11 @@ class RivalsConfig(Section):
             if isinstance(rival, TrainedRival):
                 per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)
         self.mb_cgcn.layers_of(behaviors)
-        for name in ("weights", "b", "neighbours", "half_life"):
-            per_behavior(f"rivals.item_knn.{name}", getattr(self.item_knn, name), behaviors)
+        for rival, names in (
+            ("item_knn", ("weights", "b", "neighbours", "half_life")),
+            ("als", ("weights",)),
+            ("cascading_rank", ("gamma", "at_user")),
+        ):
+            for name in names:
+                value = getattr(getattr(self, rival), name)
+                per_behavior(f"rivals.{rival}.{name}", value, behaviors)

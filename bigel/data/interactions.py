@@ -114,6 +114,11 @@ class Interactions:
         )
 
     @classmethod
+    def before_test(cls, record: Record) -> "Interactions":
+        """Read train and all of valid, whoever split them."""
+        return joined(cls.load(record, TRAIN), cls.load(record, VALID))
+
+    @classmethod
     def known(cls, record: Record, on: str) -> "Interactions":
         """Read what users are known to have when a split is ranked.
 

@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 
 from bigel.config import Config, TrainConfig, TrainedRival
 from bigel.data.interactions import Interactions
-from bigel.graph import Graphs, Nodes, load_graphs
+from bigel.graph import Graphs, Nodes, build_all, load_graphs
 from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
 from bigel.model.scores import EmbeddingScores
-from bigel.schema import GRAPHS_FILE, TRAIN
+from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER
 from bigel.store import Record
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
@@ -36,6 +37,13 @@ class World:
     train: Interactions
     graphs: Graphs
     seed: int
+
+    @classmethod
+    def of(cls, train: Interactions, config: Config) -> "World":
+        """Build the graphs of some training data; a rival's seed is ``train.seed``."""
+        columns = {USER: train.users, ITEM: train.items, BEHAVIOR_INDEX: train.behavior_index}
+        graphs = build_all(pl.DataFrame(columns), train.behaviors, train.n_users, train.n_items)
+        return cls(train, graphs.to(choose_device(config.run.device)), config.train.seed)
 
     @classmethod
     def load(cls, split: Record, graph: Record, config: Config) -> "World":

@@ -67,6 +67,12 @@ class Sparse:
         """Number of entries of each row."""
         return self.crow.diff()
 
+    def transposed(self) -> "Sparse":
+        """Return the matrix with rows and columns changed about."""
+        rows = np.repeat(np.arange(len(self.crow) - 1), self.counts.numpy())
+        value = self.value.double().numpy()
+        return Sparse.of(self.col.numpy(), rows, value, (self.n_columns, len(self.crow) - 1))
+
     def add_rows(self, row_E: Tensor, weight_E: Tensor, place_E: Tensor, out_BC: Tensor) -> None:
         """Add each of E rows, times its weight, to a row of a matrix, one after the other."""
         count_E = self.counts[row_E]
@@ -178,8 +184,7 @@ def weighted(log: Sparse, similarity: str, k1: float, b: float) -> Sparse:
 
 def top_products(v: Sparse, n: int) -> Sparse:
     """Return the n largest entries of each row of V Vᵀ, those above zero, in blocks of rows."""
-    n_items, items = len(v.crow) - 1, np.repeat(np.arange(len(v.crow) - 1), v.counts.numpy())
-    by_user = Sparse.of(v.col.numpy(), items, v.value.double().numpy(), (v.n_columns, n_items))
+    n_items, by_user = len(v.crow) - 1, v.transposed()
     counts, columns, values = [], [], []
     for block in pieces(torch.full((n_items,), n_items), AT_ONCE):
         rows = torch.arange(block.start, block.stop)

@@ -42,6 +42,7 @@ class Trainer:
         valid: validation interactions; they select the weights.
         config: resolved configuration; of its hyper-parameters only ``train`` counts.
         device: where to train.
+        last_step: step after which to end, of the way to ``train.max_steps``; None: that one.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Trainer:
         valid: Interactions,
         config: Config,
         device: torch.device,
+        last_step: int | None = None,
     ) -> None:
         self.config, self.device = config, device
+        self.last_step = config.train.max_steps if last_step is None else last_step
         self.train, self.valid, self.learner = train, valid, learner
         self.tasks = make_tasks(train, valid, PUBLISHED)
         self.model, self.batches = learner.model, learner.batches
@@ -76,14 +79,14 @@ class Trainer:
         self._resume(scratch)
         config = self.config.train
         bar = tqdm(
-            total=config.max_steps, initial=self.step, desc="train", unit="step",
+            total=self.last_step, initial=self.step, desc="train", unit="step",
             disable=None if self.config.run.progress else True,  # None: on a terminal only
         )  # fmt: skip
         with endings_deferred() as must_end, bar:
             while self.stopped() is None:
                 loss = self._take_step()
                 bar.update()
-                if self.step % config.evaluate_every == 0 or self.step == config.max_steps:
+                if self.step % config.evaluate_every == 0 or self.step == self.last_step:
                     found = self._validate()
                     bar.set_postfix(loss=f"{loss:.3f}", valid=f"{found['mean'] or math.nan:.4f}")
                     if on_validation is not None:
@@ -103,12 +106,12 @@ class Trainer:
         return self.learner.scores(chosen)
 
     def stopped(self) -> str | None:
-        """Return why training is over: "patience", "max_steps", or None while it is not."""
+        """Return why training is over: "patience", "max_steps" (the last step), or None."""
         best = self.history["best_step"]
         since = sum(found["step"] > best for found in self.history["validations"])
         if since >= self.config.train.patience:
             return "patience"
-        return "max_steps" if self.step >= self.config.train.max_steps else None
+        return "max_steps" if self.step >= self.last_step else None
 
     def _take_step(self) -> float:
         started = time.perf_counter()

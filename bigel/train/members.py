@@ -5,7 +5,7 @@ divided by M, its item rows as they are. So an average of M members of size D ra
 is served like one model of size M · D.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def fit_members(
     scratch: Path,
     on_validation: OnValidation | None = None,
     begin: Begin | None = None,
+    last_steps: Sequence[int | None] | None = None,
 ) -> Fitted:
     """Train ``train.members`` models one after the other and average their scores.
 
@@ -72,6 +73,7 @@ def fit_members(
         scratch: folder of the checkpoints, one inside for each member.
         on_validation: called with each validation of each member.
         begin: called with each new model and the prefix of its names among the weights.
+        last_steps: step after which each member ends; None: ``train.max_steps`` for all.
 
     Raises:
         TrainingError: if a loss is not finite.
@@ -84,7 +86,8 @@ def fit_members(
         prefix = f"{member}." if members > 1 else ""
         if begin is not None:
             begin(learner.model, prefix)
-        trainer = Trainer(learner, train, valid, config, device)
+        last_step = last_steps[member] if last_steps else None
+        trainer = Trainer(learner, train, valid, config, device, last_step)
         trainer.fit(scratch / f"member-{member}", on_validation)
         scores.append(trainer.scores())
         weights |= {prefix + name: tensor for name, tensor in trainer.best.items()}

@@ -62,6 +62,17 @@ SPACES: dict[str, Mapping[str, Part]] = {
         "rivals.item_knn.neighbours": Each(Between(20, 1_000, log=True)),
         "rivals.item_knn.half_life": Each(OneOf(HALF_LIVES)),
     },
+    "cascading_rank": {
+        "rivals.cascading_rank.gamma": Each(Between(0.02, 0.9)),
+        "rivals.cascading_rank.at_user": Each(OneOf((0.0, 0.25, 0.5, 0.75, 1.0))),
+    },
+    "als": {
+        "rivals.als.weights": Each(Between(0.1, 10.0, log=True)),
+        "rivals.als.dim": OneOf((64, 128, 256)),
+        "rivals.als.alpha": Between(0.5, 200.0, log=True),
+        "rivals.als.penalty": Between(1e-3, 300.0, log=True),
+        "rivals.als.rounds": OneOf((5, 10, 15, 30)),
+    },
     "recent_popularity": {"rivals.recent_popularity.half_life": Between(0.125, 64.0, log=True)},
     "lightgcn": _graph_rival("lightgcn", LAYERS),
     "lightgcn_per_behavior": _graph_rival("lightgcn_per_behavior", LAYERS),

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,20 +8,22 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from bigel.compare import choose, contest
+from bigel.compare import choose, contest, fitting
 from bigel.compare.contest import before_and_after, per_user
 from bigel.compare.contestants import CLOSED
 from bigel.config import parse_config
 from bigel.config.load import apply_override
-from bigel.data.interactions import Interactions
+from bigel.data.interactions import Interactions, joined
 from bigel.data.split import split
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
 from bigel.model.memory import Evidence
 from bigel.model.scores import Shifted
 from bigel.rivals.base import World
+from bigel.schema import REFITTED
 from bigel.store import Record, Workspace
 from bigel.train.calibration import calibrate
+from bigel.train.loop import Trainer
 
 USERS, ITEMS, BOUGHT, CLICKED = 80, 30, 6, 4
 BASE = (
@@ -266,3 +269,80 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
         assert_frame_equal(after.filter(behavior=behavior), alone)
     twice = per_user(Shifted(refitted, trend), known, logs["test"], config)
     assert not after.equals(twice)
+
+
+def refit(place, model, *overrides):
+    workspace, ingested = place
+    config = config_of(*overrides)
+    divided = split(ingested, config, workspace)
+    graph = build_graphs(divided, config, workspace)
+    (contestant,) = choose(config, [model])
+    return contest(replace(contestant, refitted=True), divided, graph, "test", workspace), divided
+
+
+def test_a_closed_form_that_is_refitted_saw_all_of_valid_and_lists_none_of_it(place):
+    unit, divided = refit(place, "popularity", "model.trend=false", "model.memory=false")
+    logs = [Interactions.load(divided, name) for name in ("train", "valid", "test")]
+    known, config = joined(*logs[:2]), config_of()
+    assert len(known) == len(logs[0]) + len(logs[1]) > len(Interactions.known(divided, "test"))
+    names = pl.col("view").replace_strict(REFITTED)
+    expected = per_user(popularity(known), known, logs[2], config).with_columns(names)
+    assert_frame_equal(figures_of(unit, False), expected)
+    for base, mask in ((popularity(logs[0]), known), (popularity(known), logs[0])):
+        other = per_user(base, mask, logs[2], config).with_columns(names)
+        assert not figures_of(unit, False).equals(other)
+
+
+def test_what_is_refitted_is_calibrated_by_scores_that_have_not_seen_validation(place):
+    unit, divided = refit(place, "popularity", "model.trend_prior=0.1")
+    logs = [Interactions.load(divided, name) for name in ("train", "valid", "test")]
+    known, config = joined(*logs[:2]), config_of("model.trend_prior=0.1")
+    found = calibrate(popularity(logs[0]), *logs[:2], config.model, 6, 0)
+    ranked = found.applied(popularity(known), Evidence.of(known))
+    names = pl.col("view").replace_strict(REFITTED)
+    expected = per_user(ranked, known, logs[2], config).with_columns(names)
+    assert_frame_equal(figures_of(unit, True), expected)
+
+
+@pytest.mark.parametrize("model", ["bpr_mf", "bigel"])
+def test_what_is_trained_is_refitted_for_as_many_steps_as_validation_chose(
+    place, model, monkeypatch
+):
+    steps = ("train.max_steps=6", "train.evaluate_every=2", "train.members=2")
+    steps += ("rivals.bpr_mf.max_steps=6", "rivals.bpr_mf.evaluate_every=2")
+    run(place, model, *steps)
+    before, ends, seen = stages_of(place, "contestant"), [], []
+    fit = Trainer.fit
+
+    def watch(trainer, *args):
+        fit(trainer, *args)
+        ends.append((trainer.step, trainer.history["best_step"]))
+        seen.append((trainer.train, trainer.valid))
+
+    monkeypatch.setattr(Trainer, "fit", watch)
+    unit, divided = refit(place, model, *steps)
+    assert stages_of(place, "contestant") == before  # not trained anew on train alone
+    members = best_steps(place, divided, model, steps)
+    assert ends == [(step, step) for step in members]
+    known = Interactions.before_test(divided)
+    for train, valid in seen:
+        assert np.array_equal(np.sort(train.keys), np.sort(known.keys)) and len(valid) == 0
+    assert set(figures_of(unit, False)["view"]) <= set(REFITTED.values())
+    assert refit(place, model, *steps)[0].reused
+
+
+def best_steps(place, divided, model, steps):
+    config = config_of(*steps)
+    (contestant,) = choose(config, [model])
+    graph = build_graphs(divided, config, place[0])
+    trained = fitting.fit(contestant, divided, graph, place[0])
+    history = json.loads(trained.file("history.json").read_text("utf-8"))
+    return [member["best_step"] for member in history["members"]]
+
+
+def test_a_refit_changes_no_other_unit(place):
+    run(place, "ease")
+    before = stages_of(place, "contest")
+    unit, _ = refit(place, "ease")
+    assert stages_of(place, "contest") == before | {unit.fingerprint}
+    assert run(place, "ease")[0].reused

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from bigel.compare.statistics import Row
 from bigel.compare.table import markdown, ranking
 
@@ -50,7 +52,16 @@ def test_the_legend_says_what_decides_what_is_fair_and_what_was_chosen_on_these_
         assert "81 % with 3" in text
     for words in ("without that user's part", "were chosen on these same users"):
         assert words in valid and words not in test
-    assert "Rules, EASE and item-kNN have no epoch" in test and "Rules, EASE" not in valid
+    assert "have no epoch to choose" in test and "have no epoch to choose" not in valid
+    assert "Fitted again" not in test
+
+
+def test_what_was_fitted_again_has_a_table_of_its_own():
+    again = [replace(row, view="published_refitted", rival="theirs") for row in ROWS]
+    text = markdown([*ROWS, *again], 5, "test", 3)
+    titles = [line for line in text.splitlines() if line.startswith("###")]
+    assert len(titles) == 2 and "fitted again on train and valid: both" in titles[1]
+    assert "as many steps, as validation chose" in text
 
 
 def test_contestants_are_ranked_by_their_mean_over_behaviors():
