@@ -12,6 +12,7 @@ from bigel.errors import ConfigError, nearest
 from bigel.model.scores import Scores
 from bigel.rivals import (
     als,
+    bigel_paper,
     bpr_mf,
     bvae,
     cascading_rank,
@@ -43,6 +44,7 @@ CLOSED: dict[str, Callable[[World, Any], Scores]] = {
     "als": als.fit,
 }
 TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
+    "bigel_paper": bigel_paper.learner,
     "bpr_mf": bpr_mf.learner,
     "lightgcn": lightgcn.learner,
     "lightgcn_per_behavior": lightgcn.learner,
@@ -56,6 +58,7 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
 }
 MODELS = (BIGEL, *CLOSED, *TRAINED)
 DRAWN = frozenset({"als"})  # of the closed ones, those that begin from a draw
+MADE_BY_BIGEL = frozenset({BIGEL, "bigel_paper"})
 TIMED = frozenset({"recent_popularity", "sasrec"})  # cannot do without times
 SEQUENTIAL = frozenset({"sasrec"})  # learn what comes next
 NO_TIMES = "they go by the times of events, and this log has none"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, CLOSED, TRAINED, Contestant
+from bigel.compare.contestants import BIGEL, CLOSED, MADE_BY_BIGEL, TRAINED, Contestant
 from bigel.data.interactions import Interactions
 from bigel.model.scores import EmbeddingScores
 from bigel.rivals.base import World
@@ -116,7 +116,7 @@ def code_of_model(model: str, *users: str) -> tuple[str, ...]:
     """Return the files that a model is made by, and modules that use it: no other model's."""
     ours = "bigel.train.bigel"
     maker = ours if model == BIGEL else (TRAINED | CLOSED)[model].__module__
-    others = (CHOOSES,) if model == BIGEL else (CHOOSES, ours)
+    others = (CHOOSES,) if model in MADE_BY_BIGEL else (CHOOSES, ours)
     return code_of(__name__, maker, *users, apart=others)
 
 

@@ -10,6 +10,7 @@ from bigel.config.load import PRESETS, load_config, parse_config
 from bigel.config.model import CALIBRATION, ModelConfig, TrainConfig
 from bigel.config.rivals import (
     AlsConfig,
+    BigelPaperConfig,
     BprMfConfig,
     BvaeConfig,
     CascadingRankConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "CALIBRATION",
     "PRESETS",
     "AlsConfig",
+    "BigelPaperConfig",
     "BprMfConfig",
     "BvaeConfig",
     "CascadingRankConfig",

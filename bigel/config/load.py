@@ -24,6 +24,7 @@ PRESETS = (
     "yoochoose",
     "adjacency",
     "recbole",
+    "paper",
 )
 
 

@@ -11,8 +11,8 @@ from bigel.config.model import NEGATIVE_POWER
 from bigel.config.section import OneOrEach, Section, per_behavior
 
 
-class TrainedRival(Section):
-    """What all rivals have that are trained by steps on pairs."""
+class PairRival(Section):
+    """What all have that are trained by steps on pairs."""
 
     dim: int = Field(64, ge=1, description="Embedding size D.")
     objective: Literal["softmax", "bpr"] = Field(
@@ -21,9 +21,7 @@ class TrainedRival(Section):
     temperature: OneOrEach[PositiveFloat] = Field(
         (0.1,), description="Divides the scores of a behavior; one value serves all."
     )
-    normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
     item_bias: bool = Field(False, description="Learn a bias per item and behavior.")
-    l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per pair.")
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     max_steps: int = Field(300, ge=1, description="Last step; the cosine decay ends there.")
     negatives: int = Field(1_024, ge=1, description="Shared negatives of a batch.")
@@ -41,6 +39,27 @@ class TrainedRival(Section):
             ConfigError: if neither one value nor one per behavior was given.
         """
         return per_behavior("temperature", self.temperature, behaviors)
+
+
+class TrainedRival(PairRival):
+    """What those of them have that are no BiGEL."""
+
+    normalize: bool = Field(True, description="Score by cosine; off: by inner product.")
+    l2: float = Field(0.0, ge=0, description="Weight of the batch's squared embeddings, per pair.")
+
+
+class BigelPaperConfig(PairRival):
+    """BiGEL as its paper is read: free vectors, no views."""
+
+    layers: OneOrEach[NonNegativeInt] = Field(
+        (2,), description="Propagation layers per behavior; one value serves all."
+    )
+    global_layers: int = Field(2, ge=0, description="Propagation layers on the union graph.")
+    alignment_weight: float = Field(0.5, ge=0, description="Weight of CPA in the loss.")
+    alignment_temperature: float = Field(0.2, gt=0, description="Temperature of CPA.")
+    edge_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
+    )
 
 
 class GraphRival(TrainedRival):
@@ -232,6 +251,9 @@ class BvaeConfig(Section):
 class RivalsConfig(Section):
     """All rivals."""
 
+    bigel_paper: BigelPaperConfig = Field(
+        default_factory=BigelPaperConfig, description="BiGEL as its paper is read."
+    )
     bpr_mf: BprMfConfig = Field(default_factory=BprMfConfig, description="BPR-MF.")
     ease: EaseConfig = Field(default_factory=EaseConfig, description="EASE on the union.")
     ease_per_behavior: EasePerBehaviorConfig = Field(
@@ -270,11 +292,12 @@ class RivalsConfig(Section):
         """
         for name in type(self).model_fields:
             rival = getattr(self, name)
-            if isinstance(rival, TrainedRival):
+            if isinstance(rival, PairRival):
                 per_behavior(f"rivals.{name}.temperature", rival.temperature, behaviors)
         self.mb_cgcn.layers_of(behaviors)
         for rival, names in (
             ("item_knn", ("weights", "b", "neighbours", "half_life")),
+            ("bigel_paper", ("layers",)),
             ("als", ("weights",)),
             ("cascading_rank", ("gamma", "at_user")),
         ):

@@ -47,10 +47,17 @@ def _bigel() -> dict[str, Part]:
     }
 
 
+def _bigel_paper() -> dict[str, Part]:
+    more: dict[str, Part] = {"layers": Each(LAYERS), "global_layers": LAYERS}
+    room = {**SHARED, **more, "edge_dropout": DROPOUT, "alignment_weight": Between(0.0, 1.0)}
+    return {f"rivals.bigel_paper.{key}": part for key, part in room.items()}
+
+
 HALF_LIVES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 PENALTY = Between(0.1, 3000.0, log=True)
 SPACES: dict[str, Mapping[str, Part]] = {
     "bigel": _bigel(),
+    "bigel_paper": _bigel_paper(),
     "bpr_mf": _rival("bpr_mf"),
     "ease": {"rivals.ease.penalty": PENALTY},
     "ease_per_behavior": {"rivals.ease_per_behavior.penalty": PENALTY},
