@@ -4,21 +4,18 @@ What is trained ranks by what it knew when it was trained. Rules and closed form
 that was known on the night.
 """
 
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from bigel.backtest.cut import load_history
 from bigel.backtest.tally import Tally
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import code_of_model, fit, is_trained
+from bigel.compare.fitting import code_of_model, fit, is_trained, ranked
 from bigel.data.interactions import Interactions, joined
-from bigel.model.scores import EmbeddingScores, Scores
+from bigel.model.scores import Scores
 from bigel.rivals.base import World
-from bigel.schema import EMBEDDINGS_FILE, SPLITS
+from bigel.schema import SPLITS
 from bigel.store import Record, Workspace
 from bigel.train.loop import choose_device, use_threads
 
@@ -47,7 +44,7 @@ def score_guest(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         with use_threads(config.run.threads):
             history, settings = load_history(split), config.evaluate
-            scores = _fitted(contestant, trained, cut, graph)
+            scores = _fitted(contestant, trained, cut)
             tally = Tally.of(history, split, night, settings.cutoffs, settings.batch_users)
             for behavior in range(len(history.behaviors)):
                 tally.count(contestant.label, behavior, scores)
@@ -70,10 +67,8 @@ def score_guest(
     )
 
 
-def _fitted(contestant: Contestant, trained: Record | None, cut: Record, graph: Record) -> Scores:
-    if trained is not None:
-        device = choose_device(contestant.config.run.device).type
-        return EmbeddingScores(**load_file(trained.file(EMBEDDINGS_FILE), device))
+def _fitted(contestant: Contestant, trained: Record | None, cut: Record) -> Scores:
     known = reduce(joined, (Interactions.load(cut, name) for name in SPLITS))
-    world = replace(World.load(cut, graph, contestant.config), train=known)
-    return CLOSED[contestant.model](world, contestant.settings)
+    if trained is not None:
+        return ranked(contestant, trained, known)
+    return CLOSED[contestant.model](World.of(known, contestant.config), contestant.settings)

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from safetensors.torch import load_file
 from torch import Tensor
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, Contestant
-from bigel.compare.fitting import code_of_model, fit, is_trained, refit
+from bigel.compare.fitting import code_of_model, fit, is_trained, ranked, refit
 from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.model.memory import Evidence
-from bigel.model.scores import Derived, EmbeddingScores, Scores
+from bigel.model.scores import Derived, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace
 from bigel.train.calibration import calibrate
@@ -70,8 +69,8 @@ def contest(
             known = Interactions.before_test(split) if again else Interactions.known(split, on)
             refitted: Scores | None = None
             if trained is not None:
-                scores = _trained(trained, config)
-                refitted = None if latest is None else _trained(latest, config)
+                scores = ranked(contestant, trained, logs[schema.TRAIN])
+                refitted = ranked(contestant, latest or trained, known)
             else:
                 closed, world = CLOSED[contestant.model], World.load(split, graph, config)
                 scores = closed(world, contestant.settings)
@@ -91,12 +90,6 @@ def contest(
         code=code_of_model(contestant.model, __name__),
         build=build,
     )
-
-
-def _trained(record: Record, config: Config) -> Scores:
-    """Return the scores of a record of ``fit`` or ``refit``."""
-    device = choose_device(config.run.device).type
-    return EmbeddingScores(**load_file(record.file(schema.EMBEDDINGS_FILE), device))
 
 
 def _key(contestant: Contestant, on: str) -> dict[str, Any]:

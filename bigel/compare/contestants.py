@@ -24,6 +24,7 @@ from bigel.rivals import (
     lightgcn,
     mb_cgcn,
     mb_hgcn,
+    member,
     mule,
     popular,
     sasrec,
@@ -53,9 +54,11 @@ TRAINED: dict[str, Callable[[World, Any, Any], Learner]] = {
     "mb_cgcn": mb_cgcn.learner,
     "mb_hgcn": mb_hgcn.learner,
     "mule": mule.learner,
+    "member": member.learner,
     "sasrec": sasrec.learner,
     "bvae": bvae.learner,
 }
+RANKED = {"member": member.switched}  # what ranks by trained embeddings, where not they alone
 MODELS = (BIGEL, *CLOSED, *TRAINED)
 DRAWN = frozenset({"als"})  # of the closed ones, those that begin from a draw
 MADE_BY_BIGEL = frozenset({BIGEL, "bigel_paper"})

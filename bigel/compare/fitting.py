@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
 
 from bigel import schema
-from bigel.compare.contestants import BIGEL, CLOSED, MADE_BY_BIGEL, TRAINED, Contestant
+from bigel.compare.contestants import (
+    BIGEL,
+    CLOSED,
+    MADE_BY_BIGEL,
+    RANKED,
+    TRAINED,
+    Contestant,
+)
 from bigel.data.interactions import Interactions
-from bigel.model.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
 from bigel.store.tensors import save_tensors
 from bigel.train.bigel import bigel_learner
-from bigel.train.learner import Learner
+from bigel.train.learner import Learner, as_they_are
 from bigel.train.loop import choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 
@@ -110,6 +118,19 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
         code=code_of_model(contestant.model),
         build=build,
     )
+
+
+def ranked(contestant: Contestant, trained: Record, known: Interactions) -> Scores:
+    """Return what ranks, of a record of ``fit`` or ``refit``.
+
+    Args:
+        contestant: who was trained.
+        trained: the record.
+        known: what users are known to have.
+    """
+    device = choose_device(contestant.config.run.device).type
+    scores = EmbeddingScores(**load_file(trained.file(schema.EMBEDDINGS_FILE), device))
+    return RANKED.get(contestant.model, as_they_are)(scores, known)
 
 
 def code_of_model(model: str, *users: str) -> tuple[str, ...]:

@@ -216,6 +216,12 @@ class MuleConfig(GraphRival):
     )
 
 
+class MemberConfig(GraphRival):
+    """MEMBER: an expert for items touched under another behavior, one for all others."""
+
+    layers: int = Field(2, ge=0, description="Propagation layers per graph.")
+
+
 class SasRecConfig(TrainedRival):
     """SASRec: self-attention over a user's events in order of time."""
 
@@ -281,6 +287,7 @@ class RivalsConfig(Section):
     mb_cgcn: MbCgcnConfig = Field(default_factory=MbCgcnConfig, description="MB-CGCN.")
     mb_hgcn: MbHgcnConfig = Field(default_factory=MbHgcnConfig, description="MB-HGCN.")
     mule: MuleConfig = Field(default_factory=MuleConfig, description="MuLE.")
+    member: MemberConfig = Field(default_factory=MemberConfig, description="MEMBER.")
     sasrec: SasRecConfig = Field(default_factory=SasRecConfig, description="SASRec.")
     bvae: BvaeConfig = Field(default_factory=BvaeConfig, description="BVAE.")
 

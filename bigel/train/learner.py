@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from bigel.data.interactions import Interactions
 from bigel.model.scores import Scores
 from bigel.train.ranking_loss import Loss
 
@@ -31,6 +32,11 @@ class Batches(Protocol):
         """Go on from what ``state`` returned."""
 
 
+def as_they_are(scores: Scores, known: Interactions) -> Scores:
+    """Return the scores."""
+    return scores
+
+
 @dataclass(frozen=True, eq=False)
 class Learner:
     """A model to train; the loop also calls both functions with an average of its weights.
@@ -39,10 +45,13 @@ class Learner:
         model: on its device.
         batches: what a step trains on.
         loss: of the model on a batch.
-        scores: of the model, ready to rank.
+        scores: of the model.
+        ranked: what ranks by these, given what users are known to have: these themselves, but for
+            a model whose score of a pair hangs on it.
     """
 
     model: nn.Module
     batches: Batches
     loss: Callable[[Any, Any], Loss]
     scores: Callable[[Any], Scores]
+    ranked: Callable[[Any, Interactions], Scores] = as_they_are

@@ -154,7 +154,7 @@ class Trainer:
 
     def _validate(self) -> Validation:
         found: Validation = {"step": self.step}
-        scores = self.learner.scores(self.average)
+        scores = self.learner.ranked(self.learner.scores(self.average), self.train)
         found |= validate_on(self.tasks, scores, self.train.behaviors, self.config)
         if found["mean"] is None or found["mean"] > self._best_mean():
             self.history["best_step"] = self.step

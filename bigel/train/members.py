@@ -94,7 +94,9 @@ def fit_members(
         histories.append(trainer.history)
     facts = [_facts(history) for history in histories]
     kept = scores[0] if members == 1 else average(scores)
-    of_kept = facts[0]["valid"] if members == 1 else validate(kept, train, valid, config)
+    of_kept = facts[0]["valid"]
+    if members > 1:
+        of_kept = validate(learner.ranked(kept, train), train, valid, config)
     return Fitted(kept, weights, {**histories[0], "members": facts, "valid": of_kept})
 
 

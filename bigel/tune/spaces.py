@@ -88,6 +88,7 @@ SPACES: dict[str, Mapping[str, Part]] = {
     "mb_cgcn": _graph_rival("mb_cgcn", Each(Between(1, 5))),
     "mb_hgcn": _graph_rival("mb_hgcn", LAYERS),
     "mule": _graph_rival("mule", LAYERS, attention_layers=Between(1, 6)),
+    "member": _graph_rival("member", LAYERS),
     "sasrec": _rival(
         "sasrec", length=OneOf((20, 50, 100, 200)), blocks=Between(1, 4), dropout=DROPOUT
     ),
