@@ -20,9 +20,8 @@ from bigel.config.section import per_behavior
 from bigel.graph import Graph, Nodes
 from bigel.model.scores import BLOCK
 from bigel.rivals.base import World
-from bigel.rivals.graphs import plus, product
 
-TOLERANCE = 1e-4  # of ‖b‖: what a walk that ends may leave out, Ã having the norm 1
+TOLERANCE = 1e-4  # of the error of a walk of no step: what one that ends may leave
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +90,41 @@ def query(graph: Graph, users: Tensor) -> Nodes:
 def walk(graph: Graph, start: Nodes, gamma: float) -> Nodes:
     """Return r = Σ_t γ^t Ã^t b, which solves r = γ Ã r + b.
 
+    Users and items take turns, each step weighed by ω so that the error falls as fast as it can
+    where all that is known of Ã is that its norm is 1: at γ = 0.9 a tenth of the products of the
+    plain sum.
+
     Args:
         graph: Ã, users and items side by side.
         start: b.
         gamma: γ, 0 ≤ γ < 1.
+
+    Source: the cyclic Chebyshev method (Golub and Varga, 1961).
     """
-    steps = math.ceil(math.log(TOLERANCE) / math.log(gamma)) if gamma > TOLERANCE else 0
-    r = start
-    for _ in range(steps):
-        r = plus(start, product(graph, r), gamma)
-    return r
+    users, items, omega = start.users, start.items, 1.0
+    for step in range(half_steps(gamma)):
+        if step == 1:
+            omega = 1 / (1 - gamma**2 / 2)
+        elif step > 1:
+            omega = 1 / (1 - gamma**2 * omega / 4)
+        if step % 2:
+            heard = torch.addmm(start.items, graph.half("items"), users, alpha=gamma)
+            items = torch.lerp(items, heard, omega)
+        else:
+            heard = torch.addmm(start.users, graph.half("users"), items, alpha=gamma)
+            users = torch.lerp(users, heard, omega)
+    return Nodes(users, items)
+
+
+def half_steps(gamma: float) -> int:
+    """Return how many turns leave out ``TOLERANCE`` at most.
+
+    >>> half_steps(0.0), half_steps(0.1), half_steps(0.9)
+    (2, 4, 22)
+    """
+    root = math.sqrt(1 - gamma**2)
+    rate = math.sqrt((1 - root) / (1 + root))
+    return max(2, math.ceil(math.log(TOLERANCE / 2) / math.log(rate))) if rate else 2
 
 
 def fit(world: World, settings: CascadingRankConfig) -> CascadingRankScores:

@@ -161,7 +161,7 @@ def test_what_is_known_later_moves_the_switch():
 
 
 def test_the_checkerboard_is_learned():
-    """Of one behavior: with the same pairs under more, the expert for the rest has none to learn."""
+    """Of one behavior: with the same pairs under more, one expert would see no positive pair."""
     train, held_out = checkerboard(20, behaviors=1)
     world: World = world_of(train, dtype=torch.float32)
     learner = member.learner(world, MemberConfig(dim=8), SMALL_TRAIN)
