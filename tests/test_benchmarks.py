@@ -5,14 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bigel.compare import choose
 from bigel.config import ModelConfig, load_config
+from bigel.errors import DataError
 from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, propagate
 from bigel.model import BiGEL
@@ -92,6 +96,69 @@ def test_a_part_of_the_pairs_is_drawn_trained_and_measured(run: Run, workspace: 
     assert [line.split(" | ")[1] for line in lines] == ["0.5", "1"] * 3
     for line in lines:
         assert all(0 <= figure < 1 for figure in figures(line, 4)[:-1])
+
+
+@pytest.fixture
+def peers(
+    run: Run, script: Callable[[str], ModuleType], workspace: Path, tmp_path: Path
+) -> tuple[ModuleType, Path, tuple[object, ...]]:
+    """Return the scorer, the folder of an exported task and the scripts' arguments."""
+    script("peers/export")  # its folder, where score.py finds common.py
+    arguments = ("demo", tmp_path, "--workspace", workspace)
+    run("peers/export", *arguments, settings=TINY)
+    return script("common"), tmp_path, (*arguments, "--models", "item_knn,popularity,bigel")
+
+
+Peers = tuple[ModuleType, Path, tuple[object, ...]]
+
+
+def best_sellers(task: Any, _: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Return a peer that ranks items by their pairs under all behaviors, ties by number."""
+    count_I = np.asarray(task.union([1.0] * len(task.known)).sum(0))[0]
+    order = np.argsort(-count_I, kind="stable")
+    return lambda users, n: np.tile(order[:n], (len(users), 1))
+
+
+def test_a_peers_lists_are_scored_beside_ours(run: Run, peers: Peers) -> None:
+    common, folder, arguments = peers
+    task = common.Task.load(folder)
+    assert "held_out" not in np.load(folder / "task.npz") and len(task.known) == 3
+    common.measure(folder, "sellers", task, partial(best_sellers, task), once=True)
+    told, head, _, *lines = run("peers/score", *arguments, settings=TINY)
+    assert told.startswith("sellers: ") and "click NDCG@5 / HR@5 (shared)" in head
+    names = [line.split(" | ")[0].strip("| ") for line in lines]
+    assert names == ["bigel item_knn", "bigel popularity", "bigel bigel", "sellers"]
+    assert lines[0].count("(100.0%)") == 3 and lines[-1].count("(100.0%)") == 0
+    for line in lines:
+        cells = line.strip("| ").split(" | ")[1:]
+        assert len(cells) == 5 and min(float(cell.split()[0]) for cell in cells) >= 0
+
+
+def test_a_peers_lists_leave_out_what_is_known_and_no_more(peers: Peers) -> None:
+    common, folder, _ = peers
+    task = common.Task.load(folder)
+    rank = best_sellers(task, 0)
+    order = rank(np.zeros(1, np.int64), task.known[0].shape[1])[0]
+    for k, users in enumerate(task.asked):
+        found = task.lists(k, rank, at_once=7)
+        for user, items in zip(users, found, strict=True):
+            own = set(task.known[k][user].indices)
+            expected = [item for item in order if item not in own][: common.LENGTH]
+            assert items.tolist() == expected + [-1] * (common.LENGTH - len(expected))
+
+
+@pytest.mark.parametrize(("fault", "message"), [("known", "has under this"), ("twice", "twice")])
+def test_wrong_lists_are_refused(run: Run, peers: Peers, fault: str, message: str) -> None:
+    common, folder, arguments = peers
+    task = common.Task.load(folder)
+    common.measure(folder, "sellers", task, partial(best_sellers, task), once=True)
+    lists = dict(np.load(folder / "lists" / "sellers.npz"))
+    user = next(at for at, one in enumerate(task.asked[0]) if task.known[0][one].nnz)
+    own = task.known[0][task.asked[0][user]].indices[0]
+    lists["items_0"][user, 0] = own if fault == "known" else lists["items_0"][user, 1]
+    np.savez(folder / "lists" / "sellers.npz", **lists)
+    with pytest.raises(DataError, match=f"sellers: a list holds .*{message}"):
+        run("peers/score", *arguments, settings=TINY)
 
 
 @pytest.fixture
