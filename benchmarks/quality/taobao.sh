@@ -4,4 +4,4 @@
 set -eu
 data=$1
 shift
-exec bigel compare "${PRESET:-taobao}" --set "data.path=\"$data\"" --seeds 0,1,2 --split test "$@"
+exec bigel compare "${PRESET:-taobao}" --set "data.path=\"$data\"" --seeds 0,1,2 --split test --refit "$@"

@@ -10,7 +10,7 @@ trials=$3
 out=$4
 shift 4
 for model in bigel ease ease_per_behavior bpr_mf lightgcn lightgcn_per_behavior lightgcn_shared \
-    crgcn mb_cgcn mb_hgcn mule bvae item_knn; do
+    crgcn mb_cgcn mb_hgcn mule member bvae bigel_paper item_knn als cascading_rank; do
     bigel tune "$preset" --set "data.path=\"$data\"" --model "$model" --trials "$trials" \
         --out "$out" "$@"
     preset=$out

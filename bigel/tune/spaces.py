@@ -70,7 +70,7 @@ SPACES: dict[str, Mapping[str, Part]] = {
         "rivals.item_knn.half_life": Each(OneOf(HALF_LIVES)),
     },
     "cascading_rank": {
-        "rivals.cascading_rank.gamma": Each(Between(0.02, 0.9)),
+        "rivals.cascading_rank.gamma": Each(Between(0.01, 0.98)),
         "rivals.cascading_rank.at_user": Each(OneOf((0.0, 0.25, 0.5, 0.75, 1.0))),
     },
     "als": {
