@@ -13,7 +13,7 @@ from bigel.data.interactions import Interactions
 from bigel.graph import Graphs, Nodes, build_all, load_graphs
 from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
-from bigel.model.scores import EmbeddingScores
+from bigel.model.scores import Derived, EmbeddingScores, Scores
 from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER
 from bigel.store import Record
 from bigel.train.learner import Learner
@@ -97,6 +97,23 @@ def pair_loss(
             penalty = penalty + settings.l2 * squares / len(users)
     total = penalty + sum(loss for loss in losses if loss is not None)
     return Loss(total, losses, None)
+
+
+@dataclass(frozen=True, eq=False)
+class LogScores(Derived):
+    """log(1 + s / mean_i s) of scores from 0 on: the same lists, and something like logits.
+
+    What sums similarities or walks is spread over powers of ten and grows with what a user has; a
+    calibration adds terms to logits, and needs one scale for all users.
+    """
+
+    base: Scores
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.base.fill(behavior, users, out_BI)
+        mean_B1 = out_BI.mean(1, keepdim=True).clamp_(min=torch.finfo(out_BI.dtype).tiny)
+        out_BI.clamp_(min=0).div_(mean_B1).log1p_()
 
 
 class Biased(nn.Module):

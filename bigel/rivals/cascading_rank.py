@@ -19,7 +19,7 @@ from bigel.config import CascadingRankConfig
 from bigel.config.section import per_behavior
 from bigel.graph import Graph, Nodes
 from bigel.model.scores import BLOCK
-from bigel.rivals.base import World
+from bigel.rivals.base import LogScores, World
 
 TOLERANCE = 1e-4  # of the error of a walk of no step: what one that ends may leave
 
@@ -127,8 +127,8 @@ def half_steps(gamma: float) -> int:
     return max(2, math.ceil(math.log(TOLERANCE / 2) / math.log(rate))) if rate else 2
 
 
-def fit(world: World, settings: CascadingRankConfig) -> CascadingRankScores:
-    """Return CascadingRank on the training graphs.
+def fit(world: World, settings: CascadingRankConfig) -> LogScores:
+    """Return CascadingRank on the training graphs, by the logarithm of its scores.
 
     Args:
         world: training data.
@@ -141,4 +141,4 @@ def fit(world: World, settings: CascadingRankConfig) -> CascadingRankScores:
         per_behavior(f"rivals.cascading_rank.{name}", getattr(settings, name), n_behaviors)
         for name in ("gamma", "at_user")
     )
-    return CascadingRankScores(world.graphs.cascade, gammas, at_user)
+    return LogScores(CascadingRankScores(world.graphs.cascade, gammas, at_user))

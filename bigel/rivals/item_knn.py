@@ -27,7 +27,7 @@ from bigel.config import ItemKnnConfig
 from bigel.config.section import per_behavior
 from bigel.data.interactions import Interactions
 from bigel.data.pairs import runs
-from bigel.rivals.base import World
+from bigel.rivals.base import LogScores, World
 from bigel.schema import DAY
 
 AT_ONCE = 1 << 20  # products, and cells of S before top_n, that are in memory at a time
@@ -115,8 +115,8 @@ class ItemKnnScores:
         self.neighbours[behavior].add_rows(own.col[at], own.value[at], place, out_BI)
 
 
-def fit(world: World, settings: ItemKnnConfig) -> ItemKnnScores:
-    """Return item-kNN: one S for all behaviors whose settings are alike.
+def fit(world: World, settings: ItemKnnConfig) -> LogScores:
+    """Return item-kNN by the logarithm of its scores: one S for all behaviors whose settings are alike.
 
     Without times nothing decays.
 
@@ -144,9 +144,8 @@ def fit(world: World, settings: ItemKnnConfig) -> ItemKnnScores:
         for name in ("b", "neighbours", "half_life")
     ]
     rows = list(zip(*each, strict=True))
-    return ItemKnnScores(
-        [decayed(half_life) for _, _, half_life in rows], [nearest(b, n) for b, n, _ in rows]
-    )
+    inputs = [decayed(half_life) for _, _, half_life in rows]
+    return LogScores(ItemKnnScores(inputs, [nearest(b, n) for b, n, _ in rows]))
 
 
 def union(train: Interactions, weight_K: Sequence[float], half_life: float = 0.0) -> Sparse:

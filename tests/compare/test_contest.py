@@ -269,6 +269,8 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
         assert_frame_equal(after.filter(behavior=behavior), alone)
     twice = per_user(Shifted(refitted, trend), known, logs["test"], config)
     assert not after.equals(twice)
+    figures, _ = before_and_after(scores, logs, known, "test", config, refitted, with_trend=True)
+    assert_frame_equal(figures.filter(calibrated=True).drop("calibrated"), twice)
 
 
 def refit(place, model, *overrides):

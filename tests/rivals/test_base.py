@@ -1,11 +1,12 @@
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from bigel.config import BprMfConfig
 from bigel.rivals import bpr_mf
-from bigel.rivals.base import pair_loss, pair_scores
+from bigel.rivals.base import LogScores, pair_loss, pair_scores
 from bigel.train.sampler import Batch
 from tests.rivals import graph_checks as checks
 
@@ -87,3 +88,36 @@ def test_popular_items_are_drawn_more_often_where_it_is_asked_for():
     assert drawn.batches.draw().log_ratio is not None
     plain = bpr_mf.learner(checks.WORLD, BprMfConfig(dim=4), checks.SMALL_TRAIN)
     assert plain.batches.draw().log_ratio is None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Scores as they are given, the same for every behavior."""
+
+    table: torch.Tensor
+
+    def fill(self, behavior, users, out_BI):
+        out_BI.copy_(self.table[users])
+
+
+def logs_of(table_UI, users=None):
+    users = torch.arange(len(table_UI)) if users is None else torch.tensor(users)
+    out = torch.empty(len(users), table_UI.shape[1])
+    LogScores(Given(table_UI)).fill(0, users, out)
+    return out
+
+
+def test_logarithms_by_hand():
+    """Means are 2 and 0: log(1 + s / 2), and zeros stay zero."""
+    found = logs_of(torch.tensor([[0.0, 2.0, 4.0], [0.0, 0.0, 0.0]]))
+    expected = [[0, math.log(2), math.log(3)], [0, 0, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_logarithms_keep_every_order_and_know_no_scale():
+    table_UI = torch.rand(40, 60, generator=torch.Generator().manual_seed(0)) ** 4
+    found = logs_of(table_UI)
+    assert torch.equal(found.argsort(1), table_UI.argsort(1))
+    scale_U1 = torch.logspace(-6, 6, 40)[:, None]
+    torch.testing.assert_close(logs_of(scale_U1 * table_UI), found)
+    assert torch.equal(logs_of(table_UI, [7, 3]), found[[7, 3]])

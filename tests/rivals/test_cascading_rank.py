@@ -22,6 +22,8 @@ def fitted(train, dtype=torch.float64, **settings):
 
 
 def filled(scores, behavior, users):
+    """Return the scores before their logarithm."""
+    scores = scores.base
     dtype = scores.graphs[0].value.dtype
     out = torch.full((len(users), scores.n_items), torch.nan, dtype=dtype)
     scores.fill(behavior, torch.as_tensor(users), out)

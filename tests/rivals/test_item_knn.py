@@ -24,6 +24,8 @@ def fitted(train, **settings):
 
 
 def filled(scores, behavior, users):
+    """Return the scores before their logarithm."""
+    scores = scores.base
     out = torch.full((len(users), scores.n_items), torch.nan)
     scores.fill(behavior, torch.as_tensor(users), out)
     return out
@@ -103,9 +105,9 @@ def test_agrees_with_the_naive_twin(similarity, neighbours):
 
 def test_what_is_alike_is_made_once():
     scores = fitted(timed(random_world(0)), b=(0.5, 0.5, 0.2), half_life=(1, 1, 0))
-    one, two, three = scores.neighbours
+    one, two, three = scores.base.neighbours
     assert one is two and three is not two
-    one, two, three = scores.inputs
+    one, two, three = scores.base.inputs
     assert one is two and three is not two
 
 
