@@ -48,7 +48,7 @@ def main() -> None:
     def ease(_: int) -> Rank:
         ones = task.union([1.0] * len(task.known))
         ones.data[:] = 1
-        model = EASEModel(task.settings["ease"]["penalty"], num_threads=1)
+        model = EASEModel(task.settings["ease"]["penalty"], recommend_n_threads=1)
         return ranked_by(model, ones)
 
     measure(folder, "RecTools EASE", task, ease, once=True)

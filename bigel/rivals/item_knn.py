@@ -116,9 +116,9 @@ class ItemKnnScores:
 
 
 def fit(world: World, settings: ItemKnnConfig) -> LogScores:
-    """Return item-kNN by the logarithm of its scores: one S for all behaviors whose settings are alike.
+    """Return item-kNN by the logarithm of its scores.
 
-    Without times nothing decays.
+    One S serves all behaviors whose settings are alike. Without times nothing decays.
 
     Args:
         world: training data.
