@@ -14,17 +14,18 @@ As in a CHECK constraint of SQL, a condition is broken where it is false, not wh
 it knows columns and functions of values, neither tables nor files.
 """
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from bigel.contracts.duplicates import repeated
+from bigel.contracts.duplicates import count_with_hashes, repeated
 from bigel.errors import ConfigError
 
 EXAMPLES = 3  # rows that are shown of a rule
@@ -127,7 +128,7 @@ def count(
     parameters: Parameters,
     path: Path,
 ) -> pl.DataFrame:
-    """Count the rows that break each rule: a pass for all conditions, and one for each key.
+    """Count the rows that break each rule: a pass for all conditions and a key, one a further key.
 
     Args:
         table: long ones are lazy.
@@ -147,17 +148,20 @@ def count(
     rows = table.lazy()
     empty = pl.DataFrame(schema=rows.collect_schema())
     applied, broken = _applied(rules, parameters, empty, path)
-    masks = [condition.sum().alias(key) for key, condition in broken.items()]
-    counts = _collect(rows.select(pl.len().alias("rows"), *masks), path).row(0, named=True)
-    height = counts["rows"]
-    small = rows.collect() if height <= SMALL else None
+    with _explained(path):
+        height = rows.select(pl.len()).collect(engine="streaming").item()
+        small = rows.collect() if height <= SMALL else None
+        key = next((rule.unique for rule, _ in applied if rule.unique), ())
+        counts, hashes = count_with_hashes(rows, broken, key, height)
     found = []
     for rule, columns in applied:
         violations, first = counts.get(rule.key, 0), empty
         if rule.unique:
-            violations, first = repeated(rows, rule.unique, height)
+            violations, first = repeated(rows, rule.unique, height, hashes)
+            hashes = None
         elif violations:
-            first = _collect(rows.filter(broken[rule.key]).head(EXAMPLES), path)
+            with _explained(path):
+                first = rows.filter(broken[rule.key]).head(EXAMPLES).collect(engine="streaming")
         kept = 1 - violations / max(height, 1)
         words = _found(small, columns, f"{violations:,} of {height:,} rows break it", height)
         column = ", ".join(columns)
@@ -269,8 +273,9 @@ def _literal(value: Any) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def _collect(rows: pl.LazyFrame, path: Path) -> pl.DataFrame:
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        return rows.collect(engine="streaming")
+        yield
     except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError) as error:
         raise ConfigError(f"{path}: a rule cannot be applied: {error}") from None

@@ -44,7 +44,7 @@ from bigel.schema import (
     VALID,
     split_file,
 )
-from bigel.store import Record, Workspace, file_digest
+from bigel.store import Record, Workspace, known_digest
 from bigel.store.code import code_of
 
 SPLIT_TYPE = pl.Enum(SPLITS)
@@ -94,7 +94,7 @@ def split(
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         behaviors, settings = config.data.behaviors, config.split
-        users, items = number_ids(raw, USER_ID, USER), number_ids(raw, ITEM_ID, ITEM)
+        users, items, end = _number_ids(raw)
         numbered = _to_inner_ids(raw, users, items, behaviors)
         past = pl.scan_parquet(history) if method == "time" else None
         if past is not None and until is not None:
@@ -130,14 +130,14 @@ def split(
             events = _to_inner_ids(past, users, items, behaviors)
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
-            facts[MOMENTS] = _moments(frame, raw, until)
+            facts[MOMENTS] = _moments(frame, end if until is None else until)
             facts[HORIZON] = round(config.split.horizon * DAY)
         dropped = {"dropped_by_k_core": rows - len(frame)}
         return facts | dropped | _counts(frame, config.data.behaviors)
 
     return workspace.run_stage(
         "split",
-        inputs=[file_digest(path) for path in (interactions, history) if path.exists()],
+        inputs=[known_digest(path) for path in (interactions, history) if path.exists()],
         parents=[ingested.fingerprint],
         settings={
             "split": config.split.model_dump(),
@@ -149,12 +149,21 @@ def split(
     )
 
 
-def number_ids(
-    interactions: pl.DataFrame | pl.LazyFrame, id_column: str, inner: str
-) -> pl.DataFrame:
-    """Return (inner, external id) for each distinct id, numbered from 0 in the ids' order."""
-    ids = interactions.lazy().select(id_column).unique().collect(engine="streaming").sort(id_column)
-    return ids.with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
+def _number_ids(raw: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Return (inner, external id) of users and of items, and the log's end, by one scan.
+
+    Each distinct id is numbered from 0 in the ids' order. The end is the second after the latest
+    event, 0 of a log without times.
+    """
+    ids = [raw.select(name).unique() for name in (USER_ID, ITEM_ID)]
+    timed = TIMESTAMP in raw.collect_schema()
+    latest = raw.select(pl.col(TIMESTAMP).max() if timed else pl.len())
+    users, items, last = pl.collect_all([*ids, latest], engine="streaming")
+    users, items = (
+        found.sort(found.columns).with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
+        for found, inner in ((users, USER), (items, ITEM))
+    )
+    return users, items, int(last.item() or 0) + 1 if timed else 0
 
 
 def resolve_method(method: str, columns: list[str]) -> str:
@@ -357,13 +366,11 @@ def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.Dat
     return begun.join(so_far, on=pair).select(numbered.columns)
 
 
-def _moments(frame: pl.DataFrame, raw: pl.LazyFrame, until: int | None) -> dict[str, int]:
+def _moments(frame: pl.DataFrame, now: int) -> dict[str, int]:
     """Return the two cuts, which are the first times of valid and test, and the log's end."""
     firsts = (frame.filter(pl.col(SPLIT) == name).select(FIRST).min() for name in (VALID, TEST))
     valid, test = (int(first.item()) for first in firsts)
-    if until is None:
-        until = int(raw.select(pl.col(TIMESTAMP).max()).collect().item()) + 1
-    return {VALID: valid, TEST: test, NOW: until}
+    return {VALID: valid, TEST: test, NOW: now}
 
 
 def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:

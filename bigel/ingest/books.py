@@ -105,16 +105,22 @@ def count_rows(
         DataError: if the interactions, or their history, do not stand for all rows that were kept.
     """
     unique = pl.scan_parquet(folder / INTERACTIONS_FILE)
-    total = unique.select(
-        pl.len().alias("kept"),
-        pl.col(COUNT).sum().cast(pl.Int64).alias("usable"),
-        pl.col(USER_ID).ne_missing(pl.col(USER_ID).shift()).sum().alias("users"),  # they are sorted
-    ).collect(engine="streaming")
-    items = unique.group_by(ITEM_ID).agg().select(pl.len()).collect(engine="streaming").item()
-    volumes = dict(unique.group_by(BEHAVIOR).len().collect(engine="streaming").iter_rows())
+    totals, items, volumes = pl.collect_all(  # one scan, which polars shares among them
+        [
+            unique.select(
+                pl.len().alias("kept"),
+                pl.col(COUNT).sum().cast(pl.Int64).alias("usable"),
+                pl.col(USER_ID).ne_missing(pl.col(USER_ID).shift()).sum(),  # they are sorted
+            ),
+            unique.select(ITEM_ID).unique().select(pl.len()),
+            unique.group_by(BEHAVIOR).len(),
+        ],
+        engine="streaming",
+    )
+    kept, usable, users = totals.row(0)
+    per_behavior = dict(volumes.iter_rows())
     reasons = refused.group_by(REASON).agg(pl.col(ROWS).sum())
     reasons = reasons.sort(ROWS, REASON, descending=[True, False])
-    kept, usable = total["kept"][0], total["usable"][0]
     rows, quarantined = int(summary[ROWS].sum()), int(refused[ROWS].sum())
     refuse_loss("the log", rows, usable, quarantined)
     if (folder / EVENTS_FILE).exists():
@@ -125,9 +131,9 @@ def count_rows(
         "kept": kept,
         "merged": usable - kept,
         "quarantined": quarantined,
-        "users": total["users"][0],
-        "items": items,
-        "per_behavior": {name: volumes.get(name, 0) for name in behaviors},
+        "users": users,
+        "items": items.item(),
+        "per_behavior": {name: per_behavior.get(name, 0) for name in behaviors},
         "reasons": dict(reasons.iter_rows()),
         "files": summary.height,
     }

@@ -26,7 +26,7 @@ from bigel.schema import (
     RULE_FILE,
     USER_ID,
 )
-from bigel.store import Record, Workspace, file_digest
+from bigel.store import Record, Workspace, known_digest
 from bigel.store.code import code_of
 
 HALF_LIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, None)  # days; None: nothing decays
@@ -78,8 +78,8 @@ def rank_recent(
     return workspace.run_stage(
         "rule",
         inputs=[
-            file_digest(ingested.file(INTERACTIONS_FILE)),
-            *map(file_digest, barred),
+            known_digest(ingested.file(INTERACTIONS_FILE)),
+            *map(known_digest, barred),
         ],
         settings={"behaviors": behaviors, "exclude": exclude, "k": k, "cutoff": cutoff},
         code=code_of(__name__),

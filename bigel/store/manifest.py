@@ -63,6 +63,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def known_digest(path: Path) -> str:
+    """Return the digest of a file of an output, from its manifest, else by reading it."""
+    place = path.with_name(MANIFEST)
+    digest = read_manifest(path.parent)["files"].get(path.name) if place.exists() else None
+    return digest or file_digest(path)
+
+
 def _are_texts(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 

@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 from bigel.config import SplitConfig, parse_config
 from bigel.data.interactions import Interactions
 from bigel.data.k_core import keep_core
-from bigel.data.split import assign_splits, number_ids, resolve_method, split
+from bigel.data.split import assign_splits, resolve_method, split
 from bigel.errors import ConfigError, DataError
 from bigel.store import Record, Workspace
 from tests.worlds import write_timed
@@ -207,13 +207,6 @@ def test_k_core_peels_a_chain_by_hand():
     assert sorted(keep_core(inner_frame(square + tail), 2).rows()) == sorted(square)
 
 
-def test_ids_are_numbered_in_their_order():
-    frame = pl.DataFrame({"user_id": ["b", "10", "9", "b"]})
-    numbered = number_ids(frame, "user_id", "user")
-    assert numbered.rows() == [(0, "10"), (1, "9"), (2, "b")]
-    assert numbered.schema["user"] == pl.UInt32
-
-
 def outer_frame(pairs):
     users, items, behaviors = zip(*pairs, strict=True)
     return pl.DataFrame({"user_id": users, "item_id": items, "behavior": behaviors})
@@ -231,6 +224,18 @@ def ingested(folder, frame):
 def run_split(tmp_path, frame, **settings):
     config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "split": settings})
     return split(ingested(tmp_path / "in", frame), config, Workspace(tmp_path / "work"))
+
+
+def test_ids_are_numbered_in_their_order(tmp_path):
+    rows = [("b", "x"), ("10", "z"), ("9", "x"), ("b", "y")]
+    frame = outer_frame([(*pair, BEHAVIORS[0]) for pair in rows]).with_columns(
+        count=pl.lit(1, pl.UInt32)
+    )
+    record = run_split(tmp_path, frame, method="random", valid_share=0.3, test_share=0.3)
+    users = pl.read_parquet(record.file("users.parquet"))
+    assert users.rows() == [(0, "10"), (1, "9"), (2, "b")]
+    assert users.schema["user"] == pl.UInt32
+    assert pl.read_parquet(record.file("items.parquet"))["item_id"].to_list() == ["x", "y", "z"]
 
 
 def small_log():
