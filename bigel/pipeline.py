@@ -19,6 +19,7 @@ from bigel.errors import BigelError, ConfigError, ContractError, UnreachableErro
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.source import make_lists
 from bigel.realized import measure_realized, note_lists, rank_recent
@@ -131,9 +132,9 @@ def _run(run: Run) -> Iterator[str]:
     evaluated = run.make("evaluate", evaluate, read.parts, trained, realized=read.realized)
     yield "evaluate"
     embedded = run.make("embed", embed, read.parts, trained)
-    shown = run.make("preview", preview, read.parts, trained, embedded)
-    _leave_to_gate(run, shown)
-    registered = _register(run, read.parts, trained, embedded, evaluated)
+    bundle = run.make("bundle", build_bundle, read.parts, trained, embedded)
+    _leave_to_gate(run, run.make("preview", preview, bundle))
+    registered = _register(run, read.parts, trained, bundle, evaluated)
     yield "register"
     _publish(run, read, _lists(run, trained=registered, split=read.parts))
     run.workspace.publish(evaluated.file(schema.REPORT_FILE))

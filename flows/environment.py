@@ -6,14 +6,13 @@ left to a file. A value that the user set wins.
 
 import os
 
-DEFAULTS = {
-    "DO_NOT_TRACK": "true",
+from bigel import quiet
+
+DEFAULTS = quiet.DEFAULTS | {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "bigel",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for a core that others use sleeps
     "MKL_CBWR": "AUTO",  # products of matrices in one order, however busy the machine is
 }

@@ -22,6 +22,7 @@ from bigel.data.split import split
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.recommend import recommend
 from bigel.realized import measure_realized, rank_recent
@@ -77,6 +78,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     train: _stage(train, tag="model", timeout=24 * HOUR),
     evaluate: _stage(evaluate, tag="model", timeout=4 * HOUR),
     embed: _stage(embed, tag="model", timeout=HOUR),
+    build_bundle: _stage(build_bundle, tag="model", timeout=HOUR),
     preview: _stage(preview, tag="model", timeout=HOUR),
     register: _stage(register, tag="tracking", timeout=HOUR),
     keep_for_sync: _stage(keep_for_sync, tag="tracking", timeout=HOUR),

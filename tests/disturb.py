@@ -27,31 +27,15 @@ CREATES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 ALLOCATES = {"open", "os.mkdir", "shutil.copyfile"}  # what a full disk refuses
 
 # Stages in their order; calibration happens inside training.
-ORDER = {
-    "ingest": 1,
-    "validate raw_log": 2,
-    "profile_log": 3,
-    "validate interactions": 4,
-    "measure_drift": 5,
-    "validate drift": 6,
-    "measure_realized": 7,
-    "validate realized": 8,
-    "split": 9,
-    "validate split": 10,
-    "build_graphs": 11,
-    "choose_start": 12,
-    "train": 13,
-    "weigh": 13,
-    "accept": 14,
-    "evaluate": 15,
-    "embed": 16,
-    "preview": 17,
-    "validate preview": 18,
-    "register": 19,
-    "recommend": 20,
-    "validate recommendations": 21,
-    "rank_recent": 22,
-}
+STAGES = (
+    *("ingest", "validate raw_log", "profile_log", "validate interactions", "measure_drift"),
+    *("validate drift", "measure_realized", "validate realized", "split", "validate split"),
+    *("build_graphs", "choose_start", "train", "weigh", "accept", "evaluate", "embed"),
+    *("build_bundle", "preview", "validate preview", "register", "recommend"),
+    *("validate recommendations", "rank_recent"),
+)
+ORDER = {stage: place for place, stage in enumerate(STAGES)}
+ORDER["weigh"] = ORDER["train"]
 SLOW_TO_IMPORT = (
     *("bigel.contracts.page", "bigel.evaluate.report"),
     *("bigel.pipeline", "bigel.lists.serving", "bigel.tracking.side_by_side", "matplotlib.pyplot"),

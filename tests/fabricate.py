@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from bigel import schema
 from bigel.config import Config, ModelConfig, parse_config
+from bigel.lists.bundle import build_bundle, write_facts
 from bigel.store import Record, Workspace
 from bigel.tracking import Home, register
-from bigel.tracking.bundle import write_facts
 
 BEHAVIORS = ("click", "purchase")
 CONFIG: Config = parse_config({"data": {"behaviors": list(BEHAVIORS)}, "recommend": {"k": 3}})
@@ -73,11 +73,11 @@ def stages_before(
     user_ids: Any = None,
     salt: str = "",
 ) -> tuple[Record, Record, Record, Record]:
-    """Make split, train, embed and evaluate."""
+    """Make split, train, bundle and evaluate."""
     split = split_stage(workspace, user_ids, salt)
     trained = train_stage(workspace, split, seed)
-    embedded = embed_stage(workspace, trained, seed)
-    return split, trained, embedded, evaluate_stage(workspace, trained, ndcg)
+    bundle = build_bundle(split, trained, embed_stage(workspace, trained, seed), CONFIG, workspace)
+    return split, trained, bundle, evaluate_stage(workspace, trained, ndcg)
 
 
 def stage(workspace: Workspace, name: str, inputs: list[str], build: Any) -> Record:
@@ -203,7 +203,9 @@ def embed_stage(workspace: Workspace, trained: Record, seed: int = 0) -> Record:
 
 def bundle_inputs(workspace: Workspace, user_ids: Any = None) -> tuple[Record, Record, Record]:
     """Make what a bundle is built of: split, train and embed."""
-    return stages_before(workspace, user_ids=user_ids)[:3]
+    split = split_stage(workspace, user_ids)
+    trained = train_stage(workspace, split)
+    return split, trained, embed_stage(workspace, trained)
 
 
 def sign_again(folder: Path) -> None:

@@ -38,9 +38,10 @@ WHOLE_RUN = [
     "accept(profile, drift, train)",
     "evaluate(split, train, realized)",
     "embed(split, train)",
-    "preview(split, train, embed)",
+    "build_bundle(split, train, embed)",
+    "preview(bundle)",
     "validate(recommendations, preview)",
-    "register(split, train, embed, evaluate)",
+    "register(split, train, bundle, evaluate)",
     "recommend(split)",
     "validate(recommendations, recommend)",
     "rank_recent(ingest, recommend)",
@@ -52,11 +53,12 @@ LAST_CALL = {
     "graph": "build_graphs(split)",
     "train": "accept(profile, drift, train)",
     "evaluate": "evaluate(split, train, realized)",
-    "register": "register(split, train, embed, evaluate)",
+    "register": "register(split, train, bundle, evaluate)",
     "recommend": "rank_recent(ingest, recommend)",
 }
 STAGE_OF = {
     "build_graphs": "graph",
+    "build_bundle": "bundle",
     "choose_start": "start",
     "profile_log": "profile",
     "measure_drift": "drift",
@@ -65,7 +67,7 @@ STAGE_OF = {
 }
 RECORDS = [
     *("ingest", "profile", "drift", "realized", "split", "graph", "train", "accept"),
-    *("evaluate", "embed", "preview", "register", "recommend", "rule"),
+    *("evaluate", "embed", "bundle", "preview", "register", "recommend", "rule"),
 ]
 SERVED = {"uri": "models:/m/1", "bundle": "bundle/b"}
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
@@ -216,7 +218,7 @@ def test_a_broken_preview_is_left_to_the_gate(
 
 
 AWAY = UnreachableError("MLflow does not answer")
-REGISTER = "register(split, train, embed, evaluate)"
+REGISTER = "register(split, train, bundle, evaluate)"
 
 
 def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_model(
@@ -226,7 +228,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
     outcome = run_pipeline(Config(), Workspace(tmp_path), step=stand_ins)
     assert stand_ins.calls[WHOLE_RUN.index(REGISTER) :] == [
         REGISTER,
-        "keep_for_sync(split, train, embed, evaluate, MLflow does not answer)",
+        "keep_for_sync(split, train, bundle, evaluate, MLflow does not answer)",
         "recommend(stored:print of register, split)",
         "validate(recommendations, recommend)",
         "rank_recent(ingest, recommend)",

@@ -12,16 +12,13 @@ Great Expectations takes seconds to import, so that happens at the first validat
 reads when it is imported is set here.
 """
 
-import logging
-import os
-
 from bigel.contracts.contract import HANDOVERS
 from bigel.contracts.drift import measure_drift
 from bigel.contracts.history import accept, needed_profiles
 from bigel.contracts.profile import profile_log
 from bigel.contracts.validation import validate
+from bigel.quiet import hush
 
 __all__ = ["HANDOVERS", "accept", "measure_drift", "needed_profiles", "profile_log", "validate"]
 
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # it logs hundreds of lines
+hush()

@@ -15,7 +15,6 @@ from bigel.lists.recommend import Request, write_lists
 from bigel.lists.rules import item_rules
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
-from bigel.tracking import build_bundle
 
 APART = (
     "bigel.tracking.models",
@@ -25,22 +24,17 @@ APART = (
 SAMPLE = 4_096  # users, at most, spread evenly over all
 
 
-def preview(
-    split: Record, trained: Record, embedded: Record, config: Config, workspace: Workspace
-) -> Record:
+def preview(bundle: Record, config: Config, workspace: Workspace) -> Record:
     """Write the lists that a newly trained model gives a sample of its users.
 
     Args:
-        split: the split stage's record.
-        trained: the train stage's record.
-        embedded: the embed stage's record.
+        bundle: record of ``bigel.lists.bundle.build_bundle``.
         config: ``recommend`` and ``items`` say what is listed.
         workspace: holds the output.
 
     Returns:
         a record with the files and counts of ``recommend``, without a model.
     """
-    bundle = build_bundle(split, trained, embedded, workspace)
     chosen = config.recommend
     rules = item_rules(Path(bundle.path), config, workspace)
     request = Request(list(config.data.behaviors), chosen.k, chosen.exclude, rules=rules)

@@ -15,12 +15,12 @@ from bigel import schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
+from bigel.lists.bundle import MODEL_FILE, data_fingerprint, known_to, load_bundle, refresh_bundle
 from bigel.lists.folds import CrossFitted, Folds, cross_fitted
 from bigel.lists.rules import ItemRules, item_rules
 from bigel.store import Record, Workspace, file_digest, fingerprint
 from bigel.store.code import code_of
-from bigel.tracking import MODEL_FILE, Model, known_to, load_bundle, open_model
-from bigel.tracking.bundle import data_fingerprint, refresh_bundle
+from bigel.tracking import Model, open_model
 
 if TYPE_CHECKING:
     from bigel.lists.serving import Candidates, Lists, Recommender

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ class Candidate:
     bundle: Record
     contracts: list[dict[str, Any]]
     config: Config
-    versions: dict[str, str]
-    made: datetime
+    versions: dict[str, str] = field(default_factory=runs.environment_tags)
+    made: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def name(self) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 from bigel.config import Config
 from bigel.disk import is_full
 from bigel.errors import ConfigError, DataError, hide_credentials, nearest
+from bigel.lists.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.retry import is_transient
 from bigel.store import Workspace
-from bigel.tracking.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,

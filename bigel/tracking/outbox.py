@@ -23,7 +23,7 @@ from bigel.config import Config, parse_config
 from bigel.errors import WorkspaceError
 from bigel.store import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 from bigel.tracking.judge import Candidate
-from bigel.tracking.registration import prepare, submit
+from bigel.tracking.registration import submit
 from bigel.tracking.registry import needed_bundles
 from bigel.tracking.runs import log_family
 from bigel.tracking.store import home_of
@@ -57,7 +57,7 @@ class Entry:
 def keep_for_sync(
     split: Record,
     trained: Record,
-    embedded: Record,
+    bundle: Record,
     evaluated: Record,
     contracts: list[dict[str, Any]],
     why: str,
@@ -73,8 +73,7 @@ def keep_for_sync(
         a record of the bundle; counts as of ``register``, without a version, "waiting", the
         name of the entry, and "loses", whether popularity is better somewhere.
     """
-    candidate = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
-    bundle = candidate.bundle
+    candidate = Candidate(split, trained, evaluated, bundle, contracts, config)
     content = {
         "versions": candidate.versions,
         "contracts": contracts,

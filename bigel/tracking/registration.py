@@ -9,14 +9,12 @@ import json
 import logging
 import os
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from bigel import schema
 from bigel.config import Config
 from bigel.store import Record, Workspace
 from bigel.tracking import runs
-from bigel.tracking.bundle import build_bundle
 from bigel.tracking.gate import alias_of
 from bigel.tracking.judge import Candidate, judge
 from bigel.tracking.registry import (
@@ -39,7 +37,7 @@ log = logging.getLogger(__name__)
 def register(
     split: Record,
     trained: Record,
-    embedded: Record,
+    bundle: Record,
     evaluated: Record,
     contracts: list[dict[str, Any]],
     config: Config,
@@ -53,12 +51,12 @@ def register(
     Args:
         split: the split stage's record.
         trained: the train stage's record.
-        embedded: the embed stage's record, of the end of the log.
+        bundle: of the new model.
         evaluated: the evaluate stage's record.
         contracts: results of the contracts, those of the new model's lists included; logged as
             they are.
         config: the whole configuration.
-        workspace: holds the bundle and, unless the environment says otherwise, MLflow's home.
+        workspace: holds, unless the environment says otherwise, MLflow's home.
 
     Returns:
         a record of the bundle; counts: name, version, alias ("" if it has none now), loses (to
@@ -69,28 +67,12 @@ def register(
         WorkspaceError: if it cannot be used.
     """
     started = time.perf_counter()
-    candidate = prepare(split, trained, embedded, evaluated, contracts, config, workspace)
+    candidate = Candidate(split, trained, evaluated, bundle, contracts, config)
     counts, known = submit(candidate, workspace)
     told = counts | {"alias": counts["alias"] or "without an alias"}
     log.info("%(name)s version %(version)s is %(alias)s: %(why)s", told)
-    elapsed, bundle = time.perf_counter() - started, candidate.bundle
-    reused = bundle.reused and known
+    elapsed, reused = time.perf_counter() - started, bundle.reused and known
     return Record("register", bundle.fingerprint, bundle.path, reused, elapsed, counts)
-
-
-def prepare(
-    split: Record,
-    trained: Record,
-    embedded: Record,
-    evaluated: Record,
-    contracts: list[dict[str, Any]],
-    config: Config,
-    workspace: Workspace,
-) -> Candidate:
-    """Build the bundle and collect what the tracking store is to be told; arguments as above."""
-    bundle, now = build_bundle(split, trained, embedded, workspace), datetime.now(UTC)
-    versions = runs.environment_tags()
-    return Candidate(split, trained, evaluated, bundle, contracts, config, versions, now)
 
 
 def submit(candidate: Candidate, workspace: Workspace) -> tuple[dict[str, Any], bool]:

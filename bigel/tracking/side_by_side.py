@@ -19,12 +19,12 @@ from bigel.data.interactions import IntArray, Interactions
 from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task, rank_task
+from bigel.lists.bundle import learned_by, read_facts, trained_on
 from bigel.model.scores import Scores
 from bigel.signals.recent import OrRecent, recent_demand
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, history_at, pairs_at, state_at
 from bigel.store import Record
-from bigel.tracking.bundle import learned_by, read_facts, trained_on
 from bigel.tracking.gate import Pair, SideBySide
 
 SEED = 0  # of the resampling

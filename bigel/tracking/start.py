@@ -17,10 +17,10 @@ from bigel import schema
 from bigel.config import Config
 from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, DataError
+from bigel.lists.bundle import places, trained_on
 from bigel.schema import COLD, CONTENT, EARLIER
 from bigel.store import Record, Workspace, file_digest, fingerprint, stage_key
 from bigel.store.code import code_of
-from bigel.tracking.bundle import places, trained_on
 from bigel.tracking.gate import CHAMPION
 from bigel.tracking.models import Model, model_name, open_model
 from bigel.tracking.registry import Registered

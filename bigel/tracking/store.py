@@ -7,7 +7,6 @@ secrets), so that no clean-up asks another one what is still needed.
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -27,6 +26,7 @@ from bigel.errors import (
     chain,
     hide_credentials,
 )
+from bigel.quiet import hush
 from bigel.retry import is_transient
 from bigel.store import Workspace, fingerprint, write_json
 from bigel.store.locks import take_lock
@@ -39,14 +39,6 @@ TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 # What MLflow says, by the code of any failure, where a server did not do what it was asked.
 FROM_SERVER = ("API request to", "The following failures occurred while")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
-DEFAULTS = {  # of MLflow's own variables, where the user set nothing
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a mistyped server costs 14 s instead of minutes
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,7 @@ class Home:
         Raises:
             WorkspaceError: if the store cannot be opened.
         """
+        hush()
         import mlflow
 
         with self.explained():
@@ -256,17 +249,6 @@ def check_home(home: Home, workspace: Workspace) -> None:
                 "they need; set MLFLOW_TRACKING_URI to the first (unset it for mlruns/mlflow.db), "
                 f"or remove {path} if those models need nothing here any more"
             )
-
-
-def hush() -> None:
-    """Keep MLflow from calling home, drawing bars and chatting; what the user set stays."""
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401  (sets up its logging, which the next lines quieten)
-
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _create(database: Path) -> None:

@@ -13,28 +13,14 @@ from typing import Any
 import pytest
 
 from tests import fabricate
+from tests.disturb import STAGES
 from tests.flows.conftest import options
 
 pytestmark = pytest.mark.slow
 SEED = 20
-STAGES = (
-    *("ingest", "validate raw_log", "profile_log", "validate interactions", "measure_drift"),
-    *(
-        "validate drift",
-        "measure_realized",
-        "validate realized",
-        "split",
-        "validate split",
-        "build_graphs",
-        "choose_start",
-        "train",
-    ),
-    *("weigh", "accept", "evaluate", "embed", "preview", "validate preview"),
-    *("register", "recommend", "validate recommendations", "rank_recent"),
-)
 WRITING = (
     *("ingest", "validate raw_log", "profile_log", "split", "train", "accept", "evaluate"),
-    *("embed", "preview", "register", "recommend", "rank_recent"),
+    *("embed", "build_bundle", "preview", "register", "recommend", "rank_recent"),
 )
 MEGABYTE = 2**20
 FINAL = (

@@ -98,7 +98,9 @@ def hand_made(ndcg: float, seed: int, happen: dict[str, Callable[[], None]], wai
                 return retrying(function, [1.0, 2.0, 4.0], waits.append)(*given, **named)
             if not made:
                 stages = fabricate.stages_before(given[-1], ndcg, seed)
-                made.update(zip(("split", "train", "embed", "evaluate"), stages, strict=True))
+                made.update(
+                    zip(("split", "train", "build_bundle", "evaluate"), stages, strict=True)
+                )
             counts = dict.fromkeys(("in", "kept", "merged", "quarantined"), 0) | {"reasons": {}}
             counts |= {"files": [], "lines": {}, "moment": None}  # of a log without times
             nothing = given[-1].root / "nothing"

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import bigel
 from bigel import schema
-from bigel.tracking.bundle import FORMAT, SEEN_FILE, write_facts
+from bigel.lists.bundle import FORMAT, SEEN_FILE, write_facts
 
 USERS, ITEMS, SEEN, K = 10_000, 2_000, 500, 100
 LIMIT = 200  # MB; frames of all pairs or rows take several times as much

@@ -8,6 +8,7 @@ import pytest
 from bigel.contracts import validate
 from bigel.errors import ContractError
 from bigel.lists import preview as module
+from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.recommend import recommend
 from bigel.store import Record, Workspace
@@ -19,7 +20,7 @@ def lists_of(record: Record) -> pl.DataFrame:
 
 
 def previewed(workspace: Workspace) -> Record:
-    return preview(*bundle_inputs(workspace), CONFIG, workspace)
+    return preview(build_bundle(*bundle_inputs(workspace), CONFIG, workspace), CONFIG, workspace)
 
 
 def test_the_lists_are_those_that_the_registered_model_gives(tmp_path: Path) -> None:

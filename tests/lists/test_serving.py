@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bigel.lists import serving
+from bigel.lists.bundle import build_bundle
 from bigel.lists.serving import Recommender, top_k
 from bigel.store import Record, Workspace
-from bigel.tracking.bundle import build_bundle
 from tests import fabricate
 
 CLICK, PURCHASE = 0, 1
@@ -25,7 +25,7 @@ CLICK, PURCHASE = 0, 1
 
 def bundle_at(root: Path, user_ids: Any = None) -> Record:
     workspace = Workspace(root)
-    return build_bundle(*fabricate.bundle_inputs(workspace, user_ids), workspace)
+    return build_bundle(*fabricate.bundle_inputs(workspace, user_ids), fabricate.CONFIG, workspace)
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from bigel.errors import ConfigError
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
+from bigel.lists.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
 from bigel.lists.serving import Candidates
 from bigel.signals.history import History
 from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
 from bigel.state.embed import embed_learned
 from bigel.state.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
-from bigel.tracking.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
 from bigel.tracking.side_by_side import Contender, _as_served
 from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
 
@@ -162,7 +162,7 @@ def test_a_bundle_ranks_by_every_signal(made: Made, moment: str) -> None:
     state = state_at(learned, made.split, moment)
     place = [made.split, made.config, made.workspace]
     embedded = embed_learned(learned, ["drawn"], *place, moment)
-    bundle = build_bundle(made.split, made.trained, embedded, made.workspace)
+    bundle = build_bundle(made.split, made.trained, embedded, made.config, made.workspace)
     served = load_bundle(Path(bundle.path))
     users = np.flatnonzero(np.bincount(state.pairs.users, minlength=state.pairs.n_users))
     for behavior in range(len(NAMES)):

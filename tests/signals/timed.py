@@ -10,9 +10,9 @@ from bigel.config import Config, load_config
 from bigel.data.split import split
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.lists.bundle import build_bundle
 from bigel.state.embed import embed
 from bigel.store import Record, Workspace
-from bigel.tracking import build_bundle
 from bigel.train import train
 
 DAY = 86_400
@@ -57,7 +57,9 @@ class Made:
 
     def bundle(self, moment: str | int = "now") -> Path:
         embedded = embed(self.split, self.trained, self.config, self.workspace, moment)
-        return Path(build_bundle(self.split, self.trained, embedded, self.workspace).path)
+        return Path(
+            build_bundle(self.split, self.trained, embedded, self.config, self.workspace).path
+        )
 
 
 def split_of(frame: pl.DataFrame, root: Path, *settings: str) -> tuple[Config, Workspace, Record]:

@@ -105,7 +105,7 @@ def test_the_stages_are_found() -> None:
         "data/split.py",
         "train/__init__.py",
         "lists/recommend.py",
-        "tracking/bundle.py",
+        "lists/bundle.py",
     } <= set(stages())
 
 

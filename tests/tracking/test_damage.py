@@ -161,7 +161,7 @@ def test_without_a_whole_copy_the_night_ends_with_a_judged_challenger_and_what_t
 def test_after_a_change_of_the_format_the_same_command_ends_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("bigel.lists.serving.FORMAT", "bigel.tracking.bundle.FORMAT"):
+    for place in ("bigel.lists.serving.FORMAT", "bigel.lists.bundle.FORMAT"):
         monkeypatch.setattr(place, 6)
     counts = register_one(workspace, seed=3).counts
     assert "version 1: the bundle at " in counts["why"]

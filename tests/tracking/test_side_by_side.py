@@ -13,9 +13,9 @@ from bigel import schema
 from bigel.data.interactions import Interactions
 from bigel.errors import DataError
 from bigel.evaluate.protocol import evaluate_split
+from bigel.lists.bundle import build_bundle
 from bigel.model.scores import EmbeddingScores
 from bigel.store import Record, Workspace
-from bigel.tracking.bundle import build_bundle
 from bigel.tracking.side_by_side import rank_side_by_side
 from tests import fabricate
 
@@ -78,7 +78,7 @@ class World:
 
         split = self.split(workspace)
         trained = fabricate.stage(workspace, "train", [split.fingerprint, str(scores)], build)
-        return Path(build_bundle(split, trained, trained, workspace).path)
+        return Path(build_bundle(split, trained, trained, fabricate.CONFIG, workspace).path)
 
 
 OLD = World(
@@ -180,8 +180,8 @@ def test_the_mean_is_that_of_the_behaviors_and_users_are_resampled_together(
 @pytest.mark.parametrize("seed", range(4))
 def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, seed: int) -> None:
     """A bundle knows validation and test pairs, too, and has a trend; here it must not."""
-    split, trained, embedded, _ = fabricate.stages_before(workspace, seed=seed)
-    bundle = Path(build_bundle(split, trained, embedded, workspace).path)
+    split, _, made, _ = fabricate.stages_before(workspace, seed=seed)
+    bundle = Path(made.path)
     train, valid = (Interactions.load(split, name) for name in ("train", "valid"))
     bias = torch.from_numpy(fabricate.embeddings(seed)["item_bias"])
     users, items = torch.zeros(2, train.n_users, 1), torch.zeros(2, train.n_items, 1)

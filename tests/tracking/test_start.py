@@ -16,11 +16,11 @@ from bigel.config import load_config
 from bigel.data.split import split
 from bigel.errors import DataError
 from bigel.graph import build_graphs
+from bigel.lists.bundle import build_bundle, places
 from bigel.model import BiGEL
 from bigel.state.embed import embed
 from bigel.store import Record, Workspace
 from bigel.tracking import choose_start, home_of, promote, register
-from bigel.tracking.bundle import places
 from bigel.tracking.start import _other_architecture
 from bigel.train import bigel, train
 from bigel.train.start import Start, architecture
@@ -81,7 +81,8 @@ def night(rows: Rows, workspace: Workspace, *overrides: str) -> Night:
     trained = train(parted, graph, config, workspace, start=start)
     evaluated = fabricate.evaluate_stage(workspace, trained)
     embedded = embed(parted, trained, config, workspace)
-    made = register(parted, trained, embedded, evaluated, [], config, workspace)
+    bundle = build_bundle(parted, trained, embedded, config, workspace)
+    made = register(parted, trained, bundle, evaluated, [], config, workspace)
     return Night(parted, graph, start, trained, made)
 
 
@@ -311,14 +312,14 @@ def test_a_split_that_is_drawn_anew_starts_cold(workspace: Workspace) -> None:
 
 
 def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> None:
-    split, trained, embedded, evaluated = fabricate.stages_before(workspace)
+    split, trained, bundle, evaluated = fabricate.stages_before(workspace)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         shutil.copyfile(trained.file(schema.HISTORY_FILE), out / schema.HISTORY_FILE)
         return {"best_step": 3}
 
     bare = fabricate.stage(workspace, "train", ["no weights"], build)
-    register(split, bare, embedded, evaluated, [], fabricate.CONFIG, workspace)
+    register(split, bare, bundle, evaluated, [], fabricate.CONFIG, workspace)
     config, parted, graph = prepare(first_log(), workspace)
     start = choose_start(parted, graph, config, workspace)
     assert start.counts["cold"] == (

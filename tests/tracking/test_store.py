@@ -14,11 +14,12 @@ from mlflow.exceptions import MlflowException
 
 from bigel.errors import ConfigError, UnreachableError, WorkspaceError, hide_credentials
 from bigel.lists import recommend as recommend_module
+from bigel.quiet import DEFAULTS, hush
 from bigel.store import Workspace
 from bigel.store.locks import take_lock
 from bigel.tracking import store as store_module
 from bigel.tracking.moved import HOME_TAG
-from bigel.tracking.store import DEFAULTS, Home, check_home, home_of, hush, note_home
+from bigel.tracking.store import Home, check_home, home_of, note_home
 from tests import fabricate
 
 SERVER = "https://ann:hunter2@host:5000/mlflow/?token=hunter3"

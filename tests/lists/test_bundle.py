@@ -8,12 +8,12 @@ from safetensors.numpy import load_file, save_file
 
 from bigel import schema
 from bigel.errors import DataError, WorkspaceError
+from bigel.lists import bundle as bundle_module
 from bigel.lists import serving
+from bigel.lists.bundle import build_bundle, data_fingerprint, load_bundle
 from bigel.state.embed import users_per_item
 from bigel.state.moment import pairs_at
 from bigel.store import Record, Workspace
-from bigel.tracking import bundle as bundle_module
-from bigel.tracking.bundle import build_bundle, data_fingerprint, load_bundle
 from tests import fabricate
 
 
@@ -23,7 +23,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def bundle_of(workspace: Workspace) -> Record:
-    return build_bundle(*fabricate.bundle_inputs(workspace), workspace)
+    return build_bundle(*fabricate.bundle_inputs(workspace), fabricate.CONFIG, workspace)
 
 
 def test_it_holds_what_the_stages_hold(workspace: Workspace) -> None:
@@ -109,7 +109,7 @@ def test_embeddings_that_cannot_serve_are_refused(
     split, trained, embedded = fabricate.bundle_inputs(workspace)
     save_file(change(fabricate.embeddings()), embedded.file(schema.EMBEDDINGS_FILE))
     with pytest.raises(WorkspaceError, match=message):
-        build_bundle(split, trained, embedded, workspace)
+        build_bundle(split, trained, embedded, fabricate.CONFIG, workspace)
 
 
 def test_an_item_that_nobody_had_may_be_left_out_of_every_list(workspace: Workspace) -> None:
@@ -117,7 +117,9 @@ def test_an_item_that_nobody_had_may_be_left_out_of_every_list(workspace: Worksp
     tensors = fabricate.embeddings()
     tensors["item_trend"][:, 3] = -np.inf
     save_file(tensors, embedded.file(schema.EMBEDDINGS_FILE))
-    served = load_bundle(Path(build_bundle(split, trained, embedded, workspace).path))
+    served = load_bundle(
+        Path(build_bundle(split, trained, embedded, fabricate.CONFIG, workspace).path)
+    )
     lists = served.recommend(0, np.array([0]), 9, serving.Candidates("none"))
     assert sorted(lists.item.tolist()) == [0, 1, 2, 4, 5]
 

@@ -17,15 +17,15 @@ from bigel import __version__, schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.errors import DataError, WorkspaceError
+from bigel.quiet import hush
 from bigel.store import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
 from bigel.store.code import code_of
-from bigel.tracking.store import hush
 
 if TYPE_CHECKING:
     from bigel.lists.serving import Recommender
     from bigel.state.moment import Learned
 
-APART = ("bigel.tracking.store", "bigel.state.embed")  # make or find inputs
+APART = ("bigel.state.embed",)  # make or find inputs
 FORMAT = 5  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
@@ -34,8 +34,10 @@ EVENTS = "events"  # interactions that a user is known to have; 0: popular items
 LEARNED = ("architecture", "model", "members", "seed")  # of the train stage's counts
 
 
-def build_bundle(split: Record, trained: Record, embedded: Record, workspace: Workspace) -> Record:
-    """Write what the served model needs.
+def build_bundle(
+    split: Record, trained: Record, embedded: Record, config: Config, workspace: Workspace
+) -> Record:
+    """Write what the served model needs; no setting changes it.
 
     Files: ``model.json``, ``users.parquet`` (user_id, events), ``items.parquet`` (item_id), those
     of the embed stage (``bigel.state.embed``), ``seen.safetensors`` (each user's items per
