@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from bigel.backtest.series import Plan, run_backtest
 from bigel.compare import choose
-from bigel.config import load_config
+from bigel.config import Config, load_config
 from bigel.store import Workspace
 from flows.notify import notify
 from flows.tasks import steps
@@ -30,6 +30,7 @@ def backtest_flow(
     every: int = 1,
     models: list[str] | None = None,
     seeds: list[int] | None = None,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Cut the log on each of its last nights, make that night's lists, count them, log to MLflow.
 
@@ -41,11 +42,12 @@ def backtest_flow(
         every: train every so many nights, and embed anew in between.
         models: beside the rules; None: bigel.
         seeds: of training; None: 0.
+        config: what source and overrides say, where the caller has read it already.
 
     Returns:
         The summary of the back-test, JSON values only.
     """
-    config = load_config(source, overrides or [])
+    config = config or load_config(source, overrides or [])
     plan = Plan(nights, every, choose(config, models or ["bigel"]), seeds or [0])
     place = Workspace(workspace)
     with place.in_use():

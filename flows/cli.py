@@ -4,12 +4,13 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from bigel import __version__
 from bigel.config import load_config
+from bigel.config.data import Format
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError, WorkspaceError
 from bigel.store import Workspace
@@ -82,7 +83,7 @@ def ingest(
     path: Annotated[str | None, typer.Option(help="File, glob or folder of the log.")] = None,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="auto, csv, tsv, parquet, ndjson, pairs, tables or lists."),
+        typer.Option("--format", help=f"One of {', '.join(get_args(Format))}."),
     ] = None,
     columns: Annotated[
         str | None,
@@ -183,7 +184,7 @@ def recommend(
         overrides.append(_setting("recommend.exclude", exclude))
     config = load_config(source, overrides)
     from bigel.state.moment import read_moment
-    from flows.lists import write_lists
+    from flows.recommending import write_lists
 
     behaviors = None if behavior == "all" else [behavior]
     wanted = users if users is not None else user

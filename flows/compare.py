@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from bigel.compare import MODELS, choose, warn_of_shadowed
 from bigel.compare.run import run_comparison
-from bigel.config import load_config
+from bigel.config import Config, load_config
 from bigel.store import Workspace
 from flows.notify import notify
 from flows.tasks import steps
@@ -31,6 +31,7 @@ def compare_flow(
     seeds: list[int] | None = None,
     split: str = "valid",
     refit: bool = False,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Train contestants with each seed, rank a split, write table and plot, log to MLflow.
 
@@ -43,11 +44,12 @@ def compare_flow(
         seeds: of training; None: 0.
         split: "valid", or "test" once, when settings are final.
         refit: whether each is also fitted again on train and validation; on test alone.
+        config: what source and overrides say, where the caller has read it already.
 
     Returns:
         The summary of the comparison, JSON values only.
     """
-    config = load_config(source, overrides or [])
+    config = config or load_config(source, overrides or [])
     contestants = choose(config, MODELS if models is None else models, variants or ())
     warn_of_shadowed([one.model for one in contestants], overrides or [], config)
     place = Workspace(workspace)

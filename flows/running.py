@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,14 @@ def run_flow(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
 ) -> dict[str, Any]:
     """Run the training flow, on a local server where none is configured; return the summary."""
-    load_config(source, settings or []).data.require_log()
-    place = Workspace(workspace)
-    check_folder("--workspace", place.root)
-    from flows.server import prefect_api, wait_until_recorded
+    config, place = _checked(source, settings or [], workspace)
+
+    def tasks(summary: dict[str, Any]) -> int:
+        return len(summary["stages"]) + len(summary["contracts"])
 
     def work() -> dict[str, Any]:
-        explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
-        with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
-            from flows.train import train_flow
-
-            summary = train_flow(source, list(settings or []), str(place.root), until)
-            tasks = len(summary["stages"]) + len(summary["contracts"])
-            wait_until_recorded(summary["flow_run_id"], tasks)
-            return summary
+        given = {"until": until, "config": config}
+        return _on_server("train", source, settings or [], place, given, tasks)
 
     summary = _with_json(work, json)
     console.print_summary(summary, place)
@@ -51,17 +46,14 @@ def run_comparison(
     source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
 ) -> None:
     """Run the comparison flow with the models, variants, seeds and split that were chosen."""
-    config = load_config(source, settings)
-    config.data.require_log()
-    place = Workspace(workspace)
-    check_folder("--workspace", place.root)
+    config, place = _checked(source, settings, workspace)
     from bigel.compare import MODELS, choose, units_of
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
     units_of(choose(config, models, chosen["variants"]), chosen["seeds"])
 
     def work() -> dict[str, Any]:
-        return _on_server("flows.compare", "compare_flow", source, settings, place, chosen)
+        return _on_server("compare", source, settings, place, chosen | {"config": config})
 
     console.print_comparison(_with_json(work, json), place)
 
@@ -70,10 +62,7 @@ def run_backtest(
     source: str, settings: list[str], workspace: Path, json: Path | None, chosen: dict[str, Any]
 ) -> None:
     """Run the back-test flow with the nights, models and seeds that were chosen."""
-    config = load_config(source, settings)
-    config.data.require_log()
-    place = Workspace(workspace)
-    check_folder("--workspace", place.root)
+    config, place = _checked(source, settings, workspace)
     from bigel.backtest.series import Plan
     from bigel.compare import choose
 
@@ -81,23 +70,41 @@ def run_backtest(
     Plan(chosen["nights"], chosen["every"], contestants, chosen["seeds"])
 
     def work() -> dict[str, Any]:
-        return _on_server("flows.backtest", "backtest_flow", source, settings, place, chosen)
+        return _on_server("backtest", source, settings, place, chosen | {"config": config})
 
     console.print_backtest(_with_json(work, json), place)
 
 
+def _checked(source: str, settings: list[str], workspace: Path) -> tuple[Config, Workspace]:
+    """Return configuration and workspace, after what can be wrong with them was looked at."""
+    config, place = load_config(source, settings), Workspace(workspace)
+    config.data.require_log()
+    check_folder("--workspace", place.root)
+    return config, place
+
+
 def _on_server(
-    module: str, flow: str, source: str, settings: list[str], place: Workspace,
-    chosen: dict[str, Any],
+    flow: str, source: str, settings: list[str], place: Workspace, given: dict[str, Any],
+    tasks: Callable[[dict[str, Any]], int] = itemgetter("tasks"),
 ) -> dict[str, Any]:  # fmt: skip
-    """Run a flow that counts its tasks, on a local server where none is configured."""
+    """Run a flow, on a local server where none is configured.
+
+    Args:
+        flow: of the module ``flows.FLOW``, the function ``FLOW_flow``.
+        source: as of the flow.
+        settings: as of the flow.
+        place: as of the flow.
+        given: its other arguments.
+        tasks: tells of its summary how many task runs the server must have.
+    """
     from flows.server import prefect_api, wait_until_recorded
 
     explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
     with explained, prefect_api(place.artifacts / "prefect"):  # its database is there, too
-        run = getattr(import_module(module), flow)  # Prefect is imported when its server is known
-        summary: dict[str, Any] = run(source, settings, str(place.root), **chosen)
-        wait_until_recorded(summary["flow_run_id"], summary["tasks"])
+        module = import_module(f"flows.{flow}")  # Prefect is imported when its server is known
+        run: Callable[..., dict[str, Any]] = getattr(module, f"{flow}_flow")
+        summary = run(source, settings, str(place.root), **given)
+        wait_until_recorded(summary["flow_run_id"], tasks(summary))
         return summary
 
 
@@ -110,7 +117,7 @@ def run_search(
         check_file("--out", out, [".toml"])
     place, config = Workspace(workspace), load_config(source, settings)
     from bigel.compare import warn_of_shadowed
-    from bigel.tune.run import run_search as search
+    from bigel.tune.search import run_search as search
 
     warn_of_shadowed([model], settings, config)
     with place.in_use():

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
-from bigel.config import load_config
+from bigel.config import Config, load_config
 from bigel.errors import BigelError
 from bigel.pipeline import STAGES, run_and_summarize
 from bigel.store import Workspace
@@ -28,6 +28,7 @@ def train_flow(
     overrides: list[str] | None = None,
     workspace: str = ".",
     until: str = STAGES[-1],
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Ingest, validate, split, build graphs, train, evaluate, register, recommend.
 
@@ -36,11 +37,12 @@ def train_flow(
         overrides: ``section.key=value`` settings on top.
         workspace: folder of all outputs.
         until: last stage to run.
+        config: what source and overrides say, where the caller has read it already.
 
     Returns:
         The summary of the run (see ``bigel.summary``), JSON values only.
     """
-    config = load_config(source, overrides or [])
+    config = config or load_config(source, overrides or [])
     try:
         summary = run_and_summarize(config, Workspace(workspace), until, steps(config))
     except BigelError as error:

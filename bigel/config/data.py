@@ -33,6 +33,14 @@ class Columns(Section):
 
 
 Format = Literal["auto", "csv", "tsv", "parquet", "ndjson", "pairs", "tables", "lists"]
+ENDINGS: dict[str, Format] = {  # of the files that "auto" reads, each text format also compressed
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".inter": "tsv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
 SYNTHETIC = "synth:"  # a path that no file system has by chance
 TIME_DIRECTIVES = "YymbBdjHIMSpz%"
 
@@ -63,7 +71,7 @@ class DataConfig(Section):
     format: Format = Field(
         "auto",
         description=(
-            "auto goes by the file ending (.csv .tsv .inter .parquet .ndjson .jsonl, each text "
+            f"auto goes by the file ending ({' '.join(ENDINGS)}, each text "
             "format also .gz or .zst). pairs: a folder of 'BEHAVIOR_SPLIT' files of 'user item' "
             "lines. tables: a folder of train/valid/test tables, valid optional. lists: a folder "
             "of files of 'user item item …' lines, named BEHAVIOR_SPLIT, BEHAVIOR (of train) or "

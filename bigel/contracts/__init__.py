@@ -6,15 +6,15 @@ A hand-over is a stage's finished files. Tables are made of them (``tables``, ``
 added to the Data Docs (``page``) before a critical failure is raised.
 
 The log is counted once, into its ``profile``: the contract of the interactions reads it, and
-``drift``, a hand-over like the others, compares it with that of the last run in the ``history``.
+``drift``, a hand-over like the others, compares it with that of the last run in the ``accepted``.
 
 Great Expectations takes seconds to import, so that happens at the first validation; what it
 reads when it is imported is set here.
 """
 
+from bigel.contracts.accepted import accept, needed_profiles
 from bigel.contracts.contract import HANDOVERS
 from bigel.contracts.drift import measure_drift
-from bigel.contracts.history import accept, needed_profiles
 from bigel.contracts.profile import profile_log
 from bigel.contracts.validation import validate
 from bigel.quiet import hush

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from bigel.config import Config
-from bigel.contracts.history import MEASURES_FILE, reference_of
+from bigel.contracts.accepted import MEASURES_FILE, reference_of
 from bigel.contracts.profile import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
 
-APART = ("bigel.contracts.history",)  # make or find inputs
+APART = ("bigel.contracts.accepted",)  # make or find inputs
 MEASURES = {
     "behaviors": {
         "volume_change": "volume, change",

@@ -9,7 +9,7 @@ import polars as pl
 
 from bigel.contracts.contract import CRITICAL, LIMITS, Contract
 from bigel.contracts.row_rules import Rule
-from bigel.ingest.rules import IGNORED
+from bigel.ingest.refusals import IGNORED
 from bigel.schema import QUARANTINE_FILE, RAW, REASON, REFUSED_COLUMNS, SOURCE_FILE
 from bigel.store import Record
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.contracts.accepted import Accepted, accepted
 from bigel.contracts.contract import DRIFT, LIMITS, contract_folder, load_contract
 from bigel.contracts.drift import MEASURES
-from bigel.contracts.history import Accepted, accepted
 from bigel.errors import DataError, WorkspaceError
 from bigel.store import Workspace, write_text
 

@@ -26,10 +26,10 @@ from typing import Any
 
 import jinja2
 
+from bigel.contracts.accepted import History
 from bigel.contracts.contract import DRIFT, HANDOVERS
 from bigel.contracts.drift_history import drift_history
 from bigel.contracts.gx_pages import render_page
-from bigel.contracts.history import History
 from bigel.errors import WorkspaceError
 from bigel.store import Workspace, write_json, write_text
 from bigel.store.locks import take_lock

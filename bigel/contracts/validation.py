@@ -11,6 +11,7 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, recommendations, splits, tables
+from bigel.contracts.accepted import MEASURES_FILE
 from bigel.contracts.contract import (
     CRITICAL,
     DRIFT,
@@ -20,7 +21,6 @@ from bigel.contracts.contract import (
     load_contract,
 )
 from bigel.contracts.drift import MEASURES
-from bigel.contracts.history import MEASURES_FILE
 from bigel.contracts.profile import profile_log
 from bigel.contracts.row_rules import count, refuse_unknown, shortened
 from bigel.contracts.tables import Tables

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from bigel.errors import DataError
-from bigel.ingest import rules
+from bigel.ingest import refusals
 from bigel.schema import (
     BEHAVIOR,
     COUNT,
@@ -22,12 +22,12 @@ from bigel.schema import (
 ROWS = "rows"
 FAULT = "this is a fault of bigel's ingest: nothing was stored, please report it with the file"
 GROUPS = {
-    "null_users": (rules.NULL_USER,),
-    "null_items": (rules.NULL_ITEM,),
-    "null_behaviors": (rules.NULL_BEHAVIOR,),
-    "unknown_behaviors": (rules.UNKNOWN_BEHAVIOR,),
-    "bad_timestamps": rules.BAD_TIMESTAMPS,
-    "ignored": (rules.IGNORED,),
+    "null_users": (refusals.NULL_USER,),
+    "null_items": (refusals.NULL_ITEM,),
+    "null_behaviors": (refusals.NULL_BEHAVIOR,),
+    "unknown_behaviors": (refusals.UNKNOWN_BEHAVIOR,),
+    "bad_timestamps": refusals.BAD_TIMESTAMPS,
+    "ignored": (refusals.IGNORED,),
 }
 
 

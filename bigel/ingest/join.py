@@ -10,7 +10,7 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest import rules
+from bigel.ingest import refusals as why
 from bigel.ingest.books import count_refused, count_rows, summarize
 from bigel.ingest.ids import refuse_two_forms
 from bigel.ingest.layout import NO_OBJECTS
@@ -34,19 +34,19 @@ QUOTES = (
     "fields, and double a quote inside quotes (a backslash before it has no meaning)"
 )
 ADVICE = {
-    rules.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
-    rules.TOO_FEW: "check data.separator",
-    rules.TOO_MANY: "check data.separator",
-    rules.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
-    rules.TOO_EARLY: "check data.time_unit and data.time_min",
-    rules.TOO_LATE: "check data.time_unit and data.time_max",
+    why.UNKNOWN_BEHAVIOR: "name the log's values in data.behaviors, data.rename or data.ignore",
+    why.TOO_FEW: "check data.separator",
+    why.TOO_MANY: "check data.separator",
+    why.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
+    why.TOO_EARLY: "check data.time_unit and data.time_min",
+    why.TOO_LATE: "check data.time_unit and data.time_max",
     **dict.fromkeys(
-        (rules.NULL_USER, rules.NULL_ITEM, rules.NULL_BEHAVIOR, rules.NULL_TIMESTAMP),
+        (why.NULL_USER, why.NULL_ITEM, why.NULL_BEHAVIOR, why.NULL_TIMESTAMP),
         "check data.columns",
     ),
-    **dict.fromkeys((rules.BAD_QUOTES, rules.SWALLOWED, rules.QUOTED_ID), QUOTES),
-    rules.BAD_JSON: NO_OBJECTS,
-    rules.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
+    **dict.fromkeys((why.BAD_QUOTES, why.SWALLOWED, why.QUOTED_ID), QUOTES),
+    why.BAD_JSON: NO_OBJECTS,
+    why.BAD_UTF8: "convert it, for example: iconv -f LATIN1 -t UTF-8",
 }
 STRAY_SHARE = 0.5  # of the rows: more ids that are no whole numbers are no strays
 log = logging.getLogger(__name__)

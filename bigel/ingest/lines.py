@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from bigel.ingest.layout import BLANK, BOM, Layout, open_bytes
-from bigel.ingest.rules import BAD_QUOTES, BAD_UTF8, PROBLEM, SWALLOWED
+from bigel.ingest.refusals import BAD_QUOTES, BAD_UTF8, PROBLEM, SWALLOWED
 from bigel.ingest.sources import Source
 from bigel.schema import RAW, ROW_NUMBER
 

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
-from bigel.ingest.rules import LEAK
-from bigel.ingest.runs import KEY, LAST, ahead, sum_runs
+from bigel.ingest.refusals import LEAK
+from bigel.ingest.sorted_rows import KEY, LAST, ahead, sum_runs
 from bigel.schema import (
     BEHAVIOR_INDEX,
     COUNT,

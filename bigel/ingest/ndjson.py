@@ -4,7 +4,7 @@ import duckdb
 import polars as pl
 
 from bigel.ingest.ids import IDS
-from bigel.ingest.rules import BAD_JSON, EXACT_FLOAT, NESTED, NOT_WHOLE, PROBLEM
+from bigel.ingest.refusals import BAD_JSON, EXACT_FLOAT, NESTED, NOT_WHOLE, PROBLEM
 from bigel.schema import RAW, ROW_NUMBER
 
 TYPE = "_type_"

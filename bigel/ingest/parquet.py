@@ -5,7 +5,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.layout import missing_column, set_columns, unreadable, wanted_columns
-from bigel.ingest.rules import EXACT_FLOAT, NOT_WHOLE, PROBLEM
+from bigel.ingest.refusals import EXACT_FLOAT, NOT_WHOLE, PROBLEM
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, TIMESTAMP, USER_ID
 

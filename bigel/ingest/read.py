@@ -9,12 +9,12 @@ import duckdb
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.ingest.adjacency import list_separator, pair_items
 from bigel.ingest.layout import check_objects, text_layout, unreadable, wanted_columns
 from bigel.ingest.lines import Tally, read_rows_of_lines
-from bigel.ingest.lists import list_separator, pair_items
 from bigel.ingest.ndjson import parse_objects
 from bigel.ingest.parquet import scan_table
-from bigel.ingest.rules import judge
+from bigel.ingest.refusals import judge
 from bigel.ingest.sources import Source, with_behavior
 from bigel.ingest.text import split_rows
 
@@ -24,7 +24,7 @@ BATCH_ROWS = 200_000
 def read_rows(
     source: Source, data: DataConfig, tally: Tally, base: duckdb.DuckDBPyConnection
 ) -> Iterator[pl.DataFrame]:
-    """Yield batches of judged rows, see ``rules.judge``; those of one piece after another's.
+    """Yield batches of judged rows, see ``refusals.judge``; those of one piece after another's.
 
     Args:
         source: the file.

@@ -11,20 +11,13 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 
 from bigel.config import DataConfig
+from bigel.config.data import ENDINGS
 from bigel.errors import DataError
 from bigel.ingest.folders import find_files, is_named, is_visible
 from bigel.ingest.objects import copy_objects, is_url, list_objects
 from bigel.ingest.sql import read_sql
 from bigel.schema import BEHAVIOR, SPLITS, TEST, TRAIN, VALID
 
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".inter": "tsv",
-    ".parquet": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-}
 COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
 LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")

@@ -4,7 +4,7 @@ import polars as pl
 
 from bigel.ingest.layout import Layout
 from bigel.ingest.lines import Quoting
-from bigel.ingest.rules import PROBLEM, QUOTED_ID, TOO_FEW, TOO_MANY
+from bigel.ingest.refusals import PROBLEM, QUOTED_ID, TOO_FEW, TOO_MANY
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 
 FIELDS = "_fields"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.merge import GROUP_ROWS
-from bigel.ingest.runs import KEY, LAST, sum_runs
+from bigel.ingest.sorted_rows import KEY, LAST, sum_runs
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,

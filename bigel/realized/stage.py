@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
-from bigel.realized.nights import (
+from bigel.realized.published import (
     LEAST_BETWEEN,
     SHOWN,
     Published,

@@ -5,8 +5,8 @@ from bigel.tracking.models import Model, list_versions, offline_model, open_mode
 from bigel.tracking.outbox import keep_family, keep_for_sync, needed_fingerprints
 from bigel.tracking.registration import register
 from bigel.tracking.runs import log_family
-from bigel.tracking.start import choose_start
 from bigel.tracking.store import Home, home_of
+from bigel.tracking.warm_start import choose_start
 
 __all__ = [
     "Home",

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config, load_config
+from bigel.contracts.accepted import MEASURES_FILE
 from bigel.contracts.drift import measures_of
-from bigel.contracts.history import MEASURES_FILE
 from bigel.store import Record, Workspace, fingerprint, write_json
 
 N = 10  # users, and items

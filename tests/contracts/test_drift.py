@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from bigel.config import Config, load_config
+from bigel.contracts.accepted import GONE, MEASURES_FILE, accept
 from bigel.contracts.drift import FIRST, MEASURES, NO_TIMES, compare, measure_drift, measures_of
-from bigel.contracts.history import GONE, MEASURES_FILE, accept
 from bigel.store import Record, Workspace
 
 HOUR, DAY = 3_600, 86_400

@@ -4,8 +4,8 @@ import dataclasses
 import re
 from typing import Any
 
+from bigel.contracts.accepted import Accepted, History
 from bigel.contracts.drift_history import draw
-from bigel.contracts.history import Accepted, History
 from bigel.contracts.page import render_index
 
 

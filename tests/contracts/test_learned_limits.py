@@ -9,8 +9,8 @@ import pytest
 
 from bigel.config import Config, load_config
 from bigel.contracts import learned_limits
+from bigel.contracts.accepted import Accepted
 from bigel.contracts.contract import contract_folder, load_contract
-from bigel.contracts.history import Accepted
 from bigel.contracts.learned_limits import limit_of, suggest
 from bigel.errors import DataError
 from bigel.store import Workspace

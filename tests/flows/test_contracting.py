@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from bigel.config import load_config
 from bigel.contracts import accept, measure_drift, profile_log
-from bigel.contracts.history import history_folder
+from bigel.contracts.accepted import history_folder
 from bigel.errors import ConfigError, ContractError, DataError
 from bigel.ingest import ingest
 from bigel.store import Record, Workspace

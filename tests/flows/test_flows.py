@@ -89,8 +89,9 @@ def test_a_broken_contract_fails_the_flow_before_anything_downstream(
 ) -> None:
     home, _ = trained
     published = (home / "artifacts" / "latest" / "recommendations.parquet").read_bytes()
+    config = load_config(str(tiny), ["synth.dirt.null_user=0.25"])
     with pytest.raises(ContractError) as caught:
-        train_flow(str(tiny), ["synth.dirt.null_user=0.25"], str(home))
+        train_flow("what was read already", [], str(home), config=config)
     assert caught.value.summary is not None
     assert list(caught.value.summary["stages"]) == ["ingest"]
     assert (home / "artifacts" / "latest" / "recommendations.parquet").read_bytes() == published

@@ -66,7 +66,7 @@ def test_the_flow_ranks_validation_and_warns_once_of_what_no_rival_reads(
 def test_a_search_warns_of_what_its_rival_does_not_read(
     begin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bigel.tune.run.run_search", begin)
+    monkeypatch.setattr("bigel.tune.search.run_search", begin)
     with caplog.at_level(logging.WARNING, "bigel"), pytest.raises(ItBeginsError):
         running.run_search("demo", ["train.max_steps=3"], tmp_path, None, "mule", 1, 1.0, None)
     assert "train.max_steps does not reach mule" in caplog.text

@@ -141,8 +141,9 @@ class Prefect:
         finally:
             self.events.append("server ended")
 
-    def flow(self, *arguments: Any) -> dict[str, Any]:
-        self.events.append(("flow", *arguments))
+    def flow(self, *arguments: Any, until: str, config: Config) -> dict[str, Any]:
+        assert config.model.dim == 16 or not arguments[1]  # read once, and handed over
+        self.events.append(("flow", *arguments, until))
         if self.error:
             raise self.error
         return SUMMARY
@@ -235,7 +236,7 @@ def test_ingested_files_are_copied_with_their_counts(tmp_path: Path) -> None:
 def test_found_settings_that_could_not_be_written_are_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
 ) -> None:
-    monkeypatch.setattr("bigel.tune.run.run_search", failing(AssertionError("it was searched")))
+    monkeypatch.setattr("bigel.tune.search.run_search", failing(AssertionError("it was searched")))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "file").touch()
@@ -253,7 +254,7 @@ def test_found_settings_are_copied_and_the_command_for_them_comes_last(
     trials = [best | {"state": "complete"}]
     found = {"model": "ease", "cutoff": 5, "best": best, "trials": trials, "preset": str(preset)}
     monkeypatch.setattr(
-        "bigel.tune.run.run_search", lambda *_, **__: found | {"study": "study.log"}
+        "bigel.tune.search.run_search", lambda *_, **__: found | {"study": "study.log"}
     )
     monkeypatch.chdir(tmp_path)
     for place in (out, None):

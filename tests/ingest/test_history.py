@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bigel.config import parse_config
 from bigel.errors import DataError
 from bigel.ingest import ingest, join
-from bigel.ingest.runs import sum_runs
+from bigel.ingest.sorted_rows import sum_runs
 from bigel.store import Record, Workspace
 
 DAY = 86_400

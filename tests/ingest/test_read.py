@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.config import DataConfig
-from bigel.ingest.rules import _judge_each, judge
+from bigel.ingest.refusals import _judge_each, judge
 
 ROWS = [("u1", "i1", "click", 5), ("u1", "i1", "click", 9), ("u2", "i1", "buy", 7)]
 CSV = b"user,item,behavior,time\n" + b"".join(

@@ -8,7 +8,7 @@ import pytest
 
 from bigel.contracts import validate
 from bigel.realized import all_nights, measure_realized, needed_lists
-from bigel.realized.nights import KEPT, published
+from bigel.realized.published import KEPT, published
 from bigel.realized.stage import BEFORE, GONE, NO_LISTS, NO_TIMES, behind, read_night
 from bigel.store import Workspace
 from tests.realized.nightly import BEHAVIORS, DAY, Event, config, lists_of, log_of, publish

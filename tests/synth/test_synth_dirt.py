@@ -7,37 +7,37 @@ import pytest
 
 from bigel import schema
 from bigel.config import DirtConfig, SynthConfig
-from bigel.ingest import rules
+from bigel.ingest import refusals
 from bigel.synth import events, write_log
 
 BEHAVIORS = ("click", "cart", "purchase")
 SMALL = SynthConfig(users=300, items=200, events=6_000, tastes=8, seed=3)
 COLUMNS = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
 REASONS = {
-    "null_user": rules.NULL_USER,
-    "null_item": rules.NULL_ITEM,
-    "null_behavior": rules.NULL_BEHAVIOR,
-    "null_timestamp": rules.NULL_TIMESTAMP,
-    "unknown_behavior": rules.UNKNOWN_BEHAVIOR,
-    "ignored_behavior": rules.IGNORED,
-    "early_timestamp": rules.TOO_EARLY,
-    "late_timestamp": rules.TOO_LATE,
+    "null_user": refusals.NULL_USER,
+    "null_item": refusals.NULL_ITEM,
+    "null_behavior": refusals.NULL_BEHAVIOR,
+    "null_timestamp": refusals.NULL_TIMESTAMP,
+    "unknown_behavior": refusals.UNKNOWN_BEHAVIOR,
+    "ignored_behavior": refusals.IGNORED,
+    "early_timestamp": refusals.TOO_EARLY,
+    "late_timestamp": refusals.TOO_LATE,
 }
 OF_TEXT = {
-    "control_character": rules.CONTROL,
-    "unreadable_timestamp": rules.BAD_TIMESTAMP,
-    "not_utf8": rules.BAD_UTF8,
+    "control_character": refusals.CONTROL,
+    "unreadable_timestamp": refusals.BAD_TIMESTAMP,
+    "not_utf8": refusals.BAD_UTF8,
 }
 OF_CSV = {
-    "too_few_fields": rules.TOO_FEW,
-    "too_many_fields": rules.TOO_MANY,
-    "repeated_header": rules.REPEATED_HEADER,
-    "broken_quotes": rules.BAD_QUOTES,
+    "too_few_fields": refusals.TOO_FEW,
+    "too_many_fields": refusals.TOO_MANY,
+    "repeated_header": refusals.REPEATED_HEADER,
+    "broken_quotes": refusals.BAD_QUOTES,
 }
 DIRT = {
     ".csv": REASONS | OF_TEXT | OF_CSV,
-    ".ndjson": REASONS | OF_TEXT | {"not_json": rules.BAD_JSON, "nested_id": rules.NESTED},
-    ".parquet": REASONS | {"fractional_id": rules.NOT_WHOLE},
+    ".ndjson": REASONS | OF_TEXT | {"not_json": refusals.BAD_JSON, "nested_id": refusals.NESTED},
+    ".parquet": REASONS | {"fractional_id": refusals.NOT_WHOLE},
 }
 
 
@@ -99,6 +99,6 @@ def test_every_reason_of_a_single_log_has_its_kind_of_dirt() -> None:
         "NO_TIME",
     }  # LEAK is of pre-split logs
     others |= {"SWALLOWED", "QUOTED_ID"}  # of quotes that are left to bigel
-    names = {name for name in vars(rules) if name.isupper()} - set(vars(schema)) - others
-    texts = {value for name in names if isinstance(value := getattr(rules, name), str)}
+    names = {name for name in vars(refusals) if name.isupper()} - set(vars(schema)) - others
+    texts = {value for name in names if isinstance(value := getattr(refusals, name), str)}
     assert set(kinds.values()) == texts

@@ -16,7 +16,7 @@ from bigel.store import Workspace
 from bigel.train import loop
 from bigel.train.loop import Trainer
 from bigel.tune import SPACES, tune
-from bigel.tune.run import run_search
+from bigel.tune.search import run_search
 from bigel.tune.space import Between, Each, OneOf, apply, present
 from bigel.tune.spaces import SHARED, space_of
 from bigel.tune.study import _study_key, by_tenths

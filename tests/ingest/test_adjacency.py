@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
+from bigel.ingest.adjacency import list_separator, pair_items
 from bigel.ingest.lines import Tally, read_rows_of_lines
-from bigel.ingest.lists import list_separator, pair_items
 from bigel.ingest.sources import Source
 
 TEST = {"test.txt": b"9 99\n"}

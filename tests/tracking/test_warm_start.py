@@ -21,7 +21,7 @@ from bigel.model import BiGEL
 from bigel.state.embed import embed
 from bigel.store import Record, Workspace
 from bigel.tracking import choose_start, home_of, promote, register
-from bigel.tracking.start import _other_architecture
+from bigel.tracking.warm_start import _other_architecture
 from bigel.train import bigel, train
 from bigel.train.start import Start, architecture
 from tests import fabricate
@@ -384,7 +384,7 @@ def test_what_is_wrong_with_the_taking_is_not_taken_for_a_damaged_champion(
 
     make_champion(night(first_log(), workspace), workspace)
     config, parted, graph = prepare(second_log(), workspace)
-    monkeypatch.setattr("bigel.tracking.start._learned", wrong)
+    monkeypatch.setattr("bigel.tracking.warm_start._learned", wrong)
     with pytest.raises(DataError, match="the split is wrong"):
         choose_start(parted, graph, config, workspace)
 

@@ -5,7 +5,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.layout import BLANK, BOM, SEPARATORS, peek
-from bigel.ingest.rules import PROBLEM, TOO_FEW
+from bigel.ingest.refusals import PROBLEM, TOO_FEW
 from bigel.ingest.sources import Source
 from bigel.schema import ITEM_ID, RAW, ROW_NUMBER, USER_ID
 

@@ -7,7 +7,7 @@ import pytest
 
 from bigel.config import parse_config
 from bigel.errors import UnreachableError
-from flows.lists import write_lists
+from flows.recommending import write_lists
 from tests import fabricate
 from tests.tracking.conftest import away, log_bundle
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bigel.config import load_config
-from bigel.contracts.history import accept, accepted, history_folder, needed_profiles
+from bigel.contracts.accepted import accept, accepted, history_folder, needed_profiles
 from bigel.errors import WorkspaceError
 from bigel.store import Record, Workspace
 
