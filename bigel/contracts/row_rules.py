@@ -25,7 +25,7 @@ from typing import Any
 
 import polars as pl
 
-from bigel.contracts.duplicates import count_with_hashes, repeated
+from bigel.contracts.duplicates import repeated
 from bigel.errors import ConfigError
 
 EXAMPLES = 3  # rows that are shown of a rule
@@ -148,25 +148,29 @@ def count(
     rows = table.lazy()
     empty = pl.DataFrame(schema=rows.collect_schema())
     applied, broken = _applied(rules, parameters, empty, path)
+    counts: dict[str, int] = {}
+    examples: dict[str, pl.DataFrame] = {}
+    masks = broken
     with _explained(path):
         height = rows.select(pl.len()).collect(engine="streaming").item()
         small = rows.collect() if height <= SMALL else None
-        key = next((rule.unique for rule, _ in applied if rule.unique), ())
-        counts, hashes = count_with_hashes(rows, broken, key, height)
-    found = []
+        for rule in (rule for rule, _ in applied if rule.unique):
+            counts[rule.key], examples[rule.key], found = repeated(rows, rule.unique, height, masks)
+            counts, masks = counts | found, {}
+        if masks:
+            sums = [mask.sum().alias(key) for key, mask in masks.items()]
+            counts |= rows.select(sums).collect(engine="streaming").row(0, named=True)
+        for key in (key for key in broken if counts[key]):
+            these = rows.filter(broken[key]).head(EXAMPLES)
+            examples[key] = these.collect(engine="streaming")
+    told = []
     for rule, columns in applied:
-        violations, first = counts.get(rule.key, 0), empty
-        if rule.unique:
-            violations, first = repeated(rows, rule.unique, height, hashes)
-            hashes = None
-        elif violations:
-            with _explained(path):
-                first = rows.filter(broken[rule.key]).head(EXAMPLES).collect(engine="streaming")
+        violations, first = counts.get(rule.key, 0), examples.get(rule.key, empty)
         kept = 1 - violations / max(height, 1)
         words = _found(small, columns, f"{violations:,} of {height:,} rows break it", height)
         column = ", ".join(columns)
-        found.append((rule.key, column, height, violations, kept, words, as_json(first)))
-    return pl.DataFrame(found, schema=COUNTS, orient="row")
+        told.append((rule.key, column, height, violations, kept, words, as_json(first)))
+    return pl.DataFrame(told, schema=COUNTS, orient="row")
 
 
 def _applied(

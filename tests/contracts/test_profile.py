@@ -1,6 +1,5 @@
 """A profile of six hand-made interactions, worked out by hand."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import polars as pl
 import pytest
 
 from bigel.config import Config, load_config
-from bigel.contracts import validate
 from bigel.contracts.profile import (
     HOURS_FILE,
     concentration,
@@ -128,42 +126,3 @@ def test_the_same_data_are_profiled_once(tmp_path: Path, log: pl.DataFrame) -> N
 def test_the_head_is_a_hundredth_of_the_items_and_at_least_one() -> None:
     sizes = pl.Series([0, 10, 20, 30, 0, *[1] * 247])
     assert concentration(sizes)["top_share"] == 60 / 307  # three of 250 items
-
-
-PASSES = ["profile", "conditions", "key"]
-
-
-def test_the_interactions_are_read_three_times_for_profile_contract_and_drift(
-    tmp_path: Path, log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Counted are the scans of interactions.parquet in all plans that are collected.
-
-    It was 15 times: 9 for the contract and 6 for the profile.
-    """
-    rows = log.filter(pl.col("behavior") == "click").with_columns(first=pl.col("timestamp"))
-    source = ingested(tmp_path / "ingest", rows)
-    pl.DataFrame({"kept": [int(rows["count"].sum())]}).write_parquet(
-        source.file("raw_summary.parquet")
-    )
-    passes = []
-    for name in ("collect", "collect_batches"):
-        real = getattr(pl.LazyFrame, name)
-
-        def watch(self: Any, *given: Any, real: Any = real, **named: Any) -> Any:
-            passes.extend(re.findall(r"SCAN \[\S*interactions.parquet", self.explain()))
-            return real(self, *given, **named)
-
-        monkeypatch.setattr(pl.LazyFrame, name, watch)
-    collect_all = pl.collect_all
-
-    def watch_all(plans: list[pl.LazyFrame], **named: Any) -> list[pl.DataFrame]:
-        passes.extend(re.findall(r"SCAN \[\S*interactions.parquet", pl.explain_all(plans)))
-        return collect_all(plans, **named)
-
-    monkeypatch.setattr(pl, "collect_all", watch_all)
-    config = load_config("", ["data.behaviors=['click']", "contracts.min_events=1"])
-    monkeypatch.setattr("bigel.contracts.row_rules.SMALL", 0)
-    profile_log(source, config, Workspace(tmp_path))
-    result = validate("interactions", source, config, Workspace(tmp_path))
-    assert result["success"]
-    assert len(passes) == len(PASSES), "\n\n".join(passes)
