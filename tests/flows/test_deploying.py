@@ -39,7 +39,7 @@ def test_our_deployments_share_one_queue_and_are_complete() -> None:
     for one in deployments:
         assert "bigel" in one["tags"] and len(one["tags"]) == 2
         sent = one["work_pool"]["job_variables"]["env"]
-        telemetry = {name for name in DEFAULTS if name.startswith(("DO_", "MLFLOW", "GX"))}
+        telemetry = {name for name in DEFAULTS if name.startswith(("DO_", "MLFLOW_DISABLE", "GX"))}
         assert telemetry | {"PREFECT_SERVER_ANALYTICS_ENABLED"} <= set(sent)
         assert {name: DEFAULTS[name] for name in sent} == sent
 
