@@ -10,9 +10,9 @@ import numpy as np
 from bigel import schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray
+from bigel.lists.bundle import data_fingerprint, load_bundle, refresh_bundle
 from bigel.store import Record, Workspace
-from bigel.tracking import Model, load_bundle
-from bigel.tracking.bundle import data_fingerprint, refresh_bundle
+from bigel.tracking import Model
 
 if TYPE_CHECKING:
     from bigel.lists.serving import Lists

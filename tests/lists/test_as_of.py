@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from bigel.evaluate.stage import evaluate
+from bigel.lists.bundle import build_bundle
 from bigel.lists.recommend import recommend
 from bigel.state.embed import embed
-from bigel.tracking import build_bundle
 from tests.signals.timed import DAY, NAMES, START, Made, log, make
 
 K = 5
@@ -33,7 +33,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def written(made: Made, moment: str) -> pl.DataFrame:
     embedded = embed(made.split, made.trained, made.config, made.workspace)
-    bundle = build_bundle(made.split, made.trained, embedded, made.workspace)
+    bundle = build_bundle(made.split, made.trained, embedded, made.config, made.workspace)
     model = f"stored:{bundle.fingerprint}"
     record = recommend(made.config, made.workspace, model, split=made.split, moment=moment)
     return pl.read_parquet(record.file("recommendations.parquet"))

@@ -100,9 +100,9 @@ def test_an_item_is_available_from_its_first_day_to_the_end_of_its_last(
 
 
 def preview_bundle(workspace: Workspace) -> str:
-    from bigel.tracking import build_bundle
+    from bigel.lists.bundle import build_bundle
 
-    return build_bundle(*fabricate.bundle_inputs(workspace), workspace).path
+    return build_bundle(*fabricate.bundle_inputs(workspace), fabricate.CONFIG, workspace).path
 
 
 def test_the_clock_tells_what_is_available_now(
