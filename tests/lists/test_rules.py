@@ -16,6 +16,7 @@ from bigel.contracts import validate
 from bigel.errors import ConfigError, ContractError, DataError
 from bigel.lists import rules as module
 from bigel.lists import serving
+from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.recommend import recommend
 from bigel.lists.rules import item_rules, told
@@ -82,7 +83,11 @@ def test_lists_are_those_without_rules_less_what_may_not_be_listed(
 
 
 def test_the_preview_obeys_the_same_rules(workspace: Workspace, tmp_path: Path) -> None:
-    record = preview(*fabricate.bundle_inputs(workspace), config(tmp_path), workspace)
+    record = preview(
+        build_bundle(*fabricate.bundle_inputs(workspace), CONFIG, workspace),
+        config(tmp_path),
+        workspace,
+    )
     assert listed(record) == {"item 0", "item 1", "item 3"}
 
 
@@ -93,16 +98,10 @@ def test_the_preview_obeys_the_same_rules(workspace: Workspace, tmp_path: Path) 
 def test_an_item_is_available_from_its_first_day_to_the_end_of_its_last(
     workspace: Workspace, tmp_path: Path, moment: int, there: bool
 ) -> None:
-    folder = Path(preview_bundle(workspace))
+    folder = Path(build_bundle(*fabricate.bundle_inputs(workspace), CONFIG, workspace).path)
     found = item_rules(folder, config(tmp_path), workspace, moment)
     assert found is not None
     assert found.allowed.tolist() == [True, True, False, True, there, False]
-
-
-def preview_bundle(workspace: Workspace) -> str:
-    from bigel.lists.bundle import build_bundle
-
-    return build_bundle(*fabricate.bundle_inputs(workspace), fabricate.CONFIG, workspace).path
 
 
 def test_the_clock_tells_what_is_available_now(
