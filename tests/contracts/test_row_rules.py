@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.contracts import duplicates
@@ -77,6 +77,7 @@ def test_what_was_found_is_a_number_of_rows_or_the_values_of_a_small_table() -> 
     assert counted(rule(holds="score < b"), TABLE.head(2))["found"] == "1 / 1; nan / 1"
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.none() | st.integers(-3, 3), max_size=30),
     low=st.integers(-3, 3),
