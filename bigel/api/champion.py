@@ -11,11 +11,12 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.errors import BigelError
+from bigel.lists.bundle import load_bundle
 from bigel.lists.rules import ItemRules, item_rules
 from bigel.lists.serving import Candidates, Recommender
 from bigel.schema import SERVED_FILE
 from bigel.store import Workspace
-from bigel.tracking import load_bundle, open_model
+from bigel.tracking import open_model
 from bigel.tracking.models import Answering, answering
 
 MINUTE = 60  # seconds

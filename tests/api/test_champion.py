@@ -107,9 +107,7 @@ def test_the_thread_looks_by_itself_and_no_request_waits(workspace: Workspace) -
 
 
 def test_the_bundle_of_the_last_lists_answers_if_it_is_the_champions(workspace: Workspace) -> None:
-    from bigel.tracking import build_bundle
-
-    fresh = build_bundle(*fabricate.stages_before(workspace, seed=3)[:3], workspace)
+    _, _, fresh, _ = fabricate.stages_before(workspace, seed=3)
     place = workspace.latest / "served.json"
     place.parent.mkdir(parents=True)
     follower = Follower(CONFIG, workspace)
