@@ -14,7 +14,7 @@ from bigel.pipeline import run_pipeline
 from bigel.schema import INTERACTIONS_FILE
 from bigel.store import Workspace
 
-SCAN = re.compile(r"Parquet SCAN \[[^\]]*" + INTERACTIONS_FILE + r"[^\]]*\]\s+PROJECT (\d+)/")
+SCAN = re.compile(r"Parquet SCAN \[[^\]]*" + INTERACTIONS_FILE + r"[^\]]*\]\s+PROJECT ([0-9*]+)/")
 
 
 class Passes:
@@ -69,5 +69,6 @@ def test_the_interactions_are_read_at_most_six_times_before_training(
     settings += ["data.columns.timestamp=timestamp"] * times
     passes = Passes(monkeypatch)
     run_pipeline(load_config("", settings), Workspace(tmp_path), until="graph")
-    assert 3 <= len(passes.by) <= 6, passes.by
+    assert len(passes.by) <= 6, passes.by
     assert passes.by.count("file_digest") == 1
+    assert {"collect", "collect_all", "collect_batches"} < set(passes.by)  # each way is seen
