@@ -55,6 +55,7 @@ def build_bundle(
         if trained.file(schema.WEIGHTS_FILE).exists():
             shutil.copyfile(trained.file(schema.WEIGHTS_FILE), out / schema.WEIGHTS_FILE)
             facts |= {name: trained.counts[name] for name in LEARNED}
+            facts["parts"] = parts_of(facts)
         learned = with_learned(Interactions.load(split, schema.TRAIN), trained)
         return _write(out, split, embedded, facts, learned)
 
@@ -95,7 +96,7 @@ def refresh_bundle(
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         kept = {name: facts[name] for name in ("trained", "behaviors")}
-        return _write(out, split, embedded, kept, None)
+        return _write(out, split, embedded, kept | {"parts": parts_of(facts)}, None)
 
     return workspace.run_stage(
         "refresh",
@@ -104,6 +105,17 @@ def refresh_bundle(
         code=code_of(__name__, apart=APART),
         build=build,
     )
+
+
+def parts_of(facts: dict[str, Any]) -> list[str]:
+    """Return whose the columns of the embeddings are, in parts of equal width.
+
+    >>> parts_of({"model": {"view": True, "own_view": False}, "members": 2})
+    ['graph', 'views', 'graph', 'views']
+    """
+    model = facts["model"]
+    views = bool(model["view"]) + bool(model["own_view"])
+    return ["graph", *["views"] * views] * int(facts["members"])
 
 
 def learned_by(folder: Path, facts: dict[str, Any], split: Record) -> "Learned":

@@ -114,7 +114,7 @@ def recommend(
         stored = _stored(folder, workspace)
         of_model, known = known_to(folder)
         asked = known if users is None else _asked(users, known, config)
-        chosen = _choose(of_model, behaviors)
+        chosen = choose(of_model, behaviors)
         by_rule = found.loses or only_popular
         rules = item_rules(folder, config, workspace, moment)
         request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule, rules)
@@ -192,7 +192,7 @@ def write_lists(
     rank = CrossFitted(folds).recommend if folds else recommender.recommend
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
-    inner = _inner(asked, known)
+    inner = inner_of(asked, known)
     known.gather(inner[inner >= 0]).to_frame().write_parquet(place / schema.USERS_FILE)
     rows = popular = 0
     nothing_left = dict.fromkeys(request.behaviors, 0)
@@ -202,7 +202,7 @@ def write_lists(
     ):
         for at in _blocks(len(asked), len(request.behaviors) * min(request.k, len(items))):
             ids, users = asked[at], inner[at]
-            frame, by_popularity, empty = _lists(
+            frame, by_popularity, empty = lists_of(
                 rank, recommender.behaviors, items, ids, users, request
             )
             write(frame)
@@ -336,7 +336,7 @@ def _check_headless(path: Path, first: str, known: pl.Series, columns: Sequence[
         )
 
 
-def _choose(of_model: list[str], wanted: Sequence[str] | None) -> list[str]:
+def choose(of_model: list[str], wanted: Sequence[str] | None) -> list[str]:
     """Return the wanted behaviors in the model's order."""
     for name in wanted or ():
         if name not in of_model:
@@ -347,13 +347,25 @@ def _choose(of_model: list[str], wanted: Sequence[str] | None) -> list[str]:
 
 
 def _asked(users: Path | Sequence[str], known: pl.Series, config: Config) -> pl.Series:
-    """Return the ids asked for, each once, as Int64 or String, kept as given."""
+    """Return the ids asked for, see ``checked_ids``."""
     if isinstance(users, Path):
-        where = f"users file {users}"
         names = dict.fromkeys((schema.USER_ID, config.data.columns.user))
-        ids = read_users(users, known, tuple(names))
-    else:
-        where, ids = "users", pl.Series(schema.USER_ID, list(users), dtype=pl.String)
+        return checked_ids(read_users(users, known, tuple(names)), known, f"users file {users}")
+    ids = pl.Series(schema.USER_ID, list(users), dtype=pl.String)
+    return checked_ids(ids, known, "users")
+
+
+def checked_ids(ids: pl.Series, known: pl.Series, where: str) -> pl.Series:
+    """Return ids, each once, as Int64 or String, kept as given.
+
+    Args:
+        ids: of any type.
+        known: those of the model.
+        where: they come from, for messages.
+
+    Raises:
+        DataError: if there are none, one is null, or they are neither integers nor text.
+    """
     if ids.is_empty():
         raise DataError(f"{where}: no ids; give one per line, or ask for all")
     if ids.null_count():
@@ -379,7 +391,7 @@ def _canonical(texts: pl.Series) -> pl.Series:
     return pl.select(pl.when(same).then(numbers)).to_series()
 
 
-def _inner(asked: pl.Series, known: pl.Series) -> IntArray:
+def inner_of(asked: pl.Series, known: pl.Series) -> IntArray:
     """Return the inner user of each id, -1 for an unknown one."""
     key = asked
     if asked.dtype != known.dtype:
@@ -395,7 +407,7 @@ def _blocks(users: int, rows_of_user: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, users, size))
 
 
-def _lists(
+def lists_of(
     rank: Callable[..., "Lists"],
     behaviors: list[str],
     items: pl.Series,

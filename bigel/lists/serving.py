@@ -247,17 +247,26 @@ class Timed:
             facts["neighbour_small"],
         )
 
-    def add(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
-        """Add the terms of one behavior to the scores of a batch, (B, I)."""
-        inputs = _youngest(entries, scores.shape[1])
-        ends = np.searchsorted(inputs.row, np.arange(len(scores) + 1))
+    def add_neighbours(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
+        """Add what near items of a batch's users are worth to its scores, (B, I)."""
+        for weight, touched in self.touched(behavior, entries, scores.shape):
+            reached = (touched @ self.near).toarray()
+            scores += np.float32(weight) * np.log1p(reached / self.neighbour_small).astype("f4")
+
+    def touched(
+        self, behavior: int, entries: Sequence[Entries], shape: tuple[int, ...]
+    ) -> Iterator[tuple[float, sparse.csr_matrix]]:
+        """Yield each weight of a half-life and what the users touched, decayed by it, (B, I)."""
+        inputs = _youngest(entries, shape[1])
+        ends = np.searchsorted(inputs.row, np.arange(shape[0] + 1))
         weights = self.neighbour_weights[behavior]
         for half_life, weight in zip(self.neighbour_half_lives, weights.tolist(), strict=True):
             if weight:
                 decayed = np.exp2(-inputs.age / half_life)
-                touched = sparse.csr_matrix((decayed, inputs.column, ends), shape=scores.shape)
-                reached = (touched @ self.near).toarray()
-                scores += np.float32(weight) * np.log1p(reached / self.neighbour_small).astype("f4")
+                yield weight, sparse.csr_matrix((decayed, inputs.column, ends), shape=shape)
+
+    def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
+        """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
         for j, of_j in enumerate(entries):
             weight_W = self.touch_weights[behavior, j]
             if j != behavior and weight_W.any():
@@ -391,24 +400,46 @@ class Recommender:
     ) -> tuple[Ints, Ints, Ints, Floats]:  # fmt: skip
         every = range(len(self.seen))
         left_out = candidates.hidden_under(behavior, len(self.seen))
-        remembers = not from_popularity and self._remembers(behavior)
-        timed = None if from_popularity else self.timed
-        wanted = every if remembers or timed else left_out
-        entries = {at: self._entries(at, users, session) for at in wanted}
+        asks = not from_popularity and (self._remembers(behavior) or self.timed is not None)
+        entries = {at: self.entries(at, users, session) for at in (every if asks else left_out)}
         if from_popularity:
-            counts = self.popularity[behavior]
-            scores = np.tile(np.where(counts > 0, counts, -np.inf), (len(users), 1))
+            scores = np.tile(self.demand[behavior], (len(users), 1))
         else:
-            scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
-            scores += self.offset[behavior]
-        if timed:
-            timed.add(behavior, list(entries.values()), scores)
-        if remembers:
-            self._remember(behavior, list(entries.values()), scores)
+            *_, (_, scores) = self.terms(behavior, users, session, list(entries.values()))
         candidates.hide(scores, [entries[at] for at in left_out], session)
         return candidates.best(scores, min(k, len(self.item_ids)))
 
-    def _entries(self, behavior: int, users: Ints, session: Session) -> Entries:
+    def terms(
+        self, behavior: int, users: Ints, session: Session, entries: Sequence[Entries]
+    ) -> Iterator[tuple[str, Floats]]:
+        """Yield the name of each part of the score and the scores with it, (B, I), in place.
+
+        Args:
+            behavior: place in the cascade.
+            users: inner users, shape (B,).
+            session: as of ``recommend``.
+            entries: what the users have under each behavior.
+        """
+        scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
+        yield "graph", scores
+        scores += self.offset[behavior]
+        yield "demand", scores
+        if self.timed:
+            self.timed.add_neighbours(behavior, entries, scores)
+            yield "neighbours", scores
+            self.timed.add_touches(behavior, entries, scores)
+            yield "memory", scores
+        if self._remembers(behavior):
+            self._remember(behavior, entries, scores)
+            yield "memory", scores
+
+    @cached_property
+    def demand(self) -> Floats:
+        """(K, I): what popularity answers with; -inf for an item that nobody wants."""
+        demand: Floats = np.where(self.popularity > 0, self.popularity, np.float32(-np.inf))
+        return demand
+
+    def entries(self, behavior: int, users: Ints, session: Session) -> Entries:
         """Return what each user has under a behavior; of the session, as of now."""
         row, column, place = _stored(*self.seen[behavior], users)
         age, amounts = np.zeros(len(row)), np.empty((len(row), 0), np.float32)

@@ -1,0 +1,136 @@
+"""From a log to a model in one call, without Prefect, a server or the registry."""
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from pyarrow import ArrowException
+
+from bigel import schema
+from bigel.config import Config, load_config
+from bigel.config.write import to_toml
+from bigel.errors import ConfigError, DataError
+from bigel.pipeline import run_pipeline
+from bigel.recommender import Recommender
+from bigel.state.embed import embed
+from bigel.store import Record, Workspace
+from bigel.tracking import build_bundle, load_bundle
+from bigel.tracking.store import hush
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FRAME_FILE = "frame.parquet"
+
+
+def fit(
+    log: "pl.DataFrame | pd.DataFrame | str | Path",
+    behaviors: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    workspace: str | Path | None = None,
+) -> Recommender:
+    """Read, check, split, train, evaluate and embed a log; nothing is registered.
+
+    Args:
+        log: a polars or pandas frame with a row per event, or a preset or TOML file as of
+            ``bigel run``.
+        behaviors: the funnel, the target last; None: as the settings say.
+        columns: of the log, by "user", "item", "behavior" and "timestamp".
+        settings: more, by section and key, for example {"train.max_steps": 100}.
+        workspace: folder of all outputs; finished stages there are reused. None: a temporary one,
+            removed with the model.
+
+    Raises:
+        ConfigError: on a wrong setting.
+        ContractError: if the log breaks a contract.
+        BigelError: whatever a stage raises.
+    """
+    hush()
+    temporary = tempfile.mkdtemp(prefix="bigel-") if workspace is None else None
+    try:
+        with tempfile.TemporaryDirectory(prefix="bigel-frame-") as scratch:
+            given = _given(behaviors, columns, settings)
+            config = _config(log, given, Path(scratch))
+            found = _fit(config, Workspace(temporary or workspace or "."))
+    except BaseException:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if temporary is not None:
+        weakref.finalize(found, shutil.rmtree, temporary, ignore_errors=True)
+    return found
+
+
+def _fit(config: Config, workspace: Workspace) -> Recommender:
+    with workspace.in_use():
+        records = run_pipeline(config, workspace, "evaluate").records
+        split, trained = records["split"], records["train"]
+        embedded = embed(split, trained, config, workspace)
+        bundle = build_bundle(split, trained, embedded, workspace)
+        folder = Path(bundle.path)
+        return Recommender(load_bundle(folder), folder, _figures(records["evaluate"]))
+
+
+def _given(
+    behaviors: Sequence[str] | None,
+    columns: Mapping[str, str] | None,
+    settings: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return all settings that were given, by section and key."""
+    given = dict(settings or {})
+    if isinstance(behaviors, str):
+        raise ConfigError(f"behaviors = {behaviors!r}; give a list, the target last")
+    given |= {} if behaviors is None else {"data.behaviors": list(behaviors)}
+    return given | {f"data.columns.{name}": column for name, column in (columns or {}).items()}
+
+
+def _config(log: Any, given: dict[str, Any], scratch: Path) -> Config:
+    """Return the configuration of a log; a frame is written into scratch."""
+    source = ""
+    if isinstance(log, str | Path):
+        source = str(log)
+    else:
+        path = scratch / FRAME_FILE
+        _frame(log).write_parquet(path)
+        given["data.path"] = str(path)
+    overrides = [f"{key}={to_toml(_as_tuples(value))}" for key, value in given.items()]
+    return load_config(source, ["run.progress=false", *overrides])
+
+
+def _frame(log: Any) -> pl.DataFrame:
+    if isinstance(log, pl.DataFrame):
+        return log
+    try:
+        return pl.from_pandas(log)
+    except (TypeError, ValueError, pl.exceptions.PolarsError, ArrowException) as error:
+        raise DataError(
+            f"log is a {type(log).__name__} that cannot be read ({error}); give a polars or pandas "
+            "frame with one type per column, a preset or a .toml file"
+        ) from None
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _figures(evaluated: Record) -> pl.DataFrame:
+    """Return the metrics of an evaluation as rows."""
+    metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
+    popular = metrics["popularity"]
+    rows = [
+        (split, view, behavior, name, value, popular[split][view][behavior][name], figures["users"])
+        for split in (schema.VALID, schema.TEST)
+        for view, of_view in metrics[split].items()
+        for behavior, figures in of_view.items()
+        for name, value in figures.items()
+        if name != "users"
+    ]
+    types = dict.fromkeys(("split", "view", "behavior", "metric"), pl.String)
+    types |= dict.fromkeys(("model", "popularity"), pl.Float64) | {"users": pl.Int64}
+    return pl.DataFrame(rows, orient="row", schema=types)

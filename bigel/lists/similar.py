@@ -1,0 +1,49 @@
+"""Similar items, from the states that items are served with, and from who had both.
+
+.. math:: s(i, j) = \\frac{1}{|B|} \\sum_{k ∈ B} \\cos(z_i^k, z_j^k) + N_{ij}
+
+z_i^k is item i's embedding under behavior k (a graph's message from all who had it, so an item of
+the last hour has one), B one behavior or all of them. N, where the model has neighbours (a log with
+times), is the cosine of who had i and who had j. Items that nobody had are in no list.
+"""
+
+import numpy as np
+
+from bigel.lists.serving import SMALL, Floats, Ints, Recommender, _blocks, top_k
+
+Found = tuple[Ints, Ints, Ints, Floats]
+
+
+def similar(recommender: Recommender, items: Ints, k: int, behavior: int | None = None) -> Found:
+    """Return place in ``items``, rank (from 1), inner item and score of each item's nearest.
+
+    Ties go to the lower item; an item that nobody had has none.
+
+    Args:
+        recommender: a loaded bundle.
+        items: inner items, shape (B,).
+        k: at most so many for each.
+        behavior: place in the cascade; None: by all.
+    """
+    chosen = range(len(recommender.behaviors)) if behavior is None else [behavior]
+    there = np.isfinite(recommender.offset[chosen]).any(axis=0)
+    states = [_unit(recommender.item_emb[at]) for at in chosen]
+    asked = np.flatnonzero(there[items])
+    parts = []
+    for rows in _blocks(asked, len(there)):
+        scores = sum(state[items[rows]] @ state.T for state in states) / np.float32(len(states))
+        if recommender.timed is not None:
+            scores += recommender.timed.near[items[rows]].toarray().astype(np.float32)
+        scores[:, ~there] = -np.inf
+        scores[np.arange(len(rows)), items[rows]] = -np.inf
+        row, *found = top_k(scores, min(k, len(there)))
+        parts.append((rows[row], *found))
+    empty = np.empty(0, np.int64)
+    parts.append((empty, empty, empty, np.empty(0, np.float32)))
+    row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return row, rank, item, score
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALL)
+    return unit

@@ -1,0 +1,290 @@
+"""A model in Python: lists, similar items, reasons and vectors, by the log's own ids.
+
+``fit`` (``bigel.fitting``) makes one of a log; ``Recommender.load`` reads a bundle folder,
+``Recommender.champion`` what MLflow's registry of a workspace has.
+"""
+
+import difflib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import polars as pl
+
+from bigel import schema
+from bigel.config import parse_config
+from bigel.errors import ConfigError, DataError, nearest
+from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
+from bigel.store import Workspace
+from bigel.tracking import MODEL_FILE, load_bundle, open_model
+from bigel.tracking.store import hush
+
+if TYPE_CHECKING:
+    from bigel.lists import serving
+
+Id = int | str
+Ids = Id | Iterable[Any]  # one, or many in a list, an array or a column
+SIMILAR_ID = "similar_id"
+
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item has its score for a user.
+
+    Args:
+        user: as asked for.
+        item: the item's id.
+        behavior: the score's.
+        score: as served; ``sum(parts.values())`` is it exactly. -inf: the item is no candidate.
+        source: "model", or "popular" where popularity answers.
+        parts: "graph" (BiGEL's embeddings, with what she did lately where the log has times),
+            "views" (its views), "demand" (what the item has for everybody: bias, trend, age),
+            "neighbours" (items near those she touched), "memory" (what she did to the item under
+            other behaviors); or "popularity" alone. What the model lacks is missing.
+        neighbours: items that she touched, and what each brought to the part "neighbours".
+        has: behaviors under which she has the item; lists leave it out under these.
+    """
+
+    user: Id
+    item: Id
+    behavior: str
+    score: float
+    source: str
+    parts: dict[str, float]
+    neighbours: list[tuple[Id, float]]
+    has: list[str]
+
+
+class Recommender:
+    """A trained model that answers by external ids.
+
+    Args:
+        served: the loaded bundle.
+        folder: of the bundle.
+        figures: what ``evaluate`` returns; None: not known.
+        only_popular: popularity answers for everybody, as for a challenger that loses to it.
+    """
+
+    def __init__(
+        self,
+        served: "serving.Recommender",
+        folder: Path,
+        figures: pl.DataFrame | None = None,
+        only_popular: bool = False,
+    ) -> None:
+        self._served, self.folder = served, folder
+        self._figures, self._only_popular = figures, only_popular
+        self.users = pl.Series(schema.USER_ID, served.user_ids.to_numpy())
+        self.items = pl.Series(schema.ITEM_ID, served.item_ids)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a bundle: what ``save`` wrote, or the artifacts of a registered model.
+
+        Raises:
+            DataError: if the folder is no bundle, is damaged or of another format.
+        """
+        place = Path(folder)
+        if not (place / MODEL_FILE).is_file():
+            raise DataError(
+                f"{place}: no {MODEL_FILE} there, so it is no bundle; give the folder that "
+                "Recommender.save wrote, or artifacts/bundle of a registered model"
+            )
+        hush()
+        return cls(load_bundle(place), place)
+
+    @classmethod
+    def champion(cls, workspace: str | Path = ".", name: str | None = None) -> Self:
+        """Read the champion; while there is none the challenger, with a warning, as in batch.
+
+        It answers as it was registered, with the log of that day.
+
+        Args:
+            workspace: folder of ``bigel run``; MLFLOW_TRACKING_URI comes before it.
+            name: of the registered model; None: "bigel", or the only one registered.
+
+        Raises:
+            ConfigError: if nothing is registered.
+            DataError: if its bundle cannot be read.
+            WorkspaceError: if MLflow's store cannot be used.
+        """
+        tree = {} if name is None else {"tracking": {"model_name": name}}
+        with open_model(None, parse_config(tree), Workspace(workspace)) as found:
+            return cls(load_bundle(found.folder), found.folder, only_popular=found.loses)
+
+    @property
+    def behaviors(self) -> list[str]:
+        """The cascade, the target last."""
+        return self._served.behaviors
+
+    def evaluate(self) -> pl.DataFrame:
+        """Return the report's figures: split, view, behavior, metric, model, popularity, users.
+
+        All items are ranked for each user who has held-out items; "published" leaves out what she
+        had under the same behavior, "discovery" under any. A figure without users is null.
+
+        Raises:
+            ConfigError: if it was not fitted here.
+        """
+        if self._figures is None:
+            raise ConfigError(
+                "this model was read, not fitted, and a bundle holds no figures: see the run in "
+                "MLflow or `bigel models`, or use fit(…).evaluate()"
+            )
+        return self._figures
+
+    def recommend(
+        self,
+        users: Ids | None = None,
+        behavior: str | None = None,
+        k: int = 20,
+        exclude: str = "same",
+    ) -> pl.DataFrame:
+        """Return top-k lists: user_id, behavior, rank (from 1), item_id, score, source.
+
+        A user unknown gets the behavior's popular items, with source = "popular". A list is
+        shorter than k where fewer items are left.
+
+        Args:
+            users: an id or ids, each answered once; None: every user of the model.
+            behavior: of the lists; None: all of them.
+            k: length of a list.
+            exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+
+        Raises:
+            ConfigError: if the behavior is unknown (naming the nearest), or k or exclude is wrong.
+            DataError: if an id is null, or neither an integer nor text.
+        """
+        _check_length(k)
+        if exclude not in ("same", "any", "none"):
+            raise ConfigError(f"exclude = {exclude!r}{nearest(exclude, ('same', 'any', 'none'))}")
+        chosen = choose(self.behaviors, None if behavior is None else [behavior])
+        asked = self.users if users is None else _ids(users, self.users, "users")
+        request = Request(chosen, k, exclude, self._only_popular)
+        inner = inner_of(asked, self.users)
+        return lists_of(self._served, self.items, asked, inner, request)[0]
+
+    def similar(
+        self,
+        items: Ids | None = None,
+        k: int = 10,
+        behavior: str | None = None,
+    ) -> pl.DataFrame:
+        """Return the items nearest to some: item_id, rank (from 1), similar_id, score.
+
+        Args:
+            items: an id or ids, each answered once; None: all that have similar ones.
+            k: at most so many for each.
+            behavior: by the states of this behavior; None: of all of them.
+
+        Raises:
+            ConfigError: if the behavior is unknown (naming the nearest), or k is wrong.
+            DataError: if an item is unknown (naming the nearest).
+        """
+        from bigel.lists.similar import similar  # brings MLflow along
+
+        _check_length(k)
+        at = self._place(behavior) if behavior is not None else None
+        if items is None:
+            asked, inner = self.items, np.arange(len(self.items))
+        else:
+            asked = _ids(items, self.items, "items")
+            inner = self._known_items(asked)
+        row, rank, item, score = similar(self._served, inner, k, at)
+        columns = {
+            schema.ITEM_ID: self.items.gather(inner[row]),
+            schema.RANK: pl.Series(rank, dtype=pl.Int32),
+            SIMILAR_ID: self.items.gather(item),
+            schema.SCORE: score,
+        }
+        return pl.DataFrame(columns)
+
+    def explain(self, user: Id, item: Id, behavior: str | None = None) -> Explanation:
+        """Return the parts of a score, as served for this user by herself.
+
+        Args:
+            user: an id; one unknown is answered by popularity.
+            item: an id of the model.
+            behavior: of the score; None: the target.
+
+        Raises:
+            ConfigError: if the behavior is unknown, naming the nearest.
+            DataError: if the item is unknown, naming the nearest, or an id is null.
+        """
+        from bigel.lists.explain import explain  # brings MLflow along
+
+        at = self._place(behavior or self.behaviors[-1])
+        asked = inner_of(_ids(user, self.users, "user"), self.users)
+        if self._only_popular:
+            asked[:] = -1
+        inner = self._known_items(_ids(item, self.items, "item"))
+        found = explain(self._served, at, int(asked[0]), int(inner[0]))
+        return Explanation(
+            user,
+            self.items[int(inner[0])],
+            self.behaviors[at],
+            found.score,
+            "popular" if found.popular else "model",
+            found.parts,
+            [(self.items[one], value) for one, value in found.brought],
+            [name for name, has in zip(self.behaviors, found.has, strict=True) if has],
+        )
+
+    def export(self, folder: str | Path) -> list[Path]:
+        """Write vectors for an index of inner products, see ``bigel.lists.vectors``.
+
+        Returns:
+            users.parquet (user_id, behavior, embedding) and items.parquet (item_id, …).
+        """
+        from bigel.lists.vectors import write_vectors
+
+        return write_vectors(self._served, self.users, self.items, Path(folder))
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the bundle into a new folder, for ``load``.
+
+        Raises:
+            ConfigError: if the folder is there already.
+            DataError: if the bundle is gone, as one that was downloaded.
+        """
+        place = Path(folder)
+        if place.exists():
+            raise ConfigError(f"{place} is there already; name a new folder")
+        if not self.folder.is_dir():
+            raise DataError(f"the bundle {self.folder} is gone; read or fit the model again")
+        shutil.copytree(self.folder, place)
+        return place
+
+    def _place(self, behavior: str) -> int:
+        return self.behaviors.index(choose(self.behaviors, [behavior])[0])
+
+    def _known_items(self, asked: pl.Series) -> "np.ndarray[Any, np.dtype[np.int64]]":
+        inner = inner_of(asked, self.items)
+        if (unknown := np.flatnonzero(inner < 0)).size:
+            wrong = str(asked[int(unknown[0])])
+            close = difflib.get_close_matches(wrong, map(str, self.items), n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise DataError(f"item {wrong!r} is not one of the model's {len(self.items):,}{hint}")
+        return inner
+
+
+def _ids(given: Any, known: pl.Series, what: str) -> pl.Series:
+    """Return ids as ``checked_ids``, from one, many or a column."""
+    if given is None or isinstance(given, str | int | np.integer):
+        given = [given]
+    try:
+        ids = pl.Series(what, given if isinstance(given, pl.Series) else list(given))
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{what}: {error}; give ids that are all integers or all text") from None
+    if ids.dtype in (pl.Categorical, pl.Enum):
+        ids = ids.cast(pl.String)
+    return checked_ids(ids.alias(known.name), known, what)
+
+
+def _check_length(k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ConfigError(f"k = {k!r}; give an integer from 1")
