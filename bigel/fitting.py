@@ -1,6 +1,7 @@
 """From a log to a model in one call, without Prefect, a server or the registry."""
 
 import json
+import logging
 import shutil
 import tempfile
 import weakref
@@ -12,9 +13,10 @@ import polars as pl
 from pyarrow import ArrowException
 
 from bigel import schema
-from bigel.config import Config, load_config
+from bigel.config import Columns, Config, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, DataError
+from bigel.ingest.propose import propose
 from bigel.pipeline import run_pipeline
 from bigel.recommender import Recommender
 from bigel.state.embed import embed
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FRAME_FILE = "frame.parquet"
+COLUMNS = ("user", "item", "behavior", "timestamp")
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -40,8 +44,10 @@ def fit(
     Args:
         log: a polars or pandas frame with a row per event, or a preset or TOML file as of
             ``bigel run``.
-        behaviors: the funnel, the target last; None: as the settings say.
-        columns: of the log, by "user", "item", "behavior" and "timestamp".
+        behaviors: the funnel, the target last; None: as the settings say, or of a frame as
+            ``bigel init`` would propose it.
+        columns: of the log, by "user", "item", "behavior" and "timestamp"; those of a frame that
+            are not named are found by their names.
         settings: more, by section and key, for example {"train.max_steps": 100}.
         workspace: folder of all outputs; finished stages there are reused. None: a temporary one,
             removed with the model.
@@ -98,16 +104,41 @@ def _config(log: Any, given: dict[str, Any], scratch: Path) -> Config:
     else:
         path = scratch / FRAME_FILE
         _frame(log).write_parquet(path)
-        given["data.path"] = str(path)
+        given = _proposed(str(path), given) | given | {"data.path": str(path)}
     overrides = [f"{key}={to_toml(_as_tuples(value))}" for key, value in given.items()]
     return load_config(source, ["run.progress=false", *overrides])
+
+
+def _proposed(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``bigel init`` would set, of what was not given.
+
+    Raises:
+        DataError: if it finds no column of users or items.
+    """
+    known = {name: given[key] for name in COLUMNS if (key := f"data.columns.{name}") in given}
+    found = propose(path, Columns(**known))
+    data = found.data
+    if found.missing:
+        names = ", ".join(map(repr, found.names))
+        what = " and the ".join(found.missing)
+        raise DataError(
+            f"no column of the frame looks like the {what}, among {names}; give columns = "
+            f"{{{found.missing[0]!r}: …}}"
+        )
+    proposed = {f"data.columns.{name}": getattr(data.columns, name) for name in COLUMNS}
+    for name in ("time_unit", "time_format", "behavior_by_file"):
+        proposed[f"data.{name}"] = getattr(data, name)
+    if "data.behaviors" not in given:
+        proposed |= {"data.behaviors": data.behaviors, "data.ignore": data.ignore}
+        log.info("behaviors, the target last: %s", ", ".join(data.behaviors))
+    return {key: value for key, value in proposed.items() if value}
 
 
 def _frame(log: Any) -> pl.DataFrame:
     if isinstance(log, pl.DataFrame):
         return log
     try:
-        return pl.from_pandas(log)
+        return pl.DataFrame(pl.from_pandas(log))
     except (TypeError, ValueError, pl.exceptions.PolarsError, ArrowException) as error:
         raise DataError(
             f"log is a {type(log).__name__} that cannot be read ({error}); give a polars or pandas "
@@ -131,6 +162,6 @@ def _figures(evaluated: Record) -> pl.DataFrame:
         for name, value in figures.items()
         if name != "users"
     ]
-    types = dict.fromkeys(("split", "view", "behavior", "metric"), pl.String)
-    types |= dict.fromkeys(("model", "popularity"), pl.Float64) | {"users": pl.Int64}
-    return pl.DataFrame(rows, orient="row", schema=types)
+    texts, numbers = ("split", "view", "behavior", "metric"), ("model", "popularity")
+    types = [*((name, pl.String) for name in texts), *((name, pl.Float64) for name in numbers)]
+    return pl.DataFrame(rows, orient="row", schema=[*types, ("users", pl.Int64)])

@@ -30,7 +30,6 @@ Ids = Id | Iterable[Any]  # one, or many in a list, an array or a column
 SIMILAR_ID = "similar_id"
 
 
-
 @dataclass(frozen=True)
 class Explanation:
     """Why an item has its score for a user.

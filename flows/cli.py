@@ -14,11 +14,22 @@ from bigel.config.data import Format
 from bigel.config.write import documented_toml
 from bigel.errors import BigelError, ConfigError, WorkspaceError
 from bigel.store import Workspace
-from flows import api, console, contracting, deploying, lifecycle, measuring, storing, syncing
+from flows import (
+    api,
+    console,
+    contracting,
+    deploying,
+    lifecycle,
+    measuring,
+    proposing,
+    storing,
+    syncing,
+)
 from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.places import check_file, check_folder, unusable
 from flows.running import copy_ingested, run_flow, run_until
+from flows.similar import similar
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
@@ -29,8 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=(
         "Behavior logs in, a top-K list per behavior out.\n\n"
-        "Start with [bold]bigel run demo[/bold]. For your own log write a TOML file with a "
-        "[bold]\\[data][/bold] section and call [bold]bigel run mine.toml[/bold]; "
+        "Start with [bold]bigel run demo[/bold]. For your own log let "
+        "[bold]bigel init LOG[/bold] write a TOML file, read it and call "
+        "[bold]bigel run mine.toml[/bold]; "
         "[bold]bigel config mine.toml[/bold] shows every setting with its meaning.\n\n"
         "Exit codes: 0 good, 2 usage or configuration, 3 data refused, 1 anything else."
     ),
@@ -51,6 +63,9 @@ def _common(
     ] = False,
 ) -> None:
     """Options of all verbs."""
+
+
+app.command(rich_help_panel="The main job")(proposing.init)
 
 
 @app.command(rich_help_panel="The main job")
@@ -192,6 +207,7 @@ def recommend(
     write_lists(config, Workspace(workspace), model, wanted, behaviors, out, moment)
 
 
+app.command(rich_help_panel="From a registered model")(similar)
 for lifecycle_verb in (lifecycle.models, lifecycle.promote, lifecycle.rollback):
     app.command(rich_help_panel="From a registered model")(lifecycle_verb)
 app.command(rich_help_panel="From a registered model")(syncing.sync)

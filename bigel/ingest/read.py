@@ -41,6 +41,27 @@ def read_rows(
         raise unreadable(source, error) from error
 
 
+def raw_rows(
+    source: Source, data: DataConfig, base: duckdb.DuckDBPyConnection
+) -> Iterator[pl.DataFrame]:
+    """Yield batches of rows as they stand in the file: ids, behavior and time, none judged.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    if source.format == "parquet":
+        rows = with_behavior(scan_table(source, data), source)
+        yield from rows.collect_batches(
+            chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
+        )
+    elif source.format == "ndjson":
+        for lines in read_rows_of_lines(source, Tally()):
+            yield with_behavior(parse_objects(lines, wanted_columns(data), base), source)
+    elif (layout := text_layout(source, data)).width:
+        for lines in read_rows_of_lines(source, Tally(), layout):
+            yield with_behavior(split_rows(lines, layout), source)
+
+
 def _batches(
     source: Source, data: DataConfig, tally: Tally, base: duckdb.DuckDBPyConnection
 ) -> Iterator[pl.DataFrame]:

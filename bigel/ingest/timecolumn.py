@@ -26,6 +26,8 @@ NAMES = (  # in lower case, letters and digits only; the first one found is take
 )
 MOST_EMPTY = 0.05  # share of the first rows that may have no time in a column of times
 USUAL = (946_684_800, 2_524_608_000)  # 2000 to 2050: numbers that look like times by themselves
+NAME_ALONE = "has the name of times, not the values"
+VALUES_ALONE = "looks like times"
 NUMBER = r"^\s*[-+]?\d+(?:\.\d*)?\s*$"  # text
 log = logging.getLogger(__name__)
 
@@ -52,13 +54,13 @@ def _find_column(data: DataConfig, sources: Sequence[Source]) -> str | None:
     for source in sources:
         head: list[pl.Series] = []
         with contextlib.suppress(DataError, OSError, pl.exceptions.PolarsError):  # reading tells
-            head = _read_head(source, data)
+            head = read_head(source, data)
         if head and len(head[0]):
             return _choose(head, source, data)
     return None
 
 
-def _read_head(source: Source, data: DataConfig) -> list[pl.Series]:
+def read_head(source: Source, data: DataConfig) -> list[pl.Series]:
     """Return the first values of each column: of text and NDJSON as text, of Parquet as typed."""
     if source.format == "parquet":
         return pl.scan_parquet(source.path, glob=False).head(PEEK_OBJECTS).collect().get_columns()
@@ -78,11 +80,7 @@ def _as_text(value: object) -> str | None:
 
 def _choose(head: Sequence[pl.Series], source: Source, data: DataConfig) -> str | None:
     """Return the column whose name and values are those of times, and say what was found."""
-    used = wanted_columns(data).values()
-    columns = {column.name: column for column in head if column.name not in used}
-    named = {name: place for name in columns if (place := _place(name)) is not None}
-    seconds = {name: _read_times(column, data) for name, column in columns.items()}
-    plain = [name for name in sorted(named, key=named.__getitem__) if seconds[name] is not None]
+    plain, doubtful = time_columns(head, data)
     if plain:
         log.info(
             "data.columns.timestamp is not set: column %r of %s holds times and is used; set it "
@@ -90,17 +88,35 @@ def _choose(head: Sequence[pl.Series], source: Source, data: DataConfig) -> str 
             *(plain[0], source.name),
         )
         return plain[0]
-    for name, column in columns.items():
-        if name in named or _is_typical(column, seconds[name]):
-            log.warning(
-                "column %r of %s %s, so it is not used and this run knows no times; if it says "
-                "when events happened, add timestamp = %s to data.columns (and see data.time_unit "
-                "and data.time_format), else add timestamp = ''",
-                *(name, source.name),
-                "has the name of times, not the values" if name in named else "looks like times",
-                json.dumps(name, ensure_ascii=False),
-            )
+    for name, why in doubtful.items():
+        log.warning(
+            "column %r of %s %s, so it is not used and this run knows no times; if it says "
+            "when events happened, add timestamp = %s to data.columns (and see data.time_unit "
+            "and data.time_format), else add timestamp = ''",
+            *(name, source.name, why, json.dumps(name, ensure_ascii=False)),
+        )
     return None
+
+
+def time_columns(head: Sequence[pl.Series], data: DataConfig) -> tuple[list[str], dict[str, str]]:
+    """Return the columns that are plainly of times, the best first, and doubtful ones with why.
+
+    Args:
+        head: the first values of each column.
+        data: the columns that it names are left out.
+    """
+    used = wanted_columns(data).values()
+    columns = {column.name: column for column in head if column.name not in used}
+    named = {name: place for name in columns if (place := _place(name)) is not None}
+    seconds = {name: read_times(column, data) for name, column in columns.items()}
+    plain = [name for name in sorted(named, key=named.__getitem__) if seconds[name] is not None]
+    doubtful = {}
+    for name, column in columns.items():
+        if name in named and name not in plain:
+            doubtful[name] = NAME_ALONE
+        elif name not in named and _is_typical(column, seconds[name]):
+            doubtful[name] = VALUES_ALONE
+    return plain, doubtful
 
 
 def _place(name: str) -> int | None:
@@ -113,7 +129,7 @@ def _place(name: str) -> int | None:
     return NAMES.index(plain) if plain in NAMES else None
 
 
-def _read_times(values: pl.Series, data: DataConfig) -> pl.Series | None:
+def read_times(values: pl.Series, data: DataConfig) -> pl.Series | None:
     """Return the Unix seconds of first values; None where they are not plainly times.
 
     They are where nearly all rows have a value, and each is read as a time in range.

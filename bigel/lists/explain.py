@@ -93,4 +93,3 @@ def _brought(
             )
     order: Ints = np.argsort(-np.abs(brought), kind="stable")
     return [(int(at), float(brought[at])) for at in order[: np.count_nonzero(brought)]]
-

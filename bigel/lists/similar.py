@@ -8,6 +8,7 @@ times), is the cosine of who had i and who had j. Items that nobody had are in n
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from bigel.lists.serving import SMALL, Floats, Ints, Recommender, _blocks, top_k
 
@@ -26,12 +27,15 @@ def similar(recommender: Recommender, items: Ints, k: int, behavior: int | None 
         behavior: place in the cascade; None: by all.
     """
     chosen = range(len(recommender.behaviors)) if behavior is None else [behavior]
-    there = np.isfinite(recommender.offset[chosen]).any(axis=0)
+    there: npt.NDArray[np.bool_] = np.any(np.isfinite(recommender.offset[chosen]), axis=0)
     states = [_unit(recommender.item_emb[at]) for at in chosen]
     asked = np.flatnonzero(there[items])
     parts = []
     for rows in _blocks(asked, len(there)):
-        scores = sum(state[items[rows]] @ state.T for state in states) / np.float32(len(states))
+        scores = np.zeros((len(rows), len(there)), np.float32)
+        for state in states:
+            scores += state[items[rows]] @ state.T
+        scores /= len(states)
         if recommender.timed is not None:
             scores += recommender.timed.near[items[rows]].toarray().astype(np.float32)
         scores[:, ~there] = -np.inf

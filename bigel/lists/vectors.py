@@ -51,7 +51,11 @@ def write_vectors(
 
 
 def _frame(
-    ids: pl.Series, behavior: str, vectors: Floats, last: Floats, kept: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    ids: pl.Series,
+    behavior: str,
+    vectors: Floats,
+    last: Floats,
+    kept: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
 ) -> pl.DataFrame:
     wide = np.column_stack([vectors, last])[kept]
     columns = {

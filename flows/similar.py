@@ -1,0 +1,57 @@
+"""The verb similar: items near an item, or near each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigel.errors import ConfigError
+from flows.options import Place
+from flows.places import check_file
+
+
+def similar(
+    item: Annotated[str, typer.Argument(metavar="[ITEM]", help="Its id in the log.")] = "",
+    k: Annotated[int, typer.Option("-k", min=1, help="Items at most, for each.")] = 10,
+    behavior: Annotated[
+        str | None, typer.Option(help="By what one behavior says; without it, by all together.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="For every item, into --out.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet: item_id, rank, similar_id, score.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--model", help="Name of the registered model; as a rule not asked."),
+    ] = None,
+    workspace: Place = Path(),
+) -> None:
+    """Show the items most similar to an item, by the champion.
+
+    Items are similar whose served states point the same way (the cosine), and, on a log with
+    times, that the same users had. Items that nobody had yet have none.
+
+    Example: bigel similar SKU-00123 -k 5 --behavior purchase
+
+    Example: bigel similar --all --out similar.parquet
+    """
+    if bool(item) == everything or (everything and out is None):
+        raise ConfigError("say for which: an ITEM, or --all with --out FILE.parquet")
+    if out is not None:
+        check_file("--out", out, (".parquet",))
+    from bigel.recommender import Recommender
+    from bigel.store.files import written_aside
+    from flows.lists import as_json
+
+    found = Recommender.champion(workspace, name).similar(None if everything else item, k, behavior)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(out) as aside:
+            found.write_parquet(aside)
+        typer.echo(f"wrote {out}: {found['item_id'].n_unique():,} items, {found.height:,} rows")
+    elif json:
+        typer.echo(as_json(found))
+    else:
+        for rank, other, score in found.select("rank", "similar_id", "score").iter_rows():
+            typer.echo(f"{rank:>4}  {score:.4f}  {other}")

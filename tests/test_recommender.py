@@ -1,0 +1,243 @@
+"""`bigel.Recommender` beside what batch and the bundle say."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bigel import Recommender
+from bigel.errors import ConfigError, DataError
+from bigel.lists.recommend import recommend
+from bigel.store import Workspace
+from bigel.tracking.bundle import build_bundle, parts_of
+from tests import fabricate
+from tests.signals.timed import Made, log, make
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = fabricate.workspace_at(tmp_path_factory.mktemp("untimed"))
+        fabricate.register_one(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def untimed(home: Workspace) -> Recommender:
+    return Recommender.load(build_bundle(*fabricate.bundle_inputs(home), home).path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(log(), tmp_path_factory.mktemp("timed"), "model.view=true", "train.members=2")
+
+
+@pytest.fixture(scope="module")
+def timed(made: Made) -> Recommender:
+    return Recommender.load(made.bundle())
+
+
+@pytest.fixture(params=["untimed", "timed"])
+def either(request: pytest.FixtureRequest) -> Recommender:
+    found: Recommender = request.getfixturevalue(request.param)
+    return found
+
+
+def test_lists_are_those_of_batch(home: Workspace) -> None:
+    batch = pl.read_parquet(recommend(fabricate.CONFIG, home).file("recommendations.parquet"))
+    champion = Recommender.champion(home.root)
+    assert champion.recommend(k=3).equals(batch)
+    assert (
+        Recommender.champion(home.root, "bigel")
+        .recommend([100], "click", 3)
+        .equals(batch.filter(user_id=100, behavior="click"))
+    )
+
+
+def test_ids_come_in_any_shape(untimed: Recommender) -> None:
+    expected = untimed.recommend([100, 101], "click", 2)
+    for same in ([100, 101, 100], ("100", "101"), np.array([100, 101]), pl.Series([100, 101]),
+                 pl.Series([100, 101]).to_pandas()):  # fmt: skip
+        assert untimed.recommend(same, "click", 2).equals(expected)
+    assert untimed.recommend(100, "click", 2).equals(expected.filter(user_id=100))
+
+
+def test_a_user_unknown_gets_what_is_popular(untimed: Recommender) -> None:
+    frame = untimed.recommend([999, 100], "click", 3)
+    assert frame.filter(user_id=999)["item_id"].to_list() == ["item 1", "item 2", "item 0"]
+    assert frame.filter(user_id=999)["source"].unique().to_list() == ["popular"]
+    assert frame.filter(user_id=100)["source"].unique().to_list() == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        (lambda r: r.recommend(100, "purchse"), ConfigError, "did you mean 'purchase'"),
+        (lambda r: r.recommend(100, k=0), ConfigError, "k = 0; give an integer from 1"),
+        (lambda r: r.recommend(100, k=True), ConfigError, "k = True"),
+        (lambda r: r.recommend(100, exclude="sme"), ConfigError, "did you mean 'same'"),
+        (lambda r: r.recommend([]), DataError, "users: no ids"),
+        (lambda r: r.recommend([100, None]), DataError, "users, row 2: the id is null"),
+        (lambda r: r.recommend([1.5]), DataError, "users: ids are Float64"),
+        (lambda r: r.recommend([1, "a"]), DataError, "all integers or all text"),
+        (lambda r: r.similar("itm 1"), DataError, "'itm 1' is not .* did you mean 'item 1'"),
+        (lambda r: r.similar(behavior="clik"), ConfigError, "did you mean 'click'"),
+        (lambda r: r.explain(100, "item 99"), DataError, "did you mean 'item"),
+        (lambda r: r.explain(None, "item 1"), DataError, "user, row 1: the id is null"),
+        (lambda r: r.evaluate(), ConfigError, "read, not fitted"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(
+    untimed: Recommender, asked: Any, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        asked(untimed)
+
+
+def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no model\.json there"):
+        Recommender.load(tmp_path)
+    with pytest.raises(ConfigError, match=r"no model|Nothing is registered"):
+        Recommender.champion(tmp_path)
+
+
+def test_a_saved_model_answers_alike(timed: Recommender, tmp_path: Path) -> None:
+    again = Recommender.load(timed.save(tmp_path / "kept"))
+    assert again.recommend().equals(timed.recommend())
+    with pytest.raises(ConfigError, match="is there already"):
+        timed.save(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("exclude", ["same", "none"])
+def test_the_parts_add_up_to_every_served_score(either: Recommender, exclude: str) -> None:
+    names = set()
+    for user in [*either.users[:6], 999]:
+        served = either.recommend([user], k=100, exclude=exclude)
+        for behavior, item, score, source in served.select(
+            "behavior", "item_id", "score", "source"
+        ).iter_rows():
+            found = either.explain(user, item, behavior)
+            assert sum(found.parts.values()) == found.score == score
+            assert found.source == source
+            assert (behavior in found.has) <= (exclude == "none")
+            names |= found.parts.keys()
+    has = {"views", "neighbours"} if either._served.timed else set()
+    assert names == {"graph", "demand", "memory", "popularity", *has}
+
+
+def test_parts_worked_by_hand(untimed: Recommender) -> None:
+    """User 100 clicked item 1 and did not buy it: the tensors as drawn, number 0 and 1."""
+    tensors = fabricate.embeddings()
+    graph = float(tensors["user_emb"][1, 0] @ tensors["item_emb"][1, 1])
+    demand = float(tensors["item_bias"][1, 1] + tensors["item_trend"][1, 1])
+    weights, features = tensors["memory_weights"][1, 1], tensors["memory_features"][1, :, 1]
+    memory = float(weights @ [*features, graph + demand])
+    found = untimed.explain(100, "item 1", "purchase")  # clicked, not bought
+    assert found.parts == {"graph": graph, "demand": demand, "memory": memory}
+    assert (found.has, found.neighbours) == (["click"], [])
+
+
+def test_neighbours_share_what_they_brought(timed: Recommender, made: Made) -> None:
+    touched = log().group_by("user_id").agg(pl.col("item_id").unique())
+    of_user = dict(touched.iter_rows())
+    served = timed.recommend(exclude="none", k=5)
+    asked = served.filter(pl.col("rank") == 5)
+    some = 0
+    for user, behavior, item in asked.select("user_id", "behavior", "item_id").iter_rows():
+        found = timed.explain(user, item, behavior)
+        total = sum(value for _, value in found.neighbours)
+        assert total == pytest.approx(found.parts["neighbours"], rel=1e-4, abs=1e-5)
+        assert {one for one, _ in found.neighbours} <= set(of_user[user]) - {item}
+        some += bool(found.neighbours)
+    assert some
+
+
+def test_views_are_told_apart_by_the_columns_they_have(timed: Recommender) -> None:
+    served = timed._served
+    assert served.facts["parts"] == ["graph", "views"] * 2
+    user, item = int(timed.users[3]), int(timed.items[4])
+    halves = (served.user_emb[1, 3] * served.item_emb[1, 4]).reshape(4, -1).sum(axis=1)
+    found = timed.explain(user, item, "buy")
+    assert found.parts["views"] == pytest.approx(halves[[1, 3]].sum(), rel=1e-5)
+    assert found.parts["graph"] == pytest.approx(halves[[0, 2]].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("view", "own_view", "members", "parts"),
+    [(False, False, 1, ["graph"]), (True, True, 1, ["graph", "views", "views"])],
+)
+def test_parts_of_a_model(view: bool, own_view: bool, members: int, parts: list[str]) -> None:
+    model = {"view": view, "own_view": own_view}
+    assert parts_of({"model": model, "members": members}) == parts
+
+
+def naive_similar(served: Any, item: int, behaviors: list[int]) -> dict[int, float]:
+    """Score item by item."""
+    found = {}
+    for other in range(len(served.item_ids)):
+        if other == item or not any(np.isfinite(served.offset[k, other]) for k in behaviors):
+            continue
+        cosines = []
+        for k in behaviors:
+            a, b = (served.item_emb[k, at].astype(np.float64) for at in (item, other))
+            length = np.linalg.norm(a) * np.linalg.norm(b)
+            cosines.append(a @ b / length if length else 0.0)
+        found[other] = sum(cosines) / len(cosines)
+        if served.timed is not None:
+            found[other] += served.timed.near.toarray()[item, other]
+    return found
+
+
+@pytest.mark.parametrize("behavior", [None, 0, 1])
+def test_similar_items_are_those_of_a_naive_ranking(
+    either: Recommender, behavior: int | None
+) -> None:
+    served = either._served
+    chosen = [0, 1] if behavior is None else [behavior]
+    name = None if behavior is None else either.behaviors[behavior]
+    whole = either.similar(k=4, behavior=name)
+    for at, item in enumerate(either.items):
+        expected = naive_similar(served, at, chosen)
+        mine = whole.filter(item_id=item)
+        assert mine["rank"].to_list() == [1, 2, 3, 4]
+        best = sorted(expected.values(), reverse=True)[:4]
+        assert mine["score"].to_list() == pytest.approx(best, abs=1e-5)
+        inner = [either.items.to_list().index(one) for one in mine["similar_id"]]
+        assert [expected[one] for one in inner] == pytest.approx(best, abs=1e-5)
+        assert either.similar(item, 4, name)["similar_id"].equals(mine["similar_id"])
+
+
+def test_an_item_that_nobody_had_is_similar_to_none(untimed: Recommender) -> None:
+    served = untimed._served
+    served.item_trend[:, 2] = -np.inf
+    served.__dict__.pop("offset", None)
+    try:
+        assert "item 2" not in untimed.similar(k=9)["similar_id"]
+        assert untimed.similar("item 2").is_empty()
+        assert untimed.explain(100, "item 2").score == -np.inf
+    finally:
+        served.item_trend[:, 2] = fabricate.embeddings()["item_trend"][:, 2]
+        served.__dict__.pop("offset", None)
+
+
+def test_exported_vectors_multiply_to_the_scores_of_their_parts(
+    either: Recommender, tmp_path: Path
+) -> None:
+    users, items = map(pl.read_parquet, either.export(tmp_path / "vectors"))
+    assert users.columns == ["user_id", "behavior", "embedding"]
+    for behavior in either.behaviors:
+        of_user = users.filter(user_id=either.users[1], behavior=behavior)["embedding"].to_numpy()
+        of_items = items.filter(behavior=behavior)
+        products = of_items["embedding"].to_numpy() @ of_user[0]
+        for item, product in zip(of_items["item_id"], products, strict=True):
+            parts = either.explain(either.users[1], item, behavior).parts
+            known = sum(parts.get(name, 0) for name in ("graph", "views", "demand"))
+            assert product == pytest.approx(known, rel=1e-4, abs=1e-4)
