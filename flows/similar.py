@@ -11,7 +11,7 @@ from flows.places import check_file
 
 
 def similar(
-    item: Annotated[str, typer.Argument(metavar="[ITEM]", help="Its id in the log.")] = "",
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Its id in the log.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="Items at most, for each.")] = 10,
     behavior: Annotated[
         str | None, typer.Option(help="By what one behavior says; without it, by all together.")

@@ -1,5 +1,6 @@
 """`bigel.Recommender` beside what batch and the bundle say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,19 @@ def test_the_parts_add_up_to_every_served_score(either: Recommender, exclude: st
             names |= found.parts.keys()
     has = {"views", "neighbours"} if either._served.timed else set()
     assert names == {"graph", "demand", "memory", "popularity", *has}
+
+
+def test_a_known_user_without_events_is_answered_by_popularity(untimed: Recommender) -> None:
+    events = untimed._served.events.copy()
+    events[0] = 0
+    new = Recommender(replace(untimed._served, events=events), untimed.folder)
+    served = new.recommend([100], "click", k=1)
+    found = new.explain(100, served["item_id"][0], "click")
+    assert found.source == served["source"][0] == "popular"
+    assert found.parts == {"popularity": served["score"][0]}
+    by_rule = Recommender(untimed._served, untimed.folder, only_popular=True)
+    assert by_rule.explain(100, "item 1").source == "popular"
+    assert by_rule.recommend(100)["source"].unique().to_list() == ["popular"]
 
 
 def test_parts_worked_by_hand(untimed: Recommender) -> None:
