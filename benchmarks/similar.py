@@ -1,4 +1,4 @@
-"""How good similar items are, by what one user had together in the days or draws that were held out.
+"""How good similar items are, by what one user had together in what was held out.
 
 Each held-out item of a user is asked about; right are the other ones of hers under that behavior.
 All items are ranked but the one asked about. A figure is the mean over users of the mean over their
@@ -10,7 +10,7 @@ python benchmarks/similar.py jd ../shared/data/jd --split test
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from bigel.pipeline import run_pipeline
 from bigel.signals.neighbours import Neighbours
 from bigel.state.embed import embed, users_per_item
 from bigel.state.moment import pairs_at
-from bigel.store import Record, Workspace
+from bigel.store import Workspace
 from bigel.tracking import build_bundle, load_bundle
 
 K = 10

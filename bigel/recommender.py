@@ -217,11 +217,9 @@ class Recommender:
         from bigel.lists.explain import explain  # brings MLflow along
 
         at = self._place(behavior or self.behaviors[-1])
-        asked = inner_of(_ids(user, self.users, "user"), self.users)
-        if self._only_popular:
-            asked[:] = -1
+        asked = int(inner_of(_ids(user, self.users, "user"), self.users)[0])
         inner = self._known_items(_ids(item, self.items, "item"))
-        found = explain(self._served, at, int(asked[0]), int(inner[0]))
+        found = explain(self._served, at, -1 if self._only_popular else asked, int(inner[0]))
         return Explanation(
             user,
             self.items[int(inner[0])],

@@ -1,6 +1,7 @@
 """The scripts of benchmarks/ run; what they measure is theirs to say."""
 
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from bigel.errors import DataError
 from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, propagate
 from bigel.model import BiGEL
-from tests.worlds import graphs_of, random_world
+from tests.worlds import graphs_of, interactions_of, random_world
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = (
@@ -96,6 +98,32 @@ def test_a_part_of_the_pairs_is_drawn_trained_and_measured(run: Run, workspace: 
     assert [line.split(" | ")[1] for line in lines] == ["0.5", "1"] * 3
     for line in lines:
         assert all(0 <= figure < 1 for figure in figures(line, 4)[:-1])
+
+
+def test_similar_items_are_measured_beside_item_knn(run: Run, workspace: Path) -> None:
+    lines = run("similar", "demo", "synth:", "--workspace", workspace, settings=TINY)
+    names = [line.split(" | ")[0].strip("| ") for line in lines[2:]]
+    assert names[:3] == ["popularity", "cosine item-kNN", "bigel"]
+    assert names[-1] == "bigel, its states alone"
+    for line in lines[2:]:
+        assert all(0 <= float(cell.split()[0]) <= 1 for cell in line.strip("| ").split(" | ")[1:])
+
+
+def test_what_is_had_together_counts_once_per_user(script: Callable[[str], ModuleType]) -> None:
+    """User 0 held out items 0, 1 and 2; user 1 items 3 and 4; user 2 one, which asks nothing."""
+    similar = script("similar")
+    held_out = interactions_of([[(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (2, 0)]], 3, 6)
+    answers = {0: [5, 1], 1: [0, 2], 2: [], 3: [4], 4: [5]}
+
+    def find(items: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        rows = [(row, item) for row, asked in enumerate(items) for item in answers[int(asked)]]
+        row, item = np.array(rows, np.int64).reshape(-1, 2).T
+        return row, item
+
+    second = 1 / math.log2(3)
+    right = second / (1 + second)
+    expected = [[(right + 1 + 0) / 3, 2 / 3], [1 / 2, 1 / 2]]
+    np.testing.assert_allclose(similar.of_behavior(find, held_out, 0), expected)
 
 
 @pytest.fixture
