@@ -5,6 +5,7 @@
 """
 
 import difflib
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ import numpy as np
 import polars as pl
 
 from bigel import schema
-from bigel.config import parse_config
-from bigel.errors import ConfigError, DataError, nearest
+from bigel.config import Config, parse_config
+from bigel.errors import ConfigError, DataError, UnreachableError, nearest
 from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
 from bigel.store import Workspace
-from bigel.tracking import MODEL_FILE, load_bundle, open_model
+from bigel.tracking import MODEL_FILE, load_bundle, offline_model, open_model
 from bigel.tracking.store import hush
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Id = int | str
 Ids = Id | Iterable[Any]  # one, or many in a list, an array or a column
 SIMILAR_ID = "similar_id"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Recommender:
     def champion(cls, workspace: str | Path = ".", name: str | None = None) -> Self:
         """Read the champion; while there is none the challenger, with a warning, as in batch.
 
-        It answers as it was registered, with the log of that day.
+        It answers as it was registered, with the log of that day. While the registry does not
+        answer, the last champion that the workspace saw does, with a warning.
 
         Args:
             workspace: folder of ``bigel run``; MLFLOW_TRACKING_URI comes before it.
@@ -111,8 +114,20 @@ class Recommender:
             DataError: if its bundle cannot be read.
             WorkspaceError: if MLflow's store cannot be used.
         """
-        tree = {} if name is None else {"tracking": {"model_name": name}}
-        with open_model(None, parse_config(tree), Workspace(workspace)) as found:
+        config = parse_config({} if name is None else {"tracking": {"model_name": name}})
+        place = Workspace(workspace)
+        try:
+            return cls._opened(None, config, place)
+        except UnreachableError as error:
+            last = offline_model(config, place, None)
+            if last is None:
+                raise
+            log.warning("%s; the last champion that was seen here answers", error)
+            return cls._opened(last, config, place)
+
+    @classmethod
+    def _opened(cls, reference: str | None, config: Config, workspace: Workspace) -> Self:
+        with open_model(reference, config, workspace) as found:
             return cls(load_bundle(found.folder), found.folder, only_popular=found.loses)
 
     @property

@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 
 from bigel import Recommender
-from bigel.errors import ConfigError, DataError
+from bigel.errors import ConfigError, DataError, UnreachableError
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
 from bigel.tracking.bundle import build_bundle, parts_of
 from tests import fabricate
 from tests.signals.timed import Made, log, make
+from tests.tracking.conftest import away
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,17 @@ def test_lists_are_those_of_batch(home: Workspace) -> None:
         .recommend([100], "click", 3)
         .equals(batch.filter(user_id=100, behavior="click"))
     )
+
+
+def test_while_the_registry_is_away_the_last_champion_answers(
+    home: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = Recommender.champion(home.root).recommend()
+    with away():
+        assert Recommender.champion(home.root).recommend().equals(expected)
+        with pytest.raises(UnreachableError):
+            Recommender.champion(fabricate.workspace_at(tmp_path).root)
+    assert "the last champion that was seen here answers" in caplog.text
 
 
 def test_ids_come_in_any_shape(untimed: Recommender) -> None:

@@ -181,12 +181,8 @@ def _by_value(head: Sequence[pl.Series]) -> dict[str, str]:
         and not column.str.contains(r"\d").any()
     ]
     ids = [column.name for column in head if column.name not in (*times, *words)]
-    found = dict(zip(("user", "item"), ids, strict=False))
-    return (
-        found
-        | dict(zip(("behavior",), words, strict=False))
-        | dict(zip(("timestamp",), times[-1:], strict=False))
-    )
+    told = {"user": ids[:1], "item": ids[1:2], "behavior": words[:1], "timestamp": times[-1:]}
+    return {what: names[0] for what, names in told.items() if names}
 
 
 def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -> None:
@@ -225,16 +221,14 @@ def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -
 
 def _share(values: pl.Series, data: DataConfig) -> float:
     """Return the share of values that are times in range."""
-    seconds = to_seconds(values, data)
-    in_range = seconds.is_between(data.time_min, data.time_max).fill_null(False)
-    return float(in_range.mean() or 0)  # type: ignore[arg-type]
+    if values.dtype.is_nested() or values.dtype == pl.Boolean or values.is_empty():
+        return 0.0
+    in_range = to_seconds(values, data).is_between(data.time_min, data.time_max)
+    return int(in_range.sum() or 0) / len(values)
 
 
 def _reads(values: pl.Series, data: DataConfig, form: str) -> bool:
-    told = data.model_copy(update={"time_format": form})
-    seconds = to_seconds(values.drop_nulls(), told)
-    in_range = seconds.is_between(data.time_min, data.time_max).fill_null(False)
-    return bool(len(seconds)) and bool(in_range.all())
+    return _share(values.drop_nulls(), data.model_copy(update={"time_format": form})) == 1
 
 
 def _unit(values: pl.Series) -> tuple[str, str]:

@@ -142,6 +142,14 @@ def test_a_form_that_two_ways_read_is_left_to_a_person(tmp_path: Path) -> None:
     assert "data.time_format may be %d/%m/%Y or %m/%d/%Y" in found.notes[0]
 
 
+@pytest.mark.parametrize("strange", [[[1]] * 80, [True] * 80, [{"at": 1}] * 80, [None] * 80])
+def test_a_column_named_as_times_may_hold_anything(tmp_path: Path, strange: list[Any]) -> None:
+    frame().with_columns(timestamp=pl.Series(strange)).write_parquet(tmp_path / "log.parquet")
+    found = propose(str(tmp_path / "log.parquet"))
+    assert found.data.columns.timestamp == ""
+    assert "column 'timestamp' may hold times, but is not used" in found.notes
+
+
 @pytest.mark.parametrize("separator", [";", "|"])
 def test_other_separators_are_seen(tmp_path: Path, separator: str) -> None:
     frame().write_csv(tmp_path / "log.csv", separator=separator)
