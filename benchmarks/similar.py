@@ -1,7 +1,7 @@
 """How good similar items are, by what one user had together in what was held out.
 
 Each held-out item of a user is asked about; right are the other ones of hers under that behavior.
-All items are ranked but the one asked about. A figure is the mean over users of the mean over their
+Items that nobody had before are left out of both. All items are ranked but the one asked about. A figure is the mean over users of the mean over their
 items, so that nobody counts twice; beside it the 95 % bootstrap interval of its difference to
 cosine item-kNN, whose users are drawn. The model is that of the same moment: it has seen nothing
 of what is held out.
@@ -58,6 +58,7 @@ def main() -> None:
     known = pairs_at(split, args.split).in_order(recommender.behaviors)
     finders = contestants(recommender, known)
     held_out = Interactions.held_out(split, args.split).in_order(recommender.behaviors)
+    held_out = held_out.only(np.isin(held_out.items, known.items))
     print(f"| similar items by | {' | '.join(heads(held_out))} |")
     print(f"|---|{'---:|' * len(heads(held_out))}")
     found = {name: [of_behavior(find, held_out, k) for k in range(len(held_out.behaviors))]
