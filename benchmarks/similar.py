@@ -1,10 +1,10 @@
 """How good similar items are, by what one user had together in what was held out.
 
 Each held-out item of a user is asked about; right are the other ones of hers under that behavior.
-Items that nobody had before are left out of both. All items are ranked but the one asked about. A figure is the mean over users of the mean over their
-items, so that nobody counts twice; beside it the 95 % bootstrap interval of its difference to
-cosine item-kNN, whose users are drawn. The model is that of the same moment: it has seen nothing
-of what is held out.
+Items that nobody had before are left out of both. All items are ranked but the one asked about. A
+figure is the mean over users of the mean over their items, so that nobody counts twice; beside it
+the 95 % bootstrap interval of its difference to cosine item-kNN, whose users are drawn. The model
+is that of the same moment: it has seen nothing of what is held out.
 
 python benchmarks/similar.py jd ../shared/data/jd --split test
 """

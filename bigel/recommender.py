@@ -180,7 +180,8 @@ class Recommender:
         asked = self.users if users is None else _ids(users, self.users, "users")
         request = Request(chosen, k, exclude, self._only_popular)
         inner = inner_of(asked, self.users)
-        return lists_of(self._served, self.items, asked, inner, request)[0]
+        rank = self._served.recommend
+        return lists_of(rank, self.behaviors, self.items, asked, inner, request)[0]
 
     def similar(
         self,
