@@ -14,6 +14,7 @@ from bigel.api import asked as bodies
 from bigel.api.champion import Follower, Served
 from bigel.errors import nearest
 from bigel.lists import serving
+from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
 WHOLE = re.compile(r"-?\d{1,19}")
@@ -85,6 +86,22 @@ def create_app(follower: Follower) -> FastAPI:
             raise HTTPException(404, f"no user {one!r} in {served.uri}")
         return bodies.History(user_id=one, history=_had(served, place))
 
+    @app.get("/items/{item}/similar")
+    def similar_to(
+        item: str,
+        behavior: Annotated[str | None, Query(description="By one; none: by all.")] = None,
+        k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 10,
+    ) -> bodies.Similar:
+        """Return the items most similar to one; none for an item that nobody had yet."""
+        served = follower.served
+        one = _from_path(served.recommender.item_index, item, "item")
+        place = _place(served.recommender.item_index, one, ["item"])
+        if place < 0:
+            raise HTTPException(404, f"no item {one!r} in {served.uri}")
+        return bodies.Similar(
+            item_id=one, model=served.uri, items=_similar(served, place, behavior, k)
+        )
+
     return app
 
 
@@ -97,8 +114,7 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
     known, recommender = served.recommender.behaviors, served.recommender
     behaviors = known if wanted.behaviors is None else wanted.behaviors
     for at, name in enumerate(behaviors):
-        if name not in known:
-            raise _wrong(["behaviors", at], f"{name!r} is not one of {known}{nearest(name, known)}")
+        _check_behavior(name, known, ["behaviors", at])
     user = -1
     if wanted.user_id is not None:
         user = _place(recommender.user_ids, wanted.user_id, ["user_id"])
@@ -121,9 +137,7 @@ def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
     known, items = served.recommender.behaviors, served.recommender.item_index
     recent = set()
     for at, event in enumerate(wanted.recent):
-        if event.behavior not in known:
-            said = f"{event.behavior!r} is not one of {known}{nearest(event.behavior, known)}"
-            raise _wrong(["recent", at, "behavior"], said)
+        _check_behavior(event.behavior, known, ["recent", at, "behavior"])
         item = _place(items, event.item_id, ["recent", at, "item_id"])
         if item >= 0:
             recent.add((known.index(event.behavior), item))
@@ -137,14 +151,36 @@ def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
 
 
 def _written(served: Served, found: serving.Lists) -> bodies.OneList:
-    ids = served.recommender.item_ids[found.item].tolist()
-    listed = [
-        bodies.Listed(item_id=one, rank=rank, score=score, name=served.name_of(item))
-        for one, rank, score, item in zip(
-            ids, found.rank.tolist(), found.score.tolist(), found.item.tolist(), strict=True
-        )
-    ]
+    listed = _listed(served, found.item, found.rank, found.score)
     return bodies.OneList(source="popular" if found.popular[0] else "model", items=listed)
+
+
+def _listed(
+    served: Served, item: serving.Ints, rank: serving.Ints, score: serving.Floats
+) -> list[bodies.Listed]:
+    ids = served.recommender.item_ids[item].tolist()
+    rows = zip(ids, rank.tolist(), score.tolist(), item.tolist(), strict=True)
+    return [
+        bodies.Listed(item_id=one, rank=at, score=value, name=served.name_of(inner))
+        for one, at, value, inner in rows
+    ]
+
+
+def _similar(served: Served, item: int, behavior: str | None, k: int) -> list[bodies.Listed]:
+    known = served.recommender.behaviors
+    if behavior is not None:
+        _check_behavior(behavior, known, ["behavior"], source="query")
+    at = None if behavior is None else known.index(behavior)
+    allowed = served.rules.allowed if served.rules else None
+    _, rank, found, score = similar(served.recommender, np.array([item]), k, at, allowed)
+    return _listed(served, found, rank, score)
+
+
+def _check_behavior(
+    name: str, known: list[str], where: list[str | int], source: str = "body"
+) -> None:
+    if name not in known:
+        raise _wrong(where, f"{name!r} is not one of {known}{nearest(name, known)}", source)
 
 
 def _had(served: Served, user: int) -> dict[str, list[bodies.Had]]:

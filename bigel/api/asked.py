@@ -67,6 +67,14 @@ class Lists(BaseModel):
     lists: dict[str, OneList]
 
 
+class Similar(BaseModel):
+    """The items most similar to one."""
+
+    item_id: int | str
+    model: str
+    items: list[Listed]
+
+
 class Had(BaseModel):
     """An item of a history."""
 

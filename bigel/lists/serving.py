@@ -499,6 +499,13 @@ class Recommender:
         return offset
 
     @cached_property
+    def item_directions(self) -> Floats:
+        """(K, I, D): the embeddings of items, of length 1."""
+        length = np.linalg.norm(self.item_emb, axis=2, keepdims=True)
+        directions: Floats = self.item_emb / np.maximum(length, SMALL)
+        return directions
+
+    @cached_property
     def _usual_length(self) -> Floats:
         """(K,): the mean length of the embeddings of users with events."""
         trained = self.user_emb[:, self.events > 0]

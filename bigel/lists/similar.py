@@ -10,12 +10,18 @@ times), is the cosine of who had i and who had j. Items that nobody had are in n
 import numpy as np
 import numpy.typing as npt
 
-from bigel.lists.serving import SMALL, Floats, Ints, Recommender, _blocks, top_k
+from bigel.lists.serving import Floats, Ints, Recommender, _blocks, top_k
 
 Found = tuple[Ints, Ints, Ints, Floats]
 
 
-def similar(recommender: Recommender, items: Ints, k: int, behavior: int | None = None) -> Found:
+def similar(
+    recommender: Recommender,
+    items: Ints,
+    k: int,
+    behavior: int | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> Found:
     """Return place in ``items``, rank (from 1), inner item and score of each item's nearest.
 
     Ties go to the lower item; an item that nobody had has none.
@@ -25,11 +31,14 @@ def similar(recommender: Recommender, items: Ints, k: int, behavior: int | None 
         items: inner items, shape (B,).
         k: at most so many for each.
         behavior: place in the cascade; None: by all.
+        allowed: bool, (I,): items that may be listed; None: all.
     """
     chosen = range(len(recommender.behaviors)) if behavior is None else [behavior]
     there: npt.NDArray[np.bool_] = np.any(np.isfinite(recommender.offset[chosen]), axis=0)
-    states = [_unit(recommender.item_emb[at]) for at in chosen]
+    states = [recommender.item_directions[at] for at in chosen]
     asked = np.flatnonzero(there[items])
+    if allowed is not None:
+        there &= allowed
     parts = []
     for rows in _blocks(asked, len(there)):
         scores = np.zeros((len(rows), len(there)), np.float32)
@@ -46,8 +55,3 @@ def similar(recommender: Recommender, items: Ints, k: int, behavior: int | None 
     parts.append((empty, empty, empty, np.empty(0, np.float32)))
     row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
     return row, rank, item, score
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALL)
-    return unit

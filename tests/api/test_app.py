@@ -194,8 +194,28 @@ def test_rules_and_names_of_the_catalogue_hold(tmp_path: Path) -> None:
     found = http.post("/lists", json={"exclude": "none"}).json()["lists"]["click"]["items"]
     assert {one["item_id"] for one in found} <= {f"item {n}" for n in (0, 2, 3, 4)}
     assert [one["name"] for one in found] == [f"Thing {one['item_id'][-1]}" for one in found]
+    near = http.get("/items/item 0/similar", params={"k": 6}).json()["items"]
+    assert {one["item_id"] for one in near} == {"item 2", "item 3", "item 4"}
     said = http.get("/version").json()["not_listed"]
     assert said == {"not in stock": 1, "not in the catalogue": 1}
+
+
+@pytest.mark.parametrize("behavior", [None, *BEHAVIORS])
+def test_similar_items_are_those_of_the_model(
+    follower: Follower, http: TestClient, behavior: str | None
+) -> None:
+    from bigel.lists.similar import similar
+
+    at = None if behavior is None else BEHAVIORS.index(behavior)
+    served = follower.served.recommender
+    _, _, expected, score = similar(served, np.array([1]), 3, at)
+    params = {"k": 3} | ({} if behavior is None else {"behavior": behavior})
+    answer = http.get("/items/item 1/similar", params=params).json()
+    assert [one["item_id"] for one in answer["items"]] == served.item_ids[expected].tolist()
+    assert [one["score"] for one in answer["items"]] == pytest.approx(score.tolist())
+    assert http.get("/items/item 9/similar").status_code == 404
+    wrong = http.get("/items/item 1/similar", params={"behavior": "clik"})
+    assert wrong.status_code == 422 and "did you mean 'click'" in wrong.text
 
 
 def test_the_server_says_what_answers(http: TestClient) -> None:
@@ -207,5 +227,5 @@ def test_the_server_says_what_answers(http: TestClient) -> None:
     assert (version["users"], version["items"]) == (fabricate.USERS, ITEMS)
     paths = http.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/health", "/version", "/lists", "/users/{user}/lists",
-                          "/users/{user}/history"}  # fmt: skip
+                          "/users/{user}/history", "/items/{item}/similar"}  # fmt: skip
     assert http.get("/docs").status_code == 200
