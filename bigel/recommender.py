@@ -126,6 +126,23 @@ class Recommender:
             return cls._opened(last, config, place)
 
     @classmethod
+    def registered(
+        cls, reference: str, workspace: str | Path = ".", name: str | None = None
+    ) -> Self:
+        """Read a registered version.
+
+        Args:
+            reference: an alias such as "challenger", a version number, or models:/NAME/3.
+            workspace: as for ``champion``.
+            name: as for ``champion``.
+
+        Raises:
+            BigelError: as ``champion``.
+        """
+        config = parse_config({} if name is None else {"tracking": {"model_name": name}})
+        return cls._opened(reference, config, Workspace(workspace))
+
+    @classmethod
     def _opened(cls, reference: str | None, config: Config, workspace: Workspace) -> Self:
         with open_model(reference, config, workspace) as found:
             return cls(load_bundle(found.folder), found.folder, only_popular=found.loses)
@@ -246,6 +263,31 @@ class Recommender:
             [(self.items[one], value) for one, value in found.brought],
             [name for name, has in zip(self.behaviors, found.has, strict=True) if has],
         )
+
+    def history(self, user: Id) -> pl.DataFrame:
+        """Return what the model knows that a user had: behavior, item_id, at (null without times).
+
+        The latest comes first; a user unknown has nothing.
+
+        Raises:
+            DataError: if the id is null.
+        """
+        from bigel.lists.history import history_of  # brings MLflow along
+
+        inner = int(inner_of(_ids(user, self.users, "user"), self.users)[0])
+        had = history_of(self._served, inner) if inner >= 0 else [[] for _ in self.behaviors]
+        rows = [
+            (name, item, at)
+            for name, own in zip(self.behaviors, had, strict=True)
+            for item, at in own
+        ]
+        names, items, times = zip(*rows, strict=True) if rows else ((), (), ())
+        columns = {
+            schema.BEHAVIOR: pl.Series(names, dtype=pl.String),
+            schema.ITEM_ID: self.items.gather(pl.Series(items, dtype=pl.Int64)),
+            "at": pl.from_epoch(pl.Series(times, dtype=pl.Int64), "s"),
+        }
+        return pl.DataFrame(columns)
 
     def export(self, folder: str | Path) -> list[Path]:
         """Write vectors for an index of inner products, see ``bigel.lists.vectors``.

@@ -29,6 +29,7 @@ from flows.environment import set_defaults
 from flows.options import Json, Place, Settings, Source
 from flows.places import check_file, check_folder, unusable
 from flows.running import copy_ingested, run_flow, run_until
+from flows.show import show
 from flows.similar import similar
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
@@ -208,6 +209,7 @@ def recommend(
 
 
 app.command(rich_help_panel="From a registered model")(similar)
+app.command(rich_help_panel="From a registered model")(show)
 for lifecycle_verb in (lifecycle.models, lifecycle.promote, lifecycle.rollback):
     app.command(rich_help_panel="From a registered model")(lifecycle_verb)
 app.command(rich_help_panel="From a registered model")(syncing.sync)

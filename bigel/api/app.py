@@ -14,6 +14,7 @@ from bigel.api import asked as bodies
 from bigel.api.champion import Follower, Served
 from bigel.errors import nearest
 from bigel.lists import serving
+from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
@@ -184,23 +185,19 @@ def _check_behavior(
 
 
 def _had(served: Served, user: int) -> dict[str, list[bodies.Had]]:
-    recommender, timed = served.recommender, served.recommender.timed
-    found = {}
-    for k, name in enumerate(recommender.behaviors):
-        crow, col = recommender.seen[k]
-        mine = slice(int(crow[user]), int(crow[user + 1]))
-        items = col[mine].astype(np.int64)
-        times = None if timed is None else timed.last[k][mine]
-        order = np.arange(len(items)) if times is None else np.argsort(-times, kind="stable")
-        found[name] = [
+    recommender = served.recommender
+    ids = recommender.item_ids
+    return {
+        name: [
             bodies.Had(
-                item_id=one,
-                at=None if times is None else _time(int(times[at])),
-                name=served.name_of(int(items[at])),
+                item_id=ids[item : item + 1].tolist()[0],
+                at=None if at is None else _time(at),
+                name=served.name_of(item),
             )
-            for at, one in zip(order, recommender.item_ids[items[order]].tolist(), strict=True)
+            for item, at in had
         ]
-    return found
+        for name, had in zip(recommender.behaviors, history_of(recommender, user), strict=True)
+    }
 
 
 def _place(index: Any, value: bodies.Id, where: list[str | int]) -> int:

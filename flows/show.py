@@ -1,0 +1,99 @@
+"""The verb show: a user's history, her lists by champion and challenger, and why each item."""
+
+import contextlib
+import json as to_json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+import typer
+
+from bigel import schema
+from bigel.errors import ConfigError
+from flows.options import Place
+
+if TYPE_CHECKING:
+    from bigel.recommender import Recommender
+
+SHOWN = 8  # items of a behavior's history
+BROUGHT = 2  # items that brought another one, by name
+
+
+def show(
+    user: Annotated[str, typer.Argument(metavar="USER", help="Its id in the log.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Items of each list.")] = 5,
+    behavior: Annotated[str | None, typer.Option(help="One behavior; without it, all.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--model", help="Name of the registered model; as a rule not asked."),
+    ] = None,
+    workspace: Place = Path(),
+) -> None:
+    """Show what a user did, what she is given, and why: beside the challenger's, if there is one.
+
+    The parts of a score add up to it. Behind "neighbours" stand the items that brought most of it.
+
+    Example: bigel show 42 -k 5 --behavior purchase
+    """
+    from bigel.recommender import Recommender
+
+    champion = Recommender.champion(workspace, name)
+    found = {"champion": champion}
+    with contextlib.suppress(ConfigError):  # there is none
+        found["challenger"] = Recommender.registered("challenger", workspace, name)
+    if behavior is not None and behavior not in champion.behaviors:
+        champion.recommend([], behavior)  # says which ones there are
+    shown = {
+        "user_id": user,
+        "history": champion.history(user).to_dicts(),
+        "lists": {role: _lists(model, user, behavior, k) for role, model in found.items()},
+    }
+    if json:
+        typer.echo(to_json.dumps(shown, ensure_ascii=False, default=str))
+        return
+    typer.echo("\n".join(_page(shown, [behavior] if behavior else champion.behaviors)))
+
+
+def _lists(model: "Recommender", user: str, behavior: str | None, k: int) -> list[dict[str, Any]]:
+    rows = model.recommend(user, behavior, k).to_dicts()
+    reasons = [model.explain(user, row[schema.ITEM_ID], row[schema.BEHAVIOR]) for row in rows]
+    return [
+        row | {"parts": told["parts"], "neighbours": told["neighbours"]}
+        for row, told in zip(rows, map(asdict, reasons), strict=True)
+    ]
+
+
+def _page(shown: dict[str, Any], behaviors: list[str]) -> list[str]:
+    """Return the lines for a terminal."""
+    lines = [f"user {shown['user_id']}"]
+    history = pl.DataFrame(shown["history"], schema_overrides={"at": pl.Datetime("us")})
+    if history.is_empty():
+        lines.append("  has no event that the champion knows: popular items answer")
+    else:
+        for (name,), own in history.group_by(schema.BEHAVIOR, maintain_order=True):
+            items = [_had(row) for row in own.head(SHOWN).to_dicts()]
+            more = f", and {own.height - SHOWN:,} more" if own.height > SHOWN else ""
+            lines.append(f"  {name}: {', '.join(items)}{more}")
+    for name in behaviors:
+        for role, rows in shown["lists"].items():
+            lines += ["", f"{name}, by the {role}"]
+            lines += [_line(row) for row in rows if row[schema.BEHAVIOR] == name] or ["  nothing"]
+    return lines
+
+
+def _had(row: dict[str, Any]) -> str:
+    at = row.get("at")
+    return f"{row[schema.ITEM_ID]}" + (f" ({at:%Y-%m-%d %H:%M})" if at else "")
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = []
+    for name, value in row["parts"].items():
+        brought = ""
+        if name == "neighbours" and row["neighbours"]:
+            brought = f" of {', '.join(str(item) for item, _ in row['neighbours'][:BROUGHT])}"
+        parts.append(f"{name} {value:+.2f}{brought}")
+    score = f"{row[schema.SCORE]:.3f}"
+    return f"{row[schema.RANK]:>4}  {row[schema.ITEM_ID]}  {score} = {', '.join(parts)}"

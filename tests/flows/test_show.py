@@ -1,0 +1,84 @@
+"""`bigel show`: history, lists of champion and challenger, and reasons that add up."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bigel import Recommender
+from bigel.errors import ConfigError
+from bigel.store import Workspace
+from flows.cli import app
+from tests import fabricate
+from tests.fabricate import PAIRS
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = fabricate.workspace_at(tmp_path_factory.mktemp("show"))
+        fabricate.register_one(workspace)
+        fabricate.register_one(workspace, ndcg=0.2, seed=1)
+    return workspace
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def call(home: Workspace, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["show", *map(str, arguments), "--workspace", str(home.root)])
+
+
+def test_champion_and_challenger_stand_side_by_side_with_reasons_that_add_up(
+    home: Workspace,
+) -> None:
+    shown = json.loads(call(home, 100, "-k", 3, "--json").stdout)
+    models = {
+        "champion": Recommender.champion(home.root),
+        "challenger": Recommender.registered("challenger", home.root),
+    }
+    assert set(shown["lists"]) == set(models)
+    for role, model in models.items():
+        expected = model.recommend(100, None, 3)
+        rows = shown["lists"][role]
+        for column in ("behavior", "rank", "item_id", "source"):
+            assert [row[column] for row in rows] == expected[column].to_list(), role
+        for row in rows:
+            assert sum(row["parts"].values()) == pytest.approx(row["score"], rel=1e-6)
+    assert shown["lists"]["champion"] != shown["lists"]["challenger"]
+
+
+def test_a_history_is_what_the_user_had(home: Workspace) -> None:
+    shown = json.loads(call(home, 100, "--json").stdout)
+    had = {(row["behavior"], row["item_id"]) for row in shown["history"]}
+    train = {(name, f"item {i}") for name, own in PAIRS["train"].items() for u, i in own if u == 0}
+    assert train <= had
+
+
+def test_a_page_names_every_list(home: Workspace) -> None:
+    said = call(home, 100, "-k", 2).stdout
+    assert said.startswith("user 100\n  click: item 0")
+    for name in ("click", "purchase"):
+        for role in ("champion", "challenger"):
+            assert f"\n{name}, by the {role}\n" in said
+    assert "= graph " in said and "demand " in said
+    one = call(home, 100, "--behavior", "purchase").stdout
+    assert "purchase, by" in one and "click, by" not in one
+
+
+def test_a_stranger_gets_popular_items_and_is_told(home: Workspace) -> None:
+    said = call(home, 999).stdout
+    assert "popular items answer" in said and "= popularity " in said
+
+
+def test_what_there_is_not_is_named(home: Workspace, tmp_path: Path) -> None:
+    wrong = call(home, 100, "--behavior", "clik")
+    assert isinstance(wrong.exception, ConfigError) and "did you mean 'click'" in str(
+        wrong.exception
+    )
+    nothing = call(Workspace(tmp_path), 100)
+    assert isinstance(nothing.exception, ConfigError) and "bigel run" in str(nothing.exception)
