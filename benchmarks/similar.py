@@ -21,6 +21,7 @@ from bigel.config import load_config
 from bigel.config.write import to_toml
 from bigel.data.interactions import Interactions
 from bigel.data.pairs import Pairs
+from bigel.lists.bundle import build_bundle, load_bundle
 from bigel.lists.serving import Recommender, top_k
 from bigel.lists.similar import similar
 from bigel.pipeline import run_pipeline
@@ -28,7 +29,6 @@ from bigel.signals.neighbours import Neighbours
 from bigel.state.embed import embed, users_per_item
 from bigel.state.moment import pairs_at
 from bigel.store import Workspace
-from bigel.tracking import build_bundle, load_bundle
 
 K = 10
 ITEMS_AT_A_TIME = 1_024
@@ -53,7 +53,7 @@ def main() -> None:
     records = run_pipeline(config, workspace, "train").records
     split, trained = records["split"], records["train"]
     embedded = embed(split, trained, config, workspace, args.split)
-    bundle = build_bundle(split, trained, embedded, workspace)
+    bundle = build_bundle(split, trained, embedded, config, workspace)
     recommender = load_bundle(Path(bundle.path))
     known = pairs_at(split, args.split).in_order(recommender.behaviors)
     finders = contestants(recommender, known)

@@ -17,12 +17,12 @@ from bigel.config import Columns, Config, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.propose import propose
+from bigel.lists.bundle import build_bundle, load_bundle
 from bigel.pipeline import run_pipeline
+from bigel.quiet import hush
 from bigel.recommender import Recommender
 from bigel.state.embed import embed
 from bigel.store import Record, Workspace
-from bigel.tracking import build_bundle, load_bundle
-from bigel.tracking.store import hush
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def _fit(config: Config, workspace: Workspace) -> Recommender:
         records = run_pipeline(config, workspace, "evaluate").records
         split, trained = records["split"], records["train"]
         embedded = embed(split, trained, config, workspace)
-        bundle = build_bundle(split, trained, embedded, workspace)
+        bundle = build_bundle(split, trained, embedded, config, workspace)
         folder = Path(bundle.path)
         return Recommender(load_bundle(folder), folder, _figures(records["evaluate"]))
 

@@ -18,10 +18,11 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config, parse_config
 from bigel.errors import ConfigError, DataError, UnreachableError, nearest
+from bigel.lists.bundle import MODEL_FILE, load_bundle
 from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
+from bigel.quiet import hush
 from bigel.store import Workspace
-from bigel.tracking import MODEL_FILE, load_bundle, offline_model, open_model
-from bigel.tracking.store import hush
+from bigel.tracking import offline_model, open_model
 
 if TYPE_CHECKING:
     from bigel.lists import serving

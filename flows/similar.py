@@ -42,7 +42,7 @@ def similar(
         check_file("--out", out, (".parquet",))
     from bigel.recommender import Recommender
     from bigel.store.files import written_aside
-    from flows.lists import as_json
+    from flows.recommending import as_json
 
     found = Recommender.champion(workspace, name).similar(None if everything else item, k, behavior)
     if out is not None:

@@ -10,9 +10,9 @@ import pytest
 
 from bigel import Recommender
 from bigel.errors import ConfigError, DataError, UnreachableError
+from bigel.lists.bundle import build_bundle, parts_of
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
-from bigel.tracking.bundle import build_bundle, parts_of
 from tests import fabricate
 from tests.signals.timed import Made, log, make
 from tests.tracking.conftest import away
@@ -34,7 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def untimed(home: Workspace) -> Recommender:
-    return Recommender.load(build_bundle(*fabricate.bundle_inputs(home), home).path)
+    return Recommender.load(
+        build_bundle(*fabricate.bundle_inputs(home), fabricate.CONFIG, home).path
+    )
 
 
 @pytest.fixture(scope="module")
