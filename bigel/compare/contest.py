@@ -15,11 +15,10 @@ from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
-from bigel.model.memory import Evidence
 from bigel.model.scores import Derived, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace
-from bigel.train.calibration import calibrate
+from bigel.train.calibration import calibrate, count_again
 from bigel.train.loop import choose_device, use_threads
 
 FIGURES_FILE = "figures.parquet"
@@ -31,9 +30,9 @@ def contest(
 ) -> Record:
     """Train a contestant with the seed of its configuration and rank a split's users.
 
-    They are ranked before and after it is calibrated (trend and funnel memory, both fitted on
-    validation), whatever the model: so a table can tell what the model brings and what the
-    calibration brings. On valid each user has the one that was fitted without the user.
+    They are ranked before and after it is calibrated (trend, neighbours and funnel memory, all
+    fitted on validation), whatever the model: so a table can tell what the model brings and what
+    the calibration brings. On valid each user has the one that was fitted without the user.
 
     Rules and closed forms need no validation for their weights. On test they are fitted again on
     what users are then known to have: train and the validation pairs that were drawn from it; but
@@ -42,8 +41,8 @@ def contest(
 
     A contestant that is to be refitted is fitted again on train and all of validation, whoever
     split them, and all of that is known: masked, and evidence of the memory. What is trained is
-    trained as many steps as validation chose (``refit``). A trend counts the validation pairs a
-    second time there, on purpose. All models are calibrated by scores that have not seen
+    trained as many steps as validation chose (``refit``). A trend counts the validation pairs by
+    what the refitted scores expect of them. All models are calibrated by scores that have not seen
     validation.
 
     Args:
@@ -56,7 +55,7 @@ def contest(
     Returns:
         record with ``figures.parquet``: calibrated, view (of ``REFITTED`` if it is refitted),
         behavior, user, and NDCG and HR at each cutoff, a row per ranked user; counts: those of the
-        training, trend and memory (behaviors that keep one).
+        training, trend, neighbours and memory (behaviors that keep one).
     """
     config, again = contestant.config, contestant.refitted
     trained = fit(contestant, split, graph, workspace) if is_trained(contestant) else None
@@ -145,20 +144,25 @@ def before_and_after(
         with_trend: whether they rank in place of these for those behaviors, too.
 
     Returns:
-        figures, and by "trend" and "memory" the behaviors that keep it.
+        figures, and by "trend", "neighbours" and "memory" the behaviors that keep it.
     """
     found = calibrate(
         scores, logs[schema.TRAIN], logs[schema.VALID], config.model,
         config.evaluate.select_cutoff, config.train.seed, config.evaluate.batch_users,
     )  # fmt: skip
-    evidence, kept = Evidence.of(known), found.kept()
+    kept = found.kept()
     ranking = scores if refitted is None else refitted
     if on == schema.VALID:
-        after = found.cross_fitted(scores, evidence)
+        after = found.cross_fitted(scores, known)
     else:
         trending = frozenset(map(known.behaviors.index, kept.get("trend", [])))
         aside = frozenset[int]() if with_trend else trending
-        after = found.applied(Mixed(ranking, scores, aside), evidence)
+        if with_trend:
+            found = count_again(
+                found, ranking, logs[schema.TRAIN], logs[schema.VALID], config.model,
+                config.evaluate.batch_users,
+            )  # fmt: skip
+        after = found.applied(Mixed(ranking, scores, aside), known)
     frames = [
         per_user(one, known, logs[on], config).select(
             pl.lit(at == 1).alias(schema.CALIBRATED), pl.all()

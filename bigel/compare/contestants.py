@@ -70,7 +70,7 @@ NO_NEXT = "they learn a user's next event, and no user of train has two"
 # Fields of [train] that change no figure (a contestant never starts warm), and those that BiGEL
 # reads there and no rival does: it has its own in its section, or none. All that are trained read
 # the others.
-OF_NOBODY = frozenset({"checkpoint_every", "warm_start"})
+OF_NOBODY = frozenset({"checkpoint_every", "refit", "warm_start"})
 OF_BIGEL = frozenset({
     "objective", "negatives", "negative_power", "edge_dropout", "behavior_weights",
     "alignment_weight", "alignment_temperature",
@@ -125,10 +125,11 @@ class Contestant:
     def labels(self) -> dict[bool, str]:
         """Its label in tables before (False) and after (True) it is calibrated.
 
-        Every model is shown both ways, unless trend and memory are both switched off.
+        Every model is shown both ways, unless trend, neighbours and memory are all switched off.
         """
         labels = {False: self.label, True: f"{self.label}, calibrated"}
-        if not (self.config.model.trend or self.config.model.memory):
+        model = self.config.model
+        if not (model.trend or model.neighbours or model.memory):
             del labels[True]
         return labels
 

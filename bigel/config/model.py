@@ -10,6 +10,7 @@ from bigel.errors import ConfigError
 CALIBRATION = {
     "trend",
     "trend_prior",
+    "neighbours",
     "memory",
     "memory_penalty",
     "signals",
@@ -83,6 +84,13 @@ class ModelConfig(Section):
     trend_prior: float = Field(
         3.0, gt=0, description="Pairs that draw an item's trend to none; more: more cautious."
     )
+    neighbours: bool = Field(
+        True,
+        description=(
+            "Neighbours: items near those that the user has, weighed on validation, kept for the "
+            "behaviors where they pay."
+        ),
+    )
     memory: bool = Field(
         True,
         description=(
@@ -97,7 +105,8 @@ class ModelConfig(Section):
         True,
         description=(
             "Where the log has times: weigh demand, age, neighbours and touches beside the graph's "
-            "score, fitted on nights of the validation window, in place of trend and memory."
+            "score, fitted on nights of the validation window, in place of trend, neighbours and "
+            "memory."
         ),
     )
     signals_penalty: float = Field(
@@ -200,6 +209,13 @@ class TrainConfig(Section):
         description=(
             "Start from the champion's weights where it has the same architecture; off: from a "
             "new draw. `bigel compare` and `bigel tune` always train from a new draw."
+        ),
+    )
+    refit: bool = Field(
+        True,
+        description=(
+            "Where the log has no times: train once more, on train and validation, as many steps "
+            "as validation chose; lists are made by that."
         ),
     )
     members: int = Field(

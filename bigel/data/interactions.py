@@ -136,6 +136,12 @@ class Interactions:
         valid = cls.load(record, VALID)
         return joined(train, valid.only(np.isin(valid.behavior_index, drawn)))
 
+    def frame(self) -> pl.DataFrame:
+        """Return the triples as columns of inner ids, which graphs are built of."""
+        names = (USER, ITEM, BEHAVIOR_INDEX)
+        columns = zip(names, (self.users, self.items, self.behavior_index), strict=True)
+        return pl.DataFrame(dict(columns))
+
     def __len__(self) -> int:
         """Return the number of triples."""
         return len(self.users)

@@ -101,7 +101,9 @@ def _notes(
         popular = metrics["popularity"][VALID][PUBLISHED][behavior][f"ndcg@{k}"]
         if valid is not None and valid <= popular:
             notes.append(f"{behavior}: not better than popularity on validation.")
-    notes += _trend_notes(history.get("trend", {}), k) + _memory_notes(history.get("memory", {}), k)
+    notes += _trend_notes(history.get("trend", {}), k)
+    notes += _neighbour_notes(history.get("neighbours", {}), k)
+    notes += _memory_notes(history.get("memory", {}), k)
     validations = history["validations"]
     if validations and history["best_step"] == validations[-1]["step"]:
         notes.append(
@@ -136,6 +138,15 @@ def _trend_notes(trend: Mapping[str, Any], k: int) -> list[str]:
     if notes:
         notes.append("Validation figures are without trend, which has counted the same pairs.")
     return notes
+
+
+def _neighbour_notes(neighbours: Mapping[str, Any], k: int) -> list[str]:
+    weights = [
+        f"{behavior}: the neighbours' logarithm counts {found['weight']:+.3f}."
+        for behavior, found in neighbours.items()
+        if found["on"]
+    ]
+    return _raised("the part of neighbours", neighbours, k) + weights
 
 
 def _memory_notes(memory: Mapping[str, Any], k: int) -> list[str]:

@@ -23,6 +23,7 @@ from bigel.schema import (
     METRICS_FILE,
     NIGHTS_FILE,
     PUBLISHED,
+    REFIT,
     TEST,
     TRAIN,
     USER,
@@ -58,7 +59,8 @@ def evaluate(
         realized: record of ``measure_realized``: how the lists of the last nights did.
 
     Returns:
-        record with ``metrics.json`` (split → view → behavior → figure; the same under
+        record with ``metrics.json`` (split → view → behavior → figure, where a "refit" beside
+        "test" is test ranked by what was trained on train and valid, both known; the same under
         ``popularity``; ``activity`` → "test" → behavior → group; where lists were scored,
         ``realized`` → behavior → figure of the last ones, and under ``rule`` what recent
         popularity has), ``report.html``, ``plots/``.
@@ -75,10 +77,12 @@ def evaluate(
 
         events_U = _train_events(split)
         held_out = {name: Interactions.held_out(split, name) for name in (VALID, TEST)}
+        if trained.counts.get(REFIT):
+            held_out[REFIT] = held_out[TEST]
         known = {name: pairs_at(split, name) for name in held_out}
         cutoff = config.evaluate.select_cutoff
         scores = _scores(trained, split, known)
-        model, popular = _served_and_popular(scores, split, known[VALID], cutoff)
+        model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, of_popular = (
             measure(scores, known, held_out, events_U, config.evaluate)
@@ -133,15 +137,15 @@ def measure(
     """Return valid and test figures of both views, and test figures by user activity.
 
     Args:
-        scores: a trained model, as it ranks "valid" and "test".
-        known: what users are known to have by then; see ``Interactions.known``.
-        held_out: the interactions of "valid" and "test".
+        scores: a trained model, as it ranks "valid", "test" and, where it was refitted, "refit".
+        known: what users are known to have by then; see ``pairs_at``.
+        held_out: the interactions that are ranked.
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
     width, batch = max(settings.cutoffs), settings.batch_users
-    for name in (VALID, TEST):
+    for name in held_out:
         tree[name] = {view: {} for view in VIEWS}
         for view in VIEWS:
             for behavior, title in enumerate(known[name].behaviors):
@@ -178,29 +182,36 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
             TEST: state_at(learned, split, TEST, device).scores(),
         }
     file = trained.file(EMBEDDINGS_FILE)
-    return {
+    scores = {
         name: load_scores(file, pairs, device.type, with_trend=name != VALID)
         for name, pairs in known.items()
+        if name != REFIT
     }
+    if REFIT in known:
+        scores[REFIT] = state_at(learned_of(trained), split, REFIT, device).scores()
+    return scores
 
 
 def _served_and_popular(
-    scores: Mapping[str, Scores], split: Record, known: Interactions, cutoff: int
+    scores: Mapping[str, Scores], split: Record, known: Mapping[str, Interactions], cutoff: int
 ) -> tuple[Mapping[str, Scores], dict[str, Scores]]:
     """Return the model as it is served, and the rule, on valid and test.
 
     Where there are times, the rule is recent popularity at each moment, and serving gives it to
-    users without an event; else it is popularity in train.
+    users without an event; else it is popularity in train, for "refit" in train and valid.
     """
     if not has_moments(split):
-        return scores, dict.fromkeys(scores, popularity(known))
+        by_train: dict[str, Scores] = dict.fromkeys(scores, popularity(known[VALID]))
+        if REFIT in known:
+            by_train[REFIT] = popularity(known[REFIT])
+        return scores, by_train
     served: dict[str, Scores] = {}
     popular: dict[str, Scores] = {}
     for name, found in scores.items():
         history = history_at(split, name)
         demand_KI, _ = recent_demand(history, cutoff)
         served[name] = OrRecent.of(found, history, demand_KI)
-        popular[name] = in_order(known.n_users, [popular_order(wanted) for wanted in demand_KI])
+        popular[name] = in_order(history.n_users, [popular_order(wanted) for wanted in demand_KI])
     return served, popular
 
 

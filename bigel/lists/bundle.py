@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bigel.state.moment import Learned
 
 APART = ("bigel.state.embed",)  # make or find inputs
-FORMAT = 5  # of the files; the reader in serving.py knows the same number
+FORMAT = 6  # of the files; the reader in serving.py knows the same number
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 TREND = "item_trend"

@@ -78,18 +78,18 @@ def _brought(
     recommender: Recommender, behavior: int, item: int, entries: list[Entries]
 ) -> list[tuple[int, float]]:
     """Return how much of the neighbours' part each item brought that the user touched."""
-    timed = recommender.timed
-    if timed is None:
+    signals = recommender.signals
+    if signals is None:
         return []
     brought: Floats64 = np.zeros(len(recommender.item_ids))
     shape = (1, len(brought))
-    for weight, touched in timed.touched(behavior, entries, shape):
-        near = timed.near[touched.indices, [item] * touched.nnz]
+    for weight, touched in signals.touched(behavior, entries, shape):
+        near = signals.near[touched.indices, [item] * touched.nnz]
         share = np.asarray(near).ravel() * touched.data
         reached = share.sum()
         if reached:
             brought[touched.indices] += (
-                weight * np.log1p(reached / timed.neighbour_small) * share / reached
+                weight * np.log1p(reached / signals.neighbour_small) * share / reached
             )
     order: Ints = np.argsort(-np.abs(brought), kind="stable")
     return [(int(at), float(brought[at])) for at in order[: np.count_nonzero(brought)]]

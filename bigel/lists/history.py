@@ -18,10 +18,10 @@ def history_of(recommender: Recommender, user: int) -> list[list[Had]]:
     for k, (crow, col) in enumerate(recommender.seen):
         mine = slice(int(crow[user]), int(crow[user + 1]))
         items = col[mine].tolist()
-        if recommender.timed is None:
+        if recommender.signals is None or recommender.signals.times is None:
             found.append([(item, None) for item in items])
             continue
-        times = recommender.timed.last[k][mine]
+        times = recommender.signals.times.last[k][mine]
         order = np.argsort(-times, kind="stable")
         found.append([(items[at], int(times[at])) for at in order.tolist()])
     return found

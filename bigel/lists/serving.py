@@ -9,7 +9,7 @@ events: interactions she is known to have), ``items.parquet`` (item_id), ``embed
 [K, I], an offset of the scores, and a funnel memory, memory_weights [K, 2^K, F + 1] and
 memory_features [K, F, I]), ``seen.safetensors`` (per behavior k: ``k.crow`` [U+1] and ``k.col``,
 the items of each user), ``popularity.safetensors`` (popularity [K, I], how much an item is wanted)
-and, where the log has times, ``signals.safetensors`` (see ``Timed``).
+and, where the log has times or neighbours have a weight, ``signals.safetensors`` (see ``Signals``).
 
 Axes: U users, I items, D embedding size, K behaviors, B batch.
 """
@@ -32,7 +32,7 @@ from mlflow.exceptions import MlflowException
 from safetensors.numpy import load_file
 from scipy import sparse
 
-FORMAT = 5  # of the bundle; raised when its files change
+FORMAT = 6  # of the bundle; raised when its files change
 MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -201,50 +201,66 @@ class Entries:
 
 
 @dataclass(frozen=True, eq=False)
-class Timed:
-    """What a log with times adds to a score: neighbours of what a user touched, and her touches.
+class Times:
+    """When users did what they did.
+
+    Args:
+        last: per behavior, the latest time of each seen pair, Unix seconds.
+        amounts: per behavior, its decayed numbers of events, (n, H').
+        until: T, Unix seconds.
+        touch_weights: (K, K, W): of behavior k, for what a user has under behavior j.
+    """
+
+    last: tuple[Ints, ...]
+    amounts: tuple[Floats, ...]
+    until: int
+    touch_weights: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """What is added to a score: neighbours of what a user touched, and, with times, her touches.
 
     Args:
         crow: where each item's neighbours start and end, (I + 1,).
         col: neighbours.
         value: their weights.
         neighbour_weights: (K, H), by the half-lives of the model's facts.
-        touch_weights: (K, K, W): of behavior k, for what a user has under behavior j.
-        last: per behavior, the latest time of each seen pair, Unix seconds.
-        amounts: per behavior, its decayed numbers of events, (n, H').
-        until: T, Unix seconds.
         neighbour_half_lives: days, inf for none.
         neighbour_small: ε of log(1 + n / ε).
+        times: None where the log has none: then every item of a user counts alike.
     """
 
     crow: Ints
     col: Ints
     value: Floats
     neighbour_weights: Floats
-    touch_weights: Floats
-    last: tuple[Ints, ...]
-    amounts: tuple[Floats, ...]
-    until: int
     neighbour_half_lives: Floats64
     neighbour_small: float
+    times: Times | None
 
     @classmethod
-    def load(cls, path: Path, facts: Mapping[str, Any]) -> "Timed":
+    def load(cls, path: Path, facts: Mapping[str, Any]) -> "Signals":
         """Read ``signals.safetensors``; ``facts``: what ``model.json`` says of the signals."""
         tensors = load_file(path)
-        behaviors = range(len(tensors["touch_weights"]))
+        times = None
+        if facts["until"] is not None:
+            behaviors = range(len(tensors["touch_weights"]))
+            times = Times(
+                tuple(tensors[f"{k}.last"] for k in behaviors),
+                tuple(tensors[f"{k}.amounts"] for k in behaviors),
+                facts["until"],
+                tensors["touch_weights"],
+            )
         half_lives = [np.inf if h is None else h for h in facts["neighbour_half_lives"]]
         return cls(
             tensors["crow"],
             tensors["col"],
             tensors["value"],
             tensors["neighbour_weights"],
-            tensors["touch_weights"],
-            tuple(tensors[f"{k}.last"] for k in behaviors),
-            tuple(tensors[f"{k}.amounts"] for k in behaviors),
-            facts["until"],
             np.array(half_lives),
             facts["neighbour_small"],
+            times,
         )
 
     def add_neighbours(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
@@ -257,9 +273,11 @@ class Timed:
         self, behavior: int, entries: Sequence[Entries], shape: tuple[int, ...]
     ) -> Iterator[tuple[float, sparse.csr_matrix]]:
         """Yield each weight of a half-life and what the users touched, decayed by it, (B, I)."""
+        weights = self.neighbour_weights[behavior]
+        if not weights.any():
+            return
         inputs = _youngest(entries, shape[1])
         ends = np.searchsorted(inputs.row, np.arange(shape[0] + 1))
-        weights = self.neighbour_weights[behavior]
         for half_life, weight in zip(self.neighbour_half_lives, weights.tolist(), strict=True):
             if weight:
                 decayed = np.exp2(-inputs.age / half_life)
@@ -267,8 +285,10 @@ class Timed:
 
     def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
+        if self.times is None:
+            return
         for j, of_j in enumerate(entries):
-            weight_W = self.touch_weights[behavior, j]
+            weight_W = self.times.touch_weights[behavior, j]
             if j != behavior and weight_W.any():
                 columns = np.empty((len(of_j.row), len(weight_W)), np.float32)
                 columns[:, 0] = 1
@@ -299,7 +319,7 @@ class Recommender:
     popularity: Floats
     seen: tuple[tuple[Ints, Ints], ...]
     memory: tuple[Floats, Floats] | None  # weights (K, 2^K, F + 1), features (K, F, I)
-    timed: Timed | None = None
+    signals: Signals | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> "Recommender":
@@ -330,7 +350,7 @@ class Recommender:
             (tensors["memory_weights"], tensors["memory_features"])
             if "memory_weights" in tensors
             else None,
-            Timed.load(folder / SIGNALS_FILE, facts["signals"]) if facts["signals"] else None,
+            Signals.load(folder / SIGNALS_FILE, facts["signals"]) if facts["signals"] else None,
         )
 
     @cached_property
@@ -400,7 +420,7 @@ class Recommender:
     ) -> tuple[Ints, Ints, Ints, Floats]:  # fmt: skip
         every = range(len(self.seen))
         left_out = candidates.hidden_under(behavior, len(self.seen))
-        asks = not from_popularity and (self._remembers(behavior) or self.timed is not None)
+        asks = not from_popularity and (self._remembers(behavior) or self.signals is not None)
         entries = {at: self.entries(at, users, session) for at in (every if asks else left_out)}
         if from_popularity:
             scores = np.tile(self.demand[behavior], (len(users), 1))
@@ -424,10 +444,11 @@ class Recommender:
         yield "graph", scores
         scores += self.offset[behavior]
         yield "demand", scores
-        if self.timed:
-            self.timed.add_neighbours(behavior, entries, scores)
+        if self.signals:
+            self.signals.add_neighbours(behavior, entries, scores)
             yield "neighbours", scores
-            self.timed.add_touches(behavior, entries, scores)
+        if self.signals and self.signals.times:
+            self.signals.add_touches(behavior, entries, scores)
             yield "memory", scores
         if self._remembers(behavior):
             self._remember(behavior, entries, scores)
@@ -443,9 +464,10 @@ class Recommender:
         """Return what each user has under a behavior; of the session, as of now."""
         row, column, place = _stored(*self.seen[behavior], users)
         age, amounts = np.zeros(len(row)), np.empty((len(row), 0), np.float32)
-        if self.timed:
-            age = (self.timed.until - self.timed.last[behavior][place]) / DAY
-            amounts = self.timed.amounts[behavior][place]
+        if self.signals and self.signals.times:
+            times = self.signals.times
+            age = (times.until - times.last[behavior][place]) / DAY
+            amounts = times.amounts[behavior][place]
         new = session.behavior == behavior
         if not new.any():
             return Entries(row, column, age, amounts)
@@ -490,7 +512,7 @@ class Recommender:
         for index in (self.user_ids, self.item_index):
             for first in index[:1]:
                 place_of(index, first)
-        _ = self._usual_length, self.offset, self.timed and self.timed.near
+        _ = self._usual_length, self.offset, self.signals and self.signals.near
 
     @cached_property
     def offset(self) -> Floats:

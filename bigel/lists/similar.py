@@ -45,8 +45,8 @@ def similar(
         for state in states:
             scores += state[items[rows]] @ state.T
         scores /= len(states)
-        if recommender.timed is not None:
-            scores += recommender.timed.near[items[rows]].toarray().astype(np.float32)
+        if recommender.signals is not None and recommender.signals.times is not None:
+            scores += recommender.signals.near[items[rows]].toarray().astype(np.float32)
         scores[:, ~there] = -np.inf
         scores[np.arange(len(rows)), items[rows]] = -np.inf
         row, *found = top_k(scores, min(k, len(there)))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bigel.data.interactions import Interactions
 from bigel.data.pairs import Pairs
+from bigel.model.nearby import Nearby, NearbyScores
 from bigel.model.scores import Derived, EmbeddingScores, Scores
 
 FloatArray = npt.NDArray[np.float64]
@@ -170,8 +171,9 @@ def load_scores(
 
     Args:
         path: safetensors with ``user_emb``, ``item_emb``, ``item_bias`` and, where the model has
-            them, ``item_trend`` (K, I), ``memory_weights`` and ``memory_features``.
-        known: the evidence of the memory.
+            them, ``item_trend`` (K, I), ``neighbour_weights`` (K,), ``memory_weights`` and
+            ``memory_features``.
+        known: what users have: evidence of the memory, and whose neighbours are looked for.
         device: where to score.
         with_trend: add the trend; without it, validation pairs may be ranked, which it counted.
     """
@@ -179,7 +181,9 @@ def load_scores(
     bias_KI = tensors["item_bias"]
     if with_trend and "item_trend" in tensors:
         bias_KI = bias_KI + tensors["item_trend"]
-    base = EmbeddingScores(tensors["user_emb"], tensors["item_emb"], bias_KI)
+    base: Scores = EmbeddingScores(tensors["user_emb"], tensors["item_emb"], bias_KI)
+    if "neighbour_weights" in tensors:
+        base = NearbyScores(base, Nearby.of(known), tensors["neighbour_weights"][None])
     if "memory_weights" not in tensors:
         return base
     memory = Memory(tensors["memory_weights"], tensors["memory_features"])

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from bigel.graph import Graphs, Nodes, build_all, load_graphs
 from bigel.graph.dropout import thinning
 from bigel.graph.normalize import unit_rows
 from bigel.model.scores import Derived, EmbeddingScores, Scores
-from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER
+from bigel.schema import GRAPHS_FILE, TRAIN
 from bigel.store import Record
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
@@ -41,8 +40,7 @@ class World:
     @classmethod
     def of(cls, train: Interactions, config: Config) -> "World":
         """Build the graphs of some training data; a rival's seed is ``train.seed``."""
-        columns = {USER: train.users, ITEM: train.items, BEHAVIOR_INDEX: train.behavior_index}
-        graphs = build_all(pl.DataFrame(columns), train.behaviors, train.n_users, train.n_items)
+        graphs = build_all(train.frame(), train.behaviors, train.n_users, train.n_items)
         return cls(train, graphs.to(choose_device(config.run.device)), config.train.seed)
 
     @classmethod

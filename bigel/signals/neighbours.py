@@ -65,17 +65,27 @@ class Neighbours:
         return cls(functional.pad(counts.cumsum(0), (1, 0)), col, value)
 
     def reach(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
-        """Return n_h(u, ·) of B users, float64, (B, I).
+        """Return n_h(u, ·) of B users, float64, (B, I)."""
+        places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
+        return self.sums(
+            inputs.pairs, users, decayed((until - inputs.last[places]) / DAY, half_life)
+        )
+
+    def sums(self, pairs: Pairs, users: Tensor, weight: np.ndarray | None = None) -> Tensor:
+        """Return Σ weight_j W_ji over the items j of each of B users, float64, (B, I).
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
+
+        Args:
+            pairs: what each user has.
+            users: the B users.
+            weight: of each of their items, one user's after the other's; None: 1.
         """
-        places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
-        weight = decayed((until - inputs.last[places]) / DAY, half_life)
-        ends = functional.pad(inputs.pairs.counts[users].cumsum(0), (1, 0)).numpy()
-        n_items = len(self.crow) - 1
-        touched_BI = sparse.csr_matrix(
-            (weight, inputs.pairs.col.numpy()[places], ends), shape=(len(users), n_items)
-        )
+        items = pairs.take(users)[1].numpy()
+        weight = np.ones(len(items)) if weight is None else weight
+        ends = functional.pad(pairs.counts[users].cumsum(0), (1, 0)).numpy()
+        shape = (len(users), len(self.crow) - 1)
+        touched_BI = sparse.csr_matrix((weight, items, ends), shape=shape)
         return torch.from_numpy((touched_BI @ self._near).toarray())
 
     @cached_property

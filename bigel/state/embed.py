@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bigel.config import Config
 from bigel.data.interactions import Interactions
+from bigel.model import nearby
+from bigel.model.nearby import Nearby
 from bigel.schema import EMBEDDINGS_FILE, NOW, POPULARITY_FILE, SIGNALS_FILE
 from bigel.signals import neighbours
 from bigel.signals.recent import recent_demand
@@ -79,9 +81,10 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
     Files: ``embeddings.safetensors`` (user_emb, item_emb, item_bias; item_trend, an offset per
     item: the trend, or demand and age by their weights, -inf for an item that nobody had; the
     funnel memory), ``popularity.safetensors`` (popularity [K, I], what answers for a user without
-    any event) and, where the log has times, ``signals.safetensors`` (neighbours by item: crow, col,
-    value; neighbour_weights [K, H]; touch_weights [K, K, W]; ``k.last`` and ``k.amounts`` of each
-    of behavior k's pairs, ascending by user and item).
+    any event) and, where the log has times or a behavior keeps its neighbours,
+    ``signals.safetensors`` (neighbours by item: crow, col, value; neighbour_weights [K, H]; with
+    times also touch_weights [K, K, W], ``k.last`` and ``k.amounts`` of each of behavior k's pairs,
+    ascending by user and item).
 
     Returns:
         facts for who ranks: "until", and the constants of the signals.
@@ -94,7 +97,7 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
         if state.memory is not None:
             tensors |= state.memory.tensors()
         save_tensors(out / EMBEDDINGS_FILE, tensors)
-        return {"signals": None}
+        return {"signals": None if state.nearby is None else _write_nearby(state, out)}
     assert state.weights is not None
     signals, behaviors = state.signals, state.signals.behaviors
     parts = [split_columns(weights_C, len(behaviors)) for weights_C in state.weights[-1]]
@@ -119,6 +122,15 @@ def write_state(state: State, out: Path, popularity: Tensor) -> dict[str, Any]:
     }
     save_tensors(out / SIGNALS_FILE, signals.neighbours.tensors() | weights | of_pairs)
     return {"signals": constants(signals)}
+
+
+def _write_nearby(state: State, out: Path) -> dict[str, Any]:
+    """Write the neighbours of a log without times; every item of a user counts alike."""
+    assert state.nearby is not None
+    tensors = Nearby.of(state.pairs).neighbours.tensors()
+    weights = {"neighbour_weights": state.nearby[:, None].contiguous()}
+    save_tensors(out / SIGNALS_FILE, tensors | weights)
+    return {"until": None, "neighbour_half_lives": [None], "neighbour_small": nearby.SMALL}
 
 
 def constants(signals: Signals) -> dict[str, Any]:

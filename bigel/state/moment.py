@@ -7,7 +7,8 @@ what a list leaves out are those of T. Four callers use it: validation (T = end 
 (end of valid), serving (end of the log) and the back-test (any night).
 
 A log that came split is another thing: its published protocol ranks valid and test by the graph and
-the mask of its train. See ``pairs_at``.
+the mask of its train. See ``pairs_at``. What was trained once more, on train and validation, ranks
+test beside that (the moment "refit"), and all that is made of the whole log ("now").
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -29,16 +29,15 @@ from bigel.errors import ConfigError
 from bigel.graph import build_all
 from bigel.model import BiGEL
 from bigel.model.memory import Evidence, Memory, MemoryScores, item_features
+from bigel.model.nearby import Nearby, NearbyScores
 from bigel.model.scores import EmbeddingScores, Scores, Shifted, average
 from bigel.schema import (
-    BEHAVIOR_INDEX,
-    ITEM,
     MOMENTS,
     NOW,
+    REFIT,
     SPLITS,
     TEST,
     TRAIN,
-    USER,
     VALID,
     WEIGHTS_FILE,
 )
@@ -48,8 +47,12 @@ from bigel.store import Record
 
 TRAINED = "trained_items"  # (I,) uint8: items that the tables were trained on
 TREND, MEMORY, SIGNALS = "item_trend", "memory_weights", "signal_weights"
+NEIGHBOURS = "neighbour_weights"  # (K,) ν
+AGAIN = "again."  # begins the names of what was trained once more, on train and validation
 WEIGHED = "signals_until"  # Unix seconds: the moment up to which the newest weights have seen
-CALIBRATIONS = frozenset({TRAINED, TREND, MEMORY, SIGNALS, WEIGHED})  # what is no weight of BiGEL
+CALIBRATIONS = frozenset(
+    {TRAINED, TREND, NEIGHBOURS, MEMORY, SIGNALS, WEIGHED}
+)  # what is no weight of BiGEL
 TABLES = ("items", "global_view.items", "own_view.items")
 RARE = 0.05  # quantile of the trained biases that untrained items get
 BIASES = ("item_bias", "global_view.item_bias", "own_view.item_bias")
@@ -64,7 +67,7 @@ class Learned:
 
     Args:
         tensors: BiGEL's weights by name ("<member>.<name>" where there are several members), and
-            those of ``CALIBRATIONS`` that it has.
+            those of ``CALIBRATIONS`` that it has; by "again.<name>" what was found once more.
         settings: its shape.
         members: number of models whose scores are averaged.
         behaviors: the cascade, in the order of the tensors.
@@ -86,6 +89,16 @@ class Learned:
     def signal_weights(self) -> Tensor | None:
         """(G, K, C), see ``weigh_signals``; None where the log has no times."""
         return self.tensors.get(SIGNALS)
+
+    def refitted(self) -> "Learned":
+        """Return what was found once more, and the rest as it is."""
+        again = {
+            name.removeprefix(AGAIN): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(AGAIN)
+        }
+        others = {name: t for name, t in self.tensors.items() if not name.startswith(AGAIN)}
+        return replace(self, tensors=others | again)
 
     def placed(self, users: IntArray, items: IntArray) -> "Learned":
         """Return it in other numbers.
@@ -123,10 +136,7 @@ class Learned:
 
     def embed(self, pairs: Interactions, device: torch.device | None = None) -> EmbeddingScores:
         """Return the graph's scores, on the CPU, messages passing over some pairs on a device."""
-        frame = pl.DataFrame(
-            {USER: pairs.users, ITEM: pairs.items, BEHAVIOR_INDEX: pairs.behavior_index}
-        )
-        graphs = build_all(frame, pairs.behaviors, pairs.n_users, pairs.n_items)
+        graphs = build_all(pairs.frame(), pairs.behaviors, pairs.n_users, pairs.n_items)
         device = device or torch.device("cpu")
         graphs = graphs.to(device)
         size = (pairs.n_users, pairs.n_items, len(pairs.behaviors))
@@ -143,11 +153,12 @@ class Learned:
 
 
 def _bare(name: str) -> str:
-    """Return a weight's name without its member.
+    """Return a weight's name without its member, and without a word on when it was found.
 
-    >>> _bare("1.global_view.items"), _bare("items")
-    ('global_view.items', 'items')
+    >>> _bare("1.global_view.items"), _bare("items"), _bare("again.1.items")
+    ('global_view.items', 'items', 'items')
     """
+    name = name.removeprefix(AGAIN)
     first, _, rest = name.partition(".")
     return rest if first.isdigit() else name
 
@@ -171,6 +182,7 @@ class State:
         graph: the graph's scores.
         pairs: what users are known to have, hence evidence and mask.
         trend: (K, I) offset of a log without times; None: none.
+        nearby: (K,) weights of the neighbours in a log without times; None: none.
         memory: of a log without times; None: none.
         signals: of a log with times; None: the log has none.
         weights: (G, K, C) of the signals; the last ones rank.
@@ -179,6 +191,7 @@ class State:
     graph: EmbeddingScores
     pairs: Interactions
     trend: Tensor | None = None
+    nearby: Tensor | None = None
     memory: Memory | None = None
     signals: Signals | None = None
     weights: Tensor | None = None
@@ -194,6 +207,8 @@ class State:
             assert self.weights is not None
             return Weighed(self.signals, self.weights, fold_of)
         scores: Scores = self.graph
+        if self.nearby is not None:
+            scores = NearbyScores(scores, Nearby.of(self.pairs), self.nearby[None])
         if self.trend is not None:
             scores = Shifted(scores, self.trend[None].to(scores.device))
         if self.memory is not None:
@@ -224,8 +239,8 @@ def state_at(
     Args:
         learned: in the split's numbers.
         split: record of the split stage.
-        moment: "valid" (the end of train), "test" (of valid), "now" (of the log), or, where the
-            log has times, Unix seconds.
+        moment: "valid" (the end of train), "test" (of valid), "refit" (test, by what was trained
+            once more), "now" (of the log), or, where the log has times, Unix seconds.
         device: where messages pass.
     """
     if learned.signal_weights is not None:
@@ -237,20 +252,23 @@ def state_at(
             weights = weights[:-1]
         return State(signals.graph, pairs, signals=signals, weights=weights)
     pairs, passed = pairs_at(split, moment), Interactions.load(split, TRAIN)
-    if moment == NOW:
-        learned, passed = learned.without_draws(), pairs
+    if moment in (REFIT, NOW):
+        learned, passed = learned.refitted().without_draws(), pairs
     pairs, passed = pairs.in_order(learned.behaviors), passed.in_order(learned.behaviors)
     memory = None
     if MEMORY in learned.tensors:
         memory = Memory(learned.tensors[MEMORY], item_features(passed))
     trend = None if moment == VALID else learned.tensors.get(TREND)
-    return State(learned.embed(passed, device), pairs, trend, memory)
+    nearby = learned.tensors.get(NEIGHBOURS)
+    return State(learned.embed(passed, device), pairs, trend, nearby, memory)
 
 
 def history_at(split: Record, moment: str | int) -> History:
     """Return the events before a moment of a log with times."""
     if not has_moments(split):
         raise _no_moment()
+    if moment == REFIT:
+        raise ConfigError("what is trained on a log with times is not trained again: give test")
     if isinstance(moment, str):
         return History.load(split).at(split.counts[MOMENTS][moment])
     history = History.load(split)
@@ -264,7 +282,9 @@ def history_at(split: Record, moment: str | int) -> History:
 
 
 def read_moment(text: str) -> str | int:
-    """Return a moment that a user wrote: valid, test, now, Unix seconds, a date or ISO time (UTC).
+    """Return a moment that a user wrote.
+
+    It is valid, test, refit, now, Unix seconds, a date or an ISO time (UTC).
 
     Raises:
         ConfigError: if it is none of them.
@@ -272,7 +292,7 @@ def read_moment(text: str) -> str | int:
     >>> read_moment("test"), read_moment("1480000000"), read_moment("1970-01-02")
     ('test', 1480000000, 86400)
     """
-    if text in (VALID, TEST, NOW):
+    if text in (VALID, TEST, REFIT, NOW):
         return text
     if text.isdecimal():
         return int(text)
@@ -280,8 +300,8 @@ def read_moment(text: str) -> str | int:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no moment: give {VALID}, {TEST}, {NOW}, Unix seconds or a date such as "
-            "2026-11-29 or 2026-11-29T06:00"
+            f"{text!r} is no moment: give {VALID}, {TEST}, {REFIT}, {NOW}, Unix seconds or a date "
+            "such as 2026-11-29 or 2026-11-29T06:00"
         ) from None
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
@@ -295,10 +315,12 @@ def pairs_at(split: Record, moment: str | int) -> Interactions:
     """Return what is known at a moment.
 
     Without times that is train for "valid", train and the valid that was drawn from it for "test"
-    (``Interactions.known``), and everything for "now".
+    (``Interactions.known``), train and valid for "refit", and everything for "now".
     """
     if has_moments(split):
         return history_at(split, moment).pairs
+    if moment == REFIT:
+        return Interactions.before_test(split)
     if not isinstance(moment, str):
         raise _no_moment()
     if moment != NOW:
@@ -309,5 +331,5 @@ def pairs_at(split: Record, moment: str | int) -> Interactions:
 def _no_moment() -> ConfigError:
     return ConfigError(
         "this log has no times, or was not split by them, so there is no such moment in it: give "
-        "valid, test or now"
+        "valid, test, refit or now"
     )

@@ -134,7 +134,7 @@ def log_evaluation(client: Any, run_id: str, evaluated: Record, when: datetime) 
     off leaves each once.
     """
     metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    logged = (schema.VALID, schema.TEST, "popularity", "realized")
+    logged = (schema.VALID, schema.TEST, schema.REFIT, "popularity", "realized")
     kept = {key: metrics[key] for key in logged if key in metrics}
     known = client.get_run(run_id).data.metrics
     points = [(name, value, 0) for name, value in flatten(kept) if known.get(name) != value]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bigel.config import Config
-from bigel.data.interactions import Interactions, with_learned
-from bigel.graph import load_graphs
+from bigel.data.interactions import Interactions, joined, with_learned
+from bigel.graph import build_all, load_graphs
 from bigel.model.scores import EmbeddingScores
 from bigel.schema import (
     CONTENT,
@@ -20,16 +20,27 @@ from bigel.schema import (
     LEARNED_FILE,
     MOMENTS,
     NOW,
+    REFIT,
     TRAIN,
     VALID,
     WEIGHTS_FILE,
 )
-from bigel.state.moment import MEMORY, SIGNALS, TRAINED, TREND, WEIGHED, Learned, has_moments
+from bigel.state.moment import (
+    AGAIN,
+    MEMORY,
+    NEIGHBOURS,
+    SIGNALS,
+    TRAINED,
+    TREND,
+    WEIGHED,
+    Learned,
+    has_moments,
+)
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
 from bigel.store.tensors import save_tensors
 from bigel.train.bigel import bigel_learner
-from bigel.train.calibration import calibrate
+from bigel.train.calibration import Calibration, calibrate, count_again
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
 from bigel.train.start import Start, architecture
@@ -75,7 +86,13 @@ def train(
             if has_moments(split) and config.model.signals:
                 facts = _weigh(learned, fitted, split, config, device)
             else:
-                facts = _calibrate(learned, fitted, with_learned(train, start), valid, config)
+                known = with_learned(train, start)
+                found = _calibrate(learned, fitted, known, valid, config)
+                facts = {"trend": [], "neighbours": [], "memory": [], **found.kept()}
+                if config.train.refit and len(valid) and not has_moments(split):
+                    facts[REFIT] = True
+                    again = _train_again(fitted, known, valid, config, device, scratch, begun)
+                    _add_again(learned, again, found, known, valid, config)
             facts = _write(learned, fitted, facts, out)
         if begun and start:
             shutil.copyfile(start.file(LEARNED_FILE), out / LEARNED_FILE)
@@ -130,8 +147,8 @@ def _weigh(
 
 def _calibrate(
     learned: Learned, fitted: Fitted, train: Interactions, valid: Interactions, config: Config
-) -> dict[str, Any]:
-    """Fit trend and memory of a log without times, and add them to what was learned."""
+) -> Calibration:
+    """Fit what is fitted on validation without times, and add it to what was learned."""
     found = calibrate(
         fitted.scores, train, valid, config.model, config.evaluate.select_cutoff, config.train.seed,
         config.evaluate.batch_users,
@@ -139,9 +156,40 @@ def _calibrate(
     fitted.history.update(found.facts)
     if config.model.trend:
         learned.tensors[TREND] = found.trend[-1]
+    if found.nearby.any():
+        learned.tensors[NEIGHBOURS] = found.nearby[-1]
     if found.memory is not None:
         learned.tensors.update(found.memory.tensors())
-    return {"trend": [], "memory": [], **found.kept()}
+    return found
+
+
+def _train_again(
+    fitted: Fitted, train: Interactions, valid: Interactions, config: Config,
+    device: torch.device, scratch: Path, begun: Start | None,
+) -> Fitted:  # fmt: skip
+    """Train on train and validation, from where the training began, as many steps as were best."""
+    known = joined(train, valid)
+    graphs = build_all(known.frame(), known.behaviors, known.n_users, known.n_items).to(device)
+    steps = [member["best_step"] for member in fitted.history["members"]]
+    return fit_members(
+        lambda seed: bigel_learner(known, graphs, config, device, seed),
+        known, valid.only(np.zeros(len(valid), bool)), config, device, scratch / "again", None,
+        begun.begin if begun else None, steps,
+    )  # fmt: skip
+
+
+def _add_again(
+    learned: Learned, again: Fitted, found: Calibration, train: Interactions, valid: Interactions,
+    config: Config,
+) -> None:  # fmt: skip
+    """Add what was trained once more, and the trend that goes with it, to what was learned."""
+    trained = _learned(again.weights, joined(train, valid), config).tensors
+    if found.trend.any():
+        counted = count_again(
+            found, again.scores, train, valid, config.model, config.evaluate.batch_users
+        )
+        trained[TREND] = counted.trend[-1]
+    learned.tensors.update({AGAIN + name: tensor for name, tensor in trained.items()})
 
 
 def _write(learned: Learned, fitted: Fitted, facts: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -150,7 +198,7 @@ def _write(learned: Learned, fitted: Fitted, facts: dict[str, Any], out: Path) -
     tensors = dict(learned.tensors)
     features = {name: tensors.pop(name) for name in ("memory_features",) if name in tensors}
     save_tensors(out / WEIGHTS_FILE, tensors)
-    calibration = {name: tensors[name] for name in (TREND, MEMORY) if name in tensors}
+    calibration = {name: tensors[name] for name in (TREND, NEIGHBOURS, MEMORY) if name in tensors}
     save_tensors(out / EMBEDDINGS_FILE, scores.tensors() | calibration | features)
     write_json(out / HISTORY_FILE, history)
     return fitted.counts | {

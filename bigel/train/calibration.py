@@ -1,11 +1,13 @@
-"""Fits trend and funnel memory on validation, and keeps them only where they pay.
+"""Fits trend, neighbour part and funnel memory on validation, and keeps them only where they pay.
 
-Each is fitted by the base scores alone (``bigel.train.trend``, ``bigel.model.memory``), so either
-can be left out: the gate and validation figures leave out the trend. A behavior keeps one or the
-other only if, fitted on other users, it raises NDCG by more than one standard error; the memory on
-top of the trend. Base scores that are no logits (a rule's, an autoencoder's, a cosine) are first
-multiplied by the β under which their softmax explains validation best, so any model can be given
-both. The fit of the memory itself is a conditional logit; see ``bigel.train.logit``.
+The neighbours (``bigel.model.nearby``) are weighed beside the base scores, and trend
+(``bigel.train.trend``) and memory (``bigel.model.memory``) fitted by both together, so either can
+be left out: the gate and validation figures leave out the trend. A behavior keeps each only if,
+fitted on other users, it raises NDCG by more than one standard error: the trend by itself, the
+neighbours beside the trend, the memory beside both. Base scores that are no logits (a rule's, an
+autoencoder's, a cosine) are first multiplied by the β under which their softmax explains validation
+best, so any model can be given all three. Neighbours and memory are fitted by a conditional logit;
+see ``bigel.train.logit``.
 """
 
 from collections.abc import Sequence
@@ -16,14 +18,15 @@ import torch
 from torch import Tensor
 
 from bigel.config import ModelConfig
-from bigel.data.interactions import Interactions
+from bigel.data.interactions import Interactions, joined
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import Task, make_task, rank_task
 from bigel.generators import make_generator
 from bigel.model.memory import Evidence, Memory, MemoryScores, Remembering, item_features
+from bigel.model.nearby import Nearby, NearbyScores
 from bigel.model.scores import Scores, Shifted
 from bigel.schema import PUBLISHED
-from bigel.train.logit import collect, fit, fit_scale
+from bigel.train.logit import collect, fit, fit_beside, fit_scale
 from bigel.train.trend import Counts
 
 FOLDS = 5
@@ -37,14 +40,17 @@ class Calibration:
     Args:
         trend: (FOLDS + 1, K, I): without the users of each fold, then of all; zeros where it is
             off.
+        nearby: (FOLDS + 1, K) weights ν of the neighbours, likewise; 0 where they are off.
         memories: FOLDS memories without the users of each fold, then that of all, on the CPU;
             none where the memory is switched off.
-        facts: by "trend" and "memory", by behavior: "on", "users", "ndcg" (without), "ndcg_with"
-            (cross-fitted) and "gain_se" (standard error of their difference).
+        facts: by "trend", "neighbours" and "memory", by behavior: "on", "users", "ndcg" (without),
+            "ndcg_with" (cross-fitted), "gain_se" (standard error of their difference), and of the
+            neighbours their "weight".
         fold_of: (U,) fold of each user.
     """
 
     trend: Tensor
+    nearby: Tensor
     memories: Sequence[Memory]
     facts: dict[str, Facts]
     fold_of: Tensor
@@ -55,31 +61,45 @@ class Calibration:
         return self.memories[-1] if self.memories else None
 
     def kept(self) -> dict[str, list[str]]:
-        """Return by "trend" and "memory" the behaviors that keep it."""
+        """Return by "trend", "neighbours" and "memory" the behaviors that keep it."""
         return {
             part: [name for name, found in of_part.items() if found["on"]]
             for part, of_part in self.facts.items()
         }
 
-    def applied(self, scores: Scores, evidence: Evidence) -> Scores:
-        """Return scores with the trend and the memory of all validation users."""
+    def applied(self, scores: Scores, known: Interactions) -> Scores:
+        """Return scores with all that was fitted on all validation users.
+
+        Args:
+            scores: of the model.
+            known: what users have: evidence of the memory, and whose neighbours are looked for.
+        """
+        if self.nearby.any():
+            scores = NearbyScores(scores, Nearby.of(known), self.nearby)
         shifted = Shifted(scores, self.trend[-1:].to(scores.device))
         if self.memory is None:
             return shifted
-        return MemoryScores(shifted, self.memory.to(scores.device), evidence)
+        return MemoryScores(shifted, self.memory.to(scores.device), Evidence.of(known))
+
+    def cross_fitted(self, scores: Scores, known: Interactions) -> Scores:
+        """Return scores in which each user has what was fitted without the user."""
+        nearby = Nearby.of(known) if self.nearby.any() else None
+        return self.remembering(self.shifted(self.neared(scores, nearby)), Evidence.of(known))
 
     def shifted(self, scores: Scores) -> Scores:
         """Return scores in which each user has the trend that was fitted without the user."""
         return Shifted(scores, self.trend[:-1].to(scores.device), self.fold_of)
 
-    def cross_fitted(self, scores: Scores, evidence: Evidence) -> Scores:
-        """Return scores in which each user has what was fitted without the user."""
-        return self.remembering(self.shifted(scores), evidence)
+    def neared(self, scores: Scores, nearby: Nearby | None) -> Scores:
+        """Return scores with the neighbours, weighed for each user as was fitted without her."""
+        if nearby is None:
+            return scores
+        return NearbyScores(scores, nearby, self.nearby[:-1], self.fold_of)
 
-    def remembering(self, shifted: Scores, evidence: Evidence) -> Scores:
-        """Return what ``shifted`` gave with the memory that was fitted without each user."""
-        folds = [memory.to(shifted.device) for memory in self.memories[:-1]]
-        return CrossFitted(shifted, folds, self.fold_of, evidence) if folds else shifted
+    def remembering(self, scores: Scores, evidence: Evidence) -> Scores:
+        """Return scores with the memory that was fitted without each user."""
+        folds = [memory.to(scores.device) for memory in self.memories[:-1]]
+        return CrossFitted(scores, folds, self.fold_of, evidence) if folds else scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,33 +130,80 @@ def calibrate(
     seed: int,
     batch_users: int = 512,
 ) -> Calibration:
-    """Fit trend and memory of every behavior on validation, and decide which keep theirs.
+    """Fit trend, neighbours and memory of every behavior on validation; decide which keep theirs.
 
     Args:
         scores: the base model, trained.
         train: what users are known to have.
         valid: what they chose.
-        settings: whether there is a trend and a memory, its prior and its penalty.
+        settings: which of them there are, the trend's prior and the memory's penalty.
         k: cutoff of the NDCG that decides.
         seed: of the folds.
         batch_users: users scored at a time.
     """
     fold_of = torch.randint(FOLDS, (train.n_users,), generator=make_generator(seed, "memory folds"))
-    off = torch.zeros(FOLDS + 1, len(train.behaviors), train.n_items)
-    found = Calibration(off, [], {}, fold_of)
-    if not (settings.trend or settings.memory):
+    n_behaviors = len(train.behaviors)
+    off = torch.zeros(FOLDS + 1, n_behaviors, train.n_items)
+    found = Calibration(off, torch.zeros(FOLDS + 1, n_behaviors), [], {}, fold_of)
+    if not (settings.trend or settings.neighbours or settings.memory):
         return found
-    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(len(train.behaviors))]
-    scales = [
-        fit_scale(scores, at, task, batch_users) if _is_enough(task) else 1.0
-        for at, task in enumerate(tasks)
-    ]
+    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(n_behaviors)]
+    scales = fit_scales(scores, tasks, batch_users)
     fitter = _Fitter(scores, train, tasks, scales, fold_of, k, batch_users)
     if settings.trend:
         found = fitter.with_trend(found, settings.trend_prior)
+    nearby = Nearby.of(train) if settings.neighbours else None
+    if nearby is not None:
+        found = fitter.with_neighbours(found, nearby, settings.trend_prior)
     if settings.memory:
-        found = fitter.with_memory(found, settings.memory_penalty)
+        found = fitter.with_memory(found, settings.memory_penalty, nearby)
     return found
+
+
+def count_again(
+    found: Calibration,
+    scores: Scores,
+    train: Interactions,
+    valid: Interactions,
+    settings: ModelConfig,
+    batch_users: int = 512,
+) -> Calibration:
+    """Return the calibration for scores that were fitted again, on train and validation.
+
+    They have learned what validation has more of, in part. So its pairs are counted against what
+    these scores expect of them, by a β of their own. Which behaviors keep a trend stays, and what
+    else was fitted.
+
+    Args:
+        found: by scores of train alone.
+        scores: fitted again.
+        train: what users were known to have.
+        valid: what they chose then.
+        settings: prior of the trend.
+        batch_users: users scored at a time.
+    """
+    if not found.trend.any():
+        return found
+    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(len(train.behaviors))]
+    known = joined(train, valid)
+    if found.nearby.any():
+        scores = NearbyScores(scores, Nearby.of(known), found.nearby)
+    scales = fit_scales(scores, tasks, batch_users)
+    counts = Counts.none(FOLDS, len(tasks), train.n_items)
+    for behavior, task in enumerate(tasks):
+        if found.trend[:, behavior].any():
+            counts.add(scores, behavior, task, scales[behavior], found.fold_of, batch_users)
+    trend = counts.log_ratios(settings.trend_prior) / torch.tensor(scales)[:, None]
+    kept_K = found.trend.flatten(2).any(2).any(0)
+    return replace(found, trend=trend * kept_K[:, None])
+
+
+def fit_scales(scores: Scores, tasks: Sequence[Task], batch_users: int) -> list[float]:
+    """Return β of each behavior, 1 where too few users have validation pairs."""
+    return [
+        fit_scale(scores, at, task, batch_users) if _is_enough(task) else 1.0
+        for at, task in enumerate(tasks)
+    ]
 
 
 def _is_enough(task: Task) -> bool:
@@ -145,7 +212,7 @@ def _is_enough(task: Task) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Fitter:
-    """What both fits read; see ``calibrate``."""
+    """What all fits read; see ``calibrate``."""
 
     scores: Scores
     train: Interactions
@@ -171,15 +238,54 @@ class _Fitter:
                 kept[:, behavior] = everywhere[:, behavior]
         return replace(found, trend=kept, facts=found.facts | {"trend": facts})
 
-    def with_memory(self, found: Calibration, penalty: float) -> Calibration:
+    def with_neighbours(self, found: Calibration, nearby: Nearby, prior: float) -> Calibration:
+        """Return the calibration with the neighbours for the behaviors where they pay.
+
+        With them the scores expect other pairs, so the trend is counted anew where there is one.
+        """
+        weights = torch.zeros_like(found.nearby)
+        for behavior, task in enumerate(self.tasks):
+            if _is_enough(task):
+                weights[:, behavior] = fit_beside(
+                    self.scores, nearby.column, behavior, task, self.scales[behavior],
+                    self.fold_of, FOLDS, self.batch_users,
+                )  # fmt: skip
+        tried = replace(found, nearby=weights)
+        beside = self.on(tried.neared(self.scores, nearby))
+        if "trend" in found.facts:
+            tried = beside.with_trend(tried, prior)
+        before, after = found.shifted(self.scores), tried.shifted(beside.scores)
+        facts = {
+            name: self._gain(before, after, behavior)
+            for behavior, name in enumerate(self.train.behaviors)
+        }
+        kept_K = torch.tensor([of_k["on"] for of_k in facts.values()])
+        weights, trend = weights * kept_K, torch.where(kept_K[:, None], tried.trend, found.trend)
+        of_trend = {
+            name: (tried if facts[name]["on"] else found).facts["trend"][name]
+            for name in found.facts.get("trend", {})
+        }
+        for name, weight in zip(facts, weights[-1].tolist(), strict=True):
+            facts[name]["weight"] = weight
+        more = {"trend": of_trend} if of_trend else {}
+        facts_of = found.facts | more | {"neighbours": facts}
+        return replace(found, trend=trend, nearby=weights, facts=facts_of)
+
+    def on(self, scores: Scores) -> "_Fitter":
+        """Return what fits the same by other scores."""
+        scales = fit_scales(scores, self.tasks, self.batch_users)
+        return replace(self, scores=scores, scales=scales)
+
+    def with_memory(self, found: Calibration, penalty: float, nearby: Nearby | None) -> Calibration:
         """Return the calibration with a memory for the behaviors where it pays."""
         evidence, features = Evidence.of(self.train), item_features(self.train)
         shape = (len(self.tasks), 2 ** len(self.tasks), features.shape[1] + 1)
         memories = [Memory(torch.zeros(shape), features) for _ in range(FOLDS + 1)]
-        before, found = found.shifted(self.scores), replace(found, memories=memories)
+        base = self.on(found.neared(self.scores, nearby)) if found.nearby.any() else self
+        before, found = found.shifted(base.scores), replace(found, memories=memories)
         facts: Facts = {}
         for behavior, name in enumerate(self.train.behaviors):
-            self._fit_memories(memories, behavior, evidence, penalty)
+            base._fit_memories(memories, behavior, evidence, penalty)
             after = found.remembering(before, evidence)
             facts[name] = self._gain(before, after, behavior)
             if not facts[name]["on"]:

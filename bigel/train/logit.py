@@ -1,6 +1,8 @@
-"""The conditional logit of the funnel memory, over all items.
+"""The conditional logits of neighbour part and funnel memory, over all items.
 
-For a user with base scores s, candidates C and touched pairs T ⊂ C, a validation item i has
+Neighbours: P(i) = softmax(a s + ν x)_i, of whose two weights ν / a is kept.
+
+Memory: for a user with base scores s, candidates C and touched pairs T ⊂ C, a validation item i has
 
 .. math:: \\log P(i) = s'_i - \\log \\Big( \\sum_{c ∈ C ∖ T} e^{s_c} + \\sum_{t ∈ T} e^{s'_t} \\Big)
 
@@ -10,6 +12,7 @@ sets of weights, one shared by all patterns and one per pattern, so that rare pa
 common ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +27,8 @@ SAMPLE = 1_024  # users that β is fitted on
 SPREAD_OF = 64  # users whose scores' deviation β starts from
 NEWTON_STEPS = 20
 RANGE = 100.0
+RIDGE = 1.0  # penalty of ν²
+ENOUGH = 1e-5  # gain of a step in log-likelihood per user at which it is the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,99 @@ def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> fl
         if abs(beta - before) < 1e-3 * before:
             break
     return beta
+
+
+@torch.no_grad()
+def fit_beside(
+    scores: Scores, column: Callable[[Tensor], Tensor], behavior: int, task: Task, scale: float,
+    fold_of: Tensor, folds: int, batch_users: int,
+) -> Tensor:  # fmt: skip
+    """Return ν / a, (F + 1,), of the a and ν that maximize Σ log softmax(a s + ν x)_i.
+
+    The sum is over validation pairs of at most about ``SAMPLE`` users, evenly spaced, less a
+    penalty ``RIDGE`` of ν² and of (a / β - 1)². The first F are without the users of each fold, by
+    one Newton step from the last, which is of all. A column that turns the scores round (a ≤ 0)
+    gets no weight.
+
+    Args:
+        scores: s.
+        column: gives x of some users, (b, I).
+        behavior: k.
+        task: validation users, what is masked and what they chose.
+        scale: β, where a begins.
+        fold_of: (U,) fold of each user.
+        folds: F.
+        batch_users: users scored at a time.
+    """
+    users = task.users[:: max(1, len(task.users) // SAMPLE)]
+    ridge, center = 2 * RIDGE * torch.eye(2).double(), torch.tensor([1.0, 0.0]).double()
+
+    def towards(at: Tensor, gradient: Tensor, hessian: Tensor) -> Tensor:
+        step: Tensor = torch.linalg.solve(hessian + ridge, gradient - ridge @ (at - center))
+        return step
+
+    best, weights, step, slopes = -torch.inf, center, torch.zeros(2).double(), None
+    for _ in range(NEWTON_STEPS):
+        tried = weights + step
+        value, *found = _beside(
+            scores, column, behavior, task, users, (scale, *tried.tolist()), fold_of, folds,
+            batch_users,
+        )  # fmt: skip
+        value -= RIDGE * float((tried - center).square().sum())
+        if value < best:
+            step = step / 2
+            continue
+        gain, best, weights, slopes = value - best, value, tried, found
+        if gain < ENOUGH * len(users):
+            break
+        step = towards(weights, *(by_fold.sum(0) for by_fold in slopes))
+    assert slopes is not None
+    every = [by_fold.sum(0) for by_fold in slopes]
+    others = [
+        weights
+        + towards(weights, *(all_of - of[fold] for all_of, of in zip(every, slopes, strict=True)))
+        for fold in range(folds)
+    ]
+    found_F2 = torch.stack([*others, weights])
+    ratio_F = found_F2[:, 1] / found_F2[:, 0].clamp(min=torch.finfo(torch.double).tiny)
+    return torch.where(found_F2[:, 0] > 0, ratio_F / scale, 0.0).float()
+
+
+def _beside(
+    scores: Scores, column: Callable[[Tensor], Tensor], behavior: int, task: Task, users: Tensor,
+    weights: tuple[float, float, float], fold_of: Tensor, folds: int, batch_users: int,
+) -> tuple[float, Tensor, Tensor]:  # fmt: skip
+    """Return Σ log P, and by fold of users its gradient (F, 2) and minus its Hessian (F, 2, 2).
+
+    Args: as of ``fit_beside``; weights: β, a / β and ν.
+    """
+    value = 0.0
+    gradient_F2, hessian_F22 = torch.zeros(folds, 2).double(), torch.zeros(folds, 2, 2).double()
+    scale, a, nu = weights
+    for some, score_BI in filled(scores, behavior, users, batch_users):
+        columns = [score_BI * scale, column(some).to(score_BI.device)]
+        logs = hide(a * columns[0] + nu * columns[1], some, task.mask).log_softmax(1)
+        rows, items = (t.to(score_BI.device) for t in task.relevant.take(some))
+        value += logs[rows, items].double().sum().item()
+        count_B = task.relevant.counts[some].double()
+        share_BI = logs.exp_()
+        mean_B2 = torch.stack([(share_BI * x).sum(1) for x in columns], dim=1).cpu().double()
+        square_B22 = (
+            torch.stack(
+                [torch.stack([(share_BI * x * y).sum(1) for y in columns], dim=1) for x in columns],
+                dim=1,
+            )
+            .cpu()
+            .double()
+        )
+        slope_B2 = -count_B[:, None] * mean_B2
+        slope_B2.index_add_(
+            0, rows.cpu(), torch.stack([x[rows, items] for x in columns], dim=1).cpu().double()
+        )
+        spread_B22 = square_B22 - mean_B2[:, :, None] * mean_B2[:, None, :]
+        gradient_F2.index_add_(0, fold_of[some], slope_B2)
+        hessian_F22.index_add_(0, fold_of[some], count_B[:, None, None] * spread_B22)
+    return value, gradient_F2, hessian_F22
 
 
 def _deviation(scores: Scores, behavior: int, users: Tensor) -> float:

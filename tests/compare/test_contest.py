@@ -17,12 +17,11 @@ from bigel.data.interactions import Interactions, joined
 from bigel.data.split import split
 from bigel.evaluate.popularity import popularity
 from bigel.graph import build_graphs
-from bigel.model.memory import Evidence
 from bigel.model.scores import Shifted
 from bigel.rivals.base import World
 from bigel.schema import REFITTED
 from bigel.store import Record, Workspace
-from bigel.train.calibration import calibrate
+from bigel.train.calibration import calibrate, count_again
 from bigel.train.loop import Trainer
 
 USERS, ITEMS, BOUGHT, CLICKED = 80, 30, 6, 4
@@ -32,6 +31,9 @@ BASE = (
     "train.max_steps=2", "train.members=1", "model.dim=4", "rivals.bpr_mf.max_steps=2",
     "rivals.bpr_mf.dim=4",
 )  # fmt: skip
+
+
+NOTHING = ("model.trend=false", "model.neighbours=false", "model.memory=false")
 
 
 def config_of(*overrides):
@@ -93,7 +95,7 @@ def test_who_goes_by_times_is_ranked_on_a_log_that_has_them(place, tmp_path, mod
     config = config_of(
         "rivals.item_knn.half_life=0.001", "rivals.recent_popularity.half_life=0.001",
         "rivals.sasrec.max_steps=2", "rivals.sasrec.dim=4", "model.memory=false",
-        "model.trend=false",
+        "model.trend=false", "model.neighbours=false",
     )  # fmt: skip
     divided = split(ingested, config, workspace)
     timed, graph = with_times(divided, tmp_path / "timed"), build_graphs(divided, config, workspace)
@@ -135,12 +137,12 @@ def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_
         fit = found.cross_fitted if on == "valid" else found.applied
         return fit(ranking, evidence)
 
-    expected = per_user(remembering(Evidence.of(known)), known, held_out, config)
+    expected = per_user(remembering(known), known, held_out, config)
     assert_frame_equal(figures_of(unit, True), expected)
     if on == "test":  # the mask, the fit and the evidence each change the figures
         for other in (
-            per_user(remembering(Evidence.of(known)), train, held_out, config),
-            per_user(remembering(Evidence.of(train)), known, held_out, config),
+            per_user(remembering(known), train, held_out, config),
+            per_user(remembering(train), known, held_out, config),
         ):
             assert not figures_of(unit, True).equals(other)
         assert not figures_of(unit, False).equals(
@@ -241,9 +243,9 @@ def test_a_model_is_trained_again_where_another_cutoff_selects_its_weights(place
     assert len(stages_of(place, "contestant") - before) == 1
 
 
-def test_without_trend_and_memory_there_is_no_calibrated_ranking(place):
+def test_without_trend_neighbours_and_memory_there_is_no_calibrated_ranking(place):
     for model in ("ease", "bpr_mf"):
-        unit, _ = run(place, model, "model.trend=false", "model.memory=false")
+        unit, _ = run(place, model, *NOTHING)
         bare, _ = run(place, model)
         assert len(figures_of(unit, True)) == 0
         assert_frame_equal(figures_of(unit, False), figures_of(bare, False))
@@ -254,7 +256,8 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
     """Refitted with validation pairs, or with a trend that has counted them; not both."""
     _, divided = run(place, "popularity")
     logs = {name: Interactions.load(divided, name) for name in ("train", "valid", "test")}
-    known, config = Interactions.known(divided, "test"), config_of("model.memory=false")
+    known = Interactions.known(divided, "test")
+    config = config_of("model.memory=false", "model.neighbours=false")
     scores, refitted = popularity(logs["train"]), popularity(known)
     found = calibrate(scores, logs["train"], logs["valid"], config.model, 6, 0)
     trend = torch.zeros_like(found.trend)
@@ -283,7 +286,7 @@ def refit(place, model, *overrides):
 
 
 def test_a_closed_form_that_is_refitted_saw_all_of_valid_and_lists_none_of_it(place):
-    unit, divided = refit(place, "popularity", "model.trend=false", "model.memory=false")
+    unit, divided = refit(place, "popularity", *NOTHING)
     logs = [Interactions.load(divided, name) for name in ("train", "valid", "test")]
     known, config = joined(*logs[:2]), config_of()
     assert len(known) == len(logs[0]) + len(logs[1]) > len(Interactions.known(divided, "test"))
@@ -300,7 +303,8 @@ def test_what_is_refitted_is_calibrated_by_scores_that_have_not_seen_validation(
     logs = [Interactions.load(divided, name) for name in ("train", "valid", "test")]
     known, config = joined(*logs[:2]), config_of("model.trend_prior=0.1")
     found = calibrate(popularity(logs[0]), *logs[:2], config.model, 6, 0)
-    ranked = found.applied(popularity(known), Evidence.of(known))
+    again = count_again(found, popularity(known), *logs[:2], config.model)
+    ranked = again.applied(popularity(known), known)
     names = pl.col("view").replace_strict(REFITTED)
     expected = per_user(ranked, known, logs[2], config).with_columns(names)
     assert_frame_equal(figures_of(unit, True), expected)

@@ -36,6 +36,7 @@ BY_FIELD = {  # another value, and whose figures hang on it; rivals have most in
     "patience": (7, ("bigel",)),
     "checkpoint_every": (7, ()),
     "warm_start": (True, ()),
+    "refit": (False, ()),
     "members": (7, OF_ALL_TRAINED),
     "seed": (7, LOOKED),
 }
@@ -102,7 +103,10 @@ def test_a_seed_is_checked_like_any_setting():
 
 
 def test_every_contestant_is_shown_before_and_after_calibration_unless_that_is_off():
-    models, variant = ["bigel", "mule"], "bare=bigel model.memory=false model.trend=false"
+    models, variant = (
+        ["bigel", "mule"],
+        "bare=bigel model.memory=false model.trend=false model.neighbours=false",
+    )
     halves = ["a=bigel model.memory=false", "b=mule model.trend=false"]
     for half in choose(load_config("demo"), [], halves):
         assert half.labels == {False: half.label, True: f"{half.label}, calibrated"}

@@ -11,7 +11,6 @@ from bigel.config import load_config
 from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, UnreachableError
 from bigel.evaluate.popularity import popularity
-from bigel.model.memory import Evidence
 from bigel.pipeline import run_pipeline
 from bigel.store import Workspace
 from bigel.tracking import outbox
@@ -173,6 +172,6 @@ def test_validation_users_get_what_was_fitted_without_them(first, on):
     fit = found.cross_fitted if on == "valid" else found.applied
     figures, kept = before_and_after(scores, logs, known, on, config)
     assert kept == found.kept() and kept["memory"] != []
-    for calibrated, same in ((False, scores), (True, fit(scores, Evidence.of(known)))):
+    for calibrated, same in ((False, scores), (True, fit(scores, known))):
         part = figures.filter(pl.col("calibrated") == calibrated).drop("calibrated")
         assert_frame_equal(part, per_user(same, known, logs[on], config))

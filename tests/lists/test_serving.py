@@ -173,7 +173,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
     bundle = bundle_at(tmp_path)
     facts = json.loads(bundle.file("model.json").read_text())
     bundle.file("model.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ValueError, match="bundle format 99, this code reads 5"):
+    with pytest.raises(ValueError, match="bundle format 99, this code reads 6"):
         Recommender.load(bundle.path)
 
 

@@ -162,11 +162,11 @@ def test_after_a_change_of_the_format_the_same_command_ends_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("bigel.lists.serving.FORMAT", "bigel.lists.bundle.FORMAT"):
-        monkeypatch.setattr(place, 6)
+        monkeypatch.setattr(place, 7)
     counts = register_one(workspace, seed=3).counts
     assert "version 1: the bundle at " in counts["why"]
-    assert "bundle format 5, this code reads 6" in counts["why"]
-    with pytest.raises(DataError, match=r"bundle format 5, this code reads 6") as caught:
+    assert "bundle format 6, this code reads 7" in counts["why"]
+    with pytest.raises(DataError, match=r"bundle format 6, this code reads 7") as caught:
         recommend(CONFIG, workspace)
     assert str(caught.value).endswith(ADVICE)
     new = "f" * 24

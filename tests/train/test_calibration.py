@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,11 @@ from bigel.config import ModelConfig
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Evidence, MemoryScores
+from bigel.model.nearby import Nearby
+from bigel.model.scores import EmbeddingScores
 from bigel.train import calibration
-from bigel.train.calibration import FOLDS, calibrate
-from bigel.train.logit import collect, fit, fit_scale
+from bigel.train.calibration import FOLDS, calibrate, count_again
+from bigel.train.logit import collect, fit, fit_beside, fit_scale
 from tests.train.funnel import (
     N_ITEMS,
     N_USERS,
@@ -19,8 +23,10 @@ from tests.train.funnel import (
 )
 from tests.worlds import interactions_of
 
-MEMORY_ALONE = ModelConfig(trend=False)
-TREND_ALONE = ModelConfig(memory=False)
+MEMORY_ALONE = ModelConfig(trend=False, neighbours=False)
+NOTHING = ModelConfig(trend=False, neighbours=False, memory=False)
+NEAR_ALONE = ModelConfig(trend=False, memory=False)
+TREND_ALONE = ModelConfig(memory=False, neighbours=False)
 
 
 def calibrated(train, valid, scores=None, settings=MEMORY_ALONE):
@@ -67,7 +73,8 @@ def test_without_validation_users_or_touched_pairs_it_is_off():
     nobody = interactions_of([[], []], N_USERS, N_ITEMS)
     facts = calibrated(train, nobody, settings=ModelConfig()).facts
     off = {name: {"on": False, "users": 0} for name in ("b0", "b1")}
-    assert facts == {"trend": off, "memory": off}
+    near = {name: of_name | {"weight": 0.0} for name, of_name in off.items()}
+    assert facts == {"trend": off, "neighbours": near, "memory": off}
     alone = interactions_of([list(zip(*train.of(1), strict=True))], N_USERS, N_ITEMS)
     later = interactions_of([[(u, (i + 1) % N_ITEMS) for u, i in zip(*alone.of(0), strict=True)]],
                             N_USERS, N_ITEMS)  # fmt: skip
@@ -78,7 +85,7 @@ def test_without_validation_users_or_touched_pairs_it_is_off():
 def test_a_user_is_ranked_by_the_memory_that_was_fitted_without_the_user():
     train, valid = funnel_world(0.9)
     found, scores = calibrated(train, valid), flat_scores(seed=3)
-    crossed = found.cross_fitted(scores, Evidence.of(train))
+    crossed = found.cross_fitted(scores, train)
     users = torch.randperm(N_USERS, generator=torch.Generator().manual_seed(0))
     out = torch.empty(N_USERS, N_ITEMS)
     crossed.fill(1, users, out)
@@ -132,7 +139,7 @@ def test_items_whose_time_has_come_since_train_turn_the_trend_on():
     assert found.memory is None and found.kept() == {"trend": ["b0"]}
     out, base = torch.empty(2, 9, N_ITEMS)
     scores.fill(0, torch.arange(9), base)
-    found.applied(scores, Evidence.of(train)).fill(0, torch.arange(9), out)
+    found.applied(scores, train).fill(0, torch.arange(9), out)
     torch.testing.assert_close(out, base + found.trend[-1, 0])
 
 
@@ -153,7 +160,7 @@ def test_a_users_own_choice_is_no_part_of_the_trend_the_user_is_ranked_by():
     train, valid = trend_world()
     scores = flat_scores(120, behaviors=1)
     found = calibrated(train, valid, scores, TREND_ALONE)
-    crossed = found.cross_fitted(scores, Evidence.of(train))
+    crossed = found.cross_fitted(scores, train)
     out = torch.empty(120, N_ITEMS)
     crossed.fill(0, torch.arange(120), out)
     for fold in range(FOLDS):
@@ -173,9 +180,93 @@ def test_the_scale_of_the_base_changes_no_ranking_with_trend():
         found = calibrated(train, valid, scores, TREND_ALONE)
         assert found.kept() == {"trend": ["b0"]}
         out = torch.empty(120, N_ITEMS)
-        found.applied(scores, Evidence.of(train)).fill(0, torch.arange(120), out)
+        found.applied(scores, train).fill(0, torch.arange(120), out)
         lists.append(out.topk(5).indices)
     assert (lists[0] == lists[1]).float().mean() > 0.98
+
+
+def near_world(n_users=120, seed=0):
+    """Users have two items of a group of five, out of six, and later choose another of it."""
+    rng = np.random.default_rng(seed)
+    old, new = [], []
+    for user in range(n_users):
+        group = 5 * int(rng.integers(6))
+        items = group + rng.permutation(5)
+        old += [(user, int(item)) for item in items[:2]]
+        new.append((user, int(items[2])))
+    return interactions_of([old], n_users, N_ITEMS), interactions_of([new], n_users, N_ITEMS)
+
+
+def test_where_users_choose_what_is_near_the_neighbours_come_on():
+    train, valid = near_world()
+    scores = flat_scores(120, behaviors=1, seed=3)
+    found = calibrated(train, valid, scores, NEAR_ALONE)
+    facts = found.facts["neighbours"]["b0"]
+    assert facts["on"] and facts["ndcg_with"] > 2 * facts["ndcg"]
+    assert facts["weight"] == found.nearby[-1, 0] > 0
+    assert found.kept() == {"neighbours": ["b0"]} and found.memory is None
+    out, base = torch.empty(2, 9, N_ITEMS)
+    scores.fill(0, torch.arange(9), base)
+    found.applied(scores, train).fill(0, torch.arange(9), out)
+    column = Nearby.of(train).column(torch.arange(9))
+    torch.testing.assert_close(out, base + found.nearby[-1, 0] * column)
+
+
+def test_where_nothing_near_is_chosen_the_neighbours_stay_off():
+    kept = 0
+    for seed in range(6):
+        train, valid = trend_world(booms=False, seed=seed)
+        found = calibrated(train, valid, flat_scores(120, behaviors=1), NEAR_ALONE)
+        facts = found.facts["neighbours"]["b0"]
+        assert facts["on"] == bool(found.nearby.any())
+        kept += facts["on"]
+    assert kept <= 2
+
+
+def test_a_user_is_ranked_by_the_weight_of_neighbours_that_was_fitted_without_the_user():
+    train, valid = near_world()
+    scores = flat_scores(120, behaviors=1, seed=3)
+    found = calibrated(train, valid, scores, NEAR_ALONE)
+    crossed, out = found.cross_fitted(scores, train), torch.empty(120, N_ITEMS)
+    crossed.fill(0, torch.arange(120), out)
+    base, column = torch.empty(120, N_ITEMS), Nearby.of(train).column(torch.arange(120))
+    scores.fill(0, torch.arange(120), base)
+    torch.testing.assert_close(out, base + found.nearby[found.fold_of] * column)
+    assert len(set(found.nearby[:, 0].tolist())) == FOLDS + 1
+    outside = [p for p in zip(*valid.of(0), strict=True) if found.fold_of[p[0]] != 0]
+    scale = fit_scale(scores, 0, make_task(train, valid, 0, "published"), 7)
+    task = make_task(train, interactions_of([outside], 120, N_ITEMS), 0, "published")
+    column = Nearby.of(train).column
+    alone = fit_beside(scores, column, 0, task, scale, found.fold_of, FOLDS, 7)[-1]
+    assert float(found.nearby[0, 0]) == pytest.approx(float(alone), rel=0.05)
+
+
+def test_neighbours_trend_and_memory_are_kept_together_and_the_trend_is_counted_beside_them():
+    train, valid = near_world()
+    scores = flat_scores(120, behaviors=1, seed=3)
+    every = calibrated(train, valid, scores, ModelConfig())
+    assert list(every.facts) == ["trend", "neighbours", "memory"]
+    assert every.kept()["neighbours"] == ["b0"]
+    assert every.facts["memory"]["b0"]["ndcg"] == every.facts["neighbours"]["b0"]["ndcg_with"]
+    near = every.neared(scores, Nearby.of(train))
+    trend = calibrated(train, valid, near, TREND_ALONE)
+    if every.kept()["trend"]:
+        torch.testing.assert_close(every.trend, trend.trend, rtol=1e-4, atol=1e-5)
+
+
+def test_a_refitted_model_that_expects_what_was_chosen_gets_no_trend_counted_again():
+    train, valid = trend_world()
+    scores = flat_scores(120, behaviors=1)
+    found = calibrated(train, valid, scores, TREND_ALONE)
+    chosen = np.bincount(valid.of(0)[1], minlength=N_ITEMS)
+    bias = torch.log(torch.from_numpy(chosen + 1e-3).float())[None]
+    knows = EmbeddingScores(torch.ones(1, 120, 1), 0 * bias[..., None], bias)
+    again = count_again(found, knows, train, valid, TREND_ALONE)
+    assert again.trend[-1].abs().max() < 0.05 < found.trend[-1].abs().max()
+    same = count_again(found, scores, train, valid, TREND_ALONE)
+    torch.testing.assert_close(same.trend, found.trend)
+    off = replace(found, trend=0 * found.trend)
+    assert count_again(off, knows, train, valid, TREND_ALONE) is off
 
 
 def both_world(seed=0, n_users=200):
@@ -195,7 +286,7 @@ def both_world(seed=0, n_users=200):
 def test_trend_and_memory_are_fitted_by_the_base_alone_and_kept_together():
     train, valid = both_world()
     scores = flat_scores(200, seed=3)
-    both = calibrated(train, valid, scores, ModelConfig())
+    both = calibrated(train, valid, scores, ModelConfig(neighbours=False))
     trend = calibrated(train, valid, scores, TREND_ALONE)
     memory = calibrated(train, valid, scores, MEMORY_ALONE)
     assert both.kept() == {"trend": ["b1"], "memory": ["b1"]}
@@ -207,9 +298,9 @@ def test_trend_and_memory_are_fitted_by_the_base_alone_and_kept_together():
     assert of_memory["ndcg"] == of_trend["ndcg_with"]
 
 
-def test_without_both_nothing_is_fitted(monkeypatch):
+def test_without_all_three_nothing_is_fitted(monkeypatch):
     monkeypatch.setattr(calibration, "fit_scale", None)
-    found = calibrated(*both_world(), settings=ModelConfig(trend=False, memory=False))
+    found = calibrated(*both_world(), settings=NOTHING)
     assert found.facts == found.kept() == {} and not found.trend.any()
 
 

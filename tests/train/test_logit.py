@@ -1,13 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Memory
-from bigel.train.logit import fit, fit_scale, log_likelihood
+from bigel.train.logit import _beside, fit, fit_beside, fit_scale, log_likelihood
 from tests.train.funnel import (
     N_ITEMS,
+    N_USERS,
     Scaled,
     chosen_of,
     empty_memory,
@@ -105,3 +107,80 @@ def test_only_the_users_asked_for_count():
     hit[choices.chosen_row[choices.chosen >= 0]] = True
     assert fit(choices, memory, 1, hit, 1.0)[0b01, 0] > 0
     assert fit(choices, memory, 1, ~hit, 1.0)[0b01, 0] < 0
+
+
+def naive_beside(scores, column, task, scale):
+    """The same maximum by L-BFGS over a dense softmax."""
+    users = task.users
+    score, x = torch.empty(len(users), N_ITEMS), column(users).double()
+    scores.fill(0, users, score)
+    score = score.double() * scale
+    rows, items = task.mask.take(users)
+    hidden = torch.zeros(score.shape, dtype=torch.bool)
+    hidden[rows, items] = True
+    chosen = task.relevant.take(users)
+    at = torch.tensor([1.0, 0.0], dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([at], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        logs = (at[0] * score + at[1] * x).masked_fill(hidden, -torch.inf).log_softmax(1)
+        loss = (at[0] - 1) ** 2 + at[1] ** 2 - logs[chosen].sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    a, nu = at.detach().tolist()
+    return nu / a / scale if a > 0 else 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_the_weight_beside_the_scores_is_the_maximum(seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    x_UI = torch.randn(N_USERS, N_ITEMS, generator=generator)
+    train, valid = funnel_world(0.3, seed)
+    task = make_task(train, valid, 1, "published")
+    scores = flat_scores(seed=seed)
+    column = x_UI.__getitem__
+    folds = torch.arange(N_USERS) % 4
+    found = [
+        fit_beside(scores, column, 1, task, scale, folds, 4, batch_users) for batch_users in (7, 64)
+    ]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    only = replace(scores, user_emb=scores.user_emb[1:], item_emb=scores.item_emb[1:],
+                   item_bias=scores.item_bias[1:])  # fmt: skip
+    assert float(found[0][-1]) == pytest.approx(
+        naive_beside(only, column, task, scale), rel=1e-2, abs=1e-4
+    )
+
+
+def test_slope_and_curvature_are_those_of_the_likelihood():
+    generator = torch.Generator().manual_seed(4)
+    x_UI = torch.randn(N_USERS, N_ITEMS, generator=generator)
+    train, valid = funnel_world(0.3, 4)
+    task, scores = make_task(train, valid, 1, "published"), flat_scores(seed=4)
+    folds, scale, at = torch.arange(N_USERS) % 3, 1.5, (0.8, 0.6)
+    value, slope, curvature = _beside(
+        scores, x_UI.__getitem__, 1, task, task.users, (scale, *at), folds, 3, 7
+    )
+    score = torch.empty(len(task.users), N_ITEMS)
+    scores.fill(1, task.users, score)
+    rows, items = task.mask.take(task.users)
+    hidden = torch.zeros(score.shape, dtype=torch.bool)
+    hidden[rows, items] = True
+    chosen = task.relevant.take(task.users)
+
+    def likelihood(weights, fold):
+        both = weights[0] * scale * score.double() + weights[1] * x_UI[task.users].double()
+        logs = both.masked_fill(hidden, -torch.inf).log_softmax(1)[chosen]
+        return logs[folds[task.users][chosen[0]] == fold].sum()
+
+    point = torch.tensor(at, dtype=torch.double)
+    assert value == pytest.approx(sum(float(likelihood(point, fold)) for fold in range(3)))
+    for fold in range(3):
+        of_fold = lambda weights, fold=fold: likelihood(weights, fold)  # noqa: E731
+        jacobian = torch.autograd.functional.jacobian(of_fold, point)
+        hessian = torch.autograd.functional.hessian(of_fold, point)
+        torch.testing.assert_close(slope[fold], jacobian, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(curvature[fold], -hessian, rtol=1e-4, atol=1e-4)

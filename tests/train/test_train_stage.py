@@ -18,13 +18,16 @@ from tests.train.test_loop import QUICK, Killed
 from tests.worlds import checkerboard, frame_of, graphs_of
 
 NAMES = ("click", "buy")
-OVERRIDES = [*QUICK, 'data.behaviors=["click", "buy"]', "run.threads=1"]
+OVERRIDES = [*QUICK, 'data.behaviors=["click", "buy"]', "run.threads=1", "train.refit=false"]
 
 
 @pytest.fixture
 def split(tmp_path):
+    return split_in(tmp_path / "split")
+
+
+def split_in(folder):
     """The checkerboard as the split stage stores it."""
-    folder = tmp_path / "split"
     folder.mkdir()
     splits = dict(zip(("train", "valid", "test"), (*checkerboard(12), checkerboard(12)[1])))  # noqa: B905
     for name, world in splits.items():
@@ -37,7 +40,7 @@ def split(tmp_path):
         ids = pl.DataFrame({node: range(12), f"{node}_id": range(12)})
         ids.write_parquet(folder / f"{node}s.parquet")
     counts = {name: dict.fromkeys(NAMES, 1) for name in splits}
-    counts |= {"users": 12, "items": 12, "behaviors": list(NAMES)}
+    counts |= {"users": 12, "items": 12, "behaviors": list(NAMES), "valid_drawn_from": []}
     return Record("split", "abc", str(folder), False, 0.0, counts)
 
 
@@ -108,9 +111,14 @@ def test_the_best_weights_are_kept_not_the_last(split, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("part", "tensor"), [("memory", "memory_weights"), ("trend", "item_trend")]
+    ("part", "tensor"),
+    [
+        ("memory", "memory_weights"),
+        ("trend", "item_trend"),
+        ("neighbours", "neighbour_weights"),
+    ],
 )
-def test_memory_and_trend_can_be_left_out(split, tmp_path, part, tensor):
+def test_memory_trend_and_neighbours_can_be_left_out(split, tmp_path, part, tensor):
     record = run(split, tmp_path, f"model.{part}=false")
     assert tensor not in load_file(record.file("embeddings.safetensors"))
     assert record.counts[part] == []
