@@ -16,13 +16,13 @@ from bigel.data.split import split as split_log
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.lists.bundle import build_bundle, load_bundle
 from bigel.lists.serving import Candidates, Recommender, Session
 from bigel.model.nearby import SMALL, Nearby
 from bigel.schema import NOW, REFIT, TEST
 from bigel.state.embed import embed_learned
 from bigel.state.moment import NEIGHBOURS, Learned, learned_of, state_at
 from bigel.store import Record, Workspace
-from bigel.tracking.bundle import build_bundle, load_bundle
 from bigel.train import train
 
 WEIGHTS = torch.tensor([0.75, 0.0])
@@ -59,9 +59,8 @@ class Served:
     def bundle(self, learned: Learned) -> Recommender:
         keys = [str(NEIGHBOURS in learned.tensors)]
         embedded = embed_learned(learned, keys, self.split, self.config, self.workspace)
-        return load_bundle(
-            Path(build_bundle(self.split, self.trained, embedded, self.workspace).path)
-        )
+        bundle = build_bundle(self.split, self.trained, embedded, self.config, self.workspace)
+        return load_bundle(Path(bundle.path))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_test_after_a_refit_is_reported_as_its_bundle_ranks(made: Served) -> Non
     embedded = embed_learned(
         learned, ["refit"], made.split, made.config, made.workspace, moment=REFIT
     )
-    bundle = build_bundle(made.split, made.trained, embedded, made.workspace)
+    bundle = build_bundle(made.split, made.trained, embedded, made.config, made.workspace)
     served, test = load_bundle(Path(bundle.path)), Interactions.load(made.split, TEST)
     users, items = test.of(1)
     known = np.unique(users)
