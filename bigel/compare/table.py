@@ -13,9 +13,9 @@ TITLES = {
 }
 
 LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands as it was trained, \
-and calibrated: with a trend and a funnel memory, fitted on validation for all alike{fitted}. ± is \
-the deviation of the seeds' means, brackets hold the 95 % bootstrap interval over seeds and users. \
-**Bold**: best. Settings are those of the configuration: a comparison is fair only where all \
+and calibrated: with a trend, neighbours and a funnel memory, fitted on validation for all \
+alike{fitted}. ± is the deviation of the seeds' means, brackets hold the 95 % bootstrap interval \
+over seeds and users. **Bold**: best. Settings are those of the configuration: a comparison is fair only where all \
 contestants were searched alike (`bigel tune --model …`).
 
 Differences are to the rival: the best line of another model, calibrated or not (where all are of \
@@ -26,14 +26,15 @@ Few seeds show the spread over seeds poorly, one not at all: where it dominates,
 narrow (of a mean, 70 % of them hold the true value with 2 seeds, 81 % with 3, 88 % with 5).
 """
 CROSS_FITTED = """, here for each user without that user's part of validation. But the epoch of \
-what is trained, the scale β of scores and whether a behavior keeps its trend and its memory were \
-chosen on these same users, so figures flatter"""
+what is trained, the scale β of scores and whether a behavior keeps its trend, neighbours and \
+memory were chosen on these same users, so figures flatter"""
 UNSTOPPED = """. Rules, CascadingRank, EASE, item-kNN and ALS have no epoch to choose: where \
 validation was drawn from train, and did not come with the log, they see it beside train, unless \
 they keep a trend; all others are trained on train alone"""
 AGAIN = """
 Fitted again: with the settings, and as many steps, as validation chose, on train and validation; \
-what is calibrated has the same trend and memory as above.
+what is calibrated has the same neighbours' weight and memory as above, and a trend that counts \
+validation's pairs by what the refitted scores expect of them.
 """
 
 
