@@ -15,8 +15,8 @@ TITLES = {
 LEGEND = """Mean over users, {on} split; seeds: {seeds}. Each contestant stands as it was trained, \
 and calibrated: with a trend, neighbours and a funnel memory, fitted on validation for all \
 alike{fitted}. ± is the deviation of the seeds' means, brackets hold the 95 % bootstrap interval \
-over seeds and users. **Bold**: best. Settings are those of the configuration: a comparison is fair only where all \
-contestants were searched alike (`bigel tune --model …`).
+over seeds and users. **Bold**: best. Settings are those of the configuration: a comparison is \
+fair only where all contestants were searched alike (`bigel tune --model …`).
 
 Differences are to the rival: the best line of another model, calibrated or not (where all are of \
 one model: the first one, calibrated or not like the line itself). Their intervals are paired over \
