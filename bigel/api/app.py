@@ -33,14 +33,15 @@ def create_app(follower: Follower) -> FastAPI:
     def health() -> bodies.Health:
         """Tell whether the server answers, and by what."""
         served, trouble = follower.served, follower.trouble
-        signals = served.recommender.facts["signals"]
+        signals = served.recommender.signals
+        times = None if signals is None else signals.times
         return bodies.Health(
             status="stale" if trouble else "ok",
             why=trouble,
             model=served.uri,
             alias=served.alias,
             loaded=_time(served.loaded),
-            knows_until=_time(signals["until"]) if signals else None,
+            knows_until=_time(times.until) if times else None,
         )
 
     @app.get("/version")

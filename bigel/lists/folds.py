@@ -36,11 +36,12 @@ def cross_fitted(
 ) -> Folds | None:
     """Return the bundles that rank validation users as the report has them.
 
-    None where one bundle does: at any other moment than the end of train, without signals, and
-    over another log than the model was registered with, whose users are in other folds.
+    None where one bundle does: at any other moment than the end of train, on a log without times,
+    and over another log than the model was registered with, whose users are in other folds.
     """
     of_model = found.facts
-    if moment != schema.VALID or not of_model.get("signals"):
+    signals = of_model.get("signals")
+    if moment != schema.VALID or not signals or signals["until"] is None:
         return None
     if "seed" not in of_model or of_model["data"] != data_fingerprint(split):
         return None
