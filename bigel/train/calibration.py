@@ -152,11 +152,15 @@ def calibrate(
     fitter = _Fitter(scores, train, tasks, scales, fold_of, k, batch_users)
     if settings.trend:
         found = fitter.with_trend(found, settings.trend_prior)
-    nearby = Nearby.of(train) if settings.neighbours else None
+    nearby, without = Nearby.of(train) if settings.neighbours else None, found
     if nearby is not None:
         found = fitter.with_neighbours(found, nearby, settings.trend_prior)
-    if settings.memory:
-        found = fitter.with_memory(found, settings.memory_penalty, nearby)
+    if not settings.memory:
+        return found
+    found = fitter.with_memory(found, settings.memory_penalty, nearby)
+    if nearby is not None and found.nearby.any():
+        without = fitter.with_memory(without, settings.memory_penalty, None)
+        found = fitter.better(without, found, nearby)
     return found
 
 
@@ -270,6 +274,33 @@ class _Fitter:
         more = {"trend": of_trend} if of_trend else {}
         facts_of = found.facts | more | {"neighbours": facts}
         return replace(found, trend=trend, nearby=weights, facts=facts_of)
+
+    def better(self, without: Calibration, found: Calibration, nearby: Nearby) -> Calibration:
+        """Return what was found, but for behaviors whose lists neighbours make worse.
+
+        A memory may say what they say, so both are compared with theirs, as they would rank.
+        """
+        evidence = Evidence.of(self.train)
+        before = without.remembering(without.shifted(self.scores), evidence)
+        after = found.remembering(found.shifted(found.neared(self.scores, nearby)), evidence)
+        facts = dict(found.facts["neighbours"])
+        for behavior, (name, told) in enumerate(facts.items()):
+            if told["on"]:
+                gain = self._gain(before, after, behavior)
+                if not gain["ndcg_with"] > gain["ndcg"]:
+                    facts[name] = gain | {"on": False, "weight": 0.0}
+        kept_K = torch.tensor([told["on"] for told in facts.values()])
+        memories = [
+            replace(ours, weights=torch.where(kept_K[:, None, None], ours.weights, theirs.weights))
+            for ours, theirs in zip(found.memories, without.memories, strict=True)
+        ]
+        others = {
+            part: {name: (found if facts[name]["on"] else without).facts[part][name] for name in of}
+            for part, of in without.facts.items()
+        }
+        trend = torch.where(kept_K[:, None], found.trend, without.trend)
+        weights, told_of = found.nearby * kept_K, found.facts | others | {"neighbours": facts}
+        return replace(found, trend=trend, nearby=weights, memories=memories, facts=told_of)
 
     def on(self, scores: Scores) -> "_Fitter":
         """Return what fits the same by other scores."""

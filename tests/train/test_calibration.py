@@ -6,12 +6,13 @@ import torch
 
 from bigel.config import ModelConfig
 from bigel.evaluate import evaluate_split
-from bigel.evaluate.protocol import make_task
-from bigel.model.memory import Evidence, MemoryScores
+from bigel.evaluate.metrics import METRICS
+from bigel.evaluate.protocol import make_task, rank_task
+from bigel.model.memory import Evidence, Memory, MemoryScores
 from bigel.model.nearby import Nearby
 from bigel.model.scores import EmbeddingScores
 from bigel.train import calibration
-from bigel.train.calibration import FOLDS, calibrate, count_again
+from bigel.train.calibration import FOLDS, Calibration, calibrate, count_again
 from bigel.train.logit import collect, fit, fit_beside, fit_scale
 from tests.train.funnel import (
     N_ITEMS,
@@ -313,3 +314,48 @@ def test_the_size_of_a_batch_changes_no_calibration():
     for one in found[1:]:
         torch.testing.assert_close(one.trend, found[0].trend, rtol=1e-6, atol=1e-7)
         assert one.kept() == found[0].kept()
+
+
+def test_neighbours_are_kept_only_where_the_lists_with_memory_are_better(monkeypatch):
+    """By hand: behavior 0 keeps all that was found with them, behavior 1 what was without."""
+
+    def made(value: float, nearby: float) -> Calibration:
+        memories = [Memory(torch.full((2, 4, 3), value), torch.zeros(2, 2, 5)) for _ in range(2)]
+        parts = ("trend", "neighbours", "memory") if nearby else ("trend", "memory")
+        facts = {part: {f"b{k}": {"on": True, "of": value} for k in (0, 1)} for part in parts}
+        for told in facts.get("neighbours", {}).values():
+            told["weight"] = nearby
+        trend, weights = torch.full((FOLDS + 1, 2, 5), value), torch.full((FOLDS + 1, 2), nearby)
+        return Calibration(trend, weights, memories, facts, torch.zeros(4, dtype=torch.long))
+
+    train = interactions_of([[(0, 1)], [(1, 2)]], 4, 5)
+    fitter = calibration._Fitter(flat_scores(4, behaviors=2), train, [], [], torch.zeros(4), 5, 7)
+    gains = [
+        {"on": False, "ndcg": 0.2, "ndcg_with": 0.21},
+        {"on": False, "ndcg": 0.2, "ndcg_with": 0.19},
+    ]
+    monkeypatch.setattr(calibration._Fitter, "_gain", lambda *given: gains[given[-1]])
+    found = fitter.better(made(1.0, 0.0), made(2.0, 0.5), Nearby.of(train))
+    assert found.nearby[:, 0].unique().tolist() == [0.5] and not found.nearby[:, 1].any()
+    assert found.trend[:, 0].unique().tolist() == [2.0]
+    assert found.trend[:, 1].unique().tolist() == [1.0]
+    for memory in found.memories:
+        assert memory.weights[0].unique().tolist() == [2.0]
+        assert memory.weights[1].unique().tolist() == [1.0]
+    assert list(found.facts) == ["trend", "neighbours", "memory"]
+    assert found.facts["neighbours"] == {
+        "b0": {"on": True, "of": 2.0, "weight": 0.5}, "b1": gains[1] | {"weight": 0.0},
+    }  # fmt: skip
+    assert [found.facts["memory"][name]["of"] for name in ("b0", "b1")] == [2.0, 1.0]
+
+
+def test_lists_with_neighbours_that_were_kept_are_better_than_without():
+    train, valid = near_world()
+    scores = flat_scores(120, behaviors=1, seed=3)
+    task = make_task(train, valid, 0, "published")
+    figures = []
+    for settings in (ModelConfig(), ModelConfig(neighbours=False)):
+        crossed = calibrated(train, valid, scores, settings).cross_fitted(scores, train)
+        ranked = rank_task(crossed, 0, task, 5, 7)
+        figures.append(METRICS["ndcg"](ranked.hits, ranked.relevant, 5).mean())
+    assert figures[0] > figures[1]
