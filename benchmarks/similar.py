@@ -102,8 +102,8 @@ def contestants(recommender: Recommender, known: Interactions) -> dict[str, Find
     found["bigel"] = served(recommender, None)
     for k, name in enumerate(behaviors):
         found[f"bigel, by {name}"] = served(recommender, k)
-    if recommender.timed is not None:
-        found["bigel, its states alone"] = served(replace(recommender, timed=None), None)
+    if recommender.signals is not None and recommender.signals.times is not None:
+        found["bigel, its states alone"] = served(replace(recommender, signals=None), None)
     return found
 
 

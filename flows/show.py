@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from bigel import schema
-from bigel.errors import ConfigError
+from bigel.errors import BigelError
 from flows.options import Place
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ def show(
     ] = None,
     workspace: Place = Path(),
 ) -> None:
-    """Show what a user did, what she is given, and why: beside the challenger's, if there is one.
+    """Show what a user did, what the model gives her, and why: beside the challenger's lists.
 
     The parts of a score add up to it. Behind "neighbours" stand the items that brought most of it.
+    Rules for items (a catalogue, allow and deny) are not applied here.
 
     Example: bigel show 42 -k 5 --behavior purchase
     """
@@ -41,8 +42,11 @@ def show(
 
     champion = Recommender.champion(workspace, name)
     found = {"champion": champion}
-    with contextlib.suppress(ConfigError):  # there is none
-        found["challenger"] = Recommender.registered("challenger", workspace, name)
+    with contextlib.suppress(BigelError):  # there is none, or it cannot be read now
+        challenger = Recommender.registered("challenger", workspace, name)
+        both = {"champion": champion, "challenger": challenger}
+        is_one = _is_one(workspace, name)
+        found = {"challenger": champion} if is_one else both
     if behavior is not None and behavior not in champion.behaviors:
         champion.recommend([], behavior)  # says which ones there are
     shown = {
@@ -54,6 +58,16 @@ def show(
         typer.echo(to_json.dumps(shown, ensure_ascii=False, default=str))
         return
     typer.echo("\n".join(_page(shown, [behavior] if behavior else champion.behaviors)))
+
+
+def _is_one(workspace: Path, name: str | None) -> bool:
+    """Tell whether the challenger answers for want of a champion."""
+    from bigel.config import parse_config
+    from bigel.store import Workspace
+    from bigel.tracking.models import answering
+
+    config = parse_config({} if name is None else {"tracking": {"model_name": name}})
+    return answering(None, config, Workspace(workspace)).alias == "challenger"
 
 
 def _lists(model: "Recommender", user: str, behavior: str | None, k: int) -> list[dict[str, Any]]:

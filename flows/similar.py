@@ -30,7 +30,8 @@ def similar(
     """Show the items most similar to an item, by the champion.
 
     Items are similar whose served states point the same way (the cosine), and, on a log with
-    times, that the same users had. Items that nobody had yet have none.
+    times, that the same users had. Items that nobody had yet have none. Rules for items (a
+    catalogue, allow and deny) are not applied here; `bigel api` applies them.
 
     Example: bigel similar SKU-00123 -k 5 --behavior purchase
 

@@ -144,7 +144,7 @@ def test_the_parts_add_up_to_every_served_score(either: Recommender, exclude: st
             assert found.source == source
             assert (behavior in found.has) <= (exclude == "none")
             names |= found.parts.keys()
-    has = {"views", "neighbours"} if either._served.timed else set()
+    has = {"views", "neighbours"} if either._served.signals else set()
     assert names == {"graph", "demand", "memory", "popularity", *has}
 
 
@@ -219,8 +219,8 @@ def naive_similar(served: Any, item: int, behaviors: list[int]) -> dict[int, flo
             length = np.linalg.norm(a) * np.linalg.norm(b)
             cosines.append(a @ b / length if length else 0.0)
         found[other] = sum(cosines) / len(cosines)
-        if served.timed is not None:
-            found[other] += served.timed.near.toarray()[item, other]
+        if served.signals is not None and served.signals.times is not None:
+            found[other] += served.signals.near.toarray()[item, other]
     return found
 
 

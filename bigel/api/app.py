@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from bigel import __version__
@@ -18,7 +19,7 @@ from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
-WHOLE = re.compile(r"-?\d{1,19}")
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
 promotions. Ids are integers or strings, as the log has them; in a path they are read as what they
 are."""
@@ -28,6 +29,7 @@ def create_app(follower: Follower) -> FastAPI:
     """Return the application of a model that is followed."""
     app = FastAPI(title="bigel", version=__version__, description=DESCRIPTION)
     app.middleware("http")(_refuse_long_bodies)
+    app.exception_handler(RequestValidationError)(_told)
 
     @app.get("/health")
     def health() -> bodies.Health:
@@ -67,37 +69,43 @@ def create_app(follower: Follower) -> FastAPI:
         """
         return answer(follower.served, wanted)
 
-    @app.get("/users/{user}/lists")
+    @app.get("/users/{user:path}/lists")
     def lists_of(
         user: str,
+        request: Request,
         behavior: Annotated[list[str] | None, Query(description="Repeatable; none: all.")] = None,
         k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 20,
     ) -> bodies.Lists:
         """Return the lists of one user."""
+        _refuse_unknown(request, "behavior", "k")
         served = follower.served
+        for name in behavior or ():
+            _check_behavior(name, served.recommender.behaviors, ["behavior"], "query")
         one = _from_path(served.recommender.user_ids, user, "user")
         return answer(served, bodies.ListsAsked(user_id=one, behaviors=behavior, k=k))
 
-    @app.get("/users/{user}/history")
+    @app.get("/users/{user:path}/history")
     def history(user: str) -> bodies.History:
         """Return what the model knows that a user had, by behavior."""
         served = follower.served
         one = _from_path(served.recommender.user_ids, user, "user")
-        place = _place(served.recommender.user_ids, one, ["user"])
+        place = _place(served.recommender.user_ids, one, ["user"], "path")
         if place < 0:
             raise HTTPException(404, f"no user {one!r} in {served.uri}")
         return bodies.History(user_id=one, history=_had(served, place))
 
-    @app.get("/items/{item}/similar")
+    @app.get("/items/{item:path}/similar")
     def similar_to(
         item: str,
+        request: Request,
         behavior: Annotated[str | None, Query(description="By one; none: by all.")] = None,
         k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 10,
     ) -> bodies.Similar:
         """Return the items most similar to one; none for an item that nobody had yet."""
+        _refuse_unknown(request, "behavior", "k")
         served = follower.served
         one = _from_path(served.recommender.item_index, item, "item")
-        place = _place(served.recommender.item_index, one, ["item"])
+        place = _place(served.recommender.item_index, one, ["item"], "path")
         if place < 0:
             raise HTTPException(404, f"no item {one!r} in {served.uri}")
         return bodies.Similar(
@@ -201,11 +209,12 @@ def _had(served: Served, user: int) -> dict[str, list[bodies.Had]]:
     }
 
 
-def _place(index: Any, value: bodies.Id, where: list[str | int]) -> int:
+def _place(index: Any, value: bodies.Id, where: list[str | int], source: str = "body") -> int:
     """Return the place of an id, -1 for an unknown one; an id of the other kind is refused."""
     is_good, kind = serving.id_rule(index)
     if not is_good(value):
-        raise _wrong(where, f"{value!r}: the model's ids are of another kind; give {kind}")
+        said = f"{value!r}: the model's ids are of another kind; give {kind}"
+        raise _wrong(where, said, source)
     return serving.place_of(index, value)
 
 
@@ -225,6 +234,21 @@ def _wrong(where: list[str | int], said: str, source: str = "body") -> HTTPExcep
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+async def _told(request: Request, error: Exception) -> JSONResponse:
+    """Answer a bad request without what was given: NaN, say, is no JSON."""
+    assert isinstance(error, RequestValidationError)
+    kept = ("type", "loc", "msg")
+    problems = [{name: one[name] for name in kept} for one in error.errors()]
+    return JSONResponse({"detail": problems}, status_code=422)
+
+
+def _refuse_unknown(asked: Request, *known: str) -> None:
+    """Refuse a parameter of a path's query that means nothing."""
+    for name in asked.query_params:
+        if name not in known:
+            raise _wrong([name], f"no parameter {name!r}{nearest(name, known)}", "query")
 
 
 async def _refuse_long_bodies(

@@ -94,7 +94,7 @@ class Health(BaseModel):
     """Whether the server answers, and by what."""
 
     status: Literal["ok", "stale"] = Field(
-        description="stale: the registry could not be read at the last look; see why."
+        description="stale: the registry or a file of rules could not be read at the last look."
     )
     why: str | None = None
     model: str

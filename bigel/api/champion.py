@@ -2,19 +2,23 @@
 
 import json
 import logging
+import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from bigel.config import Config
-from bigel.errors import BigelError
+from bigel.contracts.contract import contract_folder, load_contract
+from bigel.data.catalogue import read_catalogue
+from bigel.errors import DataError
 from bigel.lists.bundle import load_bundle
 from bigel.lists.rules import ItemRules, item_rules
 from bigel.lists.serving import Candidates, Recommender
-from bigel.schema import SERVED_FILE
+from bigel.schema import ITEM_ID, ITEMS_FILE, SERVED_FILE
 from bigel.store import Workspace
 from bigel.tracking import open_model
 from bigel.tracking.models import Answering, answering
@@ -64,7 +68,8 @@ class Follower:
     """Holds the model that answers now, and looks from time to time whether it is another.
 
     A new one is loaded beside the old one, which answers until then. What cannot be read leaves
-    the old one in its place, with ``trouble``.
+    the old one in its place, with ``trouble``. A file of rules counts once two looks found it
+    alike, so that one that is being written is left alone.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Follower:
         self._config, self._workspace, self._model = config, workspace, model
         self.every = every
         self.trouble: str | None = None
+        self._files_before = self._ruled()[0]
         self.served = self._load(self._key())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -104,14 +110,14 @@ class Follower:
             if key != self.served.key:
                 self.served = self._load(key)
                 log.info("%s answers", self.served.uri)
-            elif ruled != self.served.ruled:
-                rules = self._opened(key, lambda _, folder: self._rules(folder))
+            elif ruled != self.served.ruled and ruled[0] == self._files_before:
+                rules = self._rules(self.served.recommender)
                 self.served = replace(self.served, rules=rules, ruled=ruled)
-            self.trouble = None
-        except BigelError as error:
+            self._files_before, self.trouble = ruled[0], None
+        except Exception as error:  # whatever it is, the next look may find it mended
             if str(error) != self.trouble:
                 log.warning("%s goes on to answer: %s", self.served.uri, error)
-            self.trouble = str(error)
+            self.trouble = str(error) or type(error).__name__
 
     def _follow(self) -> None:
         while not self._stop.wait(self.every):
@@ -127,28 +133,46 @@ class Follower:
         config = self._config
         named = (config.items.path, config.recommend.allow, config.recommend.deny)
         files = [Path(name) for name in named if name]
-        return (*map(_state, files), int(time.time() // MINUTE) if config.items.path else 0)
+        minute = int(time.time() // MINUTE) if config.items.path else 0
+        return tuple(map(_state, files)), minute
 
     def _load(self, key: tuple[Any, ...]) -> Served:
         found: Answering = key[0]
-        ruled = self._ruled()
-        recommender, rules = self._opened(
-            key, lambda load, folder: (load(folder), self._rules(folder))
-        )
+        ruled, recommender = self._ruled(), self._recommender(*key)
+        rules = self._rules(recommender)
         recommender.warm_up()
         now = time.time()
         return Served(recommender, key, ruled, found.uri, found.alias, found.loses, rules, now)
 
-    def _opened(self, key: tuple[Any, ...], use: Callable[[Any, Path], Any]) -> Any:
-        """Call ``use`` with what loads a bundle, and the folder of the one that a key names."""
-        found, fresh = key
+    def _recommender(self, found: Answering, fresh: Path | None) -> Recommender:
+        """Load the bundle of the last lists or, where it cannot be read, the registered one."""
         if fresh is not None:
-            return use(load_bundle, fresh)
+            try:
+                return load_bundle(fresh)
+            except DataError as error:
+                log.warning("%s answers as it was registered: %s", found.uri, error)
         with open_model(found.uri, self._config, self._workspace) as model:
-            return use(load_bundle, model.folder)
+            return load_bundle(model.folder)
 
-    def _rules(self, folder: Path) -> ItemRules | None:
-        return item_rules(folder, self._config, self._workspace)
+    def _rules(self, recommender: Recommender) -> ItemRules | None:
+        """Return what may be listed now.
+
+        Raises:
+            DataError: if the catalogue lacks more of the model's items than its contract allows.
+        """
+        config, workspace = self._config, self._workspace
+        with tempfile.TemporaryDirectory() as scratch:
+            items = Path(scratch) / ITEMS_FILE
+            pl.DataFrame({ITEM_ID: recommender.item_ids}).write_parquet(items)
+            if config.items.path:
+                known = read_catalogue(items, config, workspace).counts["known_share"]
+                limits = load_contract(contract_folder(config.contracts.folder), "catalogue").limits
+                if known < limits["min_known_share"]:
+                    raise DataError(
+                        f"items.path {config.items.path}: it has {known:.0%} of the model's items; "
+                        "is it whole? (min_known_share in catalogue.toml)"
+                    )
+            return item_rules(items, config, workspace)
 
 
 def _bundle_of(found: Answering, workspace: Workspace) -> Path | None:

@@ -19,6 +19,7 @@ NAME, CATEGORY = "name", "category"
 FROM, UNTIL, IN_STOCK = "available_from", "available_until", "in_stock"
 PASSES = "passes_filter"  # whether recommend.filter is true of the item
 DAY = 86_400  # seconds
+EARLIEST = 946_684_800  # 2000-01-01: a number below is a date without its dashes, say
 YES = ("true", "yes", "y", "t", "1")
 NO = ("false", "no", "n", "f", "0")
 DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -48,7 +49,10 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
     path = Path(config.items.path)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        table = normalized(_read(path, config.items.columns.id), config, path)
+        raw = _read(path, config.items.columns.id)
+        if file_digest(path) != digest:
+            raise DataError(f"items.path {path}: changed while it was read; run again")
+        table = normalized(raw, config, path)
         table.write_parquet(out / CATALOGUE_FILE)
         found = coverage(table[ITEM_ID], pl.read_parquet(items)[ITEM_ID].cast(pl.String))
         found.write_parquet(out / COVERAGE_FILE)
@@ -61,7 +65,8 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
     return workspace.run_stage(
         "catalogue",
         inputs=[digest, file_digest(items)],
-        settings=config.items.model_dump() | {"filter": config.recommend.filter},
+        settings=config.items.model_dump()
+        | {"filter": config.recommend.filter, "ids": config.data.ids},
         code=code_of(__name__),
         build=build,
     )
@@ -76,8 +81,12 @@ def normalized(raw: pl.DataFrame, config: Config, path: Path) -> pl.DataFrame:
         path: of the file, for errors.
     """
     named = _columns(raw, config.items, path)
+    for ours, theirs in named.items():
+        kind = raw.schema[theirs]
+        if kind.is_nested() or kind == pl.Time or (ours == ITEM_ID and kind.is_temporal()):
+            raise DataError(f"items.path {path}, {theirs}: {kind} cannot be {ours}; write text")
     as_text = pl.col(named[ITEM_ID]).cast(pl.String)
-    found = [raw.select(plain_id(as_text, "auto").alias(ITEM_ID)).to_series()]
+    found = [raw.select(plain_id(as_text, config.data.ids).alias(ITEM_ID)).to_series()]
     found += [raw[named[n]].cast(pl.String).alias(n) for n in (NAME, CATEGORY) if n in named]
     for name in (FROM, UNTIL):
         if name in named:
@@ -145,7 +154,8 @@ def _columns(raw: pl.DataFrame, settings: ItemsConfig, path: Path) -> dict[str, 
 def _times(values: pl.Series, path: Path, ends: bool) -> pl.Series:
     """Return Unix seconds; a date that ``ends`` something counts to its end."""
     seconds = to_seconds(values, DataConfig())
-    _refuse(values, seconds, path, "is no time; write 2026-11-30 or 2026-11-30T06:00")
+    read = pl.select(pl.when(pl.lit(seconds) >= EARLIEST).then(pl.lit(seconds))).to_series()
+    _refuse(values, read, path, "is no time from 2000 on; write 2026-11-30 or 2026-11-30T06:00")
     if ends:
         is_date = pl.lit(values.dtype == pl.Date)
         if values.dtype == pl.String:

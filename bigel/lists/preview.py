@@ -36,7 +36,7 @@ def preview(bundle: Record, config: Config, workspace: Workspace) -> Record:
         a record with the files and counts of ``recommend``, without a model.
     """
     chosen = config.recommend
-    rules = item_rules(Path(bundle.path), config, workspace)
+    rules = item_rules(bundle.file(schema.ITEMS_FILE), config, workspace)
     request = Request(list(config.data.behaviors), chosen.k, chosen.exclude, rules=rules)
 
     def build(place: Path, scratch: Path) -> dict[str, Any]:

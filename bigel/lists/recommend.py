@@ -116,7 +116,7 @@ def recommend(
         asked = known if users is None else _asked(users, known, config)
         chosen = choose(of_model, behaviors)
         by_rule = found.loses or only_popular
-        rules = item_rules(folder, config, workspace, moment)
+        rules = item_rules(folder / schema.ITEMS_FILE, config, workspace, moment)
         request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule, rules)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:

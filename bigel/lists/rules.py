@@ -1,5 +1,6 @@
 """Which items tonight's lists may hold: the catalogue, and what the settings say of it."""
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from bigel.data.catalogue import (
 )
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.ids import plain_id
-from bigel.schema import CATALOGUE_FILE, ITEM_ID, ITEMS_FILE, NOW
+from bigel.schema import CATALOGUE_FILE, ITEM_ID, NOW
 from bigel.store import Workspace, fingerprint
 
+log = logging.getLogger(__name__)
 Bools = npt.NDArray[np.bool_]
 
 
@@ -54,12 +56,12 @@ class ItemRules:
 
 
 def item_rules(
-    folder: Path, config: Config, workspace: Workspace, moment: str | int = NOW
+    path: Path, config: Config, workspace: Workspace, moment: str | int = NOW
 ) -> ItemRules | None:
     """Return the rules for the items of a model; None where the settings have none.
 
     Args:
-        folder: of the bundle, with ``items.parquet``.
+        path: Parquet file with the ``item_id`` of every item, in the model's order.
         config: ``items`` and ``recommend``.
         workspace: where the catalogue is stored.
         moment: of the lists, Unix seconds; any other word: the time of the clock.
@@ -67,7 +69,7 @@ def item_rules(
     Raises:
         DataError: if no item may be listed, or an id stands twice in the catalogue.
     """
-    settings, path = config.recommend, folder / ITEMS_FILE
+    settings = config.recommend
     if not (config.items.path or settings.allow or settings.deny):
         return None
     ids = _comparable(pl.read_parquet(path)[ITEM_ID])
@@ -118,7 +120,10 @@ def _reasons(
     for name in ("allow", "deny"):
         file = getattr(config.recommend, name)
         if file:
-            named = ids.is_in(_listed(Path(file), f"recommend.{name}").implode()).to_numpy()
+            asked = _listed(Path(file), f"recommend.{name}", config.data.ids)
+            if unknown := int((~asked.is_in(ids.implode())).sum()):
+                log.warning("recommend.%s names %s items that no list could hold", name, unknown)
+            named = ids.is_in(asked.implode()).to_numpy()
             reason = "not in recommend.allow" if name == "allow" else "in recommend.deny"
             yield reason, named if name == "allow" else ~named
 
@@ -129,11 +134,12 @@ def _comparable(ids: pl.Series) -> pl.Series:
 
 def _in_order(table: pl.DataFrame, ids: pl.Series, config: Config) -> pl.DataFrame:
     """Return the catalogue's rows in the order of the model's items, nulls where it has none."""
-    repeated = table[ITEM_ID].filter(table[ITEM_ID].is_duplicated())
+    ids_there = table[ITEM_ID].drop_nulls()
+    repeated = ids_there.filter(ids_there.is_duplicated())
     if len(repeated):
         raise DataError(
             f"items.path {config.items.path}: {repeated[0]!r} stands "
-            f"{int((table[ITEM_ID] == repeated[0]).sum())} times; write one row per item"
+            f"{int((ids_there == repeated[0]).sum())} times; write one row per item"
         )
     known = table.with_columns(listed=pl.lit(value=True))
     joined = ids.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
@@ -162,14 +168,14 @@ def _lacks(setting: str, column: str, config: Config) -> ConfigError:
     )
 
 
-def _listed(path: Path, setting: str) -> pl.Series:
-    """Read a file of ids, one per line; empty lines are left out."""
+def _listed(path: Path, setting: str, ids_are: str) -> pl.Series:
+    """Read a file of ids, one per line; empty lines, and white space around ids, are left out."""
     try:
         lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{setting} {path} cannot be read: {error}") from error
-    ids = [line.rstrip("\r") for line in lines]
+    ids = [line.strip() for line in lines]
     found = pl.DataFrame({ITEM_ID: [one for one in ids if one]}, schema={ITEM_ID: pl.String})
     if found.is_empty():
         raise DataError(f"{setting} {path}: no ids; write one per line, or leave the setting empty")
-    return found.select(plain_id(pl.col(ITEM_ID), "auto")).to_series()
+    return found.select(plain_id(pl.col(ITEM_ID), ids_are)).to_series()

@@ -50,7 +50,7 @@ class Candidate:
     bundle: Record
     contracts: list[dict[str, Any]]
     config: Config
-    versions: dict[str, str] = field(default_factory=runs.environment_tags)
+    versions: dict[str, str] = field(default_factory=lambda: runs.environment_tags())
     made: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

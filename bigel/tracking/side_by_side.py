@@ -2,9 +2,10 @@
 
 Each is embedded over the pairs that were known then, as it would have been served that night
 (``bigel.state.moment``), and ranks the validation data that came after, by the published protocol
-(``bigel.evaluate.protocol``). Neither has what has counted these very pairs: no trend, and the
-candidate's signals are weighed for each user as they were fitted without her. A validation pair
-that one of them was trained on is nobody's.
+(``bigel.evaluate.protocol``). Neither has a trend, which has counted these very pairs, and the
+candidate's signals are weighed for each user as they were fitted without her. Of a log without
+times the candidate's neighbours and memory, a few weights a behavior, were fitted on all of these
+users, which favours it a little. A validation pair that one of them was trained on is nobody's.
 """
 
 from dataclasses import dataclass, replace

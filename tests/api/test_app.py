@@ -171,7 +171,14 @@ def test_a_bad_path_and_a_long_body_are_refused(http: TestClient) -> None:
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["path", "user"]
     assert http.get(f"/users/{10**25}/history").status_code == 422
-    assert http.get("/users/101/lists", params={"behavior": "clik"}).status_code == 422
+    wrong = http.get("/users/101/lists", params={"behavior": "clik"})
+    assert wrong.status_code == 422 and wrong.json()["detail"][0]["loc"] == ["query", "behavior"]
+    wrong = http.get("/users/101/lists", params={"behaviour": "click"})
+    assert wrong.status_code == 422 and "did you mean 'behavior'" in wrong.text
+    assert http.get("/users/0101/lists").status_code == 422
+    for body in ('{"user_id": NaN}', '{"k": 1e400}'):
+        said = http.post("/lists", content=body, headers={"content-type": "application/json"})
+        assert said.status_code == 422, body
     long = http.post("/lists", content=b" " * (MOST_BYTES + 1))
     assert long.status_code == 413 and "4,000,000 bytes" in long.json()["detail"]
     unsaid = http.post("/lists", content=iter([b"{}"]))
@@ -181,7 +188,7 @@ def test_a_bad_path_and_a_long_body_are_refused(http: TestClient) -> None:
 def test_ids_of_text_are_text_in_a_path_too(tmp_path: Path) -> None:
     names = ["007", "7", "a b", "é", "x/y"]
     http = TestClient(create_app(followed(tmp_path, names)))
-    for name in ("007", "7", "a b", "é"):
+    for name in ("007", "7", "a b", "é", "x/y"):
         answer = http.get(f"/users/{name}/lists")
         assert answer.json()["user_id"] == name
         assert answer.json() == http.post("/lists", json={"user_id": name}).json()
@@ -226,6 +233,8 @@ def test_the_server_says_what_answers(http: TestClient) -> None:
     assert version["bigel"] == __version__ and version["behaviors"] == list(BEHAVIORS)
     assert (version["users"], version["items"]) == (fabricate.USERS, ITEMS)
     paths = http.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/health", "/version", "/lists", "/users/{user}/lists",
-                          "/users/{user}/history", "/items/{item}/similar"}  # fmt: skip
+    assert {path.replace(":path", "") for path in paths} == {
+        "/health", "/version", "/lists", "/users/{user}/lists", "/users/{user}/history",
+        "/items/{item}/similar",
+    }  # fmt: skip
     assert http.get("/docs").status_code == 200

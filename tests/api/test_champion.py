@@ -71,10 +71,14 @@ def test_what_cannot_be_read_leaves_the_old_model_and_says_so(
     def away(*given: object) -> None:
         raise ConfigError("the registry is away")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "answering", away)
-        follower.look()
-        follower.look()
+    def broken(*given: object) -> None:
+        raise RuntimeError("the registry is away")
+
+    for fault in (away, broken):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "answering", fault)
+            follower.look()
+            follower.look()
     assert follower.trouble == "the registry is away" and listed(follower) == before
     assert len([one for one in caplog.records if "goes on to answer" in one.message]) == 1
     follower.look()
@@ -117,6 +121,14 @@ def test_the_bundle_of_the_last_lists_answers_if_it_is_the_champions(workspace: 
         follower.look()
         same = np.array_equal(follower.served.recommender.user_emb, registered)
         assert same != expected, uri
+    fresh_model = Path(fresh.path) / "model.json"
+    fresh_model.chmod(0o644)
+    fresh_model.write_text("{}")
+    place.write_text(
+        json.dumps({"uri": "models:/bigel/1", "bundle": f"bundle/{fresh.fingerprint}"})
+    )
+    damaged = Follower(CONFIG, workspace)
+    assert np.array_equal(damaged.served.recommender.user_emb, registered), "it falls back"
     for broken in ("{", "[]", json.dumps({"uri": "models:/bigel/1", "bundle": None})):
         place.write_text(broken)
         follower.look()
@@ -125,7 +137,8 @@ def test_the_bundle_of_the_last_lists_answers_if_it_is_the_champions(workspace: 
 
 
 def ruled(root: Path, stock: str) -> Config:
-    (root / "items.csv").write_text(f"item_id,in_stock\nitem 0,{stock}\nitem 1,true\n")
+    others = "".join(f"item {n},false\n" for n in range(2, 6))
+    (root / "items.csv").write_text(f"item_id,in_stock\nitem 0,{stock}\nitem 1,true\n{others}")
     return parse_config(CONFIG.model_dump() | {"items": {"path": str(root / "items.csv")}})
 
 
@@ -137,9 +150,16 @@ def test_a_new_catalogue_counts_at_once_and_loads_no_model(
     assert sorted(listed(follower)) == ["item 0", "item 1"]
     ruled(tmp_path, "false")
     follower.look()
-    assert listed(follower) == ["item 1"] and follower.served.recommender is recommender
-    (tmp_path / "items.csv").write_text("item_id,in_stock\nitem 0,perhaps\n")
+    assert len(listed(follower)) == 2, "it may be being written"
     follower.look()
+    assert listed(follower) == ["item 1"] and follower.served.recommender is recommender
+    (tmp_path / "items.csv").write_text("item_id\nitem 1\n")
+    for _ in range(2):
+        follower.look()
+    assert "17%" in str(follower.trouble) and listed(follower) == ["item 1"]
+    (tmp_path / "items.csv").write_text("item_id,in_stock\nitem 0,perhaps\n")
+    for _ in range(2):
+        follower.look()
     assert "perhaps" in str(follower.trouble) and listed(follower) == ["item 1"]
 
 

@@ -115,6 +115,8 @@ def test_columns_go_by_the_names_that_the_file_has(tmp_path: Path) -> None:
          r"recommend\.filter 'cost < 3' cannot be applied.*price \(Int64\)"),
         ("item_id,price\na,3\n", ('recommend.filter="price + 1"',), ConfigError,
          r"'price \+ 1' is no condition"),
+        ("item_id,available_until\na,20261130\n", (), DataError,
+         r"row 1, available_until: 20261130 is no time from 2000 on"),
         (None, (), DataError, r"items\.path .*items\.csv: No such file"),
     ],
 )  # fmt: skip
@@ -123,6 +125,19 @@ def test_what_is_wrong_is_named_with_file_and_row(
 ) -> None:
     with pytest.raises(error, match=said):
         read(tmp_path, text, *settings)
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"), [("auto", ["007", "7"]), ("integer", ["7", "7"]), ("text", ["007", "7.0"])]
+)
+def test_ids_are_read_as_those_of_the_log(tmp_path: Path, ids: str, found: list[str]) -> None:
+    record = read(tmp_path, "item_id\n007\n7.0\n", f'data.ids="{ids}"')
+    assert table(record)["item_id"].to_list() == found
+
+
+def test_a_column_that_holds_lists_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"items\.ndjson, category: List\(String\) cannot be"):
+        read(tmp_path, '{"item_id": "a", "category": ["x"]}\n', name="items.ndjson")
 
 
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:

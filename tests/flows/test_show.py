@@ -70,6 +70,13 @@ def test_a_page_names_every_list(home: Workspace) -> None:
     assert "purchase, by" in one and "click, by" not in one
 
 
+def test_a_challenger_that_answers_for_want_of_a_champion_is_shown_once(tmp_path: Path) -> None:
+    workspace = fabricate.workspace_at(tmp_path)
+    fabricate.register_one(workspace, ndcg=0.05)
+    shown = json.loads(call(workspace, 100, "--json").stdout)
+    assert list(shown["lists"]) == ["challenger"]
+
+
 def test_a_stranger_gets_popular_items_and_is_told(home: Workspace) -> None:
     said = call(home, 999).stdout
     assert "popular items answer" in said and "= popularity " in said

@@ -13,7 +13,7 @@ from bigel.config import parse_config
 from bigel.errors import ConfigError
 from bigel.store import Record, Workspace
 from flows import cli
-from flows import lists as verb
+from flows import recommending as verb
 from flows.places import check_file
 
 LISTS = pl.DataFrame(

@@ -12,7 +12,7 @@ from bigel.store import Workspace
 from tests.ingest.conftest import read_back
 
 PUBLIC = Path(__file__).parent / "public"
-EMPTY_LOGS = {"demo", "taobao"}  # a synthetic log, and plain tables
+EMPTY_LOGS = {"demo", "taobao", "paper"}  # a synthetic log, plain tables, and none
 
 
 class Log(NamedTuple):

@@ -99,7 +99,7 @@ def test_an_item_is_available_from_its_first_day_to_the_end_of_its_last(
     workspace: Workspace, tmp_path: Path, moment: int, there: bool
 ) -> None:
     folder = Path(build_bundle(*fabricate.bundle_inputs(workspace), CONFIG, workspace).path)
-    found = item_rules(folder, config(tmp_path), workspace, moment)
+    found = item_rules(folder / "items.parquet", config(tmp_path), workspace, moment)
     assert found is not None
     assert found.allowed.tolist() == [True, True, False, True, there, False]
 
@@ -128,6 +128,24 @@ def test_settings_say_more(
             (tmp_path / name).write_text(asked[name], encoding="utf-8")
             asked = asked | {name: str(tmp_path / name)}
     assert listed(recommend(config(tmp_path, **asked), workspace)) == expected
+
+
+def test_denied_ids_are_read_as_those_of_the_log(tmp_path: Path, caplog: Any) -> None:
+    pl.DataFrame({"item_id": [7, 8, 60]}).write_parquet(tmp_path / "items.parquet")
+    (tmp_path / "deny").write_text("007\n60 \n99\n", encoding="utf-8")
+    for ids, allowed in (("integer", [False, True, False]), ("auto", [True, True, False])):
+        tree = {"data": {"ids": ids}, "recommend": {"deny": str(tmp_path / "deny")}}
+        found = item_rules(tmp_path / "items.parquet", parse_config(tree), Workspace(tmp_path))
+        assert found is not None and found.allowed.tolist() == allowed
+    said = [one.message for one in caplog.records if "no list could hold" in one.message]
+    assert said == [f"recommend.deny names {n} items that no list could hold" for n in (1, 2)]
+
+
+def test_ids_that_are_missing_in_the_catalogue_stop_nothing(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    record = recommend(config(tmp_path, "item_id,name\nitem 0,a\n,b\n,c\n"), workspace)
+    assert listed(record) == {"item 0"}
 
 
 def test_allow_and_deny_need_no_catalogue(workspace: Workspace, tmp_path: Path) -> None:

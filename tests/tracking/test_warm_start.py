@@ -312,13 +312,15 @@ def test_a_split_that_is_drawn_anew_starts_cold(workspace: Workspace) -> None:
 
 
 def test_a_champion_of_an_older_version_starts_cold(workspace: Workspace) -> None:
-    split, trained, bundle, evaluated = fabricate.stages_before(workspace)
+    split, trained, _, evaluated = fabricate.stages_before(workspace)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         shutil.copyfile(trained.file(schema.HISTORY_FILE), out / schema.HISTORY_FILE)
         return {"best_step": 3}
 
     bare = fabricate.stage(workspace, "train", ["no weights"], build)
+    embedded = fabricate.embed_stage(workspace, bare)
+    bundle = build_bundle(split, bare, embedded, fabricate.CONFIG, workspace)
     register(split, bare, bundle, evaluated, [], fabricate.CONFIG, workspace)
     config, parted, graph = prepare(first_log(), workspace)
     start = choose_start(parted, graph, config, workspace)
