@@ -7,7 +7,7 @@ for a person to fill in.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from bigel.ingest.merge import open_base
 from bigel.ingest.read import raw_rows
 from bigel.ingest.seconds import AUTO_LIMITS, to_seconds
 from bigel.ingest.sources import Source, find_sources
-from bigel.ingest.timecolumn import NAME_ALONE, USUAL, read_head, time_columns
+from bigel.ingest.timecolumn import NAME_ALONE, USUAL, VALUES_ALONE, read_head, time_columns
 from bigel.schema import BEHAVIOR
 
 USERS = (  # in lower case, letters and digits only; the first one found is taken
@@ -57,6 +57,7 @@ FORMATS = (
     *("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S"),
 )
 UNKNOWN = "?"
+DATES = (pl.Datetime, pl.Date)  # types that say when, with the day
 ONLY = "interaction"  # the name of the one behavior of a log that names none
 WHOLE = r"^\s*[-+]?\d+\s*$"
 
@@ -190,24 +191,12 @@ def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -
     data = proposal.data
     plain, doubtful = time_columns(head, data)
     by_name = {column.name: column for column in head}
-    if told:
-        plain = [told]
-    for other, why in doubtful.items() if not plain else ():
-        values = by_name[other]
-        forms = [form for form in FORMATS if _reads(values, data, form)]
-        if why == NAME_ALONE and _share(values, data) >= ENOUGH:
-            plain = [other]
-            proposal.notes.append(f"some rows have no time that can be read in {other!r}")
-        elif len(forms) == 1:
-            plain = [other]
-            data = proposal.data = data.model_copy(update={"time_format": forms[0]})
-        else:
-            ways = f"; data.time_format may be {' or '.join(forms)}" if forms else ""
-            proposal.notes.append(f"column {other!r} may hold times, but is not used{ways}")
-    name = next(iter(plain), None)
-    columns = data.columns.model_copy(update={"timestamp": name or ""})
-    proposal.data = data.model_copy(update={"columns": columns})
-    if name is None:
+    name = told or next(iter(plain), None) or _of_doubtful(proposal, by_name, doubtful)
+    unsure = None if doubtful else ""  # reading looks for times itself, and warns
+    data = proposal.data
+    columns = data.columns.model_copy(update={"timestamp": name or unsure})
+    proposal.data = data = data.model_copy(update={"columns": columns})
+    if name not in by_name:
         return
     seconds = to_seconds(by_name[name].drop_nulls(), data).drop_nulls()
     key, unit = _unit(by_name[name])
@@ -219,16 +208,50 @@ def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -
     proposal.unit = f"{unit}, {days[0]} to {days[-1]} (UTC) in the first rows" if days else unit
 
 
+def _of_doubtful(
+    proposal: Proposal, by_name: Mapping[str, pl.Series], doubtful: Mapping[str, str]
+) -> str | None:
+    """Return the column that one thing beside name or values speaks for, and note the others.
+
+    That is a column whose name is that of times and most of whose values are, one that a single
+    form reads, or the only one of the type of dates.
+    """
+    data = proposal.data
+    dates = [name for name in doubtful if by_name[name].dtype in DATES]
+    for name, why in doubtful.items():
+        if why == NAME_ALONE and _share(by_name[name], data) >= ENOUGH:
+            proposal.notes.append(f"some rows have no time that can be read in {name!r}")
+            return name
+    if len(dates) == 1 and doubtful[dates[0]] == VALUES_ALONE:
+        proposal.notes.append(f"{dates[0]!r}, the only column of dates, is taken for the times")
+        return dates[0]
+    for name in doubtful:
+        values = by_name[name]
+        forms = [form for form in FORMATS if _reads(values, data, form)]
+        if len(forms) == 1:
+            proposal.data = data.model_copy(update={"time_format": forms[0]})
+            return name
+        ways = f"; data.time_format may be {' or '.join(forms)}" if forms else ""
+        proposal.notes.append(f"column {name!r} may hold times, but is not used{ways}")
+    return None
+
+
 def _share(values: pl.Series, data: DataConfig) -> float:
     """Return the share of values that are times in range."""
-    if values.dtype.is_nested() or values.dtype == pl.Boolean or values.is_empty():
+    kind = values.dtype
+    is_other = kind.is_nested() or kind == pl.Boolean or (kind.is_temporal() and kind not in DATES)
+    if is_other or values.is_empty():
         return 0.0
     in_range = to_seconds(values, data).is_between(data.time_min, data.time_max)
     return int(in_range.sum() or 0) / len(values)
 
 
 def _reads(values: pl.Series, data: DataConfig, form: str) -> bool:
-    return _share(values.drop_nulls(), data.model_copy(update={"time_format": form})) == 1
+    """Tell whether a form reads all values; those typed as dates need none."""
+    return (
+        not values.dtype.is_temporal()
+        and _share(values.drop_nulls(), data.model_copy(update={"time_format": form})) == 1
+    )
 
 
 def _unit(values: pl.Series) -> tuple[str, str]:
@@ -333,8 +356,9 @@ def proposed_toml(proposal: Proposal, command: str) -> tuple[str, dict[str, int]
     shown = {"user": columns.user, "item": columns.item}
     if not data.behavior_by_file:
         shown["behavior"] = columns.behavior
-    shown["timestamp"] = columns.timestamp or ""
-    if not columns.timestamp:
+    if columns.timestamp is not None:
+        shown["timestamp"] = columns.timestamp
+    if columns.timestamp == "":
         lines.append("# No times: an item's age and what is wanted lately play no part.")
     lines.append("columns = { " + ", ".join(f"{k} = {_name(v)}" for k, v in shown.items()) + " }")
     if proposal.unit:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,12 @@ def test_a_whole_file_in_comments_and_keys(tmp_path: Path) -> None:
          None, {"header": False, "time_unit": "s"}),
         ("jdata/JData_Action_201602.csv", ("user_id", "sku_id", "type", "time"),
          ("1", "6", "2", "3", "4", "5"), {"time_unit": "iso"}),
-        ("tmall/user_log_format1.csv", ("user_id", "item_id", "action_type", ""), None, {}),
+        ("tmall/user_log_format1.csv", ("user_id", "item_id", "action_type", None), None, {}),
     ],
 )  # fmt: skip
 def test_public_logs(
-    name: str, columns: tuple[str, ...], behaviors: tuple[str, ...] | None, more: dict[str, Any],
-    tmp_path: Path,
+    name: str, columns: tuple[str | None, ...], behaviors: tuple[str, ...] | None,
+    more: dict[str, Any], tmp_path: Path,
 ) -> None:  # fmt: skip
     config = written(propose(str(PUBLIC / name)), tmp_path)
     found = config.data.columns
@@ -138,16 +139,51 @@ def test_a_form_that_one_way_alone_reads_is_taken(tmp_path: Path, form: str, giv
 def test_a_form_that_two_ways_read_is_left_to_a_person(tmp_path: Path) -> None:
     frame().with_columns(timestamp=pl.lit("03/04/2020")).write_csv(tmp_path / "log.csv")
     found = propose(str(tmp_path / "log.csv"))
-    assert found.data.columns.timestamp == ""
+    assert found.data.columns.timestamp is None
+    assert "timestamp =" not in proposed_toml(found, "bigel init")[0]
     assert "data.time_format may be %d/%m/%Y or %m/%d/%Y" in found.notes[0]
 
 
-@pytest.mark.parametrize("strange", [[[1]] * 80, [True] * 80, [{"at": 1}] * 80, [None] * 80])
+@pytest.mark.parametrize(
+    "strange",
+    [[[1]] * 80, [True] * 80, [{"at": 1}] * 80, [None] * 80, [time(8)] * 80, [timedelta(8)] * 80],
+)
 def test_a_column_named_as_times_may_hold_anything(tmp_path: Path, strange: list[Any]) -> None:
     frame().with_columns(timestamp=pl.Series(strange)).write_parquet(tmp_path / "log.parquet")
     found = propose(str(tmp_path / "log.parquet"))
-    assert found.data.columns.timestamp == ""
+    assert found.data.columns.timestamp is None
     assert "column 'timestamp' may hold times, but is not used" in found.notes
+
+
+@pytest.mark.parametrize("kind", [pl.Datetime("us"), pl.Datetime("ms", "UTC"), pl.Date])
+def test_the_only_column_of_dates_is_that_of_times(tmp_path: Path, kind: Any) -> None:
+    when = pl.from_epoch(frame()["timestamp"]).cast(kind)
+    table = frame().with_columns(timestamp=when, price=START).rename({"timestamp": "happened"})
+    table.write_parquet(tmp_path / "log.parquet")
+    found = propose(str(tmp_path / "log.parquet"))
+    assert found.notes == ["'happened', the only column of dates, is taken for the times"]
+    config = written(found, tmp_path)
+    assert config.data.columns.timestamp == "happened"
+    assert read(config, tmp_path)["quarantined"] == 0
+
+
+def test_of_two_columns_of_dates_neither_is_taken_nor_are_times_given_up(tmp_path: Path) -> None:
+    when = pl.from_epoch(frame()["timestamp"])
+    table = frame().with_columns(seen=when, changed=when).drop("timestamp")
+    table.write_parquet(tmp_path / "log.parquet")
+    found = propose(str(tmp_path / "log.parquet"))
+    assert found.notes == [
+        f"column {name!r} may hold times, but is not used" for name in ("seen", "changed")
+    ]
+    assert written(found, tmp_path).data.columns.timestamp is None
+    table.drop("seen", "changed").write_parquet(tmp_path / "log.parquet")
+    assert written(propose(str(tmp_path / "log.parquet")), tmp_path).data.columns.timestamp == ""
+
+
+def test_a_column_of_times_that_is_not_there_is_told(tmp_path: Path) -> None:
+    frame().write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="no column 'nope' among 'user_id'"):
+        propose(str(tmp_path / "log.parquet"), Columns(timestamp="nope"))
 
 
 @pytest.mark.parametrize("separator", [";", "|"])
