@@ -126,12 +126,33 @@ def _proposed(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{{{found.missing[0]!r}: …}}"
         )
     proposed = {f"data.columns.{name}": getattr(data.columns, name) for name in COLUMNS}
-    for name in ("time_unit", "time_format", "behavior_by_file"):
+    for name in ("time_unit", "time_format"):
         proposed[f"data.{name}"] = getattr(data, name)
+    if data.behavior_by_file:
+        del proposed["data.columns.behavior"]
+        proposed["data.behavior_by_file"] = _of_all_rows(data.behaviors, found.names, given)
     if "data.behaviors" not in given:
         proposed |= {"data.behaviors": data.behaviors, "data.ignore": data.ignore}
         log.info("behaviors, the target last: %s", ", ".join(data.behaviors))
     return {key: value for key, value in proposed.items() if value}
+
+
+def _of_all_rows(
+    proposed: Sequence[str], names: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the one behavior of all rows of a frame without a column of behaviors.
+
+    Raises:
+        DataError: if more than one was given.
+    """
+    behaviors = given.get("data.behaviors", proposed)
+    if len(behaviors) > 1 and "data.behavior_by_file" not in given:
+        raise DataError(
+            f"behaviors = {list(behaviors)!r}, but no column of the frame looks like that of "
+            f"behaviors, among {', '.join(map(repr, names))}; give columns = {{'behavior': …}}, or "
+            "one behavior"
+        )
+    return {"*": next(iter(behaviors), "")}
 
 
 def _frame(log: Any) -> pl.DataFrame:

@@ -78,6 +78,20 @@ def test_what_is_not_said_of_a_frame_is_proposed(tmp_path: Path) -> None:
     alone = _config(frame().select("uid", "item_id"), {}, tmp_path)
     assert alone.data.behaviors == ("interaction",)
     assert _config(frame(), {"data.behaviors": ["buy"]}, tmp_path).data.behaviors == ("buy",)
+    when = pl.from_epoch("timestamp").alias("when")
+    dated = _config(frame().select("uid", "item_id", when), {}, tmp_path)
+    assert dated.data.columns.timestamp == "when"
+
+
+def test_without_a_column_of_behaviors_all_rows_are_of_the_one_given(tmp_path: Path) -> None:
+    table = frame().drop("behavior")
+    config = _config(table, {"data.behaviors": ["view"]}, tmp_path)
+    assert (config.data.behaviors, config.data.behavior_by_file) == (("view",), {"*": "view"})
+    told = r"\['view', 'buy'\], but no column .* among 'uid', .*; give columns = {'behavior'"
+    with pytest.raises(DataError, match=told):
+        _config(table, {"data.behaviors": ["view", "buy"]}, tmp_path)
+    found = fit(table, ["view"], ASKED["columns"], {**SETTINGS, "data.rename": {}}, tmp_path)
+    assert found.behaviors == ["view"]
 
 
 def test_a_temporary_workspace_goes_with_its_model(
