@@ -23,6 +23,7 @@ from bigel.tracking.registry import (
     WHY_TAG,
     Registered,
     Version,
+    all_seen,
     note_champion,
     seen,
 )
@@ -160,20 +161,30 @@ def offline_model(config: Config, workspace: Workspace, trained: str | None) -> 
     trained, which no gate has judged yet.
 
     Args:
-        config: ``tracking.model_name`` names the model.
+        config: ``tracking.model_name`` names the model; where it was not set, the only one of
+            which the workspace saw a champion does.
         workspace: holds the bundles.
         trained: fingerprint of the bundle of the model just trained; None: nothing was trained.
     """
-    known = seen(config.tracking.model_name, workspace)
+    known = _last_seen(config, workspace)
     if known and stored_bundle(known["bundle"], workspace):
         return STORED + str(known["bundle"])
     return None if trained is None else STORED + trained
 
 
+def _last_seen(config: Config, workspace: Workspace) -> dict[str, Any] | None:
+    """Return the note of the champion; where no model was named, of the only one with a note."""
+    known = seen(config.tracking.model_name, workspace)
+    if known or "model_name" in config.tracking.model_fields_set:
+        return known
+    notes = all_seen(workspace)
+    return notes[0] if len(notes) == 1 else None
+
+
 def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
     """Return a model of the stage store; the champion last seen keeps its registered name."""
     key, name = reference.removeprefix(STORED), config.tracking.model_name
-    found, known = stored_bundle(key, workspace), seen(name, workspace)
+    found, known = stored_bundle(key, workspace), _last_seen(config, workspace)
     if found is None:
         raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
     if known is None or known["bundle"] != key:

@@ -155,8 +155,7 @@ def needed_bundles(workspace: Workspace) -> set[str]:
     """
     home = home_of(workspace)
     check_home(home, workspace)
-    notes = workspace.champions.glob("[!.]*.json")
-    found = {known["bundle"] for path in notes if (known := _read(path))}
+    found = {known["bundle"] for known in all_seen(workspace)}
     if home.exists():
         client = home.connect()
         with home.explained():
@@ -179,6 +178,12 @@ def note_champion(model: Registered, workspace: Workspace) -> None:
 def seen(name: str, workspace: Workspace) -> dict[str, Any] | None:
     """Return name, version and bundle of the champion last seen, None if there is none."""
     return _read(_note_of(name, workspace))
+
+
+def all_seen(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return what ``seen`` does, of every model."""
+    notes = workspace.champions.glob("[!.]*.json")
+    return [known for path in notes if (known := _read(path))]
 
 
 def _note_of(name: str, workspace: Workspace) -> Path:

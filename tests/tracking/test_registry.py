@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bigel.config import parse_config
 from bigel.errors import ConfigError, WorkspaceError
-from bigel.store import Workspace
+from bigel.store import Workspace, fingerprint, write_json
 from bigel.store import housekeeping as store
 from bigel.tracking import (
     home_of,
@@ -50,6 +52,27 @@ def test_the_last_champion_keeps_its_name_without_the_registry(three_versions: W
     with away(), open_model(reference, CONFIG, three_versions) as offline:
         assert (offline.uri, offline.name, offline.version, offline.alias) == named
         assert (offline.folder / "model.json").read_bytes() == content
+
+
+def test_without_a_name_the_only_champion_that_was_seen_answers(three_versions: Workspace) -> None:
+    note = registry.seen("bigel", three_versions)
+    assert note is not None
+    next(three_versions.champions.iterdir()).unlink()
+    write_note(note | {"name": "shop"}, three_versions)
+    reference = f"stored:{note['bundle']}"
+    assert offline_model(CONFIG, three_versions, NEW) == reference
+    with away(), open_model(reference, CONFIG, three_versions) as found:
+        assert (found.name, found.version, found.alias) == ("shop", 1, "champion")
+    named = {"tracking": {"model_name": "bigel"}}
+    assert offline_model(parse_config(named), three_versions, None) is None
+    write_note(note | {"name": "other"}, three_versions)
+    assert offline_model(CONFIG, three_versions, None) is None
+    write_note(note, three_versions)
+    assert offline_model(CONFIG, three_versions, None) == reference
+
+
+def write_note(note: dict[str, Any], workspace: Workspace) -> None:
+    write_json(workspace.champions / f"{fingerprint(note['name'])}.json", note)
 
 
 def test_a_model_that_no_gate_has_judged_has_no_version(three_versions: Workspace) -> None:
