@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -108,7 +109,8 @@ class Recommender:
 
         Args:
             workspace: folder of ``bigel run``; MLFLOW_TRACKING_URI comes before it.
-            name: of the registered model; None: "bigel", or the only one registered.
+            name: of the registered model; None: "bigel", or the only one registered (while the
+                registry does not answer, the only one whose champion was seen).
 
         Raises:
             ConfigError: if nothing is registered.
@@ -191,12 +193,12 @@ class Recommender:
             ConfigError: if the behavior is unknown (naming the nearest), or k or exclude is wrong.
             DataError: if an id is null, or neither an integer nor text.
         """
-        _check_length(k)
+        length = _length(k)
         if exclude not in ("same", "any", "none"):
             raise ConfigError(f"exclude = {exclude!r}{nearest(exclude, ('same', 'any', 'none'))}")
         chosen = choose(self.behaviors, None if behavior is None else [behavior])
         asked = self.users if users is None else _ids(users, self.users, "users")
-        request = Request(chosen, k, exclude, self._only_popular)
+        request = Request(chosen, length, exclude, self._only_popular)
         inner = inner_of(asked, self.users)
         rank = self._served.recommend
         return lists_of(rank, self.behaviors, self.items, asked, inner, request)[0]
@@ -220,14 +222,14 @@ class Recommender:
         """
         from bigel.lists.similar import similar  # brings MLflow along
 
-        _check_length(k)
+        length = _length(k)
         at = self._place(behavior) if behavior is not None else None
         if items is None:
             asked, inner = self.items, np.arange(len(self.items))
         else:
             asked = _ids(items, self.items, "items")
             inner = self._known_items(asked)
-        row, rank, item, score = similar(self._served, inner, k, at)
+        row, rank, item, score = similar(self._served, inner, length, at)
         columns = {
             schema.ITEM_ID: self.items.gather(inner[row]),
             schema.RANK: pl.Series(rank, dtype=pl.Int32),
@@ -246,14 +248,15 @@ class Recommender:
 
         Raises:
             ConfigError: if the behavior is unknown, naming the nearest.
-            DataError: if the item is unknown, naming the nearest, or an id is null.
+            DataError: if the item is unknown, naming the nearest, an id is null, or there are
+                several.
         """
         from bigel.lists.explain import explain  # brings MLflow along
 
         at = self._place(behavior or self.behaviors[-1])
-        asked = int(inner_of(_ids(user, self.users, "user"), self.users)[0])
-        inner = self._known_items(_ids(item, self.items, "item"))
-        found = explain(self._served, at, -1 if self._only_popular else asked, int(inner[0]))
+        asked = int(inner_of(_one_id(user, self.users, "user"), self.users)[0])
+        inner = self._known_items(_one_id(item, self.items, "item"))
+        found = explain(self._served, at, asked, int(inner[0]), self._only_popular)
         return Explanation(
             user,
             self.items[int(inner[0])],
@@ -271,11 +274,11 @@ class Recommender:
         The latest comes first; a user unknown has nothing.
 
         Raises:
-            DataError: if the id is null.
+            DataError: if the id is null, or there are several.
         """
         from bigel.lists.history import history_of  # brings MLflow along
 
-        inner = int(inner_of(_ids(user, self.users, "user"), self.users)[0])
+        inner = int(inner_of(_one_id(user, self.users, "user"), self.users)[0])
         had = history_of(self._served, inner) if inner >= 0 else [[] for _ in self.behaviors]
         rows = [
             (name, item, at)
@@ -330,7 +333,7 @@ class Recommender:
 
 def _ids(given: Any, known: pl.Series, what: str) -> pl.Series:
     """Return ids as ``checked_ids``, from one, many or a column."""
-    if given is None or isinstance(given, str | int | np.integer):
+    if given is None or isinstance(given, str | bytes | bytearray | int | np.integer):
         given = [given]
     try:
         ids = pl.Series(what, given if isinstance(given, pl.Series) else list(given))
@@ -341,6 +344,14 @@ def _ids(given: Any, known: pl.Series, what: str) -> pl.Series:
     return checked_ids(ids.alias(known.name), known, what)
 
 
-def _check_length(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+def _one_id(given: Any, known: pl.Series, what: str) -> pl.Series:
+    ids = _ids(given, known, what)
+    if len(ids) > 1:
+        raise DataError(f"{what}: {len(ids)} ids; give one, and ask for each by itself")
+    return ids
+
+
+def _length(k: Any) -> int:
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ConfigError(f"k = {k!r}; give an integer from 1")
+    return int(k)

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from bigel import Recommender
+from bigel.config import parse_config
 from bigel.errors import ConfigError, DataError, UnreachableError
 from bigel.lists.bundle import build_bundle, parts_of
 from bigel.lists.recommend import recommend
@@ -77,12 +78,29 @@ def test_while_the_registry_is_away_the_last_champion_answers(
     assert "the last champion that was seen here answers" in caplog.text
 
 
+def test_while_the_registry_is_away_a_champion_of_any_name_answers(tmp_path: Path) -> None:
+    workspace = fabricate.workspace_at(tmp_path)
+    config = parse_config(
+        fabricate.CONFIG.model_dump(exclude_unset=True) | {"tracking": {"model_name": "shop"}}
+    )
+    fabricate.register_one(workspace, config=config)
+    expected = Recommender.champion(workspace.root).recommend()
+    with away():
+        assert Recommender.champion(workspace.root).recommend().equals(expected)
+        assert Recommender.champion(workspace.root, "shop").recommend().equals(expected)
+        with pytest.raises(UnreachableError):
+            Recommender.champion(workspace.root, "bigel")
+
+
 def test_ids_come_in_any_shape(untimed: Recommender) -> None:
     expected = untimed.recommend([100, 101], "click", 2)
     for same in ([100, 101, 100], ("100", "101"), np.array([100, 101]), pl.Series([100, 101]),
                  pl.Series([100, 101]).to_pandas()):  # fmt: skip
         assert untimed.recommend(same, "click", 2).equals(expected)
     assert untimed.recommend(100, "click", 2).equals(expected.filter(user_id=100))
+    assert untimed.recommend([100, 101], "click", np.int64(2)).equals(expected)
+    assert untimed.similar("item 1", np.int32(2)).equals(untimed.similar("item 1", 2))
+    assert untimed.explain([100], ["item 1"]).parts == untimed.explain(100, "item 1").parts
 
 
 def test_a_user_unknown_gets_what_is_popular(untimed: Recommender) -> None:
@@ -98,6 +116,14 @@ def test_a_user_unknown_gets_what_is_popular(untimed: Recommender) -> None:
         (lambda r: r.recommend(100, "purchse"), ConfigError, "did you mean 'purchase'"),
         (lambda r: r.recommend(100, k=0), ConfigError, "k = 0; give an integer from 1"),
         (lambda r: r.recommend(100, k=True), ConfigError, "k = True"),
+        (lambda r: r.recommend(100, k=np.True_), ConfigError, "give an integer from 1"),
+        (lambda r: r.recommend(100, k=2.0), ConfigError, "k = 2.0"),
+        (lambda r: r.recommend(b"d"), DataError, "users: ids are Binary"),
+        (lambda r: r.recommend(bytearray(b"d")), DataError, "users: ids are Object"),
+        (lambda r: r.recommend([b"d"]), DataError, "users: ids are Binary"),
+        (lambda r: r.explain([100, 101], ["item 1", "item 2"]), DataError, "user: 2 ids; give one"),
+        (lambda r: r.explain(100, ["item 1", "item 2"]), DataError, "item: 2 ids; give one"),
+        (lambda r: r.history([100, 101]), DataError, "user: 2 ids; give one"),
         (lambda r: r.recommend(100, exclude="sme"), ConfigError, "did you mean 'same'"),
         (lambda r: r.recommend([]), DataError, "users: no ids"),
         (lambda r: r.recommend([100, None]), DataError, "users, row 2: the id is null"),
@@ -157,7 +183,9 @@ def test_a_known_user_without_events_is_answered_by_popularity(untimed: Recommen
     assert found.source == served["source"][0] == "popular"
     assert found.parts == {"popularity": served["score"][0]}
     by_rule = Recommender(untimed._served, untimed.folder, only_popular=True)
-    assert by_rule.explain(100, "item 1").source == "popular"
+    found = by_rule.explain(100, "item 1")
+    assert (found.source, found.has) == ("popular", ["click"])  # the rule leaves it out as well
+    assert "item 1" not in by_rule.recommend(100, "click")["item_id"]
     assert by_rule.recommend(100)["source"].unique().to_list() == ["popular"]
 
 

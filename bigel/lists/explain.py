@@ -35,7 +35,9 @@ class Explained:
     brought: list[tuple[int, float]] = field(default_factory=list)
 
 
-def explain(recommender: Recommender, behavior: int, user: int, item: int) -> Explained:
+def explain(
+    recommender: Recommender, behavior: int, user: int, item: int, only_popular: bool = False
+) -> Explained:
     """Return the parts of a score.
 
     Args:
@@ -43,11 +45,12 @@ def explain(recommender: Recommender, behavior: int, user: int, item: int) -> Ex
         behavior: place in the cascade.
         user: inner user; -1 for an unknown one.
         item: inner item.
+        only_popular: popularity answers for everybody.
     """
     users, nothing = np.array([user]), Session.empty()
     entries = [recommender.entries(k, users, nothing) for k in range(len(recommender.behaviors))]
     has = [bool((of_k.column == item).any()) for of_k in entries]
-    if user < 0 or not recommender.events[user]:
+    if only_popular or user < 0 or not recommender.events[user]:
         score = float(recommender.demand[behavior, item])
         return Explained(score, True, {"popularity": score}, has)
     parts: dict[str, float] = {}
