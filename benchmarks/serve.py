@@ -50,12 +50,12 @@ class Kind:
     asked: str
 
 
-def kind_of(server: str, uri: str, workspace: Path, name: str) -> Kind:
-    """Return what starts a server."""
+def kind_of(server: str, uri: str, workspace: Path, name: str, every: float = 10) -> Kind:
+    """Return what starts a server; `bigel api` looks for another champion every so many seconds."""
     if server == "mlflow":
         command = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
         return Kind([*command, "--host", "127.0.0.1", "--workers", "1"], "ping", "invocations")
-    command = ["-m", "bigel", "api", "--workspace", str(workspace), "--every", "0.5"]
+    command = ["-m", "bigel", "api", "--workspace", str(workspace), "--every", str(every)]
     return Kind([*command, "--set", f'tracking.model_name="{name}"'], "health", "lists")
 
 
@@ -199,6 +199,10 @@ def main() -> None:
             took = asyncio.run(load(address, drawn(count, session), args.rate))
             describe(f"{title}, {args.rate:g}/s", took)
         if args.server == "api":
+            server.terminate()
+            server.wait()
+            kind = kind_of(args.server, uri, args.workspace, args.model, every=0.5)
+            server, address = start(kind, f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
             with promotions(workspace, uri) as moved:
                 took = asyncio.run(load(address, drawn(count), args.rate))
             describe(f"{2 * moved[0]} promotions meanwhile", took)
