@@ -70,6 +70,7 @@ class Recommender:
         folder: of the bundle.
         figures: what ``evaluate`` returns; None: not known.
         only_popular: popularity answers for everybody, as for a challenger that loses to it.
+        alias: "champion" or "challenger" of a registered model, else "".
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Recommender:
         folder: Path,
         figures: pl.DataFrame | None = None,
         only_popular: bool = False,
+        alias: str = "",
     ) -> None:
+        self.alias = alias
         self._served, self.folder = served, folder
         self._figures, self._only_popular = figures, only_popular
         self.users = pl.Series(schema.USER_ID, served.user_ids.to_numpy())
@@ -117,8 +120,7 @@ class Recommender:
             DataError: if its bundle cannot be read.
             WorkspaceError: if MLflow's store cannot be used.
         """
-        config = parse_config({} if name is None else {"tracking": {"model_name": name}})
-        place = Workspace(workspace)
+        config, place = _named(name), Workspace(workspace)
         try:
             return cls._opened(None, config, place)
         except UnreachableError as error:
@@ -142,13 +144,13 @@ class Recommender:
         Raises:
             BigelError: as ``champion``.
         """
-        config = parse_config({} if name is None else {"tracking": {"model_name": name}})
-        return cls._opened(reference, config, Workspace(workspace))
+        return cls._opened(reference, _named(name), Workspace(workspace))
 
     @classmethod
     def _opened(cls, reference: str | None, config: Config, workspace: Workspace) -> Self:
         with open_model(reference, config, workspace) as found:
-            return cls(load_bundle(found.folder), found.folder, only_popular=found.loses)
+            served = load_bundle(found.folder)
+            return cls(served, found.folder, only_popular=found.loses, alias=found.alias)
 
     @property
     def behaviors(self) -> list[str]:
@@ -342,6 +344,10 @@ def _ids(given: Any, known: pl.Series, what: str) -> pl.Series:
     if ids.dtype in (pl.Categorical, pl.Enum):
         ids = ids.cast(pl.String)
     return checked_ids(ids.alias(known.name), known, what)
+
+
+def _named(name: str | None) -> Config:
+    return parse_config({} if name is None else {"tracking": {"model_name": name}})
 
 
 def _one_id(given: Any, known: pl.Series, what: str) -> pl.Series:

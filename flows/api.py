@@ -10,7 +10,7 @@ import typer
 
 from bigel.config import load_config
 from bigel.store import Workspace
-from flows.options import Place, Settings
+from flows.options import Place, Reference, Settings
 
 ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
 
@@ -20,13 +20,7 @@ def api(
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets everybody in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port.")] = 8090,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Alias or URI, for example champion or models:/bigel/3. Without it: the champion, "
-            "or the challenger while there is no champion."
-        ),
-    ] = None,
+    model: Reference = None,
     every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks for another champion.")
     ] = 10.0,

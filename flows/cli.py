@@ -26,7 +26,7 @@ from flows import (
     syncing,
 )
 from flows.environment import set_defaults
-from flows.options import Json, Place, Settings, Source
+from flows.options import Json, Place, Reference, Settings, Source
 from flows.places import check_file, check_folder, unusable
 from flows.running import copy_ingested, run_flow, run_until
 from flows.show import show
@@ -146,13 +146,7 @@ app.command(rich_help_panel="Is it any good")(measuring.tune)
 
 @app.command(rich_help_panel="From a registered model")
 def recommend(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Alias or URI, for example champion or models:/bigel/3. Without it: the champion, "
-            "or the challenger while there is no champion."
-        ),
-    ] = None,
+    model: Reference = None,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for every known user.")] = False,
     users: Annotated[
         Path | None, typer.Option(help="File of user ids: Parquet, CSV, or one id per line.")

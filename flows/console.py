@@ -17,7 +17,6 @@ from rich.table import Table
 
 from bigel import schema
 from bigel.config.write import to_toml
-from bigel.lists.rules import told
 from bigel.store import Workspace
 from bigel.summary import metric_rows
 
@@ -109,6 +108,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             f"{found['of_log']:,} are in it"
         )
     if "not_listed" in summary:
+        from bigel.lists.rules import told  # brings ingest along, and few runs need it
+
         console.print(
             f"lists     items that may not be listed: {escape(told(summary['not_listed']))}"
         )

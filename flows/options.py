@@ -20,3 +20,15 @@ Place = Annotated[
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write the summary there as JSON.", dir_okay=False)
 ]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Alias or URI, for example champion or models:/bigel/3. Without it: the champion, "
+        "or the challenger while there is no champion.",
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Name of the registered model; as a rule not asked."),
+]

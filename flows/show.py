@@ -11,7 +11,7 @@ import typer
 
 from bigel import schema
 from bigel.errors import BigelError
-from flows.options import Place
+from flows.options import ModelName, Place
 
 if TYPE_CHECKING:
     from bigel.recommender import Recommender
@@ -25,10 +25,7 @@ def show(
     k: Annotated[int, typer.Option("-k", min=1, help="Items of each list.")] = 5,
     behavior: Annotated[str | None, typer.Option(help="One behavior; without it, all.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
-    name: Annotated[
-        str | None,
-        typer.Option("--model", help="Name of the registered model; as a rule not asked."),
-    ] = None,
+    name: ModelName = None,
     workspace: Place = Path(),
 ) -> None:
     """Show what a user did, what the model gives her, and why: beside the challenger's lists.
@@ -44,9 +41,9 @@ def show(
     found = {"champion": champion}
     with contextlib.suppress(BigelError):  # there is none, or it cannot be read now
         challenger = Recommender.registered("challenger", workspace, name)
-        both = {"champion": champion, "challenger": challenger}
-        is_one = _is_one(workspace, name)
-        found = {"challenger": champion} if is_one else both
+        alone = champion.alias == "challenger"  # it answers for want of a champion
+        found = {} if alone else found
+        found["challenger"] = challenger
     if behavior is not None and behavior not in champion.behaviors:
         champion.recommend([], behavior)  # says which ones there are
     shown = {
@@ -58,16 +55,6 @@ def show(
         typer.echo(to_json.dumps(shown, ensure_ascii=False, default=str))
         return
     typer.echo("\n".join(_page(shown, [behavior] if behavior else champion.behaviors)))
-
-
-def _is_one(workspace: Path, name: str | None) -> bool:
-    """Tell whether the challenger answers for want of a champion."""
-    from bigel.config import parse_config
-    from bigel.store import Workspace
-    from bigel.tracking.models import answering
-
-    config = parse_config({} if name is None else {"tracking": {"model_name": name}})
-    return answering(None, config, Workspace(workspace)).alias == "challenger"
 
 
 def _lists(model: "Recommender", user: str, behavior: str | None, k: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bigel.errors import ConfigError
-from flows.options import Place
+from flows.options import ModelName, Place
 from flows.places import check_file
 
 
@@ -21,10 +21,7 @@ def similar(
     out: Annotated[
         Path | None, typer.Option(help="Parquet: item_id, rank, similar_id, score.")
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--model", help="Name of the registered model; as a rule not asked."),
-    ] = None,
+    name: ModelName = None,
     workspace: Place = Path(),
 ) -> None:
     """Show the items most similar to an item, by the champion.

@@ -1,6 +1,7 @@
 """Imports point one way, and each framework is imported in one place only."""
 
 import ast
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -72,3 +73,15 @@ def test_what_is_imported_is_what_the_package_says_it_needs() -> None:
     known = sys.stdlib_module_names | {"bigel", "flows", "data_contracts"}
     used = {name for path in PACKAGE + FLOWS for name in roots(path)} - known
     assert used == {CALLED.get(name, name.replace("-", "_")) for name in named}
+
+
+def test_the_command_line_starts_without_what_few_verbs_need() -> None:
+    program = (
+        "import sys, flows.cli\n"
+        "heavy = {'duckdb', 'torch', 'mlflow', 'prefect', 'great_expectations', 'bigel.ingest'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[]\n"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bigel.config import load_config
+from bigel.config import Config, load_config
 from bigel.config.section import per_behavior
 from bigel.data.interactions import Interactions
-from bigel.evaluate.protocol import make_tasks
+from bigel.evaluate.protocol import Task, make_tasks
 from bigel.pipeline import run_pipeline
 from bigel.schema import PUBLISHED, VALID
-from bigel.store import Workspace
+from bigel.store import Record, Workspace
 
 
 def arguments_of(text: str | None) -> argparse.ArgumentParser:
@@ -33,15 +33,18 @@ def arguments_of(text: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def asked_of(args: argparse.Namespace, config: Config) -> tuple[Record, Interactions, list[Task]]:
+    """Return the split, what is known in it, and what is asked of a ranking, per behavior."""
+    split = run_pipeline(config, Workspace(args.workspace), "split").records["split"]
+    known = Interactions.known(split, args.split)
+    held_out = Interactions.held_out(split, args.split)
+    return split, known, make_tasks(known, held_out, PUBLISHED)
+
+
 def main() -> None:
     args, _ = arguments_of(__doc__).parse_known_args()  # score.py takes more
     config = load_config(args.preset, args.settings)
-    split = run_pipeline(config, Workspace(args.workspace), "split").records["split"]
-    known, held_out = (
-        Interactions.known(split, args.split),
-        Interactions.held_out(split, args.split),
-    )
-    tasks = make_tasks(known, held_out, PUBLISHED)
+    _, known, tasks = asked_of(args, config)
     args.folder.mkdir(parents=True, exist_ok=True)
     np.savez(
         args.folder / "task.npz",

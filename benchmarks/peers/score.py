@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import LENGTH
-from export import arguments_of
+from export import arguments_of, asked_of
 
 from bigel.compare.contestants import CLOSED, Contestant, choose
 from bigel.compare.fitting import train_members
@@ -24,12 +24,11 @@ from bigel.config import load_config
 from bigel.data.interactions import Interactions
 from bigel.errors import DataError
 from bigel.evaluate.metrics import METRICS
-from bigel.evaluate.protocol import Task, make_tasks, rank_task
+from bigel.evaluate.protocol import Task, rank_task
 from bigel.model.scores import Scores
-from bigel.pipeline import run_pipeline
 from bigel.rivals.base import World
-from bigel.schema import PUBLISHED, TRAIN, VALID
-from bigel.store import Record, Workspace
+from bigel.schema import TRAIN, VALID
+from bigel.store import Record
 from bigel.train.loop import use_threads
 
 OURS = "bigel item_knn"  # whose lists others are held against
@@ -102,12 +101,7 @@ def main() -> None:
     parser.add_argument("--models", default="bigel,item_knn,als,ease")
     args = parser.parse_args()
     config = load_config(args.preset, args.settings)
-    split = run_pipeline(config, Workspace(args.workspace), "split").records["split"]
-    known, held_out = (
-        Interactions.known(split, args.split),
-        Interactions.held_out(split, args.split),
-    )
-    tasks = make_tasks(known, held_out, PUBLISHED)
+    split, known, tasks = asked_of(args, config)
     with use_threads(config.run.threads):
         found = {
             f"bigel {one.label}": own_lists(one, split, tasks, known)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from bigel.errors import WorkspaceError
-from bigel.ingest.objects import retired
 from bigel.store.files import beside
 from bigel.store.manifest import DAMAGE, MANIFEST, read_manifest
 from bigel.store.workspace import Workspace
@@ -137,6 +136,8 @@ def collect(
     Raises:
         WorkspaceError: if a run is using the workspace.
     """
+    from bigel.ingest.objects import retired  # brings all of ingest along
+
     with workspace.alone():
         outputs = removable(inventory(workspace), keep, needed())
         leftovers = sorted((workspace.artifacts / "stages").glob("*/.*"))
