@@ -14,7 +14,7 @@ from bigel.compare.fitting import code_of_model, fit, is_trained, ranked, refit
 from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
-from bigel.evaluate.protocol import make_task, rank_task
+from bigel.evaluate.protocol import rank_views
 from bigel.model.scores import Derived, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace
@@ -97,7 +97,7 @@ def _key(contestant: Contestant, on: str) -> dict[str, Any]:
     key: dict[str, Any] = {
         "on": on, "cutoffs": config.evaluate.cutoffs, "seed": config.train.seed,
         "device": choose_device(config.run.device).type,
-        "select_cutoff": config.evaluate.select_cutoff,
+        **config.evaluate.selection, "most_users": config.evaluate.most_users,
         "calibration": config.model.model_dump(include=CALIBRATION),
     }  # fmt: skip
     if contestant.refitted:
@@ -147,8 +147,8 @@ def before_and_after(
         figures, and by "trend", "neighbours" and "memory" the behaviors that keep it.
     """
     found = calibrate(
-        scores, logs[schema.TRAIN], logs[schema.VALID], config.model,
-        config.evaluate.select_cutoff, config.train.seed, config.evaluate.batch_users,
+        scores, logs[schema.TRAIN], logs[schema.VALID], config.model, config.evaluate,
+        config.train.seed,
     )  # fmt: skip
     kept = found.kept()
     ranking = scores if refitted is None else refitted
@@ -160,7 +160,7 @@ def before_and_after(
         if with_trend:
             found = count_again(
                 found, ranking, logs[schema.TRAIN], logs[schema.VALID], config.model,
-                config.evaluate.batch_users,
+                config.evaluate,
             )  # fmt: skip
         after = found.applied(Mixed(ranking, scores, aside), known)
     frames = [
@@ -177,17 +177,18 @@ def per_user(
 ) -> pl.DataFrame:
     """Return a row per view, behavior and ranked user, with each figure at each cutoff."""
     cutoffs, batch = config.evaluate.cutoffs, config.evaluate.batch_users
-    frames = []
-    for view in schema.VIEWS:
-        for behavior, name in enumerate(known.behaviors):
-            task = make_task(known, held_out, behavior, view)
-            ranked = rank_task(scores, behavior, task, max(cutoffs), batch)
+    frames: dict[str, list[pl.DataFrame]] = {view: [] for view in schema.VIEWS}
+    for behavior, name in enumerate(known.behaviors):
+        found = rank_views(
+            scores, known, held_out, behavior, max(cutoffs), batch, config.evaluate.most_users
+        )
+        for view, lists in found.items():
             columns = {
-                f"{metric}@{k}": METRICS[metric](ranked.hits, ranked.relevant, k).numpy()
+                f"{metric}@{k}": METRICS[metric](lists.hits, lists.relevant, k).numpy()
                 for metric in COMPARED
                 for k in cutoffs
             }
-            frame = pl.DataFrame({schema.USER: ranked.users.numpy(), **columns})
+            frame = pl.DataFrame({schema.USER: lists.users.numpy(), **columns})
             labels = [pl.lit(view).alias("view"), pl.lit(name).alias(schema.BEHAVIOR)]
-            frames.append(frame.select(*labels, pl.all()))
-    return pl.concat(frames)
+            frames[view].append(frame.select(*labels, pl.all()))
+    return pl.concat([frame for of_view in frames.values() for frame in of_view])

@@ -112,7 +112,7 @@ def fit(contestant: Contestant, split: Record, graph: Record, workspace: Workspa
             "model": contestant.model,
             "settings": contestant.of_model,
             "train": contestant.of_train,
-            "select_cutoff": config.evaluate.select_cutoff,
+            **config.evaluate.selection,
             "device": choose_device(config.run.device).type,
         },
         code=code_of_model(contestant.model),

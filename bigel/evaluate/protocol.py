@@ -21,9 +21,9 @@ from torch import Tensor
 from bigel.data.interactions import Interactions
 from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import METRICS, coverage_at
-from bigel.evaluate.ranking import rank_users
+from bigel.evaluate.ranking import rank_under, rank_users
 from bigel.model.scores import Scores
-from bigel.schema import DISCOVERY, VIEWS
+from bigel.schema import DISCOVERY, PUBLISHED, VIEWS
 
 Figures = dict[str, float]
 
@@ -38,7 +38,10 @@ class Task:
 
     def only(self, most: int) -> "Task":
         """Return the task of at most so many of its users, evenly spaced."""
-        return replace(self, users=self.users[:: max(1, -(-len(self.users) // most))])
+        there = len(self.users)
+        if there <= most:
+            return self
+        return replace(self, users=self.users[torch.arange(most) * there // most])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,36 @@ def make_task(known: Interactions, held_out: Interactions, behavior: int, view: 
 
 def rank_task(scores: Scores, behavior: int, task: Task, k: int, batch_users: int) -> Ranked:
     """Rank the users of a behavior's task."""
-    items_BR = rank_users(scores, behavior, task.users, task.mask, k, batch_users)
+    return _judged(task, rank_users(scores, behavior, task.users, task.mask, k, batch_users))
+
+
+def rank_views(
+    scores: Scores, known: Interactions, held_out: Interactions, behavior: int, k: int,
+    batch_users: int, most: int,
+) -> dict[str, Ranked]:  # fmt: skip
+    """Rank a behavior's users under each view; what is scored for one view serves the other.
+
+    Args:
+        scores: a trained model.
+        known: what users are known to have.
+        held_out: valid or test.
+        behavior: 0…K-1.
+        k: length of the lists.
+        batch_users: users scored at a time; changes no figure.
+        most: users of "published" that are ranked, evenly spaced; "discovery" ranks those of
+            them that it can.
+    """
+    tasks = [make_task(known, held_out, behavior, view) for view in (PUBLISHED, DISCOVERY)]
+    users = tasks[0].only(most).users
+    lists = rank_under(scores, behavior, users, [task.mask for task in tasks], k, batch_users)
+    found = {}
+    for view, task, items_BR in zip((PUBLISHED, DISCOVERY), tasks, lists, strict=True):
+        asked_B = task.relevant.counts[users] > 0
+        found[view] = _judged(replace(task, users=users[asked_B]), items_BR[asked_B])
+    return found
+
+
+def _judged(task: Task, items_BR: Tensor) -> Ranked:
     return Ranked(
         task.users,
         items_BR,

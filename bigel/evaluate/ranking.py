@@ -1,5 +1,7 @@
 """Full ranking: every user's best items among all items, in bounded memory."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,6 @@ from bigel.data.pairs import Pairs
 from bigel.model.scores import Scores, filled
 
 
-@torch.no_grad()
 def rank_users(
     scores: Scores, behavior: int, users: Tensor, mask: Pairs, k: int, batch_users: int = 512
 ) -> Tensor:
@@ -36,11 +37,28 @@ def rank_users(
     tensor([[ 2,  0,  1],
             [ 0,  1, -1]])
     """
-    lists = [
-        _top_k(hide(scores_BI, some, mask), k).cpu()
-        for some, scores_BI in filled(scores, behavior, users.cpu(), batch_users)
-    ]
-    return torch.cat(lists) if lists else torch.empty((0, k), dtype=torch.int64)
+    return rank_under(scores, behavior, users, [mask], k, batch_users)[0]
+
+
+@torch.no_grad()
+def rank_under(
+    scores: Scores, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int, batch_users: int
+) -> list[Tensor]:
+    """Rank as ``rank_users`` under several masks, and score each user once.
+
+    Args:
+        scores: a trained model.
+        behavior: 0…K-1.
+        users: the users to rank, int64, shape (B,).
+        masks: each holds what those before it hold.
+        k: length of the lists.
+        batch_users: users scored at a time; changes no figure.
+    """
+    lists: list[list[Tensor]] = [[torch.zeros(0, k).long()] for _ in masks]
+    for some, scores_BI in filled(scores, behavior, users.cpu(), batch_users):
+        for of_mask, mask in zip(lists, masks, strict=True):
+            of_mask.append(_top_k(hide(scores_BI, some, mask), k).cpu())
+    return [torch.cat(of_mask) for of_mask in lists]
 
 
 def hide(scores_BI: Tensor, users: Tensor, mask: Pairs) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from bigel.config import Config, EvaluateConfig
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.evaluate.popularity import in_order, popularity
-from bigel.evaluate.protocol import Figures, Ranked, make_task, rank_task, summarize
+from bigel.evaluate.protocol import Figures, Ranked, rank_views, summarize
 from bigel.model.memory import load_scores
 from bigel.model.scores import Scores
 from bigel.schema import (
@@ -147,13 +147,16 @@ def measure(
     width, batch = max(settings.cutoffs), settings.batch_users
     for name in held_out:
         tree[name] = {view: {} for view in VIEWS}
-        for view in VIEWS:
-            for behavior, title in enumerate(known[name].behaviors):
-                task = make_task(known[name], held_out[name], behavior, view)
-                ranked = rank_task(scores[name], behavior, task, width, batch)
+        for behavior, title in enumerate(known[name].behaviors):
+            found = rank_views(
+                scores[name], known[name], held_out[name], behavior, width, batch,
+                settings.most_users,
+            )  # fmt: skip
+            for view, ranked in found.items():
                 tree[name][view][title] = summarize(ranked, settings.cutoffs)
-                if (name, view) == (TEST, PUBLISHED):
-                    tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
+            if name == TEST:
+                ranked = found[PUBLISHED]
+                tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
     return tree
 
 

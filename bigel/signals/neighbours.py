@@ -28,7 +28,7 @@ from bigel.signals.history import Latest
 HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300
 SMALL = 1e-3  # ε
-VALUES = 16_000_000  # float64 values of a block of items by items: 128 MB
+VALUES = 16_000_000  # products of a block of items: at most 192 MB, and as much to choose by
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +56,10 @@ class Neighbours:
         length_I = np.sqrt(np.maximum(np.bincount(pairs.col.numpy(), minlength=n_items), 1))
         unit_UI = (have_UI @ sparse.diags_array(1 / length_I)).tocsr()
         of_items = unit_UI.T.tocsr()
+        most_I = have_UI.T @ np.diff(have_UI.indptr)  # products of each row before those add up
         found = [
-            _nearest((of_items[start : start + rows] @ unit_UI).toarray(), start, kept)
-            for rows in [max(1, VALUES // max(1, n_items))]
-            for start in range(0, n_items, rows)
+            _nearest((of_items[start:end] @ unit_UI).tocsr(), start, kept)
+            for start, end in _blocks(most_I)
         ]
         counts, col, value = (torch.cat(column) for column in zip(*found, strict=True))
         return cls(functional.pad(counts.cumsum(0), (1, 0)), col, value)
@@ -99,17 +99,47 @@ class Neighbours:
         return {"crow": self.crow, "col": self.col, "value": self.value}
 
 
-def _nearest(near_RI: np.ndarray, start: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+def _blocks(most_I: np.ndarray) -> list[tuple[int, int]]:
+    """Return where blocks of rows start and end, each of about ``VALUES`` products at most."""
+    number = np.cumsum(most_I) // VALUES
+    starts = np.flatnonzero(np.diff(number, prepend=-1)).tolist()
+    return list(zip(starts, [*starts[1:], len(most_I)], strict=True))
+
+
+def _nearest(near_RI: sparse.csr_matrix, start: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return number, places and weights of the nearest of R items, the first being ``start``."""
-    own = np.arange(len(near_RI))
-    near_RI[own, start + own] = 0.0
-    near = torch.from_numpy(near_RI).float()
-    top = near.topk(min(kept, near.shape[1]), dim=1)
-    there = top.values > 0
-    place = top.indices.masked_fill(~there, near.shape[1]).sort(dim=1)
-    value = top.values.gather(1, place.indices)
-    there = place.values < near.shape[1]
-    return there.sum(1), place.values[there], value[there]
+    n_rows, n_items = near_RI.shape
+    counts = torch.from_numpy(np.diff(near_RI.indptr))
+    row_of = torch.repeat_interleave(torch.arange(n_rows, dtype=torch.int32), counts)
+    col_of, value = torch.from_numpy(near_RI.indices), torch.from_numpy(near_RI.data).float()
+    value[col_of == row_of + start] = 0.0
+    best = _largest(value, counts.long(), kept)
+    best = best[value[best] > 0]
+    key = (row_of[best].long() * n_items + col_of[best]).sort()
+    return (
+        torch.bincount(key.values // n_items, minlength=n_rows),
+        key.values % n_items,
+        value[best[key.indices]],
+    )
+
+
+def _largest(value: Tensor, count_R: Tensor, kept: int) -> Tensor:
+    """Return the places of each row's largest values, at most ``kept`` of a row.
+
+    Args:
+        value: (n,), one row after the other.
+        count_R: how many each row has.
+    """
+    first_R = count_R.cumsum(0) - count_R
+    found, width = [runs(first_R, torch.where(count_R <= kept, count_R, 0))[1]], kept
+    while len(value) and width < int(count_R.max()):
+        some = torch.nonzero((count_R > width) & (count_R <= 2 * width)).flatten()
+        place = first_R[some, None] + torch.arange(2 * width)
+        outside = torch.arange(2 * width) >= count_R[some, None]
+        there = value[place.clamp_(max=len(value) - 1)].masked_fill_(outside, -torch.inf)
+        found.append(place.gather(1, there.topk(kept, dim=1).indices).flatten())
+        width *= 2
+    return torch.cat(found)
 
 
 def neighbour_names() -> list[str]:

@@ -18,13 +18,13 @@ from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY, PUBLISHED
 from bigel.signals.demand import HALF_LIVES
 from bigel.signals.history import History
-from bigel.signals.signals import GRAPH, Signals, latest_columns
+from bigel.signals.signals import Signals
 
 NIGHTS = 28  # at most
 FEWEST = 2  # nights that a window is cut into where it is short
 USERS = 1_000  # user-nights of a behavior, at most
 ENTRIES = 80_000  # candidates of a behavior over all of them, about
-VALUES = 16_000_000  # float32 values of a block of users by items by columns: 64 MB
+VALUES = 8_000_000  # float64 values of a block of users by items: 64 MB
 LIKELY_HALF_LIFE = 4.0  # days of the demand by which likely candidates are taken
 
 Embed = Callable[[Interactions], EmbeddingScores]
@@ -123,14 +123,9 @@ def collect(nights: Sequence[Night], embed: Embed, generator: Generator) -> list
             users = night.tasks[k].users
             chosen = users[-passed[k] % every[k] :: every[k]]
             passed[k] += len(users)
-            for some in torch.split(chosen, _block(signals, k)):
+            for some in torch.split(chosen, max(1, VALUES // signals.graph.n_items)):
                 parts[k].append(_choices(signals, night.tasks[k], k, some, most[k], generator))
     return [joined(found) for found in parts]
-
-
-def _block(signals: Signals, behavior: int) -> int:
-    width = signals.columns(behavior, torch.zeros(0, dtype=torch.int64)).shape[-1]
-    return max(1, VALUES // (signals.graph.n_items * width))
 
 
 def _choices(
@@ -142,24 +137,36 @@ def _choices(
     some, what the user touched last; of the others half are drawn, and each stands for as many as
     it was drawn from.
     """
-    columns = signals.columns(behavior, users)
     free = signals.candidates.repeat(len(users), 1)
     free[task.mask.take(users)] = False
     chosen = torch.zeros_like(free)
     chosen[task.relevant.take(users)] = True
-    taken, stands_for = free, torch.zeros(free.shape)
+    taken, stands_for = free, torch.zeros(())
     if int(signals.candidates.sum()) > most:
-        own = GRAPH + len(HALF_LIVES) + HALF_LIVES.index(LIKELY_HALF_LIFE)
-        likely = chosen | _highest(columns[..., own], free, most // 4)
-        likely |= _highest(columns[..., 0], free, most // 4)
-        touched = columns[..., latest_columns(signals.behaviors)].amax(-1)
-        likely |= _highest(touched, free, most // 4) & (touched > 0)
+        likely = chosen | _likely(signals, behavior, users, free, most // 4)
         rest = free & ~likely
         share = (most / 2 / rest.sum(1, keepdim=True).clamp(min=1)).clamp(max=1.0)
         taken = likely & free | rest & (torch.rand(free.shape, generator=generator) < share)
         stands_for = torch.where(likely, 0.0, -share.log())
     group, item = torch.nonzero(taken, as_tuple=True)
-    return Choices(columns[group, item], group, chosen[group, item], stands_for[group, item], users)
+    columns = signals.columns(behavior, users, group, item)
+    stands_for = stands_for.expand(free.shape)[group, item]
+    return Choices(columns, group, chosen[group, item], stands_for, users)
+
+
+def _likely(signals: Signals, behavior: int, users: Tensor, free: Tensor, count: int) -> Tensor:
+    """Return so many items of each user, and as many, and as many as there are, bool (B, I)."""
+    own = len(HALF_LIVES) + HALF_LIVES.index(LIKELY_HALF_LIFE)
+    likely = _highest(signals.demand[behavior][:, own].expand(free.shape), free, count)
+    score_BI = torch.empty(free.shape)
+    signals.graph.fill(behavior, users, score_BI)
+    likely |= _highest(score_BI, free, count)
+    touched = score_BI.zero_()
+    for j, touches in enumerate(signals.under):
+        if j != behavior:
+            rows, items, columns = touches.take(users)
+            touched[rows, items] = torch.maximum(touched[rows, items], columns[:, -1])
+    return likely | _highest(touched, free, count) & (touched > 0)
 
 
 def _highest(scores_BI: Tensor, free: Tensor, count: int) -> Tensor:

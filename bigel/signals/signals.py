@@ -62,24 +62,36 @@ class Signals:
         )  # fmt: skip
 
     @torch.no_grad()
-    def columns(self, behavior: int, users: Tensor) -> Tensor:
-        """Return x_k of B users and all items, float32 on the CPU, (B, I, C)."""
-        n_items = self.graph.n_items
-        score_BI = torch.empty(len(users), n_items)
-        self.graph.fill(behavior, users, score_BI)
-        bias_BI = self.graph.item_bias[behavior].float().cpu().expand_as(score_BI)
-        dense = self.demand[behavior].expand(len(users), -1, -1)
-        reached = [self.reached(users, h)[..., None] for h in near.HALF_LIVES]
-        of_touches = []
-        for j, touches in enumerate(self.under):
-            found = torch.zeros(len(users), n_items, WIDTH)
-            if j != behavior:
-                rows, items, columns = touches.take(users)
-                found[rows, items] = columns
-            of_touches.append(found)
-        graph = torch.stack([score_BI, bias_BI], dim=-1)
-        late_BHI = self.late(behavior, users) @ self.graph.item_emb[behavior].T
-        return torch.cat([graph, dense, *reached, late_BHI.transpose(1, 2), *of_touches], dim=-1)
+    def columns(self, behavior: int, users: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Return x_k of n pairs, float32 on the CPU, (n, C).
+
+        Args:
+            behavior: k.
+            users: (B,) users.
+            rows: (n,) place of each pair's user among them.
+            items: (n,) its item.
+        """
+        graph = self.graph
+        vectors_n1D = graph.item_emb[behavior][items].float()[:, None]
+        user_B1D = graph.user_emb[behavior][users].float()[:, None]
+        sides_BHD = torch.cat([user_B1D, self.late(behavior, users)], dim=1)
+        products = (sides_BHD[rows] * vectors_n1D).sum(-1)
+        bias = graph.item_bias[behavior][items].float()
+        reached = [self.reached(users, h)[rows, items] for h in near.HALF_LIVES]
+        of_touches = [
+            touches.at(users, rows, items) if j != behavior else torch.zeros(len(rows), WIDTH)
+            for j, touches in enumerate(self.under)
+        ]
+        return torch.cat(
+            [
+                torch.stack([products[:, 0] + bias, bias], dim=1),
+                self.demand[behavior][items],
+                torch.stack(reached, dim=1),
+                products[:, 1:],
+                *of_touches,
+            ],
+            dim=1,
+        )
 
     def late(self, behavior: int, users: Tensor) -> Tensor:
         """Return the vectors of what B users did lately, (B, H, D)."""
@@ -199,9 +211,3 @@ def part_of_columns(n_behaviors: int) -> list[str]:
     sparse = (len(near.HALF_LIVES), len(lately.HALF_LIVES), n_behaviors * WIDTH)
     counts = (GRAPH, n_demand, 1, *sparse)
     return list(np.repeat(PARTS, counts))
-
-
-def latest_columns(behaviors: Sequence[str]) -> list[int]:
-    """Return where the columns stand that tell how lately a user had an item, (K,)."""
-    end = len(column_names(behaviors, ""))
-    return list(range(end - WIDTH * len(behaviors) + WIDTH - 1, end, WIDTH))

@@ -63,6 +63,24 @@ class Touches:
         columns[:, -1] = lateness(rows.numpy(), self.last[at])
         return rows, self.pairs.col[places], torch.from_numpy(columns)
 
+    def at(self, users: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Return the columns of n pairs, (n, WIDTH) float32; zeros for one that is not there.
+
+        Args:
+            users: (B,) users.
+            rows: (n,) place of each pair's user among them.
+            items: (n,) its item.
+        """
+        own_rows, own_items, columns = self.take(users)
+        found = torch.zeros(len(rows), WIDTH)
+        if len(own_rows):
+            own = own_rows * self.pairs.n_items + own_items
+            asked = rows * self.pairs.n_items + items
+            place = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
+            there = own[place] == asked
+            found[there] = columns[place[there]]
+        return found
+
 
 def lateness(rows: IntArray, last: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + r), r the number of later times among those of the same row.

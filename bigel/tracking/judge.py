@@ -157,11 +157,12 @@ def _rank_beside(
     from bigel.tracking.side_by_side import rank_side_by_side  # torch takes seconds to import
 
     cutoff, label = candidate.config.evaluate.select_cutoff, f"version {champion.number}"
+    most = candidate.config.evaluate.most_users
     if champion.tags.get(DATA_TAG) != candidate.data and candidate.made < champion.made:
         return Unranked(label, f"it is of newer data, of {champion.made:%Y-%m-%d %H:%M} UTC")
     try:
         with open_model(champion.uri, candidate.config, workspace) as found:
             bundle = Path(candidate.bundle.path)
-            return rank_side_by_side(candidate.split, bundle, found.folder, cutoff, label)
+            return rank_side_by_side(candidate.split, bundle, found.folder, cutoff, label, most)
     except (ConfigError, DataError) as error:
         return Unranked(label, str(error))

@@ -50,7 +50,7 @@ class Contender:
 
 
 def rank_side_by_side(
-    split: Record, candidate: Path, champion: Path, cutoff: int, label: str
+    split: Record, candidate: Path, champion: Path, cutoff: int, label: str, most: int
 ) -> SideBySide:
     """Compare two bundles on the validation data of a split, by NDCG per user.
 
@@ -62,6 +62,7 @@ def rank_side_by_side(
         champion: folder of the champion's bundle.
         cutoff: list length k of the NDCG.
         label: what the champion is called.
+        most: users of a behavior that are ranked, evenly spaced.
 
     Raises:
         DataError: if they cannot be compared: a bundle that cannot be read, other behaviors, or
@@ -77,7 +78,7 @@ def rank_side_by_side(
     asked = valid.only(~(both[0].trained | both[1].trained))
     values: dict[str, tuple[IntArray, Floats]] = {}
     for behavior, name in enumerate(train.behaviors):
-        task = make_task(train, asked, behavior, schema.PUBLISHED)
+        task = make_task(train, asked, behavior, schema.PUBLISHED).only(most)
         if len(task.users) == 0:
             continue
         ndcg_2B = np.stack([_ndcg(one, name, task, cutoff) for one in both])

@@ -118,7 +118,7 @@ def identity(split: Record, graph: Record, config: Config) -> dict[str, Any]:
         "settings": {
             "model": config.model.model_dump(),
             "train": config.train.model_dump(exclude={"checkpoint_every", "warm_start"}),
-            "select_cutoff": config.evaluate.select_cutoff,
+            **config.evaluate.selection,
             "behaviors": config.data.behaviors,
             "device": choose_device(config.run.device).type,
         },
@@ -149,10 +149,7 @@ def _calibrate(
     learned: Learned, fitted: Fitted, train: Interactions, valid: Interactions, config: Config
 ) -> Calibration:
     """Fit what is fitted on validation without times, and add it to what was learned."""
-    found = calibrate(
-        fitted.scores, train, valid, config.model, config.evaluate.select_cutoff, config.train.seed,
-        config.evaluate.batch_users,
-    )  # fmt: skip
+    found = calibrate(fitted.scores, train, valid, config.model, config.evaluate, config.train.seed)
     fitted.history.update(found.facts)
     if config.model.trend:
         learned.tensors[TREND] = found.trend[-1]
@@ -185,9 +182,7 @@ def _add_again(
     """Add what was trained once more, and the trend that goes with it, to what was learned."""
     trained = _learned(again.weights, joined(train, valid), config).tensors
     if found.trend.any():
-        counted = count_again(
-            found, again.scores, train, valid, config.model, config.evaluate.batch_users
-        )
+        counted = count_again(found, again.scores, train, valid, config.model, config.evaluate)
         trained[TREND] = counted.trend[-1]
     learned.tensors.update({AGAIN + name: tensor for name, tensor in trained.items()})
 

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigel.config import ModelConfig
+from bigel.config import EvaluateConfig, ModelConfig
 from bigel.data.interactions import Interactions, joined
 from bigel.evaluate.metrics import METRICS
-from bigel.evaluate.protocol import Task, make_task, rank_task
+from bigel.evaluate.protocol import Task, make_tasks, rank_task
 from bigel.generators import make_generator
 from bigel.model.memory import Evidence, Memory, MemoryScores, Remembering, item_features
 from bigel.model.nearby import Nearby, NearbyScores
@@ -126,9 +126,8 @@ def calibrate(
     train: Interactions,
     valid: Interactions,
     settings: ModelConfig,
-    k: int,
+    how: EvaluateConfig,
     seed: int,
-    batch_users: int = 512,
 ) -> Calibration:
     """Fit trend, neighbours and memory of every behavior on validation; decide which keep theirs.
 
@@ -137,9 +136,8 @@ def calibrate(
         train: what users are known to have.
         valid: what they chose.
         settings: which of them there are, the trend's prior and the memory's penalty.
-        k: cutoff of the NDCG that decides.
+        how: cutoff of the NDCG that decides, by how many users, how many of them at a time.
         seed: of the folds.
-        batch_users: users scored at a time.
     """
     fold_of = torch.randint(FOLDS, (train.n_users,), generator=make_generator(seed, "memory folds"))
     n_behaviors = len(train.behaviors)
@@ -147,9 +145,12 @@ def calibrate(
     found = Calibration(off, torch.zeros(FOLDS + 1, n_behaviors), [], {}, fold_of)
     if not (settings.trend or settings.neighbours or settings.memory):
         return found
-    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(n_behaviors)]
-    scales = fit_scales(scores, tasks, batch_users)
-    fitter = _Fitter(scores, train, tasks, scales, fold_of, k, batch_users)
+    everyone = make_tasks(train, valid, PUBLISHED)
+    tasks = [task.only(how.select_users) for task in everyone]
+    scales = fit_scales(scores, tasks, how.batch_users)
+    fitter = _Fitter(
+        scores, train, everyone, tasks, scales, fold_of, how.select_cutoff, how.batch_users
+    )
     if settings.trend:
         found = fitter.with_trend(found, settings.trend_prior)
     nearby, without = Nearby.of(train) if settings.neighbours else None, found
@@ -170,7 +171,7 @@ def count_again(
     train: Interactions,
     valid: Interactions,
     settings: ModelConfig,
-    batch_users: int = 512,
+    how: EvaluateConfig,
 ) -> Calibration:
     """Return the calibration for scores that were fitted again, on train and validation.
 
@@ -184,19 +185,20 @@ def count_again(
         train: what users were known to have.
         valid: what they chose then.
         settings: prior of the trend.
-        batch_users: users scored at a time.
+        how: of how many users their scores are asked, and of how many at a time.
     """
     if not found.trend.any():
         return found
-    tasks = [make_task(train, valid, at, PUBLISHED) for at in range(len(train.behaviors))]
+    everyone = make_tasks(train, valid, PUBLISHED)
+    tasks = [task.only(how.select_users) for task in everyone]
     known = joined(train, valid)
     if found.nearby.any():
         scores = NearbyScores(scores, Nearby.of(known), found.nearby)
-    scales = fit_scales(scores, tasks, batch_users)
+    scales = fit_scales(scores, tasks, how.batch_users)
     counts = Counts.none(FOLDS, len(tasks), train.n_items)
-    for behavior, task in enumerate(tasks):
+    for behavior, both in enumerate(zip(everyone, tasks, strict=True)):
         if found.trend[:, behavior].any():
-            counts.add(scores, behavior, task, scales[behavior], found.fold_of, batch_users)
+            counts.add(scores, behavior, *both, scales[behavior], found.fold_of, how.batch_users)
     trend = counts.log_ratios(settings.trend_prior) / torch.tensor(scales)[:, None]
     kept_K = found.trend.flatten(2).any(2).any(0)
     return replace(found, trend=trend * kept_K[:, None])
@@ -220,6 +222,7 @@ class _Fitter:
 
     scores: Scores
     train: Interactions
+    everyone: Sequence[Task]
     tasks: Sequence[Task]
     scales: Sequence[float]
     fold_of: Tensor
@@ -231,8 +234,10 @@ class _Fitter:
         counts = Counts.none(FOLDS, len(self.tasks), self.train.n_items)
         for behavior, task in enumerate(self.tasks):
             if _is_enough(task):
-                scale = self.scales[behavior]
-                counts.add(self.scores, behavior, task, scale, self.fold_of, self.batch_users)
+                counts.add(
+                    self.scores, behavior, self.everyone[behavior], task, self.scales[behavior],
+                    self.fold_of, self.batch_users,
+                )  # fmt: skip
         everywhere = counts.log_ratios(prior) / torch.tensor(self.scales)[:, None]
         after = replace(found, trend=everywhere).shifted(self.scores)
         facts, kept = {}, torch.zeros_like(everywhere)

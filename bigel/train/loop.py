@@ -8,12 +8,12 @@ import contextlib
 import copy
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -57,7 +57,7 @@ class Trainer:
         self.config, self.device = config, device
         self.last_step = config.train.max_steps if last_step is None else last_step
         self.train, self.valid, self.learner = train, valid, learner
-        self.tasks = make_tasks(train, valid, PUBLISHED)
+        self.tasks = selecting(train, valid, config)
         self.model, self.batches = learner.model, learner.batches
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.best = _copy(self.average.state_dict())
@@ -205,7 +205,13 @@ def validate(
     scores: Scores, train: Interactions, valid: Interactions, config: Config
 ) -> dict[str, Any]:
     """Return what ``validate_on`` finds where valid is ranked with train known."""
-    return validate_on(make_tasks(train, valid, PUBLISHED), scores, train.behaviors, config)
+    return validate_on(selecting(train, valid, config), scores, train.behaviors, config)
+
+
+def selecting(train: Interactions, valid: Interactions, config: Config) -> list[Task]:
+    """Return the tasks of ``evaluate.select_users``, with train known."""
+    tasks = make_tasks(train, valid, PUBLISHED)
+    return [task.only(config.evaluate.select_users) for task in tasks]
 
 
 def validate_on(
@@ -257,9 +263,13 @@ def choose_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def use_threads(threads: int) -> Iterator[None]:
-    """Give torch that many threads inside the block; 0: one per core."""
+    """Give torch that many threads inside the block; 0: as of ``run.threads``.
+
+    polars knows which cores the process may use and what its container is allowed, and torch knows
+    OMP_NUM_THREADS.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or min(before, pl.thread_pool_size()))
     try:
         yield
     finally:

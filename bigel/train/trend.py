@@ -43,20 +43,31 @@ class Counts:
 
     @torch.no_grad()
     def add(
-        self, scores: Scores, behavior: int, task: Task, scale: float, fold_of: Tensor,
-        batch_users: int,
+        self, scores: Scores, behavior: int, everyone: Task, task: Task, scale: float,
+        fold_of: Tensor, batch_users: int,
     ) -> None:  # fmt: skip
-        """Count the pairs of one behavior's task.
+        """Count the pairs of one behavior.
+
+        What is expected of some users is multiplied by how many times as many pairs their fold has.
 
         Args:
             scores: the base model.
             behavior: k.
-            task: validation users, what is masked and what they chose.
+            everyone: validation users, what is masked and what they chose.
+            task: some of them, of whom scores are asked.
             scale: β_k.
             fold_of: (U,) fold of each user.
             batch_users: users scored at a time.
         """
-        chosen_FI, expected_FI = self.chosen[:, behavior], self.expected[:, behavior]
+        relevant, fold_of_user = everyone.relevant, fold_of[everyone.users]
+        rows, items = relevant.take(everyone.users)
+        one = torch.ones(len(rows)).double()
+        self.chosen[:, behavior].index_put_((fold_of_user[rows], items), one, accumulate=True)
+        pairs_F, asked_F = (
+            torch.bincount(fold_of[users], relevant.counts[users].double(), len(self.chosen))
+            for users in (everyone.users, task.users)
+        )
+        expected_FI = torch.zeros_like(self.expected[:, behavior])
         for users, out_BI in filled(scores, behavior, task.users, batch_users):
             out_BI *= scale
             share_BI = hide(out_BI, users, task.mask).softmax(1)
@@ -64,9 +75,7 @@ class Counts:
             # user by user, so that no sum hangs on the size of a batch
             expected_BI = share_BI.cpu().double() * counts_B.unsqueeze(1)
             expected_FI.index_add_(0, fold_of[users], expected_BI)
-            rows, items = task.relevant.take(users)
-            one = torch.ones(len(rows)).double()
-            chosen_FI.index_put_((fold_of[users][rows], items), one, accumulate=True)
+        self.expected[:, behavior] += expected_FI * (pairs_F / asked_F.clamp(min=1))[:, None]
 
     def log_ratios(self, prior: float) -> Tensor:
         """Return β_k t_k, (F + 1, K, I) float32: by the pairs outside each fold, then by all.

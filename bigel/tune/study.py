@@ -125,7 +125,7 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     (contestant,) = choose(config, [model])
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = contestant.of_model, contestant.of_train, config.evaluate.select_cutoff, space, device
+    fixed = contestant.of_model, contestant.of_train, config.evaluate.selection, space, device
     code = code_digest({*code_of(__name__, apart=APART), *code_of_model(model)})
     return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code)
 

@@ -130,7 +130,7 @@ def test_pairs_that_we_drew_ourselves_are_known_on_test_and_those_that_came_are_
 
     config, ranking = config_of("model.trend=false"), popularity(known)
     assert_frame_equal(figures_of(unit, False), per_user(ranking, known, held_out, config))
-    found = calibrate(popularity(train), train, valid, config.model, 6, 0)
+    found = calibrate(popularity(train), train, valid, config.model, config.evaluate, 0)
     assert "click" in unit.counts["memory"]
 
     def remembering(evidence):
@@ -259,7 +259,7 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
     known = Interactions.known(divided, "test")
     config = config_of("model.memory=false", "model.neighbours=false")
     scores, refitted = popularity(logs["train"]), popularity(known)
-    found = calibrate(scores, logs["train"], logs["valid"], config.model, 6, 0)
+    found = calibrate(scores, logs["train"], logs["valid"], config.model, config.evaluate, 0)
     trend = torch.zeros_like(found.trend)
     trend[:, 1, :5] = 0.5
     facts = {"trend": {"click": {"on": False}, "buy": {"on": True}}}
@@ -305,8 +305,8 @@ def test_what_is_refitted_is_calibrated_by_scores_that_have_not_seen_validation(
     unit, divided = refit(place, "popularity", "model.trend_prior=0.1")
     logs = [Interactions.load(divided, name) for name in ("train", "valid", "test")]
     known, config = joined(*logs[:2]), config_of("model.trend_prior=0.1")
-    found = calibrate(popularity(logs[0]), *logs[:2], config.model, 6, 0)
-    again = count_again(found, popularity(known), *logs[:2], config.model)
+    found = calibrate(popularity(logs[0]), *logs[:2], config.model, config.evaluate, 0)
+    again = count_again(found, popularity(known), *logs[:2], config.model, config.evaluate)
     ranked = again.applied(popularity(known), known)
     names = pl.col("view").replace_strict(REFITTED)
     expected = per_user(ranked, known, logs[2], config).with_columns(names)

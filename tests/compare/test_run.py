@@ -168,7 +168,7 @@ def test_validation_users_get_what_was_fitted_without_them(first, on):
     logs = {name: Interactions.load(split, name) for name in ("train", "valid", "test")}
     known = Interactions.known(split, on)
     scores = popularity(logs["train"])
-    found = calibrate(scores, logs["train"], logs["valid"], config.model, 5, 0)
+    found = calibrate(scores, logs["train"], logs["valid"], config.model, config.evaluate, 0)
     fit = found.cross_fitted if on == "valid" else found.applied
     figures, kept = before_and_after(scores, logs, known, on, config)
     assert kept == found.kept() and kept["memory"] != []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bigel.data.interactions import Interactions
 from bigel.evaluate import evaluate_split
-from bigel.evaluate.protocol import Ranked, make_task, summarize
+from bigel.evaluate.protocol import Ranked, make_task, rank_task, rank_views, summarize
 from bigel.model.scores import EmbeddingScores
 
 BEHAVIORS = ("click", "buy")
@@ -46,6 +46,15 @@ def test_published_masks_the_same_behavior_only():
 def test_discovery_masks_every_touched_item_and_asks_for_new_ones_only():
     task = make_task(interactions(TRAIN), interactions(TEST), 1, "discovery")
     assert task_sets(task) == ([0], {0: [1, 2, 3], 1: [4]}, {0: [5]})
+
+
+def test_some_users_of_a_task_are_evenly_spaced():
+    task = make_task(
+        interactions(TRAIN), interactions({(0, u, 5) for u in range(4)}), 0, "published"
+    )
+    assert task.only(4) is task
+    assert task.only(3).users.tolist() == [0, 1, 2]
+    assert task.only(2).users.tolist() == [0, 2]
 
 
 def test_figures_by_hand():
@@ -132,3 +141,19 @@ def test_agrees_with_sets_and_loops(train, held_out, view, seed, batch_users):
         if hit_rates:
             assert figures["hr@3"] == pytest.approx(sum(hit_rates) / len(hit_rates))
             assert figures["coverage@3"] == pytest.approx(len(shown) / 6)
+
+
+@given(train=triples, held_out=triples, seed=st.integers(0, 5), most=st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_both_views_of_one_ranking_are_those_of_two(train, held_out, seed, most):
+    known, asked = interactions(train), interactions(held_out - train)
+    generator = torch.Generator().manual_seed(seed)
+    user_emb, item_emb = (torch.randn(2, n, 2, generator=generator) for n in (4, 6))
+    scores = EmbeddingScores(user_emb, item_emb, torch.zeros(2, 6))
+    found = rank_views(scores, known, asked, 1, 3, 2, most)
+    sampled = set(make_task(known, asked, 1, "published").only(most).users.tolist())
+    for view, ranked in found.items():
+        alone = rank_task(scores, 1, make_task(known, asked, 1, view), 3, 2)
+        alone = alone.only(torch.tensor([u in sampled for u in alone.users.tolist()]).bool())
+        for name in ("users", "items", "hits", "relevant"):
+            assert torch.equal(getattr(ranked, name), getattr(alone, name)), (view, name)

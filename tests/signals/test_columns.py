@@ -138,6 +138,20 @@ def test_only_the_nearest_are_kept() -> None:
     assert found.value[:2].tolist() == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.parametrize("values", [16_000_000, 50])
+@pytest.mark.parametrize("kept", [1, 3, 5, 11])
+def test_the_kept_are_the_largest(kept: int, values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "VALUES", values)
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(30, size=300), (rng.random(300) ** 2 * 25).astype(np.int64)
+    found = Neighbours.of(Pairs.of(users, items, 30, 25), kept)
+    naive = cosine([set(users[items == i].tolist()) for i in range(25)], kept)
+    for j, near in enumerate(naive):
+        row = slice(int(found.crow[j]), int(found.crow[j + 1]))
+        assert sorted(found.value[row].tolist()) == pytest.approx(sorted(near.values()))
+        assert sorted(set(found.col[row].tolist()) - {j}) == found.col[row].tolist()
+
+
 @pytest.mark.parametrize("half_life", neighbours.HALF_LIVES)
 def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
     history = random_history(5)

@@ -23,7 +23,7 @@ from bigel.signals.signals import Weighed, column_names
 from bigel.state.embed import embed_learned
 from bigel.state.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
 from bigel.tracking.side_by_side import Contender, _as_served
-from tests.signals.timed import DAY, NAMES, START, Made, log, make, split_of
+from tests.signals.timed import DAY, NAMES, START, Made, all_columns, log, make, split_of
 
 K = 5
 
@@ -66,7 +66,7 @@ def test_scores_are_columns_times_weights_whatever_the_batch(made: Made) -> None
     group_of = users % 2
     scores = Weighed(state.signals, weights, group_of)
     for behavior in range(len(NAMES)):
-        columns = state.signals.columns(behavior, users)
+        columns = all_columns(state.signals, behavior, users)
         assert columns.shape[2] == len(column_names(NAMES, NAMES[behavior])) == weights.shape[2]
         naive = torch.einsum("bic,bc->bi", columns, weights[group_of, behavior])
         naive = naive.masked_fill(~state.signals.candidates, -torch.inf)
@@ -136,7 +136,7 @@ def test_nothing_after_a_moment_changes_what_is_known_at_it(made: Made, tmp_path
     assert one.signals is not None and two.signals is not None
     users = torch.arange(one.pairs.n_users)
     for behavior in range(len(NAMES)):
-        columns = (signals.columns(behavior, users) for signals in (one.signals, two.signals))
+        columns = (all_columns(signals, behavior, users) for signals in (one.signals, two.signals))
         assert torch.equal(*columns)
 
 

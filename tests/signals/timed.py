@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
 from bigel.config import Config, load_config
 from bigel.data.split import split
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.lists.bundle import build_bundle
+from bigel.signals.signals import Signals
 from bigel.state.embed import embed
 from bigel.store import Record, Workspace
 from bigel.train import train
@@ -74,3 +77,10 @@ def make(frame: pl.DataFrame, root: Path, *settings: str) -> Made:
     config, workspace, parted = split_of(frame, root, *settings)
     trained = train(parted, build_graphs(parted, config, workspace), config, workspace)
     return Made(config, workspace, parted, trained)
+
+
+def all_columns(signals: Signals, behavior: int, users: Tensor) -> Tensor:
+    """Return the signals of B users and all items, (B, I, C)."""
+    shape = len(users), signals.graph.n_items
+    rows, items = torch.nonzero(torch.ones(shape), as_tuple=True)
+    return signals.columns(behavior, users, rows, items).unflatten(0, shape)

@@ -103,7 +103,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def test_both_rank_all_that_is_known_at_the_end_of_train(workspace: Workspace) -> None:
     champion = OLD.bundle(workspace, {"buy": [2, 1, 3]})
     candidate = NEW.bundle(workspace, {"buy": [9, 1, 3, 2]})
-    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
+    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1", 20_000)
     # Masked by the present train: bob's tie, dan's pin, ann's hat. The champion never saw dan and
     # pin; a new item gets one of its lowest biases, here 1.1, between tie and hat. Champion: bob
     # gets bag, hat; dan bag, hat; ann bag, pin. Candidate: bob gets pin, hat; dan tie, hat; ann
@@ -121,7 +121,7 @@ def test_a_pair_that_the_champion_was_trained_on_is_left_out(workspace: Workspac
     champion = OLD.bundle(workspace, {"buy": [3, 2, 1]})
     candidate = drawn_again.bundle(workspace, {"buy": [1, 2, 3]})
     split = drawn_again.split(workspace)
-    buy = rank_side_by_side(split, candidate, champion, 2, "").behaviors["buy"]
+    buy = rank_side_by_side(split, candidate, champion, 2, "", 20_000).behaviors["buy"]
     # Of ann's hat, cat's bag and bob's bag the champion had the first two in train.
     assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
 
@@ -135,7 +135,7 @@ def test_a_pair_that_the_candidate_started_from_is_left_out(workspace: Workspace
     seen["0.train"][0] = True
     save_file(seen, candidate / "seen.safetensors")
     fabricate.sign_again(candidate)
-    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1")
+    found = rank_side_by_side(NEW.split(workspace), candidate, champion, 2, "version 1", 20_000)
     assert found.behaviors["buy"].users == 2  # ann and dan
 
 
@@ -146,7 +146,9 @@ def test_numbers_that_became_text_are_the_same_ids(workspace: Workspace) -> None
     new = World(["7", "8", "x"], ["70", "80", "90"], now, {"buy": [("7", "90")]})
     candidate = new.bundle(workspace, {"buy": [1, 2, 3]})
     champion = old.bundle(workspace, {"buy": [1, 3, 2]})
-    buy = rank_side_by_side(new.split(workspace), candidate, champion, 2, "").behaviors["buy"]
+    buy = rank_side_by_side(new.split(workspace), candidate, champion, 2, "", 20_000).behaviors[
+        "buy"
+    ]
     assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
 
 
@@ -157,7 +159,7 @@ def test_the_order_of_the_cascade_may_differ(workspace: Workspace) -> None:
     other = World(OLD.users, OLD.items, dict(reversed(pairs.items())), dict(reversed(held.items())))
     scores: dict[str, list[float]] = {"view": [0, 2, 1], "buy": [3, 2, 1]}
     candidate, champion = one.bundle(workspace, scores), other.bundle(workspace, scores)
-    found = rank_side_by_side(one.split(workspace), candidate, champion, 3, "")
+    found = rank_side_by_side(one.split(workspace), candidate, champion, 3, "", 20_000)
     for behavior in ("view", "buy"):
         pair = found.behaviors[behavior]
         assert pair.candidate == pair.champion == pytest.approx(SECOND)
@@ -171,7 +173,7 @@ def test_the_mean_is_that_of_the_behaviors_and_users_are_resampled_together(
     world = World(OLD.users, OLD.items, train, pairs)
     best, worst = ({"view": scores, "buy": scores} for scores in ([0, 2, 1], [0, 1, 2]))
     candidate, champion = (world.bundle(workspace, scores) for scores in (best, worst))
-    mean = rank_side_by_side(world.split(workspace), candidate, champion, 2, "").mean
+    mean = rank_side_by_side(world.split(workspace), candidate, champion, 2, "", 20_000).mean
     assert (mean.users, mean.candidate, mean.champion) == (2, 1.0, pytest.approx(SECOND))
     # Each user is a half of buy; ann is view alone: twice ann counts 1.5, twice bob 0.5.
     assert (mean.low, mean.high) == pytest.approx((0.5 * (1 - SECOND), 1.5 * (1 - SECOND)))
@@ -187,7 +189,7 @@ def test_on_the_same_data_it_is_the_published_protocol(workspace: Workspace, see
     users, items = torch.zeros(2, train.n_users, 1), torch.zeros(2, train.n_items, 1)
     scores = EmbeddingScores(users, items, bias)
     expected = evaluate_split(scores, train, valid, schema.PUBLISHED, [5])
-    found = rank_side_by_side(split, bundle, bundle, 5, "itself")
+    found = rank_side_by_side(split, bundle, bundle, 5, "itself", 20_000)
     for k, name in enumerate(fabricate.BEHAVIORS):
         assert found.behaviors[name].candidate == expected[k]["ndcg@5"]
         assert found.behaviors[name].users == expected[k]["users"]
@@ -201,7 +203,7 @@ def test_a_behavior_without_a_validation_user_is_left_out(
     world = World(OLD.users, OLD.items, pairs, {"buy": [("bob", "bag")], "cart": []})
     best, worst = ({"buy": scores, "cart": [0, 0, 0]} for scores in ([1, 2, 3], [3, 2, 1]))
     candidate, champion = (world.bundle(workspace, scores) for scores in (best, worst))
-    found = rank_side_by_side(world.split(workspace), candidate, champion, 2, "version 1")
+    found = rank_side_by_side(world.split(workspace), candidate, champion, 2, "version 1", 20_000)
     assert (list(found.behaviors), found.left_out) == (["buy"], ("cart",))
     # Bob's bag is first of the candidate's list, and second, after hat, of the champion's.
     assert found.mean == found.behaviors["buy"]
@@ -214,17 +216,19 @@ def test_what_cannot_be_compared_is_refused(workspace: Workspace) -> None:
     renamed = World(OLD.users, OLD.items, {"get": OLD.train["buy"]}, {"get": []})
     other = renamed.bundle(workspace, {"get": [1, 2, 3]})
     with pytest.raises(DataError, match="the behaviors get, the data buy"):
-        rank_side_by_side(split, candidate, other, 2, "")
+        rank_side_by_side(split, candidate, other, 2, "", 20_000)
     with pytest.raises(DataError, match="cannot be read"):
-        rank_side_by_side(split, candidate, workspace.root, 2, "")
+        rank_side_by_side(split, candidate, workspace.root, 2, "", 20_000)
     champion = OLD.bundle(workspace, {"buy": [1, 2, 3]})
     learned = World(NEW.users, NEW.items, NEW.valid, {"buy": NEW.valid["buy"]})
     with pytest.raises(DataError, match="no validation pair of buy is new to both"):
-        rank_side_by_side(split, candidate, learned.bundle(workspace, {"buy": [1, 2, 3, 4]}), 2, "")
+        rank_side_by_side(
+            split, candidate, learned.bundle(workspace, {"buy": [1, 2, 3, 4]}), 2, "", 20_000
+        )
     seen = load_file(champion / "seen.safetensors")
     save_file({k: v for k, v in seen.items() if "train" not in k}, champion / "seen.safetensors")
     with pytest.raises(DataError, match=r"seen\.safetensors is damaged"):
-        rank_side_by_side(split, candidate, champion, 2, "")
+        rank_side_by_side(split, candidate, champion, 2, "", 20_000)
     fabricate.sign_again(champion)
     with pytest.raises(DataError, match="does not tell which pairs"):
-        rank_side_by_side(split, candidate, champion, 2, "")
+        rank_side_by_side(split, candidate, champion, 2, "", 20_000)

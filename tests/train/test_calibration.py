@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bigel.config import ModelConfig
+from bigel.config import EvaluateConfig, ModelConfig
 from bigel.evaluate import evaluate_split
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import make_task, rank_task
@@ -32,7 +32,7 @@ TREND_ALONE = ModelConfig(memory=False, neighbours=False)
 
 def calibrated(train, valid, scores=None, settings=MEMORY_ALONE):
     scores = flat_scores(seed=3) if scores is None else scores
-    return calibrate(scores, train, valid, settings, 5, seed=0)
+    return calibrate(scores, train, valid, settings, EvaluateConfig(), seed=0)
 
 
 def test_users_who_buy_what_they_clicked_turn_the_memory_on():
@@ -262,12 +262,12 @@ def test_a_refitted_model_that_expects_what_was_chosen_gets_no_trend_counted_aga
     chosen = np.bincount(valid.of(0)[1], minlength=N_ITEMS)
     bias = torch.log(torch.from_numpy(chosen + 1e-3).float())[None]
     knows = EmbeddingScores(torch.ones(1, 120, 1), 0 * bias[..., None], bias)
-    again = count_again(found, knows, train, valid, TREND_ALONE)
+    again = count_again(found, knows, train, valid, TREND_ALONE, EvaluateConfig())
     assert again.trend[-1].abs().max() < 0.05 < found.trend[-1].abs().max()
-    same = count_again(found, scores, train, valid, TREND_ALONE)
+    same = count_again(found, scores, train, valid, TREND_ALONE, EvaluateConfig())
     torch.testing.assert_close(same.trend, found.trend)
     off = replace(found, trend=0 * found.trend)
-    assert count_again(off, knows, train, valid, TREND_ALONE) is off
+    assert count_again(off, knows, train, valid, TREND_ALONE, EvaluateConfig()) is off
 
 
 def both_world(seed=0, n_users=200):
@@ -308,12 +308,27 @@ def test_without_all_three_nothing_is_fitted(monkeypatch):
 def test_the_size_of_a_batch_changes_no_calibration():
     train, valid = both_world()
     found = [
-        calibrate(flat_scores(200, seed=3), train, valid, ModelConfig(), 5, 0, batch_users)
-        for batch_users in (7, 64, 512)
+        calibrate(flat_scores(200, seed=3), train, valid, ModelConfig(), how, 0)
+        for how in (EvaluateConfig(batch_users=size) for size in (7, 64, 512))
     ]
     for one in found[1:]:
         torch.testing.assert_close(one.trend, found[0].trend, rtol=1e-6, atol=1e-7)
         assert one.kept() == found[0].kept()
+
+
+def test_only_so_many_users_are_asked_for_scores():
+    """But every pair that was chosen counts."""
+    asked: set[int] = set()
+
+    class Noted(EmbeddingScores):
+        def fill(self, behavior, users, out_BI):
+            asked.update(users.tolist())
+            super().fill(behavior, users, out_BI)
+
+    train, valid = both_world()
+    noted = Noted(**flat_scores(200, seed=3).tensors())
+    calibrate(noted, train, valid, ModelConfig(), EvaluateConfig(select_users=100), 0)
+    assert len(np.unique(valid.of(1)[0])) == 200 and len(asked) == 100
 
 
 def test_neighbours_are_kept_only_where_the_lists_with_memory_are_better(monkeypatch):
@@ -329,7 +344,9 @@ def test_neighbours_are_kept_only_where_the_lists_with_memory_are_better(monkeyp
         return Calibration(trend, weights, memories, facts, torch.zeros(4, dtype=torch.long))
 
     train = interactions_of([[(0, 1)], [(1, 2)]], 4, 5)
-    fitter = calibration._Fitter(flat_scores(4, behaviors=2), train, [], [], torch.zeros(4), 5, 7)
+    fitter = calibration._Fitter(
+        flat_scores(4, behaviors=2), train, [], [], [], torch.zeros(4), 5, 7
+    )
     gains = [
         {"on": False, "ndcg": 0.2, "ndcg_with": 0.21},
         {"on": False, "ndcg": 0.2, "ndcg_with": 0.19},

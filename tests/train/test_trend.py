@@ -18,7 +18,7 @@ def counted(scores, train, valid, fold_of, scales=None, batch_users=3):
     counts = Counts.none(FOLDS, behaviors, train.n_items)
     for k, scale in enumerate(scales or [1.0] * behaviors):
         task = make_task(train, valid, k, "published")
-        counts.add(scores, k, task, scale, fold_of, batch_users)
+        counts.add(scores, k, task, task, scale, fold_of, batch_users)
     return counts
 
 
@@ -35,6 +35,18 @@ def test_worked_by_hand():
     # without either user (1 + 2)/(0.5 + 2) and (0 + 2)/(0.5 + 2)
     torch.testing.assert_close(ratios[0, 0], torch.tensor([1.0, 3 / 2.5, 2 / 2.5]))
     torch.testing.assert_close(ratios[1], ratios[0])
+
+
+def test_some_users_speak_for_all_of_their_fold():
+    """Users 0 to 3 have a pair each, 2 and 3 in fold 1; 0 and 2 are asked, and count twice."""
+    train = interactions_of([[(u, 0) for u in range(4)]], 4, 3)
+    valid = interactions_of([[(0, 1), (1, 1), (2, 1), (3, 2)]], 4, 3)
+    everyone = make_task(train, valid, 0, "published")
+    counts = Counts.none(FOLDS, 1, 3)
+    fold_of = torch.tensor([0, 0, 1, 1])
+    counts.add(flat_scores(4, 3, 1), 0, everyone, everyone.only(2), 1.0, fold_of, 3)
+    assert counts.chosen.tolist() == [[[0, 2, 0]], [[0, 1, 1]]]
+    assert counts.expected.tolist() == [[[0, 1, 1]], [[0, 1, 1]]]
 
 
 def test_what_is_chosen_as_expected_has_no_trend():
