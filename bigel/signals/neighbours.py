@@ -66,27 +66,39 @@ class Neighbours:
 
     def reach(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
         """Return n_h(u, ·) of B users, float64, (B, I)."""
-        places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
-        return self.sums(
-            inputs.pairs, users, decayed((until - inputs.last[places]) / DAY, half_life)
-        )
+        weight = _weight(inputs, until, users, half_life)
+        return torch.from_numpy(self._sums(inputs.pairs, users, weight).toarray())
 
-    def sums(self, pairs: Pairs, users: Tensor, weight: np.ndarray | None = None) -> Tensor:
-        """Return Σ weight_j W_ji over the items j of each of B users, float64, (B, I).
+    def column(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
+        """Return log(1 + n_h(u, ·) / ε) of B users, float32, (B, I)."""
+        return self.logs(inputs.pairs, users, SMALL, _weight(inputs, until, users, half_life))
+
+    def logs(
+        self, pairs: Pairs, users: Tensor, small: float, weight: np.ndarray | None = None
+    ) -> Tensor:
+        """Return log(1 + Σ weight_j W_ji / small) over the items j of each of B users, (B, I).
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
 
         Args:
             pairs: what each user has.
             users: the B users.
+            small: ε.
             weight: of each of their items, one user's after the other's; None: 1.
         """
+        sums_BI = self._sums(pairs, users, weight)
+        logs = np.log1p(sums_BI.data / small).astype(np.float32)
+        parts = (logs, sums_BI.indices, sums_BI.indptr)
+        return torch.from_numpy(sparse.csr_matrix(parts, shape=sums_BI.shape).toarray())
+
+    def _sums(
+        self, pairs: Pairs, users: Tensor, weight: np.ndarray | None = None
+    ) -> sparse.csr_matrix:
         items = pairs.take(users)[1].numpy()
         weight = np.ones(len(items)) if weight is None else weight
         ends = functional.pad(pairs.counts[users].cumsum(0), (1, 0)).numpy()
         shape = (len(users), len(self.crow) - 1)
-        touched_BI = sparse.csr_matrix((weight, items, ends), shape=shape)
-        return torch.from_numpy((touched_BI @ self._near).toarray())
+        return sparse.csr_matrix((weight, items, ends), shape=shape) @ self._near
 
     @cached_property
     def _near(self) -> sparse.csr_matrix:
@@ -97,6 +109,12 @@ class Neighbours:
     def tensors(self) -> dict[str, Tensor]:
         """Return W by the names under which it is stored."""
         return {"crow": self.crow, "col": self.col, "value": self.value}
+
+
+def _weight(inputs: Latest, until: int, users: Tensor, half_life: float) -> np.ndarray:
+    """Return by how much each item of B users counts, one user's after the other's."""
+    places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
+    return decayed((until - inputs.last[places]) / DAY, half_life)
 
 
 def _blocks(most_I: np.ndarray) -> list[tuple[int, int]]:

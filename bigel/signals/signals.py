@@ -111,8 +111,7 @@ class Signals:
 
     def reached(self, users: Tensor, half_life: float) -> Tensor:
         """Return the column of neighbours of B users at a half-life, (B, I)."""
-        found = self.neighbours.reach(self.touched, self.until, users, half_life)
-        return torch.log1p(found / near.SMALL).float()
+        return self.neighbours.column(self.touched, self.until, users, half_life)
 
     def offset(self, parts: "Parts", behavior: int) -> Tensor:
         """Return what is added to every user's score of an item, (I,); -inf: no candidate."""

@@ -10,8 +10,9 @@ best, so any model can be given all three. Neighbours and memory are fitted by a
 see ``bigel.train.logit``.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -145,23 +146,18 @@ def calibrate(
     found = Calibration(off, torch.zeros(FOLDS + 1, n_behaviors), [], {}, fold_of)
     if not (settings.trend or settings.neighbours or settings.memory):
         return found
-    everyone = make_tasks(train, valid, PUBLISHED)
-    tasks = [task.only(how.select_users) for task in everyone]
-    scales = fit_scales(scores, tasks, how.batch_users)
-    fitter = _Fitter(
-        scores, train, everyone, tasks, scales, fold_of, how.select_cutoff, how.batch_users
-    )
+    fitter = _Fitter.of(scores, train, valid, settings, how, fold_of)
     if settings.trend:
         found = fitter.with_trend(found, settings.trend_prior)
-    nearby, without = Nearby.of(train) if settings.neighbours else None, found
-    if nearby is not None:
-        found = fitter.with_neighbours(found, nearby, settings.trend_prior)
+    without = found
+    if settings.neighbours:
+        found = fitter.with_neighbours(found, settings.trend_prior)
     if not settings.memory:
         return found
-    found = fitter.with_memory(found, settings.memory_penalty, nearby)
-    if nearby is not None and found.nearby.any():
-        without = fitter.with_memory(without, settings.memory_penalty, None)
-        found = fitter.better(without, found, nearby)
+    found = fitter.with_memory(found, settings.memory_penalty)
+    if found.nearby.any():
+        without = fitter.with_memory(without, settings.memory_penalty)
+        found = fitter.better(without, found)
     return found
 
 
@@ -218,57 +214,74 @@ def _is_enough(task: Task) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Fitter:
-    """What all fits read; see ``calibrate``."""
+    """What all fits read; see ``calibrate``.
+
+    Args:
+        scores: of the base model.
+        train: what users are known to have.
+        everyone: validation users of each behavior.
+        tasks: those of them whose scores are asked for.
+        fold_of: (U,) fold of each user.
+        how: cutoff, and users scored at a time.
+        nearby: neighbours; None where they are switched off.
+        evidence: of the memory.
+        seen: β and NDCG that were found already, by what they hang on.
+    """
 
     scores: Scores
     train: Interactions
     everyone: Sequence[Task]
     tasks: Sequence[Task]
-    scales: Sequence[float]
     fold_of: Tensor
-    k: int
-    batch_users: int
+    how: EvaluateConfig
+    nearby: Nearby | None
+    evidence: Evidence
+    seen: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, scores: Scores, train: Interactions, valid: Interactions, settings: ModelConfig,
+        how: EvaluateConfig, fold_of: Tensor,
+    ) -> "_Fitter":  # fmt: skip
+        """Collect it."""
+        everyone = make_tasks(train, valid, PUBLISHED)
+        tasks = [task.only(how.select_users) for task in everyone]
+        nearby = Nearby.of(train) if settings.neighbours else None
+        return cls(scores, train, everyone, tasks, fold_of, how, nearby, Evidence.of(train))
 
     def with_trend(self, found: Calibration, prior: float) -> Calibration:
         """Return the calibration with a trend for the behaviors where it pays."""
+        base, scales = found.neared(self.scores, self.nearby), self._scales(found)
         counts = Counts.none(FOLDS, len(self.tasks), self.train.n_items)
         for behavior, task in enumerate(self.tasks):
             if _is_enough(task):
                 counts.add(
-                    self.scores, behavior, self.everyone[behavior], task, self.scales[behavior],
-                    self.fold_of, self.batch_users,
+                    base, behavior, self.everyone[behavior], task, scales[behavior], self.fold_of,
+                    self.how.batch_users,
                 )  # fmt: skip
-        everywhere = counts.log_ratios(prior) / torch.tensor(self.scales)[:, None]
-        after = replace(found, trend=everywhere).shifted(self.scores)
-        facts, kept = {}, torch.zeros_like(everywhere)
-        for behavior, name in enumerate(self.train.behaviors):
-            facts[name] = self._gain(self.scores, after, behavior)
-            if facts[name]["on"]:
-                kept[:, behavior] = everywhere[:, behavior]
+        everywhere = counts.log_ratios(prior) / torch.tensor(scales)[:, None]
+        facts = self._gains(found, replace(found, trend=everywhere))
+        kept = everywhere * _is_on(facts)[:, None]
         return replace(found, trend=kept, facts=found.facts | {"trend": facts})
 
-    def with_neighbours(self, found: Calibration, nearby: Nearby, prior: float) -> Calibration:
+    def with_neighbours(self, found: Calibration, prior: float) -> Calibration:
         """Return the calibration with the neighbours for the behaviors where they pay.
 
         With them the scores expect other pairs, so the trend is counted anew where there is one.
         """
-        weights = torch.zeros_like(found.nearby)
+        assert self.nearby is not None
+        scales, weights = self._scales(found), torch.zeros_like(found.nearby)
         for behavior, task in enumerate(self.tasks):
             if _is_enough(task):
                 weights[:, behavior] = fit_beside(
-                    self.scores, nearby.column, behavior, task, self.scales[behavior],
-                    self.fold_of, FOLDS, self.batch_users,
+                    self.scores, self.nearby.column, behavior, task, scales[behavior],
+                    self.fold_of, FOLDS, self.how.batch_users,
                 )  # fmt: skip
         tried = replace(found, nearby=weights)
-        beside = self.on(tried.neared(self.scores, nearby))
         if "trend" in found.facts:
-            tried = beside.with_trend(tried, prior)
-        before, after = found.shifted(self.scores), tried.shifted(beside.scores)
-        facts = {
-            name: self._gain(before, after, behavior)
-            for behavior, name in enumerate(self.train.behaviors)
-        }
-        kept_K = torch.tensor([of_k["on"] for of_k in facts.values()])
+            tried = self.with_trend(replace(tried, trend=torch.zeros_like(found.trend)), prior)
+        facts = self._gains(found, tried)
+        kept_K = _is_on(facts)
         weights, trend = weights * kept_K, torch.where(kept_K[:, None], tried.trend, found.trend)
         of_trend = {
             name: (tried if facts[name]["on"] else found).facts["trend"][name]
@@ -280,21 +293,28 @@ class _Fitter:
         facts_of = found.facts | more | {"neighbours": facts}
         return replace(found, trend=trend, nearby=weights, facts=facts_of)
 
-    def better(self, without: Calibration, found: Calibration, nearby: Nearby) -> Calibration:
+    def with_memory(self, found: Calibration, penalty: float) -> Calibration:
+        """Return the calibration with a memory for the behaviors where it pays."""
+        features = item_features(self.train)
+        shape = (len(self.tasks), 2 ** len(self.tasks), features.shape[1] + 1)
+        memories = [Memory(torch.zeros(shape), features) for _ in range(FOLDS + 1)]
+        for behavior in range(len(self.tasks)):
+            self._fit_memories(memories, behavior, found, penalty)
+        facts = self._gains(found, replace(found, memories=memories))
+        for one in memories:
+            one.weights[~_is_on(facts)] = 0
+        return replace(found, memories=memories, facts=found.facts | {"memory": facts})
+
+    def better(self, without: Calibration, found: Calibration) -> Calibration:
         """Return what was found, but for behaviors whose lists neighbours make worse.
 
         A memory may say what they say, so both are compared with theirs, as they would rank.
         """
-        evidence = Evidence.of(self.train)
-        before = without.remembering(without.shifted(self.scores), evidence)
-        after = found.remembering(found.shifted(found.neared(self.scores, nearby)), evidence)
         facts = dict(found.facts["neighbours"])
-        for behavior, (name, told) in enumerate(facts.items()):
-            if told["on"]:
-                gain = self._gain(before, after, behavior)
-                if not gain["ndcg_with"] > gain["ndcg"]:
-                    facts[name] = gain | {"on": False, "weight": 0.0}
-        kept_K = torch.tensor([told["on"] for told in facts.values()])
+        for name, gain in self._gains(without, found).items():
+            if facts[name]["on"] and not gain["ndcg_with"] > gain["ndcg"]:
+                facts[name] = gain | {"on": False, "weight": 0.0}
+        kept_K = _is_on(facts)
         memories = [
             replace(ours, weights=torch.where(kept_K[:, None, None], ours.weights, theirs.weights))
             for ours, theirs in zip(found.memories, without.memories, strict=True)
@@ -307,59 +327,75 @@ class _Fitter:
         weights, told_of = found.nearby * kept_K, found.facts | others | {"neighbours": facts}
         return replace(found, trend=trend, nearby=weights, memories=memories, facts=told_of)
 
-    def on(self, scores: Scores) -> "_Fitter":
-        """Return what fits the same by other scores."""
-        scales = fit_scales(scores, self.tasks, self.batch_users)
-        return replace(self, scores=scores, scales=scales)
-
-    def with_memory(self, found: Calibration, penalty: float, nearby: Nearby | None) -> Calibration:
-        """Return the calibration with a memory for the behaviors where it pays."""
-        evidence, features = Evidence.of(self.train), item_features(self.train)
-        shape = (len(self.tasks), 2 ** len(self.tasks), features.shape[1] + 1)
-        memories = [Memory(torch.zeros(shape), features) for _ in range(FOLDS + 1)]
-        base = self.on(found.neared(self.scores, nearby)) if found.nearby.any() else self
-        before, found = found.shifted(base.scores), replace(found, memories=memories)
-        facts: Facts = {}
-        for behavior, name in enumerate(self.train.behaviors):
-            base._fit_memories(memories, behavior, evidence, penalty)
-            after = found.remembering(before, evidence)
-            facts[name] = self._gain(before, after, behavior)
-            if not facts[name]["on"]:
-                for one in memories:
-                    one.weights[behavior] = 0
-        return replace(found, facts=found.facts | {"memory": facts})
+    def _scales(self, found: Calibration) -> list[float]:
+        """Return β of the scores with the neighbours, by behavior."""
+        key = "scales", _digest(found.nearby)
+        if key not in self.seen:
+            base = found.neared(self.scores, self.nearby)
+            self.seen[key] = fit_scales(base, self.tasks, self.how.batch_users)
+        scales: list[float] = self.seen[key]
+        return scales
 
     def _fit_memories(
-        self, memories: Sequence[Memory], behavior: int, evidence: Evidence, penalty: float
+        self, memories: Sequence[Memory], behavior: int, found: Calibration, penalty: float
     ) -> None:
         """Set the weights of one behavior: without each fold, then of all; 0 without evidence."""
-        task, scale = self.tasks[behavior], self.scales[behavior]
-        if not _is_enough(task) or len(evidence.touched(behavior, task.users)[0]) == 0:
+        task = self.tasks[behavior]
+        if not _is_enough(task) or len(self.evidence.touched(behavior, task.users)[0]) == 0:
             return
-        choices = collect(self.scores, evidence, behavior, task, self.batch_users, scale)
+        base, scale = found.neared(self.scores, self.nearby), self._scales(found)[behavior]
+        choices = collect(base, self.evidence, behavior, task, self.how.batch_users, scale)
         left_out = [*(self.fold_of[task.users] == fold for fold in range(FOLDS)), None]
         for one, out in zip(memories, left_out, strict=True):
             counted = torch.ones(len(task.users), dtype=torch.bool) if out is None else ~out
             one.weights[behavior] = fit(choices, one, behavior, counted, penalty)
             one.weights[behavior, :, :-1] /= scale
 
-    def _gain(self, before: Scores, after: Scores, behavior: int) -> Facts:
-        """Compare NDCG@k of two rankings, the second of which was fitted on other users."""
-        task = self.tasks[behavior]
-        if not _is_enough(task):
-            return {"on": False, "users": len(task.users)}
-        without, with_it = (
-            METRICS["ndcg"](ranked.hits, ranked.relevant, self.k)
-            for ranked in (
-                rank_task(s, behavior, task, self.k, self.batch_users) for s in (before, after)
-            )
-        )
+    def _gains(self, before: Calibration, after: Calibration) -> Facts:
+        """Compare by behavior the NDCG of two rankings; each user's was fitted on others."""
+        return {
+            name: self._gain(before, after, behavior)
+            for behavior, name in enumerate(self.train.behaviors)
+        }
+
+    def _gain(self, before: Calibration, after: Calibration, behavior: int) -> Facts:
+        users = len(self.tasks[behavior].users)
+        if not _is_enough(self.tasks[behavior]):
+            return {"on": False, "users": users}
+        without, with_it = (self._ndcg(one, behavior) for one in (before, after))
         gain = (with_it - without).double()
-        error = gain.std() / len(task.users) ** 0.5
+        error = gain.std() / users**0.5
         return {
             "on": bool(gain.mean() > error),
-            "users": len(task.users),
+            "users": users,
             "ndcg": without.mean().item(),
             "ndcg_with": with_it.mean().item(),
             "gain_se": error.item(),
         }
+
+    def _ndcg(self, found: Calibration, behavior: int) -> Tensor:
+        """Return the NDCG of each user, ranked by what was fitted without her, (B,)."""
+        memories = (memory.weights[behavior] for memory in found.memories)
+        key = behavior, _digest(found.trend[:, behavior], found.nearby[:, behavior], *memories)
+        if key not in self.seen:
+            near = found.shifted(found.neared(self.scores, self.nearby))
+            scores, task = found.remembering(near, self.evidence), self.tasks[behavior]
+            k = self.how.select_cutoff
+            ranked = rank_task(scores, behavior, task, k, self.how.batch_users)
+            self.seen[key] = METRICS["ndcg"](ranked.hits, ranked.relevant, k)
+        ndcg: Tensor = self.seen[key]
+        return ndcg
+
+
+def _digest(*tensors: Tensor) -> str:
+    """Return what tells tensors from others of these shapes; none is as one of zeros."""
+    digest = hashlib.sha256()
+    for at, tensor in enumerate(tensors):
+        if tensor.any():
+            digest.update(b"%d" % at + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_on(facts: Facts) -> Tensor:
+    """Tell which behaviors keep what was tried, bool (K,)."""
+    return torch.tensor([of_k["on"] for of_k in facts.values()])

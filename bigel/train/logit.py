@@ -12,7 +12,7 @@ sets of weights, one shared by all patterns and one per pattern, so that rare pa
 common ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,9 @@ from bigel.evaluate.ranking import hide
 from bigel.model.memory import Evidence, Memory
 from bigel.model.scores import Scores, filled
 
-SAMPLE = 1_024  # users that β is fitted on
+SAMPLE = 1_024  # users that β is fitted on, but fewer where their scores are more than VALUES
+FEWEST = 256  # of them
+VALUES = 16_000_000  # 64 MB
 SPREAD_OF = 64  # users whose scores' deviation β starts from
 NEWTON_STEPS = 20
 RANGE = 100.0
@@ -58,14 +60,15 @@ class Choices:
 def fit_scale(scores: Scores, behavior: int, task: Task, batch_users: int) -> float:
     """Return the β > 0 that maximizes Σ log softmax(β s)_i over validation pairs, by Newton steps.
 
-    The sum is over at most about ``SAMPLE`` users, evenly spaced. β stays within a factor of
+    The sum is over some users, see ``_sample``. β stays within a factor of
     ``RANGE`` of where it starts, one over the deviation of the scores.
     """
-    users = task.users[:: max(1, len(task.users) // SAMPLE)]
-    beta = start = 1 / (_deviation(scores, behavior, users[:SPREAD_OF]) or 1.0)
+    sample = _sample(scores, behavior, task, batch_users)
+    first = torch.cat([some for some, _ in sample])[:SPREAD_OF]
+    beta = start = 1 / (_deviation(scores, behavior, first) or 1.0)
     for _ in range(NEWTON_STEPS):
         slope = curvature = 0.0
-        for some, out_BI in filled(scores, behavior, users, batch_users):
+        for some, out_BI in sample:
             rows, items = (t.to(out_BI.device) for t in task.relevant.take(some))
             counts = task.relevant.counts[some].to(out_BI.device)
             slope += out_BI[rows, items].double().sum().item()
@@ -88,10 +91,9 @@ def fit_beside(
 ) -> Tensor:  # fmt: skip
     """Return ν / a, (F + 1,), of the a and ν that maximize Σ log softmax(a s + ν x)_i.
 
-    The sum is over validation pairs of at most about ``SAMPLE`` users, evenly spaced, less a
-    penalty ``RIDGE`` of ν² and of (a / β - 1)². The first F are without the users of each fold, by
-    one Newton step from the last, which is of all. A column that turns the scores round (a ≤ 0)
-    gets no weight.
+    The sum is over validation pairs of some users, see ``_sample``, less a penalty ``RIDGE`` of ν²
+    and of (a / β - 1)². The first F are without the users of each fold, by one Newton step from the
+    last, which is of all. A column that turns the scores round (a ≤ 0) gets no weight.
 
     Args:
         scores: s.
@@ -103,7 +105,10 @@ def fit_beside(
         folds: F.
         batch_users: users scored at a time.
     """
-    users = task.users[:: max(1, len(task.users) // SAMPLE)]
+    sample = [
+        (some, score_BI, column(some).to(score_BI.device))
+        for some, score_BI in _sample(scores, behavior, task, batch_users)
+    ]
     ridge, center = 2 * RIDGE * torch.eye(2).double(), torch.tensor([1.0, 0.0]).double()
 
     def towards(at: Tensor, gradient: Tensor, hessian: Tensor) -> Tensor:
@@ -113,16 +118,13 @@ def fit_beside(
     best, weights, step, slopes = -torch.inf, center, torch.zeros(2).double(), None
     for _ in range(NEWTON_STEPS):
         tried = weights + step
-        value, *found = _beside(
-            scores, column, behavior, task, users, (scale, *tried.tolist()), fold_of, folds,
-            batch_users,
-        )  # fmt: skip
+        value, *found = _beside(sample, task, (scale, *tried.tolist()), fold_of, folds)
         value -= RIDGE * float((tried - center).square().sum())
         if value < best:
             step = step / 2
             continue
         gain, best, weights, slopes = value - best, value, tried, found
-        if gain < ENOUGH * len(users):
+        if gain < ENOUGH * sum(len(some) for some, *_ in sample):
             break
         step = towards(weights, *(by_fold.sum(0) for by_fold in slopes))
     assert slopes is not None
@@ -138,32 +140,27 @@ def fit_beside(
 
 
 def _beside(
-    scores: Scores, column: Callable[[Tensor], Tensor], behavior: int, task: Task, users: Tensor,
-    weights: tuple[float, float, float], fold_of: Tensor, folds: int, batch_users: int,
+    sample: Sequence[tuple[Tensor, Tensor, Tensor]], task: Task,
+    weights: tuple[float, float, float], fold_of: Tensor, folds: int,
 ) -> tuple[float, Tensor, Tensor]:  # fmt: skip
     """Return Σ log P, and by fold of users its gradient (F, 2) and minus its Hessian (F, 2, 2).
 
-    Args: as of ``fit_beside``; weights: β, a / β and ν.
+    Args: as of ``fit_beside``; sample: users with their s and x; weights: β, a / β and ν.
     """
     value = 0.0
     gradient_F2, hessian_F22 = torch.zeros(folds, 2).double(), torch.zeros(folds, 2, 2).double()
     scale, a, nu = weights
-    for some, score_BI in filled(scores, behavior, users, batch_users):
-        columns = [score_BI * scale, column(some).to(score_BI.device)]
+    for some, score_BI, column_BI in sample:
+        columns = [score_BI * scale, column_BI]
         logs = hide(a * columns[0] + nu * columns[1], some, task.mask).log_softmax(1)
         rows, items = (t.to(score_BI.device) for t in task.relevant.take(some))
         value += logs[rows, items].double().sum().item()
         count_B = task.relevant.counts[some].double()
         share_BI = logs.exp_()
-        mean_B2 = torch.stack([(share_BI * x).sum(1) for x in columns], dim=1).cpu().double()
-        square_B22 = (
-            torch.stack(
-                [torch.stack([(share_BI * x * y).sum(1) for y in columns], dim=1) for x in columns],
-                dim=1,
-            )
-            .cpu()
-            .double()
-        )
+        weighed = [share_BI * x for x in columns]
+        mean_B2 = torch.stack([w.sum(1) for w in weighed], dim=1).cpu().double()
+        own, across, other = ((weighed[x] * columns[y]).sum(1) for x, y in ((0, 0), (0, 1), (1, 1)))
+        square_B22 = torch.stack([own, across, across, other], dim=1).view(-1, 2, 2).cpu().double()
         slope_B2 = -count_B[:, None] * mean_B2
         slope_B2.index_add_(
             0, rows.cpu(), torch.stack([x[rows, items] for x in columns], dim=1).cpu().double()
@@ -172,6 +169,16 @@ def _beside(
         gradient_F2.index_add_(0, fold_of[some], slope_B2)
         hessian_F22.index_add_(0, fold_of[some], count_B[:, None, None] * spread_B22)
     return value, gradient_F2, hessian_F22
+
+
+def _sample(
+    scores: Scores, behavior: int, task: Task, batch_users: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Return some users of a task, evenly spaced, with their scores: about ``SAMPLE``."""
+    most = max(FEWEST, min(SAMPLE, VALUES // scores.n_items))
+    users = task.users[:: max(1, len(task.users) // most)]
+    blocks = filled(scores, behavior, users, batch_users)
+    return [(some, score_BI.clone()) for some, score_BI in blocks]
 
 
 def _deviation(scores: Scores, behavior: int, users: Tensor) -> float:

@@ -273,7 +273,9 @@ def test_a_closed_form_counts_validation_once(place, monkeypatch):
     twice = per_user(Shifted(refitted, trend), known, logs["test"], config)
     assert not after.equals(twice)
     figures, _ = before_and_after(scores, logs, known, "test", config, refitted, with_trend=True)
-    again = count_again(forced, refitted, logs["train"], logs["valid"], config.model).trend[-1:]
+    again = count_again(
+        forced, refitted, logs["train"], logs["valid"], config.model, config.evaluate
+    ).trend[-1:]
     assert again[0, 1].any() and not again[0, 0].any()
     expected = per_user(Shifted(refitted, again), known, logs["test"], config)
     assert_frame_equal(figures.filter(calibrated=True).drop("calibrated"), expected)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigel.data.pairs import Pairs
+from bigel.evaluate import ranking
 from bigel.evaluate.ranking import rank_users
 from bigel.model.scores import BLOCK, EmbeddingScores
 
@@ -142,3 +143,21 @@ def test_memory_is_one_chunk_not_all_users(world, monkeypatch):
     )
     rank_users(*world, k=5, batch_users=BLOCK)
     assert made == [(BLOCK, 500)]
+
+
+@pytest.mark.parametrize("rounds", [2, 3, 32])
+@pytest.mark.parametrize("values", [3, 50, 10_000_000])
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_large_catalogues_are_ranked_as_by_a_sort(rounds, values, k, monkeypatch):
+    """Few distinct values: many ties, within a list and at its end."""
+    monkeypatch.setattr(ranking, "ROUNDS", rounds)
+    generator = torch.Generator().manual_seed(k)
+    item_emb = torch.randint(values, (1, 2_003, 1), generator=generator).float()
+    user_emb = torch.tensor([[[1.0], [-1.0], [0.0]]])
+    scores = scores_of(user_emb[0], item_emb[0], torch.zeros(2_003))
+    hidden = pairs_of([(0, i) for i in range(0, 2_003, 2)], 3, 2_003)
+    found = rank_users(scores, 0, torch.arange(3), hidden, k)
+    for user in range(3):
+        score = (user_emb[0, user] * item_emb[0]).flatten().tolist()
+        free = [i for i in range(2_003) if user or i % 2]
+        assert found[user].tolist() == sorted(free, key=lambda i: (-score[i], i))[:k]

@@ -345,14 +345,15 @@ def test_neighbours_are_kept_only_where_the_lists_with_memory_are_better(monkeyp
 
     train = interactions_of([[(0, 1)], [(1, 2)]], 4, 5)
     fitter = calibration._Fitter(
-        flat_scores(4, behaviors=2), train, [], [], [], torch.zeros(4), 5, 7
-    )
+        flat_scores(4, behaviors=2), train, [], [], torch.zeros(4), EvaluateConfig(), None,
+        Evidence.of(train),
+    )  # fmt: skip
     gains = [
         {"on": False, "ndcg": 0.2, "ndcg_with": 0.21},
         {"on": False, "ndcg": 0.2, "ndcg_with": 0.19},
     ]
     monkeypatch.setattr(calibration._Fitter, "_gain", lambda *given: gains[given[-1]])
-    found = fitter.better(made(1.0, 0.0), made(2.0, 0.5), Nearby.of(train))
+    found = fitter.better(made(1.0, 0.0), made(2.0, 0.5))
     assert found.nearby[:, 0].unique().tolist() == [0.5] and not found.nearby[:, 1].any()
     assert found.trend[:, 0].unique().tolist() == [2.0]
     assert found.trend[:, 1].unique().tolist() == [1.0]

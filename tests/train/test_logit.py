@@ -6,6 +6,7 @@ import torch
 
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Memory
+from bigel.model.scores import filled
 from bigel.train.logit import _beside, fit, fit_beside, fit_scale, log_likelihood
 from tests.train.funnel import (
     N_ITEMS,
@@ -161,9 +162,8 @@ def test_slope_and_curvature_are_those_of_the_likelihood():
     train, valid = funnel_world(0.3, 4)
     task, scores = make_task(train, valid, 1, "published"), flat_scores(seed=4)
     folds, scale, at = torch.arange(N_USERS) % 3, 1.5, (0.8, 0.6)
-    value, slope, curvature = _beside(
-        scores, x_UI.__getitem__, 1, task, task.users, (scale, *at), folds, 3, 7
-    )
+    sample = [(some, out.clone(), x_UI[some]) for some, out in filled(scores, 1, task.users, 7)]
+    value, slope, curvature = _beside(sample, task, (scale, *at), folds, 3)
     score = torch.empty(len(task.users), N_ITEMS)
     scores.fill(1, task.users, score)
     rows, items = task.mask.take(task.users)
