@@ -198,6 +198,14 @@ class TrainConfig(Section):
     learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of Adam.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
     max_steps: int = Field(150, ge=1, description="Last step; the cosine decay ends there.")
+    max_minutes: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "Minutes of steps after which a training ends, at its next validation; 0: no limit. "
+            "Under one, what is learned hangs on how fast the machine is."
+        ),
+    )
     ema: float = Field(0.97, ge=0, lt=1, description="Decay of the weights' average; 0: none.")
     evaluate_every: int = Field(10, ge=1, description="Steps between validations (an epoch).")
     patience: int = Field(

@@ -106,11 +106,16 @@ class Trainer:
         return self.learner.scores(chosen)
 
     def stopped(self) -> str | None:
-        """Return why training is over: "patience", "max_steps" (the last step), or None."""
-        best = self.history["best_step"]
+        """Return why training is over: "patience", "max_minutes", "max_steps" (the last step), or
+        None."""
+        best, limit = self.history["best_step"], 60 * self.config.train.max_minutes
         since = sum(found["step"] > best for found in self.history["validations"])
         if since >= self.config.train.patience:
             return "patience"
+        validated = self.step % self.config.train.evaluate_every == 0
+        spent = sum(step["seconds"] for step in self.history["steps"])
+        if 0 < limit <= spent and validated:
+            return "max_minutes"
         return "max_steps" if self.step >= self.last_step else None
 
     def _take_step(self) -> float:

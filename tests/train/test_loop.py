@@ -202,6 +202,16 @@ def scripted(trainer, means, monkeypatch):
     monkeypatch.setattr(loop, "evaluate_tasks", figures)
 
 
+def test_training_ends_at_the_validation_after_its_minutes(tmp_path, monkeypatch):
+    """By a clock that counts six seconds a step: 18 after the third, and a limit of 15."""
+    clock = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+    trainer = trainer_of("train.max_minutes=0.25")
+    trainer.fit(tmp_path)
+    assert trainer.history["stopped"] == "max_minutes" and trainer.step == 4
+    assert [found["step"] for found in trainer.history["validations"]] == [4]
+
+
 def test_training_stops_when_patience_ends_and_keeps_the_best_weights(tmp_path, monkeypatch):
     overrides = ("train.max_steps=100", "train.evaluate_every=2", "train.patience=3")
     trainer = trainer_of(*overrides)
