@@ -7,9 +7,9 @@ Memory: for a user with base scores s, candidates C and touched pairs T ⊂ C, a
 .. math:: \\log P(i) = s'_i - \\log \\Big( \\sum_{c ∈ C ∖ T} e^{s_c} + \\sum_{t ∈ T} e^{s'_t} \\Big)
 
 The first sum does not depend on the weights, so the full softmax over all items costs no more
-than the touched pairs, and the loss is convex. It is fitted by L-BFGS with an L2 penalty on two
-sets of weights, one shared by all patterns and one per pattern, so that rare patterns follow the
-common ones.
+than the touched pairs, and the loss is convex. It is fitted by Newton's method with an L2 penalty
+on two sets of weights, one shared by all patterns and one per pattern, so that rare patterns follow
+the common ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ SPREAD_OF = 64  # users whose scores' deviation β starts from
 NEWTON_STEPS = 20
 RANGE = 100.0
 RIDGE = 1.0  # penalty of ν²
+TINY = 1e-9  # a step that is none
 ENOUGH = 1e-5  # gain of a step in log-likelihood per user at which it is the last
 
 
@@ -230,34 +231,71 @@ def fit(choices: Choices, memory: Memory, behavior: int, users: Tensor, penalty:
     center, spread = choices.score.mean(), choices.score.std().clamp(min=1e-6)
     features = memory.features[behavior].T.double()[choices.item]
     inputs = torch.cat([features, ((choices.score - center) / spread).unsqueeze(1)], dim=1)
-    patterns, sizes = torch.unique_consecutive(choices.pattern, return_counts=True)
-    by_pattern = torch.split(inputs, sizes.tolist())
-    width = inputs.shape[1]
-    shared = torch.zeros(width, dtype=torch.double, requires_grad=True)
-    own = torch.zeros(len(patterns), width, dtype=torch.double, requires_grad=True)
+    patterns, place = torch.unique_consecutive(choices.pattern, return_inverse=True)
     counted = users[choices.chosen_row]
     chosen, chosen_row = choices.chosen[counted], choices.chosen_row[counted]
-    optimizer = torch.optim.LBFGS(
-        [shared, own], max_iter=100, history_size=20, tolerance_change=1e-7,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        term = torch.cat([x @ (shared + own[p]) for p, x in enumerate(by_pattern)])
+    def objective(weights: Tensor) -> float:
+        term = _terms(weights, inputs, place)
         likelihood = log_likelihood(choices, term, chosen, chosen_row)
-        size = (shared**2).sum() + (own**2).sum()
-        loss = (penalty * size - likelihood) / max(len(chosen), 1)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return float(likelihood - penalty * weights.square().sum())
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = (shared + own).detach()
+    weights = torch.zeros(1 + len(patterns), inputs.shape[1]).double()  # shared, then own ones
+    value = objective(weights)
+    for _ in range(NEWTON_STEPS):
+        gradient, curvature = _slopes(choices, inputs, place, weights, chosen, chosen_row)
+        gradient -= 2 * penalty * weights.flatten()
+        curvature.diagonal().add_(2 * penalty)
+        step = torch.linalg.solve(curvature, gradient)
+        if float(gradient @ step) / 2 < ENOUGH * len(chosen):
+            break
+        step = step.view_as(weights)
+        while (tried := objective(weights + step)) < value and bool(step.abs().max() > TINY):
+            step = step / 2
+        weights, value = weights + step, tried
+    found = weights[0] + weights[1:]
     found[:, -1] /= spread
     found[:, 0] -= found[:, -1] * center
-    weights = torch.zeros_like(memory.weights[behavior])
-    weights[patterns] = found.float()
-    return weights
+    every_pattern = torch.zeros_like(memory.weights[behavior])
+    every_pattern[patterns] = found.float()
+    return every_pattern
+
+
+def _terms(weights: Tensor, inputs: Tensor, place: Tensor) -> Tensor:
+    """Return what is added to each touched pair, (n,), by the weights of its pattern."""
+    return (inputs * (weights[0] + weights[1:])[place]).sum(1)
+
+
+def _slopes(
+    choices: Choices, inputs: Tensor, place: Tensor, weights: Tensor, chosen: Tensor,
+    chosen_row: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return gradient and minus the Hessian of Σ log P, over shared and own weights, flat.
+
+    With q the chance of a touched pair x, of a user with m choices, and v_p = shared + own_p:
+    ∂/∂v_p = Σ chosen x - Σ m q x, and -∂²/∂v_p∂v_r = [p = r] Σ m q x xᵀ - Σ_users m x̄_p x̄_rᵀ with
+    x̄_p = Σ_{touched under p} q x.
+    """
+    (n_patterns, width), n_users = weights[1:].shape, len(choices.rest)
+    log_total, score = _log_totals(choices, _terms(weights, inputs, place))
+    share = torch.exp(score - log_total[choices.row])
+    number_B = torch.bincount(chosen_row, minlength=n_users).double()
+    expected = (share * number_B[choices.row]).unsqueeze(1) * inputs
+    observed = chosen[chosen >= 0]
+    slope_PW = torch.zeros(n_patterns, width).double().index_add_(0, place, -expected)
+    slope_PW.index_add_(0, place[observed], inputs[observed])
+    bend_PWPW = torch.zeros(n_patterns, width, n_patterns, width).double()
+    for p, some in enumerate(torch.split(torch.arange(len(place)), place.bincount().tolist())):
+        bend_PWPW[p, :, p] = expected[some].T @ inputs[some]
+    mean = torch.zeros(n_users * n_patterns, width).double()
+    mean.index_add_(0, choices.row * n_patterns + place, share.unsqueeze(1) * inputs)
+    scaled = mean.view(n_users, -1) * number_B.sqrt().unsqueeze(1)
+    bend_PWPW -= (scaled.T @ scaled).view_as(bend_PWPW)
+    of_own = bend_PWPW.view(n_patterns * width, -1)
+    shared = bend_PWPW.sum(0)
+    both = torch.cat([shared.sum(1, keepdim=True), shared], dim=1).view(width, -1)
+    rest = torch.cat([bend_PWPW.sum(2).view(-1, width), of_own], dim=1)
+    return torch.cat([slope_PW.sum(0, keepdim=True), slope_PW]).flatten(), torch.cat([both, rest])
 
 
 def log_likelihood(choices: Choices, term: Tensor, chosen: Tensor, chosen_row: Tensor) -> Tensor:
@@ -269,8 +307,15 @@ def log_likelihood(choices: Choices, term: Tensor, chosen: Tensor, chosen_row: T
         chosen: (m,) place of each validation pair among the touched pairs, or -1.
         chosen_row: (m,) its user.
     """
-    top = choices.rest.scatter_reduce(0, choices.row, choices.score, "amax")
-    touched = torch.exp(choices.score + term - top[choices.row])
-    total = torch.exp(choices.rest - top).index_add(0, choices.row, touched)
+    log_total, _ = _log_totals(choices, term)
     added = torch.where(chosen >= 0, term[chosen], 0.0)
-    return (added - torch.log(total)[chosen_row]).sum()
+    return (added - log_total[chosen_row]).sum()
+
+
+def _log_totals(choices: Choices, term: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log of the sum over each user's candidates, (B,), and touched pairs' s', (n,)."""
+    score = choices.score + term
+    top = choices.rest.scatter_reduce(0, choices.row, score, "amax")
+    total = torch.exp(choices.rest - top)
+    total = total.index_add(0, choices.row, torch.exp(score - top[choices.row]))
+    return top + total.log(), score

@@ -7,7 +7,16 @@ import torch
 from bigel.evaluate.protocol import make_task
 from bigel.model.memory import Memory
 from bigel.model.scores import filled
-from bigel.train.logit import _beside, fit, fit_beside, fit_scale, log_likelihood
+from bigel.train.logit import (
+    Choices,
+    _beside,
+    _slopes,
+    _terms,
+    fit,
+    fit_beside,
+    fit_scale,
+    log_likelihood,
+)
 from tests.train.funnel import (
     N_ITEMS,
     N_USERS,
@@ -69,6 +78,27 @@ def test_the_fit_is_where_the_gradient_of_the_penalized_loss_is_zero():
             change = torch.zeros(4, 6, dtype=torch.double)
             change[0b01, place] = step
             assert loss(change) > at_fit - 1e-6
+
+
+def test_slopes_of_many_patterns_are_those_of_autograd():
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
+    integers = lambda high, n: torch.randint(high, (n,), generator=generator)  # noqa: E731
+    pattern = integers(3, 40).sort().values
+    choices = Choices(
+        draw(6), integers(6, 40), integers(9, 40), pattern, draw(40), integers(6, 8),
+        integers(41, 8) - 1,
+    )  # fmt: skip
+    inputs, weights = draw(40, 4), draw(4, 4) / 4
+
+    def likelihood(flat):
+        term = _terms(flat.view(4, 4), inputs, pattern)
+        return log_likelihood(choices, term, choices.chosen, choices.chosen_row)
+
+    found = _slopes(choices, inputs, pattern, weights, choices.chosen, choices.chosen_row)
+    flat = weights.flatten()
+    torch.testing.assert_close(found[0], torch.autograd.functional.jacobian(likelihood, flat))
+    torch.testing.assert_close(found[1], -torch.autograd.functional.hessian(likelihood, flat))
 
 
 def test_beta_is_where_the_likelihood_is_highest():
