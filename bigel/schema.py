@@ -11,6 +11,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
 TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC; of an interaction the latest
+TIME_OF_DAY = "time_of_day"  # of a raw row whose timestamp is a day
 HOUR, DAY = 3_600, 86_400  # seconds
 FIRST = "first"  # int64, as timestamp: when an interaction first happened
 COUNT = "count"  # raw rows merged into one interaction

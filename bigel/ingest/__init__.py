@@ -27,6 +27,8 @@ PLAIN = {  # how the synthetic log is read
     "format": "csv",
     "columns": Columns(timestamp="timestamp"),
     "rename": {},
+    "wide": {},
+    "zone": "UTC",
     "behavior_by_file": {},
     "header": True,
     "separator": None,

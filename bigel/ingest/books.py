@@ -27,7 +27,7 @@ GROUPS = {
     "null_behaviors": (refusals.NULL_BEHAVIOR,),
     "unknown_behaviors": (refusals.UNKNOWN_BEHAVIOR,),
     "bad_timestamps": refusals.BAD_TIMESTAMPS,
-    "ignored": (refusals.IGNORED,),
+    "ignored": (refusals.IGNORED, refusals.NOTHING),
 }
 
 

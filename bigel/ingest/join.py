@@ -115,7 +115,7 @@ def _count_lines(parts: Sequence[Part]) -> dict[str, int]:
     text = [part.counts for part in parts if part.counts["lines"]["raw"]]
     kinds = ("raw", "header", "inside", "blank")
     lines = {kind: sum(counts["lines"][kind] for counts in text) for kind in kinds}
-    return lines | {"rows": sum(counts["rows"] for counts in text)}
+    return lines | {"rows": sum(counts["rows"] - counts["events"] for counts in text)}
 
 
 def _judge_ids(parts: Sequence[Part], ids: str) -> None:
