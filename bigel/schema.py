@@ -14,6 +14,7 @@ TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC; of an interactio
 TIME_OF_DAY = "time_of_day"  # of a raw row whose timestamp is a day
 HOUR, DAY = 3_600, 86_400  # seconds
 FIRST = "first"  # int64, as timestamp: when an interaction first happened
+UNDONE = "undone"  # int64, as timestamp: when an interaction was taken back, null where it stands
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 
@@ -44,10 +45,12 @@ DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train
 # "now", the second after the log's latest event.
 MOMENTS = "moments"
 NOW = "now"
+ZONE = "zone"  # count of the same: of days, where it is not UTC
 HORIZON = "horizon"  # count of the same: seconds of valid and test that are measured, 0: all
 
 INTERACTIONS_FILE = "interactions.parquet"
 EVENTS_FILE = "history.parquet"  # of a log with times: each interaction's first event of each hour
+UNDONE_FILE = "undone.parquet"  # with data.undo: what took interactions back, by the hour
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file and reason
 RAW_SUMMARY_FILE = "raw_summary.parquet"

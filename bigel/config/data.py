@@ -117,6 +117,14 @@ class DataConfig(Section):
     ignore: tuple[str, ...] = Field(
         (), description="Raw behavior values left out on purpose; counted, quarantined as ignored."
     )
+    undo: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Raw behavior that takes another back to the behavior that it takes back, for example "
+            "returned = 'purchase': from then on the pair counts as if it had not happened, until "
+            "it happens again. Needs times."
+        ),
+    )
     behavior_by_file: dict[str, str] = Field(
         default_factory=dict,
         description=(
@@ -229,23 +237,42 @@ class DataConfig(Section):
                 raise ValueError(
                     f"rename.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
                 )
+        for raw, name in self.undo.items():
+            if name not in self.behaviors:
+                raise ValueError(
+                    f"undo.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
+                    f"{nearest(name, self.behaviors)}"
+                )
+            if raw in {*self.behaviors, *self.rename, *self.ignore}:
+                raise ValueError(
+                    f"undo.{raw}: {raw!r} is in behaviors, rename or ignore too; leave it out there"
+                )
+        if self.undo and self.format in ("tables", "pairs", "lists"):
+            raise ValueError(
+                f"undo goes by times, and a log that came split (format = {self.format!r}) by its "
+                "splits; leave undo out"
+            )
+        if self.undo and self.columns.timestamp == "":
+            raise ValueError(
+                "undo goes by times, and columns.timestamp = '' says that there are none; name "
+                "their column, or leave undo out"
+            )
         for pattern, raw in self.behavior_by_file.items():
-            if raw not in {*self.behaviors, *self.rename, *self.ignore}:
+            if raw not in self.raw_behaviors:
                 raise ValueError(
                     f"behavior_by_file.{pattern} = {raw!r} is neither in behaviors "
-                    f"{list(self.behaviors)} nor in rename or ignore"
+                    f"{list(self.behaviors)} nor in rename, ignore or undo"
                 )
         return self
 
     @model_validator(mode="after")
     def _wide_is_whole(self) -> "DataConfig":
         columns = self.columns
-        known = {*self.behaviors, *self.rename, *self.ignore}
         for column, raw in self.wide.items():
-            if raw not in known:
+            if raw not in self.raw_behaviors:
                 raise ValueError(
                     f"wide.{column} = {raw!r} is neither in behaviors {list(self.behaviors)} nor "
-                    f"in rename or ignore{nearest(raw, sorted(known))}"
+                    f"in rename, ignore or undo{nearest(raw, sorted(self.raw_behaviors))}"
                 )
             if column in (columns.user, columns.item, columns.timestamp):
                 raise ValueError(f"wide.{column}: columns names it too; leave it out of one")
@@ -325,6 +352,11 @@ class DataConfig(Section):
         if self.sql and (self.path or self.behavior_by_file or self.format != "auto"):
             raise ValueError("sql stands alone: leave path, format and behavior_by_file out")
         return self
+
+    @property
+    def raw_behaviors(self) -> set[str]:
+        """The values of the log's behavior that are known."""
+        return {*self.behaviors, *self.rename, *self.ignore, *self.undo}
 
     @property
     def is_counted(self) -> bool:

@@ -25,6 +25,7 @@ from bigel.schema import (
     REASON,
     ROW_NUMBER,
     SOURCE_FILE,
+    UNDONE_FILE,
     USER_ID,
 )
 from bigel.store import working_folder
@@ -76,7 +77,8 @@ def join_parts(
     kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     with working_folder(out, "merged") as work:
         merged, leaks = _merge(usable, data, work, base)
-        write_interactions(merged, data, out)
+        undo = write_interactions(merged, data, out)
+    _warn_of_undos(undo)
     if leaks is not None:
         for name, number in leaks.group_by(SOURCE_FILE).len().iter_rows():
             kept[name] -= number
@@ -88,7 +90,8 @@ def join_parts(
     sizes.write_parquet(out / QUARANTINE_SUMMARY_FILE)
     summary = summarize({p.source.name: int(p.counts["rows"]) for p in parts}, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
-    return count_rows(summary, sizes, out, data.behaviors) | {"lines": _count_lines(parts)}
+    counts = count_rows(summary, sizes, out, data.behaviors, undo.get("rows", 0))
+    return counts | {"lines": _count_lines(parts)} | ({"undo": undo} if undo else {})
 
 
 def _merge(
@@ -108,6 +111,15 @@ def _merge(
         return files[0], None
     merge_files(files, merged, base)
     return merged, None
+
+
+def _warn_of_undos(undo: Mapping[str, int]) -> None:
+    if without := undo.get("rows_without_effect", 0):
+        log.warning(
+            "data.undo: %d of %d rows that take an event back found none of their user and item "
+            "before them, so they changed nothing; %s has them (took = false)",
+            *(without, undo["rows"], UNDONE_FILE),
+        )
 
 
 def _count_lines(parts: Sequence[Part]) -> dict[str, int]:

@@ -155,12 +155,15 @@ def _counts() -> pl.Expr:
 def behavior_codes(data: DataConfig) -> dict[str, int]:
     """Return raw behavior value to its place in the cascade.
 
+    Behind the K places of the cascade are those that take an event back, K + the place of that.
+
     >>> from bigel.config import DataConfig
     >>> behavior_codes(DataConfig(behaviors=("click", "buy"), rename={"pv": "click"}))
     {'click': 0, 'buy': 1, 'pv': 0}
     """
     codes = {name: index for index, name in enumerate(data.behaviors)}
-    return codes | {raw: codes[name] for raw, name in data.rename.items()}
+    undoing = {raw: len(codes) + codes[name] for raw, name in data.undo.items()}
+    return codes | {raw: codes[name] for raw, name in data.rename.items()} | undoing
 
 
 def _index_of(codes: dict[str, int]) -> pl.Expr:

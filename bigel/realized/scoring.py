@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from bigel.data.standing import standing
 from bigel.schema import BEHAVIOR, FIRST, ITEM_ID, RANK, TIMESTAMP, USER_ID
 
 PAIR = [USER_ID, ITEM_ID]
@@ -40,9 +41,9 @@ def read_log(interactions: Path) -> pl.LazyFrame | None:
     """Return user, item, behavior and ``first`` of each interaction; None without event times.
 
     ``first`` is when the user first did this with the item, Unix seconds; where that is not known,
-    0, so that the pair is older than any list.
+    0, so that the pair is older than any list. What was taken back since is left out.
     """
-    rows = pl.scan_parquet(interactions)
+    rows = standing(pl.scan_parquet(interactions))
     columns = rows.collect_schema().names()
     if TIMESTAMP not in columns:
         return None
