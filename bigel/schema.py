@@ -78,6 +78,7 @@ SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, b
 CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)
+AGAIN_VIEW = "again"  # of behaviors whose lists may hold what the user has
 REFIT = "refit"  # the moment of test, for what was trained once more, on train and valid
 REFITTED = {view: f"{view}_refitted" for view in VIEWS}  # the same of models that saw validation
 

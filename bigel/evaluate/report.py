@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bigel.config import EvaluateConfig
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
-from bigel.schema import PUBLISHED, REPORT_FILE, SPLITS, TEST, VALID, VIEWS
+from bigel.schema import AGAIN_VIEW, PUBLISHED, REPORT_FILE, SPLITS, TEST, VALID, VIEWS
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
 NO_FIGURE = "–"
@@ -54,6 +54,7 @@ def write_report(
         headlines=[_headline(metrics, behavior, k) for behavior in behaviors],
         notes=_notes(metrics, history, facts, behaviors, k),
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
+        again=list(metrics[TEST].get(AGAIN_VIEW, {})),
         metrics=metrics,
         facts=facts,
         history=history,

@@ -147,6 +147,17 @@ class History:
         first = kept.times[kept._starts]
         return kept._interactions(kept._starts[(first >= start) & (first < end)])
 
+    def done_between(self, start: int, end: int) -> Interactions:
+        """Return the pairs with an event in [start, end), new or not; what was taken back is none.
+
+        >>> events = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 0], [10, 90, 95], [1, 1, 1]])
+        >>> three = History(*events, 100, 1, 2, ("click",))
+        >>> three.done_between(50, 96).items.tolist(), three.new_between(50, 96).items.tolist()
+        ([0, 1], [1])
+        """
+        stands = self.standing(self.until)
+        return stands.only((stands.times >= start) & (stands.times < end)).pairs
+
     def _interactions(self, rows: IntArray) -> Interactions:
         return Interactions(
             self.users[rows], self.items[rows], self.behavior_index[rows],

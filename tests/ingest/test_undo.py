@@ -186,6 +186,7 @@ def test_splits_hold_what_was_known(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(csv(*rows))
     record = parted(path, tmp_path)
+
     def bought(log: Interactions) -> set[tuple[int, int]]:
         users, items = log.of(1)
         return set(zip(users.tolist(), items.tolist(), strict=True))
