@@ -79,14 +79,15 @@ def _read_head(source: Source, data: DataConfig) -> list[pl.Series]:
     if source.format == "ndjson":
         objects = first_objects(source)
         names = dict.fromkeys(name for found in objects for name in found)
-        values = {name: [_as_text(found.get(name)) for found in objects] for name in names}
+        values = {name: [as_text(found.get(name)) for found in objects] for name in names}
     else:
         rows = first_rows(source, data)
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     return [pl.Series(name, texts, pl.String) for name, texts in values.items()]
 
 
-def _as_text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
+    """Return a JSON value as the text that stands in a file; text as it is."""
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
