@@ -189,7 +189,7 @@ def measure_again(
         scores: as of ``measure``.
         split: record of a split by time.
         behaviors: names of those that are measured so.
-        settings: cutoffs and batch size.
+        settings: cutoffs, how many users, and batch size.
     """
     if not behaviors:
         return {}
@@ -202,7 +202,7 @@ def measure_again(
         tree[name] = {}
         for title in behaviors:
             behavior = history.behaviors.index(title)
-            task = make_again_task(done, behavior)
+            task = make_again_task(done, behavior).only(settings.most_users)
             width = max(settings.cutoffs)
             ranked = rank_task(scores[name], behavior, task, width, settings.batch_users)
             tree[name][title] = summarize(ranked, settings.cutoffs)
