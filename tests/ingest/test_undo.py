@@ -17,6 +17,7 @@ from bigel.data.interactions import Interactions
 from bigel.data.split import split
 from bigel.errors import ConfigError
 from bigel.ingest import ingest
+from bigel.realized.scoring import new_pairs, read_log
 from bigel.schema import SPLITS, UNDONE_FILE, split_file
 from bigel.signals.history import History
 from bigel.store import Record, Workspace
@@ -199,6 +200,26 @@ def test_splits_hold_what_was_known(tmp_path: Path) -> None:
     assert bought(History.load(record).at(moments["test"]).pairs) == {(0, 3), (0, 4), (1, 1)}
     assert bought(History.load(record).at(moments["now"]).pairs) == {(1, 1)}
     assert record.counts["taken_back"] == 2
+
+
+def test_a_moment_knows_what_was_taken_back_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(csv(*MORE, *EVERY, (0, 0, "buy", 5), (0, 0, "returned", 25)))
+    history = History.load(parted(path, tmp_path))
+    for moment, stands in ((25 * HOUR, 1), (25 * HOUR + 1, 0)):
+        assert len(history.at(moment).pairs.of(1)[0]) == stands
+        cut = parted(path, tmp_path, until=moment)
+        assert sum(cut.counts[name]["buy"] for name in SPLITS) == stands
+        assert len(History.load(cut).at(moment).pairs.of(1)[0]) == stands
+
+
+def test_what_was_taken_back_is_no_hit_of_last_nights_lists(ingest_files: Ingest) -> None:
+    log = csv((1, 1, "buy", 5), (1, 2, "buy", 6), (1, 1, "returned", 7), (1, 1, "click", 7))
+    got = ingest_files({"a.csv": log}, undo=UNDO)
+    rows = read_log(got.record.file("interactions.parquet"))
+    assert rows is not None
+    found = new_pairs(rows, 0, 10 * HOUR).select("item_id", "behavior").rows()
+    assert sorted(found) == [(1, "click"), (2, "buy")]
 
 
 def test_contracts_hold_and_balance(tmp_path: Path) -> None:
