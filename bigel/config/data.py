@@ -285,7 +285,7 @@ class DataConfig(Section):
                 "wide and columns.count both count; leave columns.count out, and set wide_values = "
                 "'count' if the cells hold numbers"
             )
-        if self.wide and self.wide_values == "time" and columns.timestamp:
+        if self.has_timed_cells and columns.timestamp:
             raise ValueError(
                 "wide has the times in its cells; leave columns.timestamp out, or set wide_values "
                 "= 'count' if the cells hold numbers"
@@ -357,6 +357,11 @@ class DataConfig(Section):
     def raw_behaviors(self) -> set[str]:
         """The values of the log's behavior that are known."""
         return {*self.behaviors, *self.rename, *self.ignore, *self.undo}
+
+    @property
+    def has_timed_cells(self) -> bool:
+        """Whether the log's times are in the cells of a wide table."""
+        return bool(self.wide) and self.wide_values == "time"
 
     @property
     def is_counted(self) -> bool:

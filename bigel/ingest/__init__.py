@@ -98,7 +98,7 @@ def _find_files(
     copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
     sources, left_out = find_sources(data, copies)
     data = with_times(data, sources)
-    if data.undo and not (data.columns.timestamp or data.wide):
+    if data.undo and not (data.columns.timestamp or data.has_timed_cells):
         raise ConfigError(
             "data.undo goes by times, and no column of the log plainly holds them; name it in "
             "data.columns.timestamp, or leave data.undo out"

@@ -161,7 +161,7 @@ def _propose(
     if cells and not are_times(cells):
         data = data.model_copy(update={"wide_values": "count"})
     proposal = Proposal(data, names, missing=missing)
-    if data.wide and data.wide_values == "time":
+    if data.has_timed_cells:
         _add_unit(proposal, head)
     else:
         _add_time(proposal, head, found.get("timestamp") or given.timestamp)
@@ -413,7 +413,7 @@ def proposed_toml(proposal: Proposal, command: str) -> tuple[str, dict[str, int]
     lines += [f"# {note}." for note in proposal.notes]
     columns = data.columns
     shown = {"user": columns.user, "item": columns.item}
-    in_cells = bool(data.wide) and data.wide_values == "time"
+    in_cells = data.has_timed_cells
     if not data.behavior_by_file and not data.wide:
         shown["behavior"] = columns.behavior
     if columns.timestamp is not None and not in_cells:

@@ -41,8 +41,7 @@ def with_times(data: DataConfig, sources: Sequence[Source]) -> DataConfig:
         sources: files of the log; the first one with rows decides for all. A log that came split
             keeps its protocol, and no times are looked for.
     """
-    in_cells = bool(data.wide) and data.wide_values == "time"
-    if data.columns.timestamp is None and sources[0].split is None and not in_cells:
+    if data.columns.timestamp is None and sources[0].split is None and not data.has_timed_cells:
         return _with_timestamp(data, _find_column(data, sources))
     return _with_timestamp(data, data.columns.timestamp or None)
 

@@ -253,3 +253,9 @@ def test_a_log_in_which_no_times_are_found_is_refused(ingest_files: Ingest) -> N
     columns = {"user": "user", "item": "item"}
     with pytest.raises(ConfigError, match=r"data.undo goes by times, and no column"):
         ingest_files({"a.csv": log}, undo=UNDO, columns=columns)
+    counts = b"user,item,bought,back\n1,1,2,1\n"
+    cells = {"bought": "buy", "back": "returned"}
+    with pytest.raises(ConfigError, match=r"data.undo goes by times, and no column"):
+        ingest_files(
+            {"b.csv": counts}, "b.csv", undo=UNDO, columns=columns, wide=cells, wide_values="count"
+        )
