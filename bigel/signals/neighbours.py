@@ -10,9 +10,13 @@ the ``KEPT`` nearest are kept, so W is sparse, and no training is needed.
 Source: cosine item-kNN (Sarwar et al., WWW 2001); decay and logarithm are ours.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +29,8 @@ from bigel.schema import DAY
 from bigel.signals.demand import decayed
 from bigel.signals.history import Latest
 
+Part = TypeVar("Part")
+Found = TypeVar("Found")
 HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300
 SMALL = 1e-3  # ε
@@ -57,17 +63,17 @@ class Neighbours:
         unit_UI = (have_UI @ sparse.diags_array(1 / length_I)).tocsr()
         of_items = unit_UI.T.tocsr()
         most_I = have_UI.T @ np.diff(have_UI.indptr)  # products of each row before those add up
-        found = [
-            _nearest((of_items[start:end] @ unit_UI).tocsr(), start, kept)
-            for start, end in _blocks(most_I)
-        ]
+        found = _in_threads(
+            lambda ends: _nearest((of_items[slice(*ends)] @ unit_UI).tocsr(), ends[0], kept),
+            _blocks(most_I),
+        )
         counts, col, value = (torch.cat(column) for column in zip(*found, strict=True))
         return cls(functional.pad(counts.cumsum(0), (1, 0)), col, value)
 
     def reach(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
         """Return n_h(u, ·) of B users, float64, (B, I)."""
         weight = _weight(inputs, until, users, half_life)
-        return torch.from_numpy(self._sums(inputs.pairs, users, weight).toarray())
+        return torch.from_numpy((self._touched(inputs.pairs, users, weight) @ self._near).toarray())
 
     def column(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
         """Return log(1 + n_h(u, ·) / ε) of B users, float32, (B, I)."""
@@ -86,19 +92,27 @@ class Neighbours:
             small: ε.
             weight: of each of their items, one user's after the other's; None: 1.
         """
-        sums_BI = self._sums(pairs, users, weight)
-        logs = np.log1p(sums_BI.data / small).astype(np.float32)
-        parts = (logs, sums_BI.indices, sums_BI.indptr)
-        return torch.from_numpy(sparse.csr_matrix(parts, shape=sums_BI.shape).toarray())
+        touched_BI, near_II = self._touched(pairs, users, weight), self._near
+        found = np.empty(touched_BI.shape, np.float32)
 
-    def _sums(
+        def fill(rows: tuple[int, int]) -> None:
+            sums = touched_BI[slice(*rows)] @ near_II
+            logs = np.log1p(sums.data / small).astype(np.float32)
+            parts = (logs, sums.indices, sums.indptr)
+            sparse.csr_matrix(parts, shape=sums.shape).toarray(out=found[slice(*rows)])
+
+        found[:] = 0
+        ends = np.linspace(0, len(users), torch.get_num_threads() + 1).astype(int).tolist()
+        _in_threads(fill, list(itertools.pairwise(ends)))
+        return torch.from_numpy(found)
+
+    def _touched(
         self, pairs: Pairs, users: Tensor, weight: np.ndarray | None = None
     ) -> sparse.csr_matrix:
         items = pairs.take(users)[1].numpy()
         weight = np.ones(len(items)) if weight is None else weight
         ends = functional.pad(pairs.counts[users].cumsum(0), (1, 0)).numpy()
-        shape = (len(users), len(self.crow) - 1)
-        return sparse.csr_matrix((weight, items, ends), shape=shape) @ self._near
+        return sparse.csr_matrix((weight, items, ends), shape=(len(users), len(self.crow) - 1))
 
     @cached_property
     def _near(self) -> sparse.csr_matrix:
@@ -109,6 +123,12 @@ class Neighbours:
     def tensors(self) -> dict[str, Tensor]:
         """Return W by the names under which it is stored."""
         return {"crow": self.crow, "col": self.col, "value": self.value}
+
+
+def _in_threads(function: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
+    """Return what a function makes of each part; scipy's products let other threads run."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(function, parts))
 
 
 def _weight(inputs: Latest, until: int, users: Tensor, half_life: float) -> np.ndarray:
