@@ -12,6 +12,7 @@ import torch
 
 from bigel.config import Config, EvaluateConfig
 from bigel.data.interactions import IntArray, Interactions, with_learned
+from bigel.evaluate.headline import headline, newest
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, rank_views, summarize
 from bigel.model.memory import load_scores
@@ -19,6 +20,7 @@ from bigel.model.scores import Scores
 from bigel.schema import (
     COUNT,
     EMBEDDINGS_FILE,
+    HEADLINE,
     HISTORY_FILE,
     METRICS_FILE,
     NIGHTS_FILE,
@@ -36,6 +38,7 @@ from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
 from bigel.store import MANIFEST, Record, Workspace, write_json
 from bigel.store.code import code_of
+from bigel.verdict import unjudged
 
 GROUPS = ("few", "medium", "many")
 
@@ -63,14 +66,14 @@ def evaluate(
         "test" is test ranked by what was trained on train and valid, both known; the same under
         ``popularity``; ``activity`` → "test" → behavior → group; where lists were scored,
         ``realized`` → behavior → figure of the last ones, and under ``rule`` what recent
-        popularity has), ``report.html``, ``plots/``.
+        popularity has; ``headline``, see ``bigel.evaluate.headline``), ``report.html``, ``plots/``.
         A figure without users is null.
 
     Raises:
         TrainingError: if an embedding is not finite.
     """
 
-    nights = read_nights(realized)
+    nights, made_up = read_nights(realized), config.data.is_synthetic
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         from bigel.evaluate.report import write_report  # matplotlib takes a second to import
@@ -84,14 +87,18 @@ def evaluate(
         scores = _scores(trained, split, known)
         model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
+        lists: tuple[dict[str, Ranked], dict[str, Ranked]] = {}, {}
         metrics, of_popular = (
-            measure(scores, known, held_out, events_U, config.evaluate)
-            for scores in (model, popular)
+            measure(scores, known, held_out, events_U, config.evaluate, kept)
+            for scores, kept in zip((model, popular), lists, strict=True)
         )
-        metrics = _none_for_nan(metrics | {"popularity": of_popular}) | _realized(nights)
+        found = headline(*lists, metrics, of_popular, cutoff)
+        metrics |= {HEADLINE: found, "popularity": of_popular}
+        metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
-        facts = _facts(split, trained) | {"nights": nights}
+        told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
+        facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
         write_report(out, metrics, history, facts, config.evaluate)
         return {
             name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}
@@ -101,8 +108,9 @@ def evaluate(
     return workspace.run_stage(
         "evaluate",
         inputs=[split.fingerprint, trained.fingerprint],
-        settings=config.evaluate.model_dump(exclude={"batch_users"}) | {"nights": nights},
-        code=(*code_of(__name__), "evaluate/report.html.j2"),
+        settings=config.evaluate.model_dump(exclude={"batch_users"})
+        | {"nights": nights, "synthetic": made_up},
+        code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )
 
@@ -133,6 +141,7 @@ def measure(
     held_out: Mapping[str, Interactions],
     events_U: IntArray,
     settings: EvaluateConfig,
+    kept: dict[str, Ranked] | None = None,
 ) -> dict[str, Any]:
     """Return valid and test figures of both views, and test figures by user activity.
 
@@ -142,6 +151,7 @@ def measure(
         held_out: the interactions that are ranked.
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
+        kept: gets the lists of the newest held-out days, published view, by behavior.
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
     width, batch = max(settings.cutoffs), settings.batch_users
@@ -154,8 +164,10 @@ def measure(
             )  # fmt: skip
             for view, ranked in found.items():
                 tree[name][view][title] = summarize(ranked, settings.cutoffs)
+            ranked = found[PUBLISHED]
+            if kept is not None and name == newest(held_out):
+                kept[title] = ranked.first(settings.select_cutoff)
             if name == TEST:
-                ranked = found[PUBLISHED]
                 tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
     return tree
 
