@@ -132,6 +132,8 @@ def _paths(workspace: Workspace, outcome: "Outcome") -> dict[str, str]:
         paths["data_docs"] = outcome.contracts[-1]["docs"]
     if "recommend" in records:
         paths["latest"] = str(workspace.latest)
+        if "report" in paths:  # the page that the run published, with the gate's verdict
+            paths["report"] = str(workspace.latest / schema.REPORT_FILE)
     return paths
 
 

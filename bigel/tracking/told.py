@@ -124,6 +124,8 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
     """Return what to do about a version, a sentence each."""
     number = version.number
     if alias == CHAMPION:
+        if version.decision.get("from_version") in (None, number):
+            return ("its lists are served",)
         return ("its lists are served; to take it back: bigel rollback --why TEXT",)
     by_hand = f"to crown version {number} all the same: bigel promote {number} --why TEXT"
     if alias == CHALLENGER and champion is None:
