@@ -132,7 +132,10 @@ def _run(run: Run) -> Iterator[str]:
     trained = run.make("train", train, read.parts, graphs, **_start(run, read.parts, graphs))
     run.make("accept", accept, read.profile, read.drift, trained, list(run.outcome.contracts))
     yield "train"
-    evaluated = run.make("evaluate", evaluate, read.parts, trained, realized=read.realized)
+    evaluated = run.make(
+        "evaluate", evaluate, read.parts, trained, realized=read.realized,
+        catalogue=run.outcome.records.get("catalogue"),
+    )  # fmt: skip
     yield "evaluate"
     embedded = run.make("embed", embed, read.parts, trained)
     bundle = run.make("bundle", build_bundle, read.parts, trained, embedded)

@@ -91,6 +91,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         _print_one_user(console, Path(summary["paths"]["recommendations"]))
     if (verdict := verdict_of(summary)) is not None:
         print_verdict(console, verdict)
+    elif "model" in summary:
+        _print_model(console, summary["model"])
     for line in list_lines(summary):
         console.print(f"lists     {escape(line)}", soft_wrap=True)
     if "nothing_left" in summary:
@@ -168,6 +170,13 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     console.print(f"[dim]{BELOW}[/]", soft_wrap=True)
     for label, text in verdict.said():
         console.print(f"{label:<9} {escape(text)}", soft_wrap=True)
+
+
+def _print_model(console: Console, model: dict[str, Any]) -> None:
+    """Print what is known of a model whose verdict is not, one of an older bigel, say."""
+    number = "not registered" if model["version"] is None else f"version {model['version']}"
+    text = f"{model['name']} {number} is {model['alias'] or NO_ALIAS}: {model['why']}"
+    console.print(f"model     {escape(text)}", soft_wrap=True)
 
 
 def serving_lines(summary: dict[str, Any], workspace: Workspace) -> list[str]:

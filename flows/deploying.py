@@ -21,7 +21,7 @@ from flows.server import check_api
 
 DEFAULT_QUEUE = "default"  # Prefect's name
 DEFAULT_FILE = Path("prefect.yaml")
-OWN_FILE = Path(__file__).with_name("prefect.yaml")  # comes with bigel
+SHIPPED = Path(__file__).with_name("prefect.yaml")
 log = logging.getLogger("bigel.deploy")
 Queue = tuple[str, str]  # pool and queue
 
@@ -46,7 +46,7 @@ def deploy(file: File = DEFAULT_FILE) -> None:
 
 def write_own(workspace: Workspace) -> Path:
     """Write the deployments that come with bigel, for a workspace, into it; return the file."""
-    tree = yaml.safe_load(OWN_FILE.read_text("utf-8"))
+    tree = yaml.safe_load(SHIPPED.read_text("utf-8"))
     for one in tree["deployments"]:
         one["parameters"]["workspace"] = str(workspace.root)
     file = workspace.artifacts / "prefect" / DEFAULT_FILE

@@ -83,7 +83,7 @@ def validate(
     failed = [check for check in checks if not check["success"]]
     failed.sort(key=lambda check: check["severity"] != CRITICAL)
     if handover == "raw_log":
-        failures.show_refused(failed, record)
+        failures.show_refused(failed, record, config, workspace)
     result = {
         "handover": handover,
         "contract": contract.identity,

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bigel.config import EvaluateConfig
+from bigel.evaluate.examples import TOLD
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
 from bigel.schema import (
@@ -42,8 +43,9 @@ def write_report(
         history: the train stage's ``history.json``.
         facts: "data" and "model" (counts of the split and train records), their
             "data_fingerprint" and "model_fingerprint", "settings" of the train stage,
-            "verdict" (before the gate), "synthetic" (whether the log is made up), and "nights",
-            how published lists did (as of ``bigel.realized.stage.measure``), oldest first.
+            "verdict" (before the gate), "synthetic" (whether the log is made up), "examples" (see
+            ``bigel.evaluate.examples``), and "nights", how published lists did (as of
+            ``bigel.realized.stage.measure``), oldest first.
         settings: cutoffs and activity bounds.
 
     Returns:
@@ -65,6 +67,9 @@ def write_report(
         contents=_contents(metrics, history, facts),
         notes=_notes(metrics, {**facts, "history": history}),
         parts=_parts(history, k),
+        examples=facts["examples"],
+        told=TOLD,
+        slices=_sliced(metrics["slices"]),
         on=metrics[HEADLINE]["on"],
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
         metrics=metrics,
@@ -85,6 +90,8 @@ def _contents(
     """Return id and title of each section that the page has after its first screen."""
     scored = history.get("signals") or _parts(history, metrics[HEADLINE]["cutoff"])
     there = (
+        ("examples", "Examples: users and their lists", facts["examples"]),
+        ("slices", "Where it is good, where not", metrics["slices"]),
         ("published", "New under the behavior", True),
         ("refit", "Test after a refit", REFIT in metrics),
         ("discovery", "Never touched before", True),
@@ -119,6 +126,14 @@ def _notes(metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
             "The best step is the last one: training was still improving; raise train.max_steps."
         )
     return notes
+
+
+def _sliced(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the slices by what their groups are told by."""
+    by: dict[str, list[Mapping[str, Any]]] = {}
+    for one in found:
+        by.setdefault(one["by"], []).append(one)
+    return by
 
 
 def _parts(history: Mapping[str, Any], k: int) -> list[str]:

@@ -12,16 +12,20 @@ import torch
 
 from bigel.config import Config, EvaluateConfig
 from bigel.data.interactions import IntArray, Interactions, with_learned
+from bigel.evaluate.examples import examples, names_of
 from bigel.evaluate.headline import headline, newest
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, rank_views, summarize
+from bigel.evaluate.slices import slices
 from bigel.model.memory import load_scores
 from bigel.model.scores import Scores
 from bigel.schema import (
+    CATALOGUE_FILE,
     COUNT,
     EMBEDDINGS_FILE,
     HEADLINE,
     HISTORY_FILE,
+    ITEMS_FILE,
     METRICS_FILE,
     NIGHTS_FILE,
     PUBLISHED,
@@ -29,6 +33,7 @@ from bigel.schema import (
     TEST,
     TRAIN,
     USER,
+    USERS_FILE,
     VALID,
     VIEWS,
     split_file,
@@ -49,6 +54,7 @@ def evaluate(
     config: Config,
     workspace: Workspace,
     realized: Record | None = None,
+    catalogue: Record | None = None,
 ) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
@@ -60,13 +66,15 @@ def evaluate(
         config: ``evaluate`` changes the output.
         workspace: where the stage is stored.
         realized: record of ``measure_realized``: how the lists of the last nights did.
+        catalogue: record of ``read_catalogue``: what items of the report's examples are called.
 
     Returns:
         record with ``metrics.json`` (split → view → behavior → figure, where a "refit" beside
         "test" is test ranked by what was trained on train and valid, both known; the same under
         ``popularity``; ``activity`` → "test" → behavior → group; where lists were scored,
         ``realized`` → behavior → figure of the last ones, and under ``rule`` what recent
-        popularity has; ``headline``, see ``bigel.evaluate.headline``), ``report.html``, ``plots/``.
+        popularity has; ``headline`` and ``slices``, see the modules of these names),
+        ``report.html``, ``plots/``.
         A figure without users is null.
 
     Raises:
@@ -93,12 +101,18 @@ def evaluate(
             for scores, kept in zip((model, popular), lists, strict=True)
         )
         found = headline(*lists, metrics, of_popular, cutoff)
+        on = newest(held_out)
+        history = history_at(split, TEST) if has_moments(split) else None
+        then = known[on], held_out[on]
         metrics |= {HEADLINE: found, "popularity": of_popular}
+        metrics["slices"] = slices(*lists, *then, history, cutoff)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
         facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
+        named = _names(split, catalogue)
+        facts["examples"] = examples(lists[0], *then, history, named, cutoff)
         write_report(out, metrics, history, facts, config.evaluate)
         return {
             name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}
@@ -107,12 +121,20 @@ def evaluate(
 
     return workspace.run_stage(
         "evaluate",
-        inputs=[split.fingerprint, trained.fingerprint],
+        inputs=[
+            *(split.fingerprint, trained.fingerprint),
+            *([catalogue.fingerprint] if catalogue else []),
+        ],
         settings=config.evaluate.model_dump(exclude={"batch_users"})
         | {"nights": nights, "synthetic": made_up},
         code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )
+
+
+def _names(split: Record, catalogue: Record | None) -> Mapping[str, pl.Series]:
+    table = catalogue.file(CATALOGUE_FILE) if catalogue else None
+    return names_of(split.file(USERS_FILE), split.file(ITEMS_FILE), table)
 
 
 def read_nights(realized: Record | None) -> list[dict[str, Any]]:

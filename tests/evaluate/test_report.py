@@ -41,6 +41,7 @@ def inputs(names=NAMES):
     beside = {"users": 2000, "value": 0.1, "rule": 0.05, "low": 0.04, "high": 0.06,
               "discovery": 0.1, "discovery_rule": 0.05}  # fmt: skip
     found = {name: beside | {"value": 0.1 + at / 100} for at, name in enumerate(names)}
+    metrics["slices"] = []
     metrics["headline"] = {"on": "test", "cutoff": 5, "behaviors": found}
     losses = dict.fromkeys(names, 1.0)
     history = {
@@ -66,6 +67,7 @@ def inputs(names=NAMES):
         "settings": {"model": {"dim": 64}},
         "nights": [],
         "synthetic": False,
+        "examples": [],
         "verdict": Verdict(
             "shop", None, "", "", None, None, "NDCG@5", "popularity", None,
             lines_of(metrics["headline"]), "the gate judges it next",
@@ -215,6 +217,28 @@ def test_notes_tell_of_the_trend_where_it_is_on(tmp_path, no_drawing):
     text, _ = write(tmp_path, metrics, history, facts)
     assert "buy: the trend (an offset per item" in text and "from 0.0500 to 0.0712" in text
     assert "click: the trend" not in text
+
+
+def test_examples_and_slices_are_shown_as_text(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    lists = {"buy": {"list": [("<i>hat</i>", True), ("tie", False)], "took": ["<i>hat</i>"]}}
+    facts["examples"] = [
+        {"kind": "found", "user": "<u>", "history": {"click": ["bag"], "buy": []}, "lists": lists}
+    ]
+    metrics["slices"] = [
+        {
+            "behavior": "buy",
+            "by": "item age",
+            "name": "older",
+            "count": 9,
+            "ours": 0.25,
+            "rule": 0.1,
+        }
+    ]
+    text, page = write(tmp_path, metrics, history, facts)
+    assert ["buy", "nothing", "✓ <i>hat</i>, tie", "<i>hat</i>"] in page.rows
+    assert ["buy", "older", "9", "0.2500", "0.1000"] in page.rows
+    assert "<b>✓ &lt;i&gt;hat&lt;/i&gt;</b>" in text and "User &lt;u&gt;:" in text
 
 
 def test_every_entry_of_the_contents_leads_to_a_section(drawn):
