@@ -102,17 +102,17 @@ def evaluate(
         )
         found = headline(*lists, metrics, of_popular, cutoff)
         on = newest(held_out)
-        history = history_at(split, TEST) if has_moments(split) else None
+        before = history_at(split, TEST) if has_moments(split) else None
         then = known[on], held_out[on]
         metrics |= {HEADLINE: found, "popularity": of_popular}
-        metrics["slices"] = slices(*lists, *then, history, cutoff)
+        metrics["slices"] = slices(*lists, *then, before, cutoff)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
         facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
         named = _names(split, catalogue)
-        facts["examples"] = examples(lists[0], *then, history, named, cutoff)
+        facts["examples"] = examples(lists[0], *then, before, named, cutoff)
         write_report(out, metrics, history, facts, config.evaluate)
         return {
             name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}

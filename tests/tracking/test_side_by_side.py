@@ -126,6 +126,22 @@ def test_a_pair_that_the_champion_was_trained_on_is_left_out(workspace: Workspac
     assert (buy.users, buy.candidate, buy.champion) == (1, 1.0, pytest.approx(SECOND))
 
 
+def test_a_pair_that_was_the_champions_validation_is_left_out(workspace: Workspace) -> None:
+    """It chose the champion's weights, and a refit learned it."""
+    drawn_again = World(OLD.users, OLD.items, {"buy": [("cat", "hat")]}, {})
+    drawn_again.test = {"buy": [("ann", "bag"), ("bob", "bag")]}
+    champion = OLD.bundle(workspace, {"buy": [3, 2, 1]})
+    candidate = drawn_again.bundle(workspace, {"buy": [1, 2, 3]})
+    split = drawn_again.split(workspace)
+    assert rank_side_by_side(split, candidate, champion, 2, "", 20_000).behaviors["buy"].users == 2
+    seen = load_file(champion / "seen.safetensors")
+    # The champion's row of ann is hat (of train); let it be bag, of validation.
+    seen["0.col"][0], seen["0.train"][0], seen["0.valid"][0] = 2, False, True
+    save_file(seen, champion / "seen.safetensors")
+    fabricate.sign_again(champion)
+    assert rank_side_by_side(split, candidate, champion, 2, "", 20_000).behaviors["buy"].users == 1
+
+
 def test_a_pair_that_the_candidate_started_from_is_left_out(workspace: Workspace) -> None:
     champion = OLD.bundle(workspace, {"buy": [2, 1, 3]})
     candidate = NEW.bundle(workspace, {"buy": [9, 1, 3, 2]})
