@@ -89,7 +89,6 @@ class Workspace:
         self.outbox = self.artifacts / "outbox"
         self.champions = self.artifacts / "champions"
         self.mlruns = self.root / "mlruns"
-        self._told: set[str] = set()  # outputs that this run has mentioned: once is enough
 
     def run_stage(
         self,
@@ -138,7 +137,6 @@ class Workspace:
                 counts = self._build(stage, key, named, build, started)
         elapsed = time.perf_counter() - started
         tell("%s: done in %.1f s", stage, elapsed)
-        self._told.add(key)
         return Record(stage, key, str(self._place(stage, key)), False, elapsed, counts)
 
     def stored(self, stage: str, key: str) -> Record | None:
@@ -180,9 +178,7 @@ class Workspace:
         manifest, _ = _whole(final)
         if manifest is None:
             return None
-        if key not in self._told:
-            tell("%s: reused %s (nothing changed)", stage, key[:8])
-        self._told.add(key)
+        tell("%s: reused %s (nothing changed)", stage, key[:8])
         elapsed = time.perf_counter() - started
         return Record(stage, key, str(final), True, elapsed, manifest["counts"])
 
