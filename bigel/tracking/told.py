@@ -18,10 +18,10 @@ from bigel.tracking.registry import (
     Version,
     number_of,
 )
+from bigel.tracking.store import NOTE_TAG
 from bigel.verdict import Verdict
 
 VERDICT_TAG = "bigel.verdict"  # JSON: the verdict on a version when it was last judged
-NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
 REQUEST = "### A request"
 LOOKED_AT = 50  # versions among which the best refused one is looked for
 LONGEST_NOTE = 8_000  # characters of a run's tag

@@ -3,6 +3,7 @@ import math
 import shutil
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from bigel.errors import WorkspaceError
 from bigel.retry import retrying
 from bigel.store import Record, Workspace
-from bigel.tracking import home_of, registration, registry, side_by_side
+from bigel.tracking import home_of, promote, registration, registry, side_by_side
+from bigel.verdict import Verdict
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
@@ -67,6 +69,42 @@ def test_the_run_shows_everything(workspace: Workspace) -> None:
     assert json.loads((place / "config.json").read_text())["recommend"]["k"] == 3
     assert len(run.data.tags["bigel.data"]) == 24
     assert run.data.tags["version.mlflow"]
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_mlflows_pages_say_what_the_run_and_the_version_are(workspace: Workspace) -> None:
+    record = register_one(workspace)
+    client = client_of(workspace)
+    run = client.get_run(record.counts["run_id"])
+    kind = client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
+    assert run.info.run_name == f"bigel {datetime.now(UTC):%Y-%m-%d} {run.info.run_name[-5:]}"
+    assert run.info.end_time > run.info.start_time
+    (inputs,) = run.inputs.dataset_inputs
+    assert json.loads(inputs.dataset.profile)["users"] == fabricate.USERS
+    told = Verdict.from_dict(record.counts["verdict"])
+    assert (told.title, told.mean) == ("bigel version 1 is champion", 0.3)
+    described = client.get_model_version("bigel", "1").description
+    assert described.startswith(told.markdown())
+    assert run.data.tags["mlflow.note.content"] == told.markdown()
+    place = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert "bigel version 1 is champion" in (place / "report.html").read_text()
+    asked = '{"dataframe_records": [{"user_id": 100, "behavior": "purchase", "k": 5}]}'
+    assert "mlflow models serve -m models:/bigel/1 " in described and asked in described
+    refused = register_one(workspace, ndcg=0.05, seed=1).counts
+    promote("2", "to try", fabricate.CONFIG, workspace)
+    for number, title in ((1, "is previous"), (2, "is champion")):
+        text = client.get_model_version("bigel", str(number)).description
+        assert f"bigel version {number} {title}" in text and "dataframe_records" in text
+    assert "**why** to try" in text and refused["verdict"]["champion"] == 1
+
+
+def test_every_file_of_the_model_can_be_read_by_the_account_that_serves_it(
+    workspace: Workspace,
+) -> None:
+    info = client_of(workspace).get_run(register_one(workspace).counts["run_id"]).info
+    files = Path(info.artifact_uri.removeprefix("file://"), "model").rglob("*")
+    assert {oct(path.stat().st_mode & 0o777) for path in files if path.is_file()} == {"0o644"}
 
 
 def test_the_model_holds_no_pickle_and_pins_what_it_needs(workspace: Workspace) -> None:
