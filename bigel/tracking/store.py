@@ -43,7 +43,7 @@ EXISTS = "RESOURCE_ALREADY_EXISTS"
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
 ABOUT = (
-    "Runs of bigel. A training's description is its verdict, its metrics are the figures in it, and "
+    "Runs of bigel. A training's description is its verdict, its metrics are the figures in that, "
     "metrics.json has the others. A comparison, back-test or search has a child run per member."
 )
 
