@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bigel.data.catalogue import NAME
+from bigel.data.catalogue import CATEGORY, NAME
 from bigel.data.interactions import IntArray, Interactions
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Ranked
@@ -131,3 +131,13 @@ def names_of(users: Path, items: Path, catalogue: Path | None) -> dict[str, pl.S
     named = of_items.join(known, on=ITEM_ID, how="left", maintain_order="left")
     shown = pl.coalesce(pl.format("{} ({})", NAME, ITEM_ID), ITEM_ID)
     return found | {ITEM: named.select(shown.alias(ITEM)).to_series()}
+
+
+def categories_of(items: Path, catalogue: Path | None) -> list[str | None]:
+    """Return the category of each item, by inner number; [] where no catalogue has categories."""
+    if catalogue is None or CATEGORY not in pl.read_parquet_schema(catalogue):
+        return []
+    ids = pl.read_parquet(items).sort(ITEM).select(pl.col(ITEM_ID).cast(pl.String))
+    known = pl.read_parquet(catalogue, columns=[ITEM_ID, CATEGORY]).unique(ITEM_ID, keep="first")
+    found = ids.join(known, on=ITEM_ID, how="left", maintain_order="left")
+    return found[CATEGORY].to_list()

@@ -4,6 +4,7 @@ Slices by item count held-out pairs: which share of those whose item is of a gro
 lists. Slices by user are the NDCG of a group's users. Both beside the rule, on the same pairs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from bigel.schema import DAY, PUBLISHED
 from bigel.signals.history import History
 
 WEEK = 7  # days
+CATEGORIES, OTHERS = 10, "others"
 POPULARITY = ("head: the most frequent items, half of all pairs", "tail: the others",
               "nobody had it under this behavior")  # fmt: skip
 AGE = (
@@ -53,7 +55,7 @@ class Slice:
 
 def slices(
     model: Mapping[str, Ranked], rule: Mapping[str, Ranked], known: Interactions,
-    held_out: Interactions, history: History | None, k: int,
+    held_out: Interactions, history: History | None, k: int, categories: Sequence[str | None] = (),
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return all slices that have anything in them, as JSON values.
 
@@ -64,14 +66,20 @@ def slices(
         held_out: what they did then.
         history: events before the lists; None: the log has no times.
         k: length of a list.
+        categories: of each item, where a catalogue has them.
     """
     found: list[Slice] = []
+    named = category_groups(categories, held_out) if categories else None
     for behavior, name in enumerate(known.behaviors):
         task = make_task(known, held_out, behavior, PUBLISHED)
         both = model[name], rule[name]
-        by_item = {"item popularity": (POPULARITY, popularity_groups(known, behavior))}
+        by_item: dict[str, tuple[Sequence[str], IntArray]] = {
+            "item popularity": (POPULARITY, popularity_groups(known, behavior))
+        }
         if history is not None:
             by_item["item age"] = AGE, age_groups(history)
+        if named is not None:
+            by_item["category"] = named
         items = task.relevant.take(task.users)[1]
         for by, (names, group_I) in by_item.items():
             shares = [share_found(one, items.numpy(), group_I, len(names)) for one in both]
@@ -107,6 +115,23 @@ def age_groups(history: History) -> IntArray:
     recent = born >= history.until - WEEK * DAY
     groups: IntArray = np.where(born >= history.until, 0, np.where(recent, 1, 2))
     return groups
+
+
+def category_groups(
+    categories: Sequence[str | None], held_out: Interactions
+) -> tuple[Sequence[str], IntArray]:
+    """Return the names of the categories that are taken most, then "others", and each item's group.
+
+    >>> log = Interactions([0, 1, 2], [0, 1, 2], [0] * 3, 3, 3, ("buy",))
+    >>> names, group_I = category_groups(["hats", None, "hats"], log)
+    >>> names, group_I.tolist()
+    (['hats', 'others'], [0, 1, 0])
+    """
+    taken = Counter(categories[item] for item in held_out.items.tolist())
+    most = [name for name, _ in taken.most_common() if name is not None][:CATEGORIES]
+    place = {name: at for at, name in enumerate(most)}
+    groups = [place.get(name, len(most)) if name else len(most) for name in categories]
+    return [*most, OTHERS], np.array(groups, dtype=np.int64)
 
 
 def recency_groups(history: History) -> IntArray:

@@ -12,7 +12,7 @@ import torch
 
 from bigel.config import Config, EvaluateConfig
 from bigel.data.interactions import IntArray, Interactions, with_learned
-from bigel.evaluate.examples import examples, names_of
+from bigel.evaluate.examples import categories_of, examples, names_of
 from bigel.evaluate.headline import headline, newest
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Figures, Ranked, rank_views, summarize
@@ -105,13 +105,15 @@ def evaluate(
         before = history_at(split, TEST) if has_moments(split) else None
         then = known[on], held_out[on]
         metrics |= {HEADLINE: found, "popularity": of_popular}
-        metrics["slices"] = slices(*lists, *then, before, cutoff)
+        table = catalogue.file(CATALOGUE_FILE) if catalogue else None
+        categories = categories_of(split.file(ITEMS_FILE), table)
+        metrics["slices"] = slices(*lists, *then, before, cutoff, categories)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
         facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
-        named = _names(split, catalogue)
+        named = names_of(split.file(USERS_FILE), split.file(ITEMS_FILE), table)
         facts["examples"] = examples(lists[0], *then, before, named, cutoff)
         write_report(out, metrics, history, facts, config.evaluate)
         return {
@@ -130,11 +132,6 @@ def evaluate(
         code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )
-
-
-def _names(split: Record, catalogue: Record | None) -> Mapping[str, pl.Series]:
-    table = catalogue.file(CATALOGUE_FILE) if catalogue else None
-    return names_of(split.file(USERS_FILE), split.file(ITEMS_FILE), table)
 
 
 def read_nights(realized: Record | None) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from bigel.verdict import Verdict
 
 VERDICT_TAG = "bigel.verdict"  # JSON: the verdict on a version when it was last judged
 REQUEST = "### A request"
+NEXT_RUN = "the next run, or the hourly one, makes lists from it"
 LOOKED_AT = 50  # versions among which the best refused one is looked for
 LONGEST_NOTE = 8_000  # characters of a run's tag
 
@@ -124,9 +125,10 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
     """Return what to do about a version, a sentence each."""
     number = version.number
     if alias == CHAMPION:
+        served = "its lists are served" if version.decision.get("by") == "gate" else NEXT_RUN
         if version.decision.get("from_version") in (None, number):
-            return ("its lists are served",)
-        return ("its lists are served; to take it back: bigel rollback --why TEXT",)
+            return (served,)
+        return (f"{served}; to take it back: bigel rollback --why TEXT",)
     by_hand = f"to crown version {number} all the same: bigel promote {number} --why TEXT"
     if alias == CHALLENGER and champion is None:
         if LOSES_TAG in version.tags:

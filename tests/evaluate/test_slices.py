@@ -1,5 +1,6 @@
 """Slices and examples: hand-worked worlds, and a naive count that slices by item must equal."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from bigel.data.interactions import Interactions
-from bigel.evaluate.examples import examples
+from bigel.evaluate.examples import categories_of, examples, names_of
 from bigel.evaluate.protocol import Ranked, make_task
 from bigel.evaluate.slices import popularity_groups, slices
 from bigel.schema import DAY, PUBLISHED
@@ -94,6 +95,27 @@ def test_slices_by_item_add_up_to_recall_by_pair(world: dict[str, Any]) -> None:
 def test_a_log_without_times_has_no_slices_by_time(world: dict[str, Any]) -> None:
     rows = slices(**world, history=None, k=2)
     assert {one["by"] for one in rows} == {"item popularity"}
+
+
+def test_categories_and_names_come_from_the_catalogue(
+    world: dict[str, Any], tmp_path: Path
+) -> None:
+    for inner, ids in IDS.items():
+        numbers = pl.Series(inner, range(len(ids)), dtype=pl.UInt32)
+        pl.DataFrame([numbers, ids.alias(f"{inner}_id")]).write_parquet(tmp_path / inner)
+    known = {"item_id": ["z", "v"], "name": ["Hat", None], "category": ["hats", "ties"]}
+    pl.DataFrame(known).write_parquet(tmp_path / "catalogue")
+    places = tmp_path / "item", tmp_path / "catalogue"
+    names = names_of(tmp_path / "user", *places)
+    assert names["item"].to_list() == ["v", "w", "x", "y", "Hat (z)"]
+    assert names["user"].to_list() == IDS["user"].to_list()
+    categories = categories_of(*places)
+    assert categories == ["ties", None, None, None, "hats"]
+    assert categories_of(places[0], None) == []
+    rows = slices(**world, history=None, k=2, categories=categories)
+    bought = {one["name"]: one["count"] for one in rows
+              if (one["by"], one["behavior"]) == ("category", "buy")}  # fmt: skip
+    assert bought == {"ties": 2, "hats": 1}
 
 
 def test_the_head_is_half_of_all_pairs_at_least() -> None:
