@@ -33,7 +33,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         if path == "/":
             self._answer(first_page(Path(self.directory), self.links).encode())
-        elif path.split("/")[1] in FOLDERS and not path.endswith("/"):
+        elif self._is_shown():
             super().do_GET()
         else:
             self.send_error(404)
@@ -41,6 +41,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_HEAD(self) -> None:
         """Answer as to GET; a client that asks so reads no body."""
         self.do_GET()
+
+    def _is_shown(self) -> bool:
+        """Tell whether it is a file of one of the folders, wherever .. and links lead."""
+        root, place = Path(self.directory).resolve(), Path(self.translate_path(self.path)).resolve()
+        shown = any(place.is_relative_to(root / name) for name in FOLDERS)
+        return shown and place.is_file()
 
     def _answer(self, body: bytes) -> None:
         self.send_response(200)
