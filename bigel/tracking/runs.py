@@ -160,6 +160,7 @@ def log_verdict(
 def log_dataset(client: Any, run_id: str, split: Record, data: str, config: Config) -> None:
     """Log which data the run was made of: where they are, their digest, columns and sizes."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     origin = hide_credentials(str(config.data.origin))
     profile = {name: split.counts[name] for name in ("users", "items", "method")}
@@ -173,8 +174,13 @@ def log_dataset(client: Any, run_id: str, split: Record, data: str, config: Conf
         source=json.dumps({"uri": origin}), schema=json.dumps({"mlflow_colspec": columns}),
         profile=json.dumps(profile),
     )  # fmt: skip
-    context = InputTag("mlflow.data.context", "training")
-    client.log_inputs(run_id, [DatasetInput(dataset, [context])])
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:  # another workspace logged the same data at the same moment
+        if "unique constraint" not in str(error).lower():
+            raise
+        client.log_inputs(run_id, inputs)
 
 
 def run_name(what: str, when: datetime) -> str:
