@@ -80,7 +80,7 @@ def slices(
             by_item["item age"] = AGE, age_groups(history)
         if named is not None:
             by_item["category"] = named
-        items = task.relevant.take(task.users)[1]
+        items = task.relevant.take(model[name].users)[1]
         for by, (names, group_I) in by_item.items():
             shares = [share_found(one, items.numpy(), group_I, len(names)) for one in both]
             counts = np.bincount(group_I[items.numpy()], minlength=len(names))
