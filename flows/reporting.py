@@ -105,10 +105,8 @@ def contract_rows(contracts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _places(summary: dict[str, Any], workspace: Workspace) -> str:
     """Return the outputs of a run, its stages, and what waits, as Markdown."""
     waiting = "".join(f"**{line}**\n\n" for line in waiting_lines(summary, workspace))
-    paths = dict(summary.get("paths", {}))
-    if "latest" in paths:
-        paths["page of the verdict"] = str(workspace.latest / schema.REPORT_FILE)
-    links = "\n".join(f"- {name}: {link(path, workspace)}" for name, path in paths.items())
+    paths = summary.get("paths", {}).items()
+    links = "\n".join(f"- {name}: {link(path, workspace)}" for name, path in paths)
     stages = "\n".join(
         f"| {name} | {stage['status']} | {stage['seconds']:.1f} |"
         for name, stage in summary.get("stages", {}).items()
