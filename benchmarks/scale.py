@@ -13,7 +13,6 @@ times, so every user is held out once (leave-one-out) and nothing is known of da
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -141,7 +140,7 @@ def main() -> None:
         write(log, rows)
         folder = given.out / f"{rows}{'' if given.times else '-without-times'}"
         folder.mkdir(exist_ok=True)
-        print(f"{rows:,} rows, {os.path.getsize(log) / 1e6:.0f} MB", flush=True)
+        print(f"{rows:,} rows, {log.stat().st_size / 1e6:.0f} MB", flush=True)
         again = [sys.executable, __file__, "--out", str(given.out), "--one", str(log), str(folder)]
         again += [f"--set={one}" for one in given.set] + ([] if given.times else ["--no-times"])
         subprocess.run(again, check=True)

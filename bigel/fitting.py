@@ -116,7 +116,7 @@ def _proposed(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
         DataError: if it finds no column of users or items.
     """
     known = {name: given[key] for name in COLUMNS if (key := f"data.columns.{name}") in given}
-    found = propose(path, Columns(**known))
+    found = propose(path, Columns(**known), given.get("data.behaviors"))
     data = found.data
     if found.missing:
         names = ", ".join(map(repr, found.names))
@@ -125,12 +125,16 @@ def _proposed(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
             f"no column of the frame looks like the {what}, among {names}; give columns = "
             f"{{{found.missing[0]!r}: …}}"
         )
-    proposed = {f"data.columns.{name}": getattr(data.columns, name) for name in COLUMNS}
+    guessed = (*COLUMNS, "time_of_day")
+    proposed = {f"data.columns.{name}": getattr(data.columns, name) for name in guessed}
     for name in ("time_unit", "time_format"):
         proposed[f"data.{name}"] = getattr(data, name)
     if data.behavior_by_file:
         del proposed["data.columns.behavior"]
         proposed["data.behavior_by_file"] = _of_all_rows(data.behaviors, found.names, given)
+    if data.wide:
+        del proposed["data.columns.behavior"]
+        proposed |= {"data.wide": data.wide, "data.wide_values": data.wide_values}
     if "data.behaviors" not in given:
         proposed |= {"data.behaviors": data.behaviors, "data.ignore": data.ignore}
         log.info("behaviors, the target last: %s", ", ".join(data.behaviors))

@@ -18,6 +18,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config, parse_config
+from bigel.config.exclusion import POLICIES, Exclude
 from bigel.errors import ConfigError, DataError, UnreachableError, nearest
 from bigel.lists.bundle import MODEL_FILE, load_bundle
 from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
@@ -178,7 +179,7 @@ class Recommender:
         users: Ids | None = None,
         behavior: str | None = None,
         k: int = 20,
-        exclude: str = "same",
+        exclude: Exclude = "same",
     ) -> pl.DataFrame:
         """Return top-k lists: user_id, behavior, rank (from 1), item_id, score, source.
 
@@ -189,15 +190,17 @@ class Recommender:
             users: an id or ids, each answered once; None: every user of the model.
             behavior: of the lists; None: all of them.
             k: length of a list.
-            exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+            exclude: leave out what the user has under the "same", "any" or no ("none") behavior; a
+                mapping says so by behavior.
 
         Raises:
             ConfigError: if the behavior is unknown (naming the nearest), or k or exclude is wrong.
             DataError: if an id is null, or neither an integer nor text.
         """
         length = _length(k)
-        if exclude not in ("same", "any", "none"):
-            raise ConfigError(f"exclude = {exclude!r}{nearest(exclude, ('same', 'any', 'none'))}")
+        for policy in [exclude] if isinstance(exclude, str) else exclude.values():
+            if policy not in POLICIES:
+                raise ConfigError(f"exclude = {policy!r}{nearest(policy, POLICIES)}")
         chosen = choose(self.behaviors, None if behavior is None else [behavior])
         asked = self.users if users is None else _ids(users, self.users, "users")
         request = Request(chosen, length, exclude, self._only_popular)

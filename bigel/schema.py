@@ -11,8 +11,10 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 BEHAVIOR = "behavior"
 TIMESTAMP = "timestamp"  # int64, seconds since 1970-01-01 UTC; of an interaction the latest
+TIME_OF_DAY = "time_of_day"  # of a raw row whose timestamp is a day
 HOUR, DAY = 3_600, 86_400  # seconds
 FIRST = "first"  # int64, as timestamp: when an interaction first happened
+UNDONE = "undone"  # int64, as timestamp: when an interaction was taken back, null where it stands
 COUNT = "count"  # raw rows merged into one interaction
 SPLIT = "split"  # only where the log came split
 
@@ -43,10 +45,12 @@ DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train
 # "now", the second after the log's latest event.
 MOMENTS = "moments"
 NOW = "now"
+ZONE = "zone"  # count of the same: of days, where it is not UTC
 HORIZON = "horizon"  # count of the same: seconds of valid and test that are measured, 0: all
 
 INTERACTIONS_FILE = "interactions.parquet"
 EVENTS_FILE = "history.parquet"  # of a log with times: each interaction's first event of each hour
+UNDONE_FILE = "undone.parquet"  # with data.undo: what took interactions back, by the hour
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_SUMMARY_FILE = "quarantine_summary.parquet"  # refused rows by file and reason
 RAW_SUMMARY_FILE = "raw_summary.parquet"
@@ -76,6 +80,7 @@ SEEN_PAIRS_FILE = "seen.parquet"  # what lists leave out: user and item by id, b
 CALIBRATED = "calibrated"  # whether figures are with trend and funnel memory
 PUBLISHED, DISCOVERY = "published", "discovery"
 VIEWS = (PUBLISHED, DISCOVERY)
+AGAIN_VIEW = "again"  # of behaviors whose lists may hold what the user has
 REFIT = "refit"  # the moment of test, for what was trained once more, on train and valid
 REFITTED = {view: f"{view}_refitted" for view in VIEWS}  # the same of models that saw validation
 

@@ -58,6 +58,8 @@ def summarize(
         summary["refused"] = counts["reasons"]
         summary["files"] = counts["files"]
         summary["lines"] = counts["lines"]
+        if "undo" in counts:
+            summary["undo"] = counts["undo"]
         summary["left_out"] = counts.get("left_out", {})
     if "realized" in records:
         summary["realized"] = read_night(records["realized"])

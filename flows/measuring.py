@@ -14,7 +14,8 @@ from flows.running import run_backtest, run_comparison, run_search
 def backtest(
     source: Source,
     nights: Annotated[
-        int, typer.Option(min=1, help="How many of the log's last whole days (UTC) to try.")
+        int,
+        typer.Option(min=1, help="How many of the log's last whole days (of data.zone) to try."),
     ] = 14,
     every: Annotated[
         int,

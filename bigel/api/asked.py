@@ -33,8 +33,10 @@ class ListsAsked(Asked):
     )
     behaviors: list[str] | None = Field(None, description="Null: all of the model.")
     k: int = Field(20, ge=1, le=MOST_K, description="Length of each list, at most.")
-    exclude: Literal["same", "any", "none"] = Field(
-        "same", description="Leave out what the user has under the same, any or no behavior."
+    exclude: Literal["same", "any", "none"] | None = Field(
+        None,
+        description="Leave out what the user has under the same, any or no behavior; null: as "
+        "recommend.exclude says.",
     )
     recent: Annotated[list[Event], Field(max_length=MOST_EVENTS)] = Field(
         [], description="What the user did since: it counts as seen, and moves her lists."

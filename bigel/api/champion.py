@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
+from bigel.config.exclusion import Exclude, policy_of
 from bigel.contracts.contract import contract_folder, load_contract
 from bigel.data.catalogue import read_catalogue
 from bigel.errors import DataError
@@ -40,6 +41,7 @@ class Served:
         only_popular: popularity answers, as in batch.
         rules: what may be listed; None: every item.
         loaded: Unix seconds.
+        exclude: what lists leave out where a request says nothing of it.
     """
 
     recommender: Recommender
@@ -50,9 +52,12 @@ class Served:
     only_popular: bool
     rules: ItemRules | None
     loaded: float
+    exclude: Exclude = "same"
 
-    def candidates(self, exclude: str) -> Candidates:
-        """Return which items may be in a list."""
+    def candidates(self, asked: str | None) -> Candidates:
+        """Return which items may be in a list; None: by the settings' policy."""
+        policy = self.exclude if asked is None else asked
+        exclude = [policy_of(policy, name) for name in self.recommender.behaviors]
         if self.rules is None:
             return Candidates(exclude)
         rules = self.rules
@@ -142,7 +147,8 @@ class Follower:
         rules = self._rules(recommender)
         recommender.warm_up()
         now = time.time()
-        return Served(recommender, key, ruled, found.uri, found.alias, found.loses, rules, now)
+        of = (found.uri, found.alias, found.loses, rules, now, self._config.recommend.exclude)
+        return Served(recommender, key, ruled, *of)
 
     def _recommender(self, found: Answering, fresh: Path | None) -> Recommender:
         """Load the bundle of the last lists or, where it cannot be read, the registered one."""

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
+import polars as pl
 import torch
 
+from bigel.data.days import day_of
 from bigel.data.interactions import has_times
 from bigel.errors import ConfigError
 from bigel.evaluate.protocol import Task, make_task
@@ -55,7 +56,7 @@ def load_history(split: Record) -> History:
 
 
 def nights_of(history: History, count: int) -> list[int]:
-    """Return the starts of the log's last whole UTC days, Unix seconds, the earliest first.
+    """Return the starts of the log's last whole days, Unix seconds, the earliest first.
 
     The last day counts as whole if the log ends less than ``NEARLY`` before the day does, or if its
     times are days.
@@ -63,13 +64,14 @@ def nights_of(history: History, count: int) -> list[int]:
     Raises:
         ConfigError: if the log has too few days.
 
+    >>> import numpy as np
     >>> none, times = np.zeros(3, np.int64), np.array([0, 9 * DAY, 9 * DAY + 70_000])
     >>> log = History(none, none, none, times, none + 1, 9 * DAY + 70_001, 1, 1, ())
     >>> [night // DAY for night in nights_of(log, 3)]
     [7, 8, 9]
     """
     last = last_whole_day(history)
-    nights = [last - j * DAY for j in range(count - 1, -1, -1)]
+    nights = [day_of(last, history.zone, -j) for j in range(count - 1, -1, -1)]
     begun = int(history.times[0]) if len(history.times) else last
     room = (last - begun) // DAY + 1 - BEFORE
     if count < 1 or count > room:
@@ -81,16 +83,23 @@ def nights_of(history: History, count: int) -> list[int]:
 
 
 def last_whole_day(history: History) -> int:
-    """Return the start of the log's last whole UTC day, Unix seconds."""
-    start = (history.until - 1) // DAY * DAY
-    of_days = len(np.unique(history.times % DAY)) == 1
-    return start if of_days or history.until + NEARLY > start + DAY else start - DAY
+    """Return the start of the log's last whole day in its zone, Unix seconds."""
+    start = day_of(history.until - 1, history.zone)
+    end = day_of(start, history.zone, 1)
+    whole = history.until + NEARLY > end or _are_days(history)
+    return start if whole else day_of(start, history.zone, -1)
+
+
+def _are_days(history: History) -> bool:
+    """Tell whether all times are of one time of day, as those of a column of days are."""
+    local = pl.from_epoch(pl.Series(history.times)).dt.replace_time_zone("UTC")
+    return local.dt.convert_time_zone(history.zone).dt.time().n_unique() == 1
 
 
 def horizons_of(history: History, night: int) -> list[str]:
     """Return the horizons that the log still holds after a night."""
-    end = last_whole_day(history) + DAY
-    return [name for name, days in HORIZONS.items() if night + days * DAY <= end]
+    end = day_of(last_whole_day(history), history.zone, 1)
+    return [name for name, days in HORIZONS.items() if day_of(night, history.zone, days) <= end]
 
 
 def after(history: History, night: int, days: int = 1) -> list[After]:
@@ -103,7 +112,7 @@ def after(history: History, night: int, days: int = 1) -> list[After]:
     """
     before = history.at(night)
     pairs, known = before.pairs, torch.from_numpy(before.known_users())
-    new = history.new_between(night, night + days * DAY)
+    new = history.new_between(night, day_of(night, history.zone, days))
     found = []
     for behavior in range(len(history.behaviors)):
         task = make_task(pairs, new, behavior, PUBLISHED)

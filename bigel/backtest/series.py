@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bigel.backtest import (
     CANDIDATES,
@@ -135,7 +136,7 @@ class Series:
             yield self.call(score_guest, entry, self.parted, cut, graph, night)
 
     def _tell(self, entry: Contestant, at: int) -> None:
-        day = datetime.fromtimestamp(self.nights[at], UTC)
+        day = datetime.fromtimestamp(self.nights[at], ZoneInfo(self.config.data.zone))
         log.info("%s on %s, night %d of %d", entry.label, f"{day:%F}", at + 1, len(self.nights))
 
     def _cut(self, night: int) -> tuple[Record, Record]:

@@ -11,15 +11,15 @@ from bigel.backtest.cut import HORIZONS, SHOWN
 from bigel.backtest.tally import GROUP, HORIZON, KNOWN, NEW, NIGHT
 from bigel.backtest.verdict import Row
 from bigel.evaluate.plots import COLORS, MODEL, NIGHT_TICKS, POPULAR, new_figure, save, style
-from bigel.schema import BEHAVIOR
+from bigel.schema import BEHAVIOR, DAY
 
-LEGEND = """For each night the log was cut at 00:00 UTC, a list made for every user by what was \
-known then, and counted against what she newly did under the behavior in the {horizon} after. \
-Relevant are also items that nobody had before. Mean over user-nights of users with an earlier \
-event; brackets hold the 95 % bootstrap interval over seeds and users, each with all her nights. \
-Rules take the half-lives that did best on the {rehearsed} nights before each night. The best rule \
-is chosen by the very figures shown, which favours it. *First*: the interval of the difference to \
-it lies above 0; *behind*: below 0; *tied*: it holds 0. **Bold**: best.
+LEGEND = """For each night the log was cut at 00:00 (of data.zone), a list made for every user by \
+what was known then, and counted against what she newly did under the behavior in the {horizon} \
+after. Relevant are also items that nobody had before. Mean over user-nights of users with an \
+earlier event; brackets hold the 95 % bootstrap interval over seeds and users, each with all her \
+nights. Rules take the half-lives that did best on the {rehearsed} nights before each night. The \
+best rule is chosen by the very figures shown, which favours it. *First*: the interval of the \
+difference to it lies above 0; *behind*: below 0; *tied*: it holds 0. **Bold**: best.
 """
 NEWCOMERS = "Users without an earlier event, who get what is popular lately; rules know no other"
 LINES = 2  # rules of a plot
@@ -152,7 +152,8 @@ def _draw_lines(
             markersize=3, linewidth=1.5, label=label,
         )  # fmt: skip
     step = -(-len(times) // (3 * NIGHT_TICKS))
-    ticks = [f"{datetime.fromtimestamp(night, UTC):%m-%d}" for night in times]
+    noons = (night + DAY // 2 for night in times)  # whose date in UTC is that of the log's zone
+    ticks = [f"{datetime.fromtimestamp(noon, UTC):%m-%d}" for noon in noons]
     axis.set_xticks(range(len(times))[::step], ticks[::step])
     axis.set_ylim(bottom=0)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,17 +1,23 @@
 """Settings of the log, its split and its contracts."""
 
 import re
+import zoneinfo
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bigel.config.address import check_address, check_variable
 from bigel.config.section import Section
-from bigel.errors import ConfigError
+from bigel.errors import ConfigError, nearest
 
 
 class Columns(Section):
-    """Names that the log gives its columns."""
+    """Names that the log gives its columns.
+
+    In NDJSON and Parquet ``properties.sku`` is a field of an object (a struct), and ``items[].sku``
+    one of each element of a list, each of which is an event of its own. In a folder such as
+    ``dt=2026-11-28/`` the name before the ``=`` is a column of all files in it.
+    """
 
     user: str = Field("user_id", description="Column of the user id.")
     item: str = Field("item_id", description="Column of the item id.")
@@ -23,12 +29,33 @@ class Columns(Section):
             "its values, is used; '' says that there is none."
         ),
     )
+    time_of_day: str | None = Field(
+        None,
+        description=(
+            "Column of the time of day, where timestamp is a column of days: an hour (0 to 23) or "
+            "HH:MM, HH:MM:SS. Unset: timestamp holds both."
+        ),
+    )
+    count: str | None = Field(
+        None,
+        description=(
+            "Column that says how many events a row stands for, a whole number from 1 on; unset: "
+            "one each."
+        ),
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Columns":
-        names = [name for name in (self.user, self.item, self.behavior, self.timestamp) if name]
+        every = (self.user, self.item, self.behavior, self.timestamp, self.time_of_day, self.count)
+        names = [name for name in every if name]
         if len(set(names)) != len(names):
             raise ValueError(f"one column stands for two things: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _time_of_day_has_a_day(self) -> "Columns":
+        if self.time_of_day and not self.timestamp:
+            raise ValueError("time_of_day needs the column of days: name it in timestamp")
         return self
 
 
@@ -90,6 +117,14 @@ class DataConfig(Section):
     ignore: tuple[str, ...] = Field(
         (), description="Raw behavior values left out on purpose; counted, quarantined as ignored."
     )
+    undo: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Raw behavior that takes another back to the behavior that it takes back, for example "
+            "returned = 'purchase': from then on the pair counts as if it had not happened, until "
+            "it happens again. Needs times."
+        ),
+    )
     behavior_by_file: dict[str, str] = Field(
         default_factory=dict,
         description=(
@@ -106,6 +141,20 @@ class DataConfig(Section):
         ),
     )
     columns: Columns = Field(default_factory=Columns, description="Column names of the log.")
+    wide: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "For a log with a column for each behavior, column to raw behavior, for example "
+            "cart_at = 'cart': each filled cell is an event, an empty one did not happen."
+        ),
+    )
+    wide_values: Literal["time", "count"] = Field(
+        "time",
+        description=(
+            "What the cells of data.wide hold. time: when it happened. count: how often, where "
+            "0 and false did not happen, and true happened once."
+        ),
+    )
     ids: Literal["auto", "text", "integer"] = Field(
         "auto",
         description=(
@@ -145,7 +194,7 @@ class DataConfig(Section):
         "auto",
         description=(
             "Unit of the timestamp column; auto tells numbers apart by size and also reads ISO "
-            "dates and times (UTC where they name no zone)."
+            "dates and times (of data.zone where they name no zone)."
         ),
     )
     time_format: str | None = Field(
@@ -153,6 +202,14 @@ class DataConfig(Section):
         description=(
             "Format of the timestamps, as of strftime, for example '%d/%m/%Y %H:%M'; replaces "
             "time_unit. Where it holds digits only, lost leading zeros are put back."
+        ),
+    )
+    zone: str = Field(
+        "UTC",
+        description=(
+            "Time zone (as in 'Europe/Berlin') of days and times that name none; numbers of "
+            "time_unit count from 1970 UTC whatever it is. An hour that a clock shows twice is "
+            "taken for the first, one that it skips for what the clock before would show."
         ),
     )
     time_year: int | None = Field(
@@ -180,13 +237,91 @@ class DataConfig(Section):
                 raise ValueError(
                     f"rename.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
                 )
+        for raw, name in self.undo.items():
+            if name not in self.behaviors:
+                raise ValueError(
+                    f"undo.{raw} = {name!r} is not in behaviors {list(self.behaviors)}"
+                    f"{nearest(name, self.behaviors)}"
+                )
+            if raw in {*self.behaviors, *self.rename, *self.ignore}:
+                raise ValueError(
+                    f"undo.{raw}: {raw!r} is in behaviors, rename or ignore too; leave it out there"
+                )
+        if self.undo and self.format in ("tables", "pairs", "lists"):
+            raise ValueError(
+                f"undo goes by times, and a log that came split (format = {self.format!r}) by its "
+                "splits; leave undo out"
+            )
+        if self.undo and self.columns.timestamp == "":
+            raise ValueError(
+                "undo goes by times, and columns.timestamp = '' says that there are none; name "
+                "their column, or leave undo out"
+            )
         for pattern, raw in self.behavior_by_file.items():
-            if raw not in {*self.behaviors, *self.rename, *self.ignore}:
+            if raw not in self.raw_behaviors:
                 raise ValueError(
                     f"behavior_by_file.{pattern} = {raw!r} is neither in behaviors "
-                    f"{list(self.behaviors)} nor in rename or ignore"
+                    f"{list(self.behaviors)} nor in rename, ignore or undo"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _wide_is_whole(self) -> "DataConfig":
+        columns = self.columns
+        for column, raw in self.wide.items():
+            if raw not in self.raw_behaviors:
+                raise ValueError(
+                    f"wide.{column} = {raw!r} is neither in behaviors {list(self.behaviors)} nor "
+                    f"in rename, ignore or undo{nearest(raw, sorted(self.raw_behaviors))}"
+                )
+            if column in (columns.user, columns.item, columns.timestamp):
+                raise ValueError(f"wide.{column}: columns names it too; leave it out of one")
+        if self.wide and self.behavior_by_file:
+            raise ValueError("wide and behavior_by_file both say the behavior; leave one out")
+        if self.wide and self.format in ("pairs", "lists"):
+            raise ValueError(f"wide reads tables and NDJSON, not format = {self.format!r}")
+        if self.wide and columns.count:
+            raise ValueError(
+                "wide and columns.count both count; leave columns.count out, and set wide_values = "
+                "'count' if the cells hold numbers"
+            )
+        if self.has_timed_cells and columns.timestamp:
+            raise ValueError(
+                "wide has the times in its cells; leave columns.timestamp out, or set wide_values "
+                "= 'count' if the cells hold numbers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lists_are_one(self) -> "DataConfig":
+        columns = (*self.columns.model_dump().values(), *self.wide)
+        names = [name for name in columns if name and "[]" in name]
+        lists = sorted({name.partition("[]")[0] for name in names})
+        if len(lists) > 1 or any(name.count("[]") > 1 for name in names):
+            raise ValueError(
+                f"columns goes through {' and '.join(names)}: a row may be taken apart by one list "
+                "only; flatten the log before, or leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counts_are_of_a_log(self) -> "DataConfig":
+        if self.is_counted and self.format in ("tables", "pairs", "lists"):
+            raise ValueError(
+                f"a log that came split (format = {self.format!r}) has no counts; leave "
+                "columns.count and wide_values out"
+            )
+        return self
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (KeyError, OSError, ValueError):
+            close = nearest(zone, sorted(zoneinfo.available_timezones()))
+            raise ValueError(f"no such time zone; write it as in 'Europe/Berlin'{close}") from None
+        return zone
 
     @model_validator(mode="after")
     def _marks_differ(self) -> "DataConfig":
@@ -217,6 +352,21 @@ class DataConfig(Section):
         if self.sql and (self.path or self.behavior_by_file or self.format != "auto"):
             raise ValueError("sql stands alone: leave path, format and behavior_by_file out")
         return self
+
+    @property
+    def raw_behaviors(self) -> set[str]:
+        """The values of the log's behavior that are known."""
+        return {*self.behaviors, *self.rename, *self.ignore, *self.undo}
+
+    @property
+    def has_timed_cells(self) -> bool:
+        """Whether the log's times are in the cells of a wide table."""
+        return bool(self.wide) and self.wide_values == "time"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether a column says how many events a row stands for."""
+        return bool(self.columns.count or (self.wide and self.wide_values == "count"))
 
     @property
     def origin(self) -> str:

@@ -1,10 +1,10 @@
 """Settings of the item catalogue, and of the lists that leave the pipeline."""
 
-from typing import Literal
-
 from pydantic import Field, field_validator, model_validator
 
+from bigel.config.exclusion import POLICIES, Exclude
 from bigel.config.section import Section
+from bigel.errors import nearest
 
 
 class ItemColumns(Section):
@@ -51,9 +51,13 @@ class RecommendConfig(Section):
     """The lists that leave the pipeline."""
 
     k: int = Field(20, ge=1, description="Length of each list, at most.")
-    exclude: Literal["same", "any", "none"] = Field(
+    exclude: str | dict[str, str] = Field(
         "same",
-        description="Leave out items the user has under the same, any or no behavior.",
+        description=(
+            "Leave out items the user has under the same, any or no ('none') behavior; for some "
+            "behaviors by name, { purchase = 'none' }, where the others leave out the same. 'none' "
+            "is for customers who buy the same again, and the report then has the view again."
+        ),
     )
     allow: str = Field(
         "", description="File of item ids, one per line: only these are listed. Empty: all."
@@ -72,6 +76,18 @@ class RecommendConfig(Section):
     names: bool = Field(
         False, description="Write the catalogue's name of each item beside it, as item_name."
     )
+
+    @field_validator("exclude")
+    @classmethod
+    def _is_a_policy(cls, exclude: Exclude) -> Exclude:
+        policies = {"": exclude} if isinstance(exclude, str) else exclude
+        for name, policy in policies.items():
+            if policy not in POLICIES:
+                raise ValueError(
+                    f"{name + ' = ' if name else ''}{policy!r} is none of {', '.join(POLICIES)}"
+                    f"{nearest(policy, POLICIES)}"
+                )
+        return exclude
 
     @field_validator("filter")
     @classmethod

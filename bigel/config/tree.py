@@ -152,6 +152,9 @@ class Config(Section):
         named = {
             "contracts.funnel": [name for pair in self.contracts.funnel or () for name in pair],
             "split.valid_behaviors": self.split.valid_behaviors,
+            "recommend.exclude": (
+                [] if isinstance(self.recommend.exclude, str) else list(self.recommend.exclude)
+            ),
         }
         for key, names in named.items():
             for name in names:

@@ -10,6 +10,7 @@ import polars as pl
 
 from bigel import schema
 from bigel.config import Config
+from bigel.config.exclusion import NONE, SAME, Exclude, policy_of
 from bigel.contracts.row_rules import EXAMPLES, as_json
 from bigel.contracts.tables import Limits, Tables
 from bigel.schema import ALLOWED, BEHAVIOR, ITEM_ID, RANK, SCORE, SOURCE, USER_ID
@@ -29,7 +30,7 @@ class Facts:
     Args:
         behaviors: names that were asked for.
         k: longest list.
-        exclude: "same", "any" or "none".
+        exclude: "same", "any" or "none", for all behaviors or by name.
         users: Parquet file with the ``user_id`` that the model knows.
         items: Parquet file with the ``item_id`` that the model knows and, where rules say so,
             ``allowed``: whether it may be listed.
@@ -41,7 +42,7 @@ class Facts:
 
     behaviors: Sequence[str]
     k: int
-    exclude: str = "none"
+    exclude: Exclude = NONE
     users: Path | None = None
     items: Path | None = None
     seen: Path | None = None
@@ -202,10 +203,15 @@ class Policy:
             unknown = text.join(self.users, USER_ID, "anti")
             bad = unknown.filter(pl.col(SOURCE) != POPULAR)
             self._add("a user unknown to the model gets popular items", bad)
-        if facts.seen is not None and facts.exclude != "none":
-            key = [USER_ID, ITEM_ID] + ([BEHAVIOR] if facts.exclude == "same" else [])
-            bad = text.join(self._seen_by(rows, facts.seen, key), key, "semi")
-            self._add(f"seen items are left out (exclude = {facts.exclude})", bad)
+        policies = {name: policy_of(facts.exclude, name) for name in facts.behaviors}
+        for policy in sorted({*policies.values()} - {NONE}):
+            if facts.seen is None:
+                continue
+            of_policy = [name for name in facts.behaviors if policies[name] == policy]
+            key = [USER_ID, ITEM_ID] + ([BEHAVIOR] if policy == SAME else [])
+            listed = text.filter(pl.col(BEHAVIOR).is_in(of_policy))
+            bad = listed.join(self._seen_by(rows, facts.seen, key), key, "semi")
+            self._add(f"seen items are left out (exclude = {policy})", bad)
 
     def table(self) -> pl.DataFrame:
         """Return a row per rule: ``rule, rows`` (checked), ``violations, example``."""

@@ -111,6 +111,7 @@ def interactions_tables(record: Record, profiled: Record, config: Config, limits
     """
     rows = pl.scan_parquet(record.file(schema.INTERACTIONS_FILE))
     kept = pl.read_parquet(record.file(schema.RAW_SUMMARY_FILE))["kept"].sum()
+    kept -= record.counts.get("undo", {}).get("rows", 0)  # which take interactions back
     figures = read_profile(Path(profiled.path))
     volumes = behavior_volumes(figures)
     frames: dict[str, pl.DataFrame | pl.LazyFrame] = {

@@ -66,7 +66,7 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
         "catalogue",
         inputs=[digest, file_digest(items)],
         settings=config.items.model_dump()
-        | {"filter": config.recommend.filter, "ids": config.data.ids},
+        | {"filter": config.recommend.filter, "ids": config.data.ids, "zone": config.data.zone},
         code=code_of(__name__),
         build=build,
     )
@@ -90,7 +90,8 @@ def normalized(raw: pl.DataFrame, config: Config, path: Path) -> pl.DataFrame:
     found += [raw[named[n]].cast(pl.String).alias(n) for n in (NAME, CATEGORY) if n in named]
     for name in (FROM, UNTIL):
         if name in named:
-            found.append(_times(raw[named[name]], path, ends=name == UNTIL).alias(name))
+            times = _times(raw[named[name]], path, name == UNTIL, config.data.zone)
+            found.append(times.alias(name))
     if IN_STOCK in named:
         found.append(_stock(raw[named[IN_STOCK]], path).alias(IN_STOCK))
     if config.recommend.filter:
@@ -151,9 +152,9 @@ def _columns(raw: pl.DataFrame, settings: ItemsConfig, path: Path) -> dict[str, 
     return {ours: theirs for ours, theirs in named.items() if theirs in raw.columns}
 
 
-def _times(values: pl.Series, path: Path, ends: bool) -> pl.Series:
+def _times(values: pl.Series, path: Path, ends: bool, zone: str) -> pl.Series:
     """Return Unix seconds; a date that ``ends`` something counts to its end."""
-    seconds = to_seconds(values, DataConfig())
+    seconds = to_seconds(values, DataConfig(zone=zone))
     read = pl.select(pl.when(pl.lit(seconds) >= EARLIEST).then(pl.lit(seconds))).to_series()
     _refuse(values, read, path, "is no time from 2000 on; write 2026-11-30 or 2026-11-30T06:00")
     if ends:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from bigel.data.standing import standing
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
@@ -19,6 +20,7 @@ from bigel.schema import (
     ITEMS_FILE,
     LEARNED_FILE,
     MOMENTS,
+    TEST,
     TRAIN,
     USER,
     USERS_FILE,
@@ -84,9 +86,16 @@ class Interactions:
             )
 
     @classmethod
-    def load(cls, record: Record, split: str) -> "Interactions":
-        """Read one split ("train", "valid" or "test") of a split stage's record."""
+    def load(cls, record: Record, split: str, moment: int | None = None) -> "Interactions":
+        """Read one split ("train", "valid" or "test") of a split stage's record.
+
+        Args:
+            record: of the stage.
+            split: its name.
+            moment: Unix seconds: leave out what was taken back before; None: what the split has.
+        """
         rows = pl.scan_parquet(record.file(split_file(split)))
+        rows = rows if moment is None else standing(rows, moment)
         times = [FIRST] if FIRST in rows.collect_schema() else []
         frame = rows.select(USER, ITEM, BEHAVIOR_INDEX, *times).collect()
         return cls(
@@ -115,8 +124,9 @@ class Interactions:
 
     @classmethod
     def before_test(cls, record: Record) -> "Interactions":
-        """Read train and all of valid, whoever split them."""
-        return joined(cls.load(record, TRAIN), cls.load(record, VALID))
+        """Read train and all of valid, whoever split them, without what was taken back by then."""
+        test = record.counts.get(MOMENTS, {}).get(TEST)
+        return joined(cls.load(record, TRAIN, test), cls.load(record, VALID))
 
     @classmethod
     def known(cls, record: Record, on: str) -> "Interactions":

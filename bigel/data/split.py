@@ -38,10 +38,12 @@ from bigel.schema import (
     TEST,
     TIMESTAMP,
     TRAIN,
+    UNDONE,
     USER,
     USER_ID,
     USERS_FILE,
     VALID,
+    ZONE,
     split_file,
 )
 from bigel.store import Record, Workspace, known_digest
@@ -103,6 +105,9 @@ def split(
             past = past.filter(pl.col(TIMESTAMP) < until).with_columns(
                 pl.when(unfinished).then(once).otherwise(COUNT).alias(COUNT)
             )
+            if UNDONE in past.collect_schema():
+                known_undone = pl.when(pl.col(UNDONE) < until).then(UNDONE).alias(UNDONE)
+                past = past.with_columns(known_undone)
             known = _to_inner_ids(past, users, items, behaviors)
             numbered = _as_known(numbered, known, until)
         rows = len(numbered)
@@ -114,6 +119,10 @@ def split(
         given = valid_behaviors(numbered) if method == "official" else set()
         frame = assign_splits(numbered, method, settings, places)
         drawn = sorted(valid_behaviors(frame) - given)
+        _refuse_empty(frame, method)
+        moments = {} if past is None else _moments(frame, end if until is None else until)
+        known_pairs = len(frame)
+        frame = _take_back(frame, moments.get(VALID))
         _refuse_empty(frame, method)
         users.write_parquet(out / USERS_FILE)
         items.write_parquet(out / ITEMS_FILE)
@@ -130,9 +139,13 @@ def split(
             events = _to_inner_ids(past, users, items, behaviors)
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
-            facts[MOMENTS] = _moments(frame, end if until is None else until)
+            facts[MOMENTS] = moments
+            if config.data.zone != "UTC":
+                facts[ZONE] = config.data.zone
             facts[HORIZON] = round(config.split.horizon * DAY)
-        dropped = {"dropped_by_k_core": rows - len(frame)}
+        dropped = {"dropped_by_k_core": rows - known_pairs}
+        if UNDONE in numbered.columns:
+            dropped["taken_back"] = known_pairs - len(frame)
         return facts | dropped | _counts(frame, config.data.behaviors)
 
     return workspace.run_stage(
@@ -143,6 +156,7 @@ def split(
             "split": config.split.model_dump(),
             "behaviors": config.data.behaviors,
             **({} if until is None else {"until": until}),
+            **({} if config.data.zone == "UTC" else {ZONE: config.data.zone}),
         },
         code=code_of(__name__),
         build=build,
@@ -311,7 +325,7 @@ def _to_inner_ids(
     interactions: pl.LazyFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
 ) -> pl.DataFrame:
     """Return the interactions in inner ids, in any order, with the columns that a split needs."""
-    names = [FIRST, TIMESTAMP, COUNT, SPLIT]
+    names = [FIRST, TIMESTAMP, COUNT, SPLIT, UNDONE]
     kept = [name for name in interactions.collect_schema().names() if name in names]
     place = pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.UInt8)
     return (
@@ -357,13 +371,35 @@ def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.Dat
 
     Args:
         numbered: all, in inner ids.
-        known: history before the moment, in inner ids.
+        known: history before the moment, in inner ids; of what was taken back, nothing stands.
         until: the moment, Unix seconds.
     """
     pair = [USER, ITEM, BEHAVIOR_INDEX]
+    if UNDONE in known.columns:
+        stood = known.filter(pl.col(UNDONE).is_null()).group_by(pair)
+        found = stood.agg(
+            pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP).max(), pl.col(COUNT).sum()
+        )
+        return found.with_columns(pl.lit(None, pl.Int64).alias(UNDONE)).select(numbered.columns)
     so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), pl.col(COUNT).sum())
     begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT)
     return begun.join(so_far, on=pair).select(numbered.columns)
+
+
+def _take_back(frame: pl.DataFrame, valid: int | None) -> pl.DataFrame:
+    """Return the interactions without those that were taken back.
+
+    Train keeps what was taken back later than its end, which it could not know.
+
+    Args:
+        frame: with split and, of a log with ``data.undo``, undone.
+        valid: the end of train, Unix seconds; None: the splits are not cut by time.
+    """
+    if UNDONE not in frame.columns:
+        return frame
+    stands, later = pl.col(UNDONE).is_null(), pl.col(UNDONE) >= (valid or 0)
+    kept = stands if valid is None else stands | ((pl.col(SPLIT) == TRAIN) & later)
+    return frame.filter(kept)
 
 
 def _moments(frame: pl.DataFrame, now: int) -> dict[str, int]:

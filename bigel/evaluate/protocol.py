@@ -4,6 +4,8 @@
   are the held-out items of that behavior. The protocol of the published figures.
 * ``discovery``: mask every item the user is known to have under **any** behavior; held-out items
   that the user has so touched are neither candidates nor relevant.
+* ``again``: nothing is masked; relevant is all that the user did under the behavior in the held-out
+  days, also with items that she had before. For shops whose customers buy the same again.
 
 Known is train; for test also the validation items that we drew from train ourselves, not those
 of a valid that came with the log (``Interactions.known``). Denominator: users with at least one
@@ -86,6 +88,19 @@ def make_task(known: Interactions, held_out: Interactions, behavior: int, view: 
     asked = Pairs.of(*held_out.of(behavior), *shape)
     keys = np.setdiff1d(asked.keys(), mask.keys(), assume_unique=True)
     relevant = Pairs.of(keys // known.n_items, keys % known.n_items, *shape)
+    return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
+
+
+def make_again_task(events: Interactions, behavior: int) -> Task:
+    """Return the task of one behavior under the view "again".
+
+    Args:
+        events: what was done in the held-out days, each pair once.
+        behavior: place in the cascade.
+    """
+    none = np.zeros(0, np.int64)
+    relevant = Pairs.of(*events.of(behavior), events.n_users, events.n_items)
+    mask = Pairs.of(none, none, events.n_users, events.n_items)
     return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
 
 

@@ -13,6 +13,7 @@ from bigel.evaluate.examples import TOLD
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
 from bigel.schema import (
+    AGAIN_VIEW,
     DISCOVERY,
     HEADLINE,
     PUBLISHED,
@@ -72,6 +73,7 @@ def write_report(
         slices=_sliced(metrics["slices"]),
         on=metrics[HEADLINE]["on"],
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
+        again=list(metrics[TEST].get(AGAIN_VIEW, {})),
         metrics=metrics,
         facts=facts,
         history=history,
@@ -95,6 +97,7 @@ def _contents(
         ("published", "New under the behavior", True),
         ("refit", "Test after a refit", REFIT in metrics),
         ("discovery", "Never touched before", True),
+        ("again", "Again", AGAIN_VIEW in metrics[TEST]),
         ("nights", "How last nights' lists did", facts["nights"]),
         ("activity", "User activity", True),
         ("coverage", "Catalogue coverage", True),

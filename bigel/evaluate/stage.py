@@ -11,23 +11,35 @@ import polars as pl
 import torch
 
 from bigel.config import Config, EvaluateConfig
+from bigel.config.exclusion import repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.evaluate.examples import categories_of, examples, names_of
 from bigel.evaluate.headline import headline, newest
 from bigel.evaluate.popularity import in_order, popularity
-from bigel.evaluate.protocol import Figures, Ranked, rank_views, summarize
+from bigel.evaluate.protocol import (
+    Figures,
+    Ranked,
+    make_again_task,
+    rank_task,
+    rank_views,
+    summarize,
+)
 from bigel.evaluate.slices import slices
 from bigel.model.memory import load_scores
 from bigel.model.scores import Scores
 from bigel.schema import (
+    AGAIN_VIEW,
     CATALOGUE_FILE,
     COUNT,
     EMBEDDINGS_FILE,
     HEADLINE,
     HISTORY_FILE,
+    HORIZON,
     ITEMS_FILE,
     METRICS_FILE,
+    MOMENTS,
     NIGHTS_FILE,
+    NOW,
     PUBLISHED,
     REFIT,
     TEST,
@@ -38,6 +50,7 @@ from bigel.schema import (
     VIEWS,
     split_file,
 )
+from bigel.signals.history import History
 from bigel.signals.recent import OrRecent, popular_order, recent_demand
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
@@ -71,9 +84,10 @@ def evaluate(
     Returns:
         record with ``metrics.json`` (split → view → behavior → figure, where a "refit" beside
         "test" is test ranked by what was trained on train and valid, both known; the same under
-        ``popularity``; ``activity`` → "test" → behavior → group; where lists were scored,
-        ``realized`` → behavior → figure of the last ones, and under ``rule`` what recent
-        popularity has; ``headline`` and ``slices``, see the modules of these names),
+        ``popularity``; where ``recommend.exclude`` is "none" for some behaviors and the log is
+        split by time, a view "again" of these; ``activity`` → "test" → behavior → group; where
+        lists were scored, ``realized`` → behavior → figure of the last ones, and under ``rule``
+        what recent popularity has; ``headline`` and ``slices``, see the modules of these names),
         ``report.html``, ``plots/``.
         A figure without users is null.
 
@@ -82,6 +96,7 @@ def evaluate(
     """
 
     nights, made_up = read_nights(realized), config.data.is_synthetic
+    again = repeated(config.recommend.exclude, config.data.behaviors) if has_moments(split) else []
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         from bigel.evaluate.report import write_report  # matplotlib takes a second to import
@@ -100,6 +115,9 @@ def evaluate(
             measure(scores, known, held_out, events_U, config.evaluate, kept)
             for scores, kept in zip((model, popular), lists, strict=True)
         )
+        for tree, by in ((metrics, model), (of_popular, popular)):
+            for name, figures in measure_again(by, split, again, config.evaluate).items():
+                tree[name][AGAIN_VIEW] = figures
         found = headline(*lists, metrics, of_popular, cutoff)
         on = newest(held_out)
         before = history_at(split, TEST) if has_moments(split) else None
@@ -128,7 +146,8 @@ def evaluate(
             *([catalogue.fingerprint] if catalogue else []),
         ],
         settings=config.evaluate.model_dump(exclude={"batch_users"})
-        | {"nights": nights, "synthetic": made_up},
+        | {"nights": nights, "synthetic": made_up}
+        | ({"again": again} if again else {}),
         code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )
@@ -188,6 +207,35 @@ def measure(
                 kept[title] = ranked.first(settings.select_cutoff)
             if name == TEST:
                 tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
+    return tree
+
+
+def measure_again(
+    scores: Mapping[str, Scores], split: Record, behaviors: Sequence[str], settings: EvaluateConfig
+) -> dict[str, dict[str, Figures]]:
+    """Return valid and test figures of the view "again", by split and behavior; {} of none.
+
+    Args:
+        scores: as of ``measure``.
+        split: record of a split by time.
+        behaviors: names of those that are measured so.
+        settings: cutoffs, how many users, and batch size.
+    """
+    if not behaviors:
+        return {}
+    history, moments = History.load(split), split.counts[MOMENTS]
+    horizon = split.counts.get(HORIZON) or history.until
+    tree: dict[str, dict[str, Figures]] = {}
+    for name, end in ((VALID, moments[TEST]), (TEST, moments[NOW])):
+        start = moments[name]
+        done = history.done_between(start, min(end, start + horizon))
+        tree[name] = {}
+        for title in behaviors:
+            behavior = history.behaviors.index(title)
+            task = make_again_task(done, behavior).only(settings.most_users)
+            width = max(settings.cutoffs)
+            ranked = rank_task(scores[name], behavior, task, width, settings.batch_users)
+            tree[name][title] = summarize(ranked, settings.cutoffs)
     return tree
 
 

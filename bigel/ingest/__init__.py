@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Columns, Config, DataConfig
+from bigel.errors import ConfigError
 from bigel.ingest.digests import Signed, sign
 from bigel.ingest.join import join_parts
 from bigel.ingest.merge import open_base
@@ -29,6 +30,9 @@ PLAIN = {  # how the synthetic log is read
     "format": "csv",
     "columns": Columns(timestamp="timestamp"),
     "rename": {},
+    "wide": {},
+    "undo": {},
+    "zone": "UTC",
     "behavior_by_file": {},
     "header": True,
     "separator": None,
@@ -74,6 +78,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
         settings={
             "files": [source.name for source, _ in files.values()],
             "behaviors": config.data.behaviors,
+            "undo": bool(config.data.undo),
         },
         code=code_of(__name__),
         build=build,
@@ -107,6 +112,11 @@ def _find_files(
     copies = workspace.artifacts / "fetched" / fingerprint(data.sql or data.path.rstrip("/"))
     sources, left_out = find_sources(data, copies)
     data = with_times(data, sources)
+    if data.undo and not (data.columns.timestamp or data.has_timed_cells):
+        raise ConfigError(
+            "data.undo goes by times, and no column of the log plainly holds them; name it in "
+            "data.columns.timestamp, or leave data.undo out"
+        )
     files: dict[str, tuple[Source, Signed]] = {}
     for source, signed in zip(sources, sign(sources, workspace), strict=True):
         first, _ = files.setdefault(

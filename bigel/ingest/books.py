@@ -27,7 +27,7 @@ GROUPS = {
     "null_behaviors": (refusals.NULL_BEHAVIOR,),
     "unknown_behaviors": (refusals.UNKNOWN_BEHAVIOR,),
     "bad_timestamps": refusals.BAD_TIMESTAMPS,
-    "ignored": (refusals.IGNORED,),
+    "ignored": (refusals.IGNORED, refusals.NOTHING),
 }
 
 
@@ -91,7 +91,11 @@ def summarize(
 
 
 def count_rows(
-    summary: pl.DataFrame, refused: pl.DataFrame, folder: Path, behaviors: tuple[str, ...]
+    summary: pl.DataFrame,
+    refused: pl.DataFrame,
+    folder: Path,
+    behaviors: tuple[str, ...],
+    undoing: int = 0,
 ) -> dict[str, Any]:
     """Return the counts of the stage.
 
@@ -100,6 +104,7 @@ def count_rows(
         refused: as of ``count_refused``.
         folder: holds the interactions and their history.
         behaviors: the cascade.
+        undoing: rows that take others back; they count as merged into these.
 
     Raises:
         DataError: if the interactions, or their history, do not stand for all rows that were kept.
@@ -117,7 +122,8 @@ def count_rows(
         ],
         engine="streaming",
     )
-    kept, usable, users = totals.row(0)
+    kept, events, users = totals.row(0)
+    usable = events + undoing
     per_behavior = dict(volumes.iter_rows())
     reasons = refused.group_by(REASON).agg(pl.col(ROWS).sum())
     reasons = reasons.sort(ROWS, REASON, descending=[True, False])
@@ -125,7 +131,7 @@ def count_rows(
     refuse_loss("the log", rows, usable, quarantined)
     if (folder / EVENTS_FILE).exists():
         hours = pl.scan_parquet(folder / EVENTS_FILE).select(pl.col(COUNT).sum().cast(pl.Int64))
-        refuse_loss(EVENTS_FILE, usable, hours.collect().item(), 0)
+        refuse_loss(EVENTS_FILE, events, hours.collect().item(), 0)
     return {
         "in": rows,
         "kept": kept,

@@ -26,6 +26,7 @@ from bigel.schema import (
     REASON,
     ROW_NUMBER,
     SOURCE_FILE,
+    UNDONE_FILE,
     USER_ID,
 )
 from bigel.store import working_folder
@@ -77,7 +78,8 @@ def join_parts(
     kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     with working_folder(out, "merged") as work:
         merged, leaks = _merge(usable, data, work, base)
-        write_interactions(merged, data, out)
+        undo = write_interactions(merged, data, out)
+    _warn_of_undos(undo)
     if leaks is not None:
         for name, number in leaks.group_by(SOURCE_FILE).len().iter_rows():
             kept[name] -= number
@@ -89,7 +91,8 @@ def join_parts(
     sizes.write_parquet(out / QUARANTINE_SUMMARY_FILE)
     summary = summarize({p.source.name: int(p.counts["rows"]) for p in parts}, kept, sizes)
     summary.write_parquet(out / RAW_SUMMARY_FILE)
-    return count_rows(summary, sizes, out, data.behaviors) | {"lines": _count_lines(parts)}
+    counts = count_rows(summary, sizes, out, data.behaviors, undo.get("rows", 0))
+    return counts | {"lines": _count_lines(parts)} | ({"undo": undo} if undo else {})
 
 
 def _merge(
@@ -111,12 +114,21 @@ def _merge(
     return merged, None
 
 
+def _warn_of_undos(undo: Mapping[str, int]) -> None:
+    if without := undo.get("rows_without_effect", 0):
+        log.warning(
+            "data.undo: %d of %d rows that take an event back found none of their user and item "
+            "before them, so they changed nothing; %s has them (took = false)",
+            *(without, undo["rows"], UNDONE_FILE),
+        )
+
+
 def _count_lines(parts: Sequence[Part]) -> dict[str, int]:
     """Return the lines of all text files by kind, see ``lines.Tally``, and the rows in them."""
     text = [part.counts for part in parts if part.counts["lines"]["raw"]]
     kinds = ("raw", "header", "inside", "blank")
     lines = {kind: sum(counts["lines"][kind] for counts in text) for kind in kinds}
-    return lines | {"rows": sum(counts["rows"] for counts in text)}
+    return lines | {"rows": sum(counts["rows"] - counts["events"] for counts in text)}
 
 
 def _judge_ids(parts: Sequence[Part], ids: str) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
+from bigel.ingest.columns import EACH, columns_of
 from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR, ITEM_ID, TIMESTAMP, USER_ID
+from bigel.schema import ITEM_ID, USER_ID
 
 PEEK_BYTES = 1 << 16
 PEEK_OBJECTS = 100
+DEEPEST = 8  # fields inside fields that are looked at
 READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 BLANK = " \t\r"  # a line of nothing else is no row
@@ -68,14 +70,6 @@ class Layout:
     quoting: bool
     quote: str = QUOTE
     is_told: bool = False
-
-
-def wanted_columns(data: DataConfig) -> dict[str, str]:
-    """Return schema name to the log's column name, of the columns that files must have."""
-    names = {USER_ID: data.columns.user, ITEM_ID: data.columns.item}
-    if not data.behavior_by_file:
-        names[BEHAVIOR] = data.columns.behavior
-    return names | ({TIMESTAMP: data.columns.timestamp} if data.columns.timestamp else {})
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
@@ -150,7 +144,7 @@ def text_layout(source: Source, data: DataConfig) -> Layout:
         if header:
             names = _fields(source, lines[0], separator, quote)
         else:
-            names = _numbered(source, lines, separator, quote, wanted_columns(data).values())
+            names = _numbered(source, lines, separator, quote, columns_of(source, data).values())
         columns = _find_columns(source, data, names, separator)
     return Layout(
         separator=separator,
@@ -227,7 +221,7 @@ def first_rows(source: Source, data: DataConfig) -> list[dict[str, str]]:
     if data.header:
         names, lines = _fields(source, lines[0], separator, quote), lines[1:]
     else:
-        names = _numbered(source, lines, separator, quote, wanted_columns(data).values())
+        names = _numbered(source, lines, separator, quote, columns_of(source, data).values())
     found = []
     for line in lines[:PEEK_OBJECTS]:
         with contextlib.suppress(UnicodeDecodeError, csv.Error):
@@ -267,14 +261,39 @@ def refuse_constant(token: str) -> None:
 def _check_fields(
     source: Source, data: DataConfig, objects: Sequence[dict[str, object]], is_all: bool
 ) -> None:
-    names = list(dict.fromkeys(name for found in objects for name in found))
-    wanted = wanted_columns(data).values()
-    missing = [name for name in wanted if name not in names]
+    names = list(dict.fromkeys(name for found in objects for name in field_names(found)))
+    wanted = columns_of(source, data).values()
+    missing = [name for name in wanted if not _is_there(name, names)]
     others = [name for name in names if name not in wanted]
     for name in missing:
-        if is_all or len(missing) == len(wanted) or _nearest(name, others):
+        alike = [other for other in others if ("." in other) <= ("." in name)]
+        if is_all or len(missing) == len(wanted) or _nearest(name, alike):
             seen = f"none of the first {len(objects)} objects" if len(objects) > 1 else "no object"
             raise missing_column(source, name, names, f"; it is in {seen}{set_columns(name, data)}")
+
+
+def field_names(found: Mapping[str, object], deepest: int = DEEPEST) -> list[str]:
+    """Return the names of an object's fields and of those inside, as ``data.columns`` has them.
+
+    >>> field_names({"a": {"b": 1}, "c": [{"d": 2}, 3]})
+    ['a', 'a.b', 'c', 'c[]', 'c[].d']
+    """
+    names = []
+    for name, value in found.items():
+        names.append(name)
+        elements = value if isinstance(value, list) else []
+        names += [name + EACH] if elements else []
+        inside = [(f"{name}.", value), *((f"{name}{EACH}.", one) for one in elements)]
+        for way, fields in inside:
+            if isinstance(fields, dict) and deepest:
+                names += [way + one for one in field_names(fields, deepest - 1)]
+    return list(dict.fromkeys(names))
+
+
+def _is_there(name: str, names: Collection[str]) -> bool:
+    """Tell whether a field is there; one of a list also where all lists are empty."""
+    before, each, _ = name.partition(EACH)
+    return name in names or bool(each and before in names and before + each not in names)
 
 
 def set_columns(name: str, data: DataConfig) -> str:
@@ -349,7 +368,7 @@ def _find_columns(
     source: Source, data: DataConfig, names: list[str], separator: str
 ) -> dict[str, int]:
     columns = {}
-    wanted = wanted_columns(data)
+    wanted = columns_of(source, data)
     for schema_name, name in wanted.items():
         if name not in names:
             advice = _advice(data, wanted.values(), names, separator)

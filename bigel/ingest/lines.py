@@ -29,18 +29,21 @@ class Tally:
         lines: "raw" by their ends in the bytes; of these "header", "inside" (further lines of
             rows with line ends in quotes) and "blank". All 0 where the file is no text.
         others: rows of a file that has no lines to count them by.
+        events: how many more events than rows it has, where a row holds several.
     """
 
     lines: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("raw", "header", "inside", "blank"), 0)
     )
     others: int = 0
+    events: int = 0
 
     @property
     def rows(self) -> int:
-        """Number of rows that the file must have."""
+        """Number of rows that the file must have, one for each event."""
         lines = self.lines
-        return lines["raw"] - lines["header"] - lines["inside"] - lines["blank"] + self.others
+        rows = lines["raw"] - lines["header"] - lines["inside"] - lines["blank"]
+        return rows + self.others + self.events
 
 
 def read_rows_of_lines(

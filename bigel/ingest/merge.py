@@ -106,11 +106,12 @@ def _rows_of(files: Sequence[Path], base: duckdb.DuckDBPyConnection) -> duckdb.D
     rows = base.read_parquet(
         [glob.escape(str(path)) for path in files], union_by_name=True, filename=True
     )
-    if COUNT in rows.columns:
-        return rows
-    timed = TIMESTAMP in rows.columns
-    times = f"{TIMESTAMP} AS {FIRST}, {TIMESTAMP} AS {LAST}, " if timed else ""
-    return rows.project(f"*, {times}1::UINTEGER AS {COUNT}")
+    more = []
+    if TIMESTAMP in rows.columns:
+        more += [f"{TIMESTAMP} AS {FIRST}", f"{TIMESTAMP} AS {LAST}"]
+    if COUNT not in rows.columns:
+        more += [f"1::UINTEGER AS {COUNT}"]
+    return rows.project(", ".join(["*", *more]))
 
 
 def _write_merged(base: duckdb.DuckDBPyConnection, out: Path) -> None:

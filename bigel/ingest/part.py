@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
+from bigel.ingest.columns import given_by
 from bigel.ingest.digests import Signed
 from bigel.ingest.ids import IDS, add_up, settle
 from bigel.ingest.lines import Tally
 from bigel.ingest.merge import GROUP_ROWS, merge_files
 from bigel.ingest.read import read_rows
 from bigel.ingest.sources import Source
-from bigel.schema import RAW, REASON, ROW_NUMBER, SOURCE_FILE
+from bigel.schema import COUNT, RAW, REASON, ROW_NUMBER, SOURCE_FILE
 from bigel.store import Workspace, working_folder
 from bigel.store.code import code_of
 
@@ -39,8 +40,9 @@ class Part:
         source: the file.
         folder: ``rows-*.parquet`` (see ``merge.merge_files``; of a pre-split log every row as it
             was judged) and ``refused.parquet`` (row_number, reason, raw).
-        counts: "rows" that the file must have, "usable" and "refused" as they were stored, "lines"
-            by kind, and of each id column ("ids") what ``ids.settle`` found.
+        counts: "rows" that the file must have, one for each event; "usable" and "refused" as they
+            were stored, "lines" by kind, how many more "events" than rows it has, and of each id
+            column ("ids") what ``ids.settle`` found.
         reused: whether it was there already.
     """
 
@@ -64,7 +66,8 @@ def identity_of(source: Source, signed: Signed, data: DataConfig) -> dict[str, A
     """Return what makes a part: inputs, settings and code of the stage ``clean``."""
     settings = data.model_dump(mode="json", exclude=ELSEWHERE)
     settings |= {"behavior_by_file": bool(data.behavior_by_file)}
-    settings |= {key: getattr(source, key) for key in ("format", "split", "behavior")}
+    settings |= {key: getattr(source, key) for key in ("format", "split")}
+    settings |= {"given": given_by(source, data)}
     return {"inputs": [signed.digest], "settings": settings, "code": code_of(__name__, apart=APART)}
 
 
@@ -121,12 +124,13 @@ def _store(
 ) -> dict[str, Any]:
     """Write usable and refused rows batch by batch; return the counts of the part."""
     tally = Tally()
-    usable = refused = 0
+    usable = refused = more = 0
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in IDS}
     for place, batch in enumerate(read_rows(source, data, tally, base)):
         fine = batch[REASON].is_null()
         rows, others = batch.filter(fine).drop(REASON, RAW), batch.filter(~fine)
-        usable, refused = usable + rows.height, refused + others.height
+        usable, refused = usable + events_in(rows), refused + others.height
+        more += events_in(rows) - rows.height
         if rows.height:
             for name in IDS:
                 ids, facts = settle(rows[name], data.ids)
@@ -139,12 +143,18 @@ def _store(
         if others.height:
             _refused_columns(others).write_parquet(folder / f"refused-{place:06d}.parquet")
     return {
-        "rows": tally.rows,
+        "rows": tally.rows + more,
         "usable": usable,
         "refused": refused,
         "ids": {name: add_up(facts) for name, facts in found.items()} if usable else {},
         "lines": tally.lines,
+        "events": tally.events + more,
     }
+
+
+def events_in(rows: pl.DataFrame) -> int:
+    """Return how many events rows stand for."""
+    return int(rows[COUNT].sum()) if COUNT in rows.columns else rows.height
 
 
 def _refused_columns(batch: pl.DataFrame) -> pl.DataFrame:

@@ -17,12 +17,14 @@ import polars as pl
 from bigel.config import Columns, DataConfig
 from bigel.config.write import to_toml
 from bigel.errors import DataError
+from bigel.ingest.columns import EACH
+from bigel.ingest.guess import are_times, flat_head, short_names, time_of_day, wide_cells
 from bigel.ingest.layout import first_rows
 from bigel.ingest.merge import open_base
 from bigel.ingest.read import raw_rows
 from bigel.ingest.seconds import AUTO_LIMITS, to_seconds
 from bigel.ingest.sources import Source, find_sources
-from bigel.ingest.timecolumn import NAME_ALONE, USUAL, VALUES_ALONE, read_head, time_columns
+from bigel.ingest.timecolumn import NAME_ALONE, USUAL, VALUES_ALONE, time_columns
 from bigel.schema import BEHAVIOR
 
 USERS = (  # in lower case, letters and digits only; the first one found is taken
@@ -41,6 +43,18 @@ EVENTS = (
     *("behavior", "behaviour", "behaviortype", "behaviourtype", "event", "eventtype", "eventname"),
     *("action", "actiontype", "interaction", "interactiontype", "activity", "activitytype"),
     *("verb", "type", "kind"),
+)
+VAGUE = (
+    "event",
+    "type",
+    "kind",
+    "verb",
+    "action",
+    "activity",
+    "content",
+    "item",
+    "product",
+    "user",
 )
 BUYING = ("purchase", "purchased", "buy", "bought", "order", "ordered", "transaction", "checkout",
           "sale", "pay", "paid", "payment", "orderplaced", "ordercompleted")  # fmt: skip
@@ -85,12 +99,15 @@ class Proposal:
     notes: list[str] = field(default_factory=list)
 
 
-def propose(path: str, given: Columns | None = None) -> Proposal:
+def propose(
+    path: str, given: Columns | None = None, behaviors: Sequence[str] | None = None
+) -> Proposal:
     """Guess how a log is to be read.
 
     Args:
         path: as ``data.path``: a file, a glob, a folder.
         given: columns that are known; those of other names than the defaults are kept.
+        behaviors: that are known; a table is taken for a wide one only if it has all its own.
 
     Raises:
         DataError: if the log cannot be read, or holds no row.
@@ -100,9 +117,9 @@ def propose(path: str, given: Columns | None = None) -> Proposal:
         sources = find_sources(data, Path(scratch)).sources
         for source in sources:
             form = _form(source, data)
-            head = read_head(source, form)
+            head = flat_head(source, form)
             if head and len(head[0]):
-                return _propose(sources, source, form, head, given or Columns())
+                return _propose(sources, form, head, given or Columns(), behaviors)
     raise DataError(f"{path}: no row in {len(sources)} files; give a log that has some")
 
 
@@ -123,8 +140,8 @@ def _form(source: Source, data: DataConfig) -> DataConfig:
 
 
 def _propose(
-    sources: Sequence[Source], source: Source, data: DataConfig, head: Sequence[pl.Series],
-    given: Columns,
+    sources: Sequence[Source], data: DataConfig, head: Sequence[pl.Series], given: Columns,
+    behaviors: Sequence[str] | None,
 ) -> Proposal:  # fmt: skip
     names = [column.name for column in head]
     found = _by_name(names, given)
@@ -136,11 +153,19 @@ def _propose(
         item=found.get("item", UNKNOWN * 2),
         behavior=found.get("behavior", UNKNOWN * 3),
     )
-    by_file = {} if "behavior" in found else {"*": ONLY}
-    data = data.model_copy(update={"columns": columns, "behavior_by_file": by_file})
+    cells = {} if "behavior" in found else wide_cells(head, found.values(), data)
+    if behaviors is not None and not set(cells.values()) <= set(behaviors):
+        cells = {}
+    by_file = {} if "behavior" in found or cells else {"*": ONLY}
+    data = data.model_copy(update={"columns": columns, "behavior_by_file": by_file, "wide": cells})
+    if cells and not are_times(cells):
+        data = data.model_copy(update={"wide_values": "count"})
     proposal = Proposal(data, names, missing=missing)
-    _add_time(proposal, head, found.get("timestamp") or given.timestamp)
-    if "behavior" in found:
+    if data.has_timed_cells:
+        _add_unit(proposal, head)
+    else:
+        _add_time(proposal, head, found.get("timestamp") or given.timestamp)
+    if "behavior" in found or cells:
         _count(proposal, sources, head)
         _order(proposal)
     else:
@@ -152,16 +177,18 @@ def _propose(
 def _by_name(names: Sequence[str], given: Columns) -> dict[str, str]:
     """Return the columns of user, item and behavior that their names tell."""
     plain: dict[str, str] = {}
-    for name in names:
-        short = "".join(filter(str.isalnum, name.partition(":")[0].lower()))
-        plain.setdefault(short, name)
+    for name in sorted(names, key=lambda name: name.count(".")):  # those inside others come last
+        for short in short_names(name):
+            if short not in VAGUE or "." not in name:
+                plain.setdefault(short, name)
     found = {}
     usual = Columns()
     for what, known in (("user", USERS), ("item", ITEMS), ("behavior", EVENTS)):
         told = getattr(given, what)
+        ways = {short: name for short, name in plain.items() if what == "item" or EACH not in name}
         if told != getattr(usual, what) or told in names:
             found[what] = told
-        elif at := next((plain[short] for short in known if short in plain), None):
+        elif at := next((ways[short] for short in known if short in ways), None):
             found[what] = at
     return found
 
@@ -198,6 +225,9 @@ def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -
     proposal.data = data = data.model_copy(update={"columns": columns})
     if name not in by_name:
         return
+    if clock := time_of_day(head, str(name), data):
+        columns = data.columns.model_copy(update={"time_of_day": clock})
+        proposal.data = data = data.model_copy(update={"columns": columns})
     seconds = to_seconds(by_name[name].drop_nulls(), data).drop_nulls()
     key, unit = _unit(by_name[name])
     if data.time_format:
@@ -206,6 +236,18 @@ def _add_time(proposal: Proposal, head: Sequence[pl.Series], told: str | None) -
         proposal.data = proposal.data.model_copy(update={"time_unit": key})
     days = [f"{datetime.fromtimestamp(int(at), UTC):%Y-%m-%d}" for at in seconds.sort()]
     proposal.unit = f"{unit}, {days[0]} to {days[-1]} (UTC) in the first rows" if days else unit
+
+
+def _add_unit(proposal: Proposal, head: Sequence[pl.Series]) -> None:
+    """Find in which unit or form the cells of a wide table say when."""
+    data = proposal.data
+    values = [column.drop_nulls().cast(pl.String) for column in head if column.name in data.wide]
+    texts = pl.concat([one.str.strip_chars().rename("cells") for one in values])
+    if any(column.dtype.is_temporal() for column in head if column.name in data.wide):
+        proposal.unit = "dates and times"
+        return
+    key, proposal.unit = _unit(texts.filter(~texts.is_in(data.null_values)))
+    proposal.data = data.model_copy(update={"time_unit": key})
 
 
 def _of_doubtful(
@@ -278,7 +320,12 @@ def _size(number: float) -> str:
 def _count(proposal: Proposal, sources: Iterable[Source], head: Sequence[pl.Series]) -> None:
     """Count the rows of each behavior, in the first of them; of a half-guessed log in fewer."""
     data = proposal.data
-    if proposal.missing:
+    if proposal.missing and data.wide:
+        filled = {raw: _filled(head, name, data) for name, raw in data.wide.items()}
+        batches = [
+            pl.Series([raw], dtype=pl.String).new_from_index(0, n) for raw, n in filled.items()
+        ]
+    elif proposal.missing:
         batches = [{column.name: column for column in head}[data.columns.behavior].cast(pl.String)]
     else:
         batches = list(_behaviors_of(sources, data))
@@ -288,6 +335,11 @@ def _count(proposal: Proposal, sources: Iterable[Source], head: Sequence[pl.Seri
     counts = texts.value_counts(sort=True, name="rows")
     ordered = counts.sort(pl.col("rows"), texts.name, descending=[True, False])
     proposal.volumes = dict(ordered.iter_rows())
+
+
+def _filled(head: Sequence[pl.Series], name: str, data: DataConfig) -> int:
+    texts = next(column for column in head if column.name == name).cast(pl.String)
+    return int((~texts.str.strip_chars().is_in(["", "0", "false", *data.null_values])).sum())
 
 
 def _behaviors_of(sources: Iterable[Source], data: DataConfig) -> Iterable[pl.Series]:
@@ -313,8 +365,9 @@ def _order(proposal: Proposal) -> None:
     others = [value for value in usual if value not in bought]
     behaviors = [*others[: max(0, MOST - len(bought))], *bought][-MOST:]
     if not behaviors:
+        where = "wide" if proposal.data.wide else repr(proposal.data.columns.behavior)
         raise DataError(
-            f"{proposal.data.path}: column {proposal.data.columns.behavior!r} has no value that "
+            f"{proposal.data.path}: column {where} has no value that "
             f"stands for more than {least:.0f} of {proposal.rows:,} rows"
         )
     ignored = [value for value in proposal.volumes if value not in behaviors]
@@ -323,6 +376,12 @@ def _order(proposal: Proposal) -> None:
             f"column {proposal.data.columns.behavior!r} has {len(proposal.volumes):,} values; is "
             "it the behavior?"
         )
+    for value in ignored:
+        if any(word in _plain(value) for word in UNDOING):
+            proposal.notes.append(
+                f"{value!r} may take an event back: undo = {{ {to_toml(value)} = ... }} would say "
+                "which, in place of ignore"
+            )
     update = {"behaviors": tuple(behaviors), "ignore": tuple(ignored[:20])}
     proposal.data = proposal.data.model_copy(update=update)
 
@@ -354,15 +413,25 @@ def proposed_toml(proposal: Proposal, command: str) -> tuple[str, dict[str, int]
     lines += [f"# {note}." for note in proposal.notes]
     columns = data.columns
     shown = {"user": columns.user, "item": columns.item}
-    if not data.behavior_by_file:
+    in_cells = data.has_timed_cells
+    if not data.behavior_by_file and not data.wide:
         shown["behavior"] = columns.behavior
-    if columns.timestamp is not None:
+    if columns.timestamp is not None and not in_cells:
         shown["timestamp"] = columns.timestamp
+    if columns.time_of_day is not None:
+        shown["time_of_day"] = columns.time_of_day
     if columns.timestamp == "":
         lines.append("# No times: an item's age and what is wanted lately play no part.")
     lines.append("columns = { " + ", ".join(f"{k} = {_name(v)}" for k, v in shown.items()) + " }")
+    if data.wide:
+        lines += [
+            "# A column for each behavior; a filled cell is an event, an empty one did not happen.",
+            f"wide = {to_toml(data.wide)}",
+        ]
+    if data.wide and not in_cells:
+        lines.append('wide_values = "count"')
     if proposal.unit:
-        lines.append(f"# {columns.timestamp}: {proposal.unit}.")
+        lines.append(f"# {'The cells' if in_cells else columns.timestamp}: {proposal.unit}.")
         key = "time_format" if data.time_format else "time_unit"
         lines.append(f"{key} = {to_toml(data.time_format or data.time_unit)}")
     lines += ["", *_behavior_lines(proposal)]

@@ -10,13 +10,17 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.ingest.adjacency import list_separator, pair_items
-from bigel.ingest.layout import check_objects, text_layout, unreadable, wanted_columns
+from bigel.ingest.books import refuse_loss
+from bigel.ingest.columns import columns_of, with_given
+from bigel.ingest.layout import check_objects, text_layout, unreadable
 from bigel.ingest.lines import Tally, read_rows_of_lines
 from bigel.ingest.ndjson import parse_objects
-from bigel.ingest.parquet import scan_table
+from bigel.ingest.parquet import count_events, scan_table
 from bigel.ingest.refusals import judge
-from bigel.ingest.sources import Source, with_behavior
+from bigel.ingest.sources import Source
 from bigel.ingest.text import split_rows
+from bigel.ingest.wide import unpivot
+from bigel.schema import ROW_NUMBER
 
 BATCH_ROWS = 200_000
 
@@ -50,16 +54,14 @@ def raw_rows(
         DataError: if the file cannot be read.
     """
     if source.format == "parquet":
-        rows = with_behavior(scan_table(source, data), source)
-        yield from rows.collect_batches(
-            chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
-        )
+        for batch in _batches_of(scan_table(source, data)):
+            yield _events(batch, source, data)
     elif source.format == "ndjson":
         for lines in read_rows_of_lines(source, Tally()):
-            yield with_behavior(parse_objects(lines, wanted_columns(data), base), source)
+            yield _events(parse_objects(lines, columns_of(source, data), base), source, data)
     elif (layout := text_layout(source, data)).width:
         for lines in read_rows_of_lines(source, Tally(), layout):
-            yield with_behavior(split_rows(lines, layout), source)
+            yield _events(split_rows(lines, layout), source, data)
 
 
 def _batches(
@@ -69,8 +71,9 @@ def _batches(
         yield from _read_table(source, data, tally)
     elif source.format == "ndjson":
         check_objects(source, data)
-        parse = partial(parse_objects, columns=wanted_columns(data), base=base)
-        yield from _judged(parse, read_rows_of_lines(source, tally), source, data)
+        parse = partial(parse_objects, columns=columns_of(source, data), base=base)
+        lines = read_rows_of_lines(source, tally)
+        yield from _judged(parse, lines, source, data, tally=tally)
     elif source.format == "lists":
         pairs = partial(pair_items, separator=list_separator(source, data))
         for batch in _judged(pairs, read_rows_of_lines(source, Tally()), source, data):
@@ -79,16 +82,33 @@ def _batches(
     elif (layout := text_layout(source, data)).width:
         rows = read_rows_of_lines(source, tally, layout)
         split = partial(split_rows, layout=layout)
-        yield from _judged(split, rows, source, data, layout.header)
+        yield from _judged(split, rows, source, data, layout.header, tally)
 
 
 def _read_table(source: Source, data: DataConfig, tally: Tally) -> Iterator[pl.DataFrame]:
-    rows = with_behavior(scan_table(source, data), source)
-    tally.others = pl.scan_parquet(source.path, glob=False).select(pl.len()).collect().item()
-    for batch in rows.collect_batches(
-        chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"
-    ):
-        yield from judge(batch, data)
+    tally.others, tally.events = count_events(source, data)
+    for batch in _batches_of(scan_table(source, data)):
+        events = _events(batch, source, data)
+        tally.events += events.height - batch.height
+        yield from judge(events, data)
+
+
+def _batches_of(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    return rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming")
+
+
+def _events(rows: pl.DataFrame, source: Source, data: DataConfig) -> pl.DataFrame:
+    """Return rows with what their file's path gives, and one for each event of a wide row.
+
+    Raises:
+        DataError: if a row is lost.
+    """
+    events = with_given(rows, source, data)
+    if data.wide:
+        events = unpivot(events, data)
+        numbers = [frame[ROW_NUMBER].n_unique() for frame in (rows, events)]
+        refuse_loss(source.name, numbers[0], numbers[1], 0)
+    return events
 
 
 def _judged(
@@ -97,18 +117,37 @@ def _judged(
     source: Source,
     data: DataConfig,
     header: bool = False,
+    tally: Tally | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Read and judge batches in as many threads as polars has; little more are in memory."""
+    """Read and judge batches in as many threads as polars has; little more are in memory.
 
-    def work(rows: pl.DataFrame) -> list[pl.DataFrame]:
-        return judge(with_behavior(read(rows), source), data, header)
+    Args:
+        read: makes rows of lines.
+        batches: lines.
+        source: the file.
+        data: how to read it.
+        header: see ``judge``.
+        tally: gets how many more events than lines there are; None: nothing counts lines.
+    """
+
+    def work(lines: pl.DataFrame) -> tuple[int, list[pl.DataFrame]]:
+        events = _events(read(lines), source, data)
+        if events.height != lines.height:
+            refuse_loss(source.name, lines.height, events[ROW_NUMBER].n_unique(), 0)
+        return events.height - lines.height, judge(events, data, header)
+
+    def taken(made: Future[tuple[int, list[pl.DataFrame]]]) -> list[pl.DataFrame]:
+        more, frames = made.result()
+        if tally is not None:
+            tally.events += more
+        return frames
 
     threads = pl.thread_pool_size()
     with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[Future[list[pl.DataFrame]]] = deque()
+        under_way: deque[Future[tuple[int, list[pl.DataFrame]]]] = deque()
         for batch in batches:
             under_way.append(pool.submit(work, batch))
             if len(under_way) > threads:
-                yield from under_way.popleft().result()
+                yield from taken(under_way.popleft())
         while under_way:
-            yield from under_way.popleft().result()
+            yield from taken(under_way.popleft())

@@ -9,20 +9,23 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.ingest.ids import is_whole
-from bigel.ingest.seconds import to_seconds
+from bigel.ingest.seconds import seconds_of
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
+    COUNT,
     ITEM_ID,
     RAW,
     REASON,
     ROW_NUMBER,
+    TIME_OF_DAY,
     TIMESTAMP,
     USER_ID,
 )
 
 PROBLEM = "problem"  # why a reader could not make fields of a row, else null
 PLAIN, NO_TIME = "_plain", "_no_time"
+MOST_EVENTS = 1_000_000  # that a row may stand for
 
 BAD_UTF8 = "not UTF-8"
 BAD_JSON = "not a JSON object"
@@ -33,6 +36,8 @@ TOO_FEW = "too few fields"
 TOO_MANY = "too many fields"
 NOT_WHOLE = "id is not a whole number"
 NESTED = "id is a list or an object"
+NO_LIST = "no list where items are listed"
+NOTHING = "no behavior happened"
 REPEATED_HEADER = "repeated header"
 IGNORED = "ignored behavior"
 NULL_USER = "null user_id"
@@ -44,6 +49,7 @@ NULL_TIMESTAMP = "null timestamp"
 BAD_TIMESTAMP = "unreadable timestamp"
 TOO_EARLY = "timestamp before data.time_min"
 TOO_LATE = "timestamp after data.time_max"
+BAD_COUNT = "unreadable count"
 LEAK = "leak: also in "  # and the earlier split
 
 EXACT_FLOAT = 2**53  # from here on a float may stand for another whole number
@@ -60,14 +66,14 @@ def judge(rows: pl.DataFrame, data: DataConfig, header: bool = False) -> list[pl
 
     Args:
         rows: row_number, user_id, item_id, behavior (String), timestamp (any type; where the
-            log has one), problem (String), raw.
+            log has one), time_of_day and count (where it has them), problem (String), raw.
         data: behaviors, renames, null values, time unit and range.
         header: whether the file has a header that could be repeated among its rows.
 
     Returns:
         Plain rows, whose ids are Int64, and the others, whose ids are String, if there are any:
         row_number, user_id, item_id, behavior_index (UInt8), timestamp (Int64 seconds), reason
-        (null where the row is usable), raw; in order.
+        (null where the row is usable), raw; count (UInt32) where the log has it; in order.
     """
     plain = _type_plain(rows, data, header)
     if plain is None:
@@ -98,11 +104,13 @@ def _type_plain(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFr
         *(pl.col(ROW_NUMBER), ids.cast(pl.Int64, strict=False), _index_of(codes))
     ]
     if TIMESTAMP in rows.columns:
-        seconds = to_seconds(rows[TIMESTAMP], data)
+        seconds = seconds_of(rows, data)
         if numbers:
             plain += [~pl.col(TIMESTAMP).cast(pl.String).str.strip_chars().is_in(numbers)]
         columns += [seconds]
         plain += [pl.lit(seconds.is_between(data.time_min, data.time_max))]
+    if COUNT in rows.columns:
+        columns += [_counts()]
     is_plain = pl.all_horizontal(plain).fill_null(False).alias(PLAIN)
     typed = rows.select(*columns, is_plain)
     is_plain = pl.col(PLAIN) & pl.all_horizontal(pl.exclude(PLAIN).is_not_null())
@@ -113,33 +121,49 @@ def _type_plain(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFr
 def _judge_each(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFrame:
     """Apply all rules to each row."""
     times = [TIMESTAMP] if TIMESTAMP in rows.columns else []
-    text = [USER_ID, ITEM_ID, BEHAVIOR, *(n for n in times if rows.schema[n] == pl.String)]
+    counts = [COUNT] if COUNT in rows.columns else []
+    of_time = [name for name in (TIMESTAMP, TIME_OF_DAY) if name in rows.columns]
+    text = [USER_ID, ITEM_ID, BEHAVIOR, *(n for n in of_time if rows.schema[n] == pl.String)]
     typed = rows.with_columns(_cleaned(name, data) for name in text)
     typed = typed.with_columns(_index_of(behavior_codes(data)))
     rules = _id_rules(data, header)
     if times:
         typed = typed.with_columns(
-            pl.col(TIMESTAMP).is_null().alias(NO_TIME), to_seconds(typed[TIMESTAMP], data)
+            pl.any_horizontal(pl.col(of_time).is_null()).alias(NO_TIME), seconds_of(typed, data)
         )
         rules |= _time_rules(data)
+    if counts:
+        typed = typed.with_columns(_counts())
+        rules[BAD_COUNT] = pl.col(COUNT).is_null()
     is_bad = pl.any_horizontal(pl.col(PROBLEM).is_not_null(), *rules.values()).fill_null(False)
     bad = typed.select(is_bad.arg_true()).to_series()
     reasons = [pl.when(rule).then(pl.lit(reason)) for reason, rule in rules.items()]
     found = typed[bad].select(pl.coalesce(PROBLEM, *reasons)).to_series()
     reason = pl.repeat(None, rows.height, dtype=pl.String, eager=True).alias(REASON)
     typed = typed.with_columns(reason.scatter(bad, found) if len(bad) else reason)
-    return typed.select(ROW_NUMBER, USER_ID, ITEM_ID, BEHAVIOR_INDEX, *times, REASON, RAW)
+    names = (ROW_NUMBER, USER_ID, ITEM_ID, BEHAVIOR_INDEX, *times, *counts, REASON, RAW)
+    return typed.select(names)
+
+
+def _counts() -> pl.Expr:
+    """Return how many events rows stand for, null where that cannot be read."""
+    text = pl.col(COUNT).cast(pl.String).str.strip_chars().str.strip_suffix(".0")
+    count = pl.when(text.str.contains(r"^\+?\d+$")).then(text.cast(pl.Int64, strict=False))
+    return pl.when(count.is_between(1, MOST_EVENTS)).then(count).cast(pl.UInt32).alias(COUNT)
 
 
 def behavior_codes(data: DataConfig) -> dict[str, int]:
     """Return raw behavior value to its place in the cascade.
+
+    Behind the K places of the cascade are those that take an event back, K + the place of that.
 
     >>> from bigel.config import DataConfig
     >>> behavior_codes(DataConfig(behaviors=("click", "buy"), rename={"pv": "click"}))
     {'click': 0, 'buy': 1, 'pv': 0}
     """
     codes = {name: index for index, name in enumerate(data.behaviors)}
-    return codes | {raw: codes[name] for raw, name in data.rename.items()}
+    undoing = {raw: len(codes) + codes[name] for raw, name in data.undo.items()}
+    return codes | {raw: codes[name] for raw, name in data.rename.items()} | undoing
 
 
 def _index_of(codes: dict[str, int]) -> pl.Expr:

@@ -3,12 +3,11 @@
 import fnmatch
 import logging
 import re
+import urllib.parse
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-import polars as pl
+from typing import NamedTuple
 
 from bigel.config import DataConfig
 from bigel.config.data import ENDINGS
@@ -16,13 +15,14 @@ from bigel.errors import DataError
 from bigel.ingest.folders import find_files, is_named, is_visible
 from bigel.ingest.objects import copy_objects, is_url, list_objects
 from bigel.ingest.sql import read_sql
-from bigel.schema import BEHAVIOR, SPLITS, TEST, TRAIN, VALID
+from bigel.schema import SPLITS, TEST, TRAIN, VALID
 
 COMPRESSED = (".gz", ".zst")
 SPLIT_NAMES = {name: name for name in SPLITS} | {"val": VALID, "validation": VALID}
 LIST_NAME = re.compile(rf"(?:(?P<behavior>.+)[._-])?(?P<split>{'|'.join(SPLIT_NAMES)})")
 HIDDEN = "hidden"
-Rows = TypeVar("Rows", pl.DataFrame, pl.LazyFrame)
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+PARTS_OF_A_DAY = ("year", "month", "day")
 MUST_READ = (
     "all that is there must be read or left out on purpose: mend or move it, or add its name to "
     "data.ignore_files"
@@ -41,6 +41,8 @@ class Source:
         format: csv, tsv, parquet, ndjson, pairs or lists.
         split: train, valid or test where the log came split, else None.
         behavior: raw behavior of all its rows where the file gives it, else None.
+        partition: column to the value that its folders, as in ``dt=2026-11-28/``, give all its
+            rows; None for no value.
     """
 
     path: Path
@@ -48,13 +50,7 @@ class Source:
     format: str
     split: str | None = None
     behavior: str | None = None
-
-
-def with_behavior(rows: Rows, source: Source) -> Rows:
-    """Return the rows of a file with its behavior, where the file gives it."""
-    if source.behavior is None:
-        return rows
-    return rows.with_columns(pl.lit(source.behavior).alias(BEHAVIOR))
+    partition: dict[str, str | None] = field(default_factory=dict)
 
 
 class Listing(NamedTuple):
@@ -84,13 +80,40 @@ def find_sources(data: DataConfig, copies: Path) -> Listing:
         tree = find_files(data.path)
         empty = {name for name, path in tree.files.items() if not path.stat().st_size}
         sources, left_out = _choose(data, tree.files, tree.faults, empty)
-        return Listing(sources, dict.fromkeys(sorted(tree.hidden), HIDDEN) | left_out)
+        placed = [replace(one, partition=partition_of(one.path.as_posix())) for one in sources]
+        return Listing(placed, dict.fromkeys(sorted(tree.hidden), HIDDEN) | left_out)
     objects = list_objects(data.path)
     files = {name: copies / one.copy_name for name, one in objects.items()}
     empty = {name for name, one in objects.items() if not one.size}
     sources, left_out = _choose(data, files, {}, empty)
     copy_objects([objects[source.name] for source in sources], copies)
-    return Listing([replace(source, name=objects[source.name].url) for source in sources], left_out)
+    urls = [objects[source.name].url for source in sources]
+    placed = [
+        replace(source, name=url, partition=partition_of(url))
+        for source, url in zip(sources, urls, strict=True)
+    ]
+    return Listing(placed, left_out)
+
+
+def partition_of(place: str) -> dict[str, str | None]:
+    """Return what the folders of a file say of its rows, as Hive and Spark write them.
+
+    Year, month and day also give a date, unless a folder does.
+
+    >>> partition_of("log/event=add%20to%20cart/dt=2026-11-28/part-0.csv")
+    {'event': 'add to cart', 'dt': '2026-11-28'}
+    >>> partition_of("log/year=2026/month=3/day=9/hour=07/x=1.csv")["date"]
+    '2026-03-09'
+    """
+    found: dict[str, str | None] = {}
+    for folder in place.split("/")[:-1]:
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            found[name] = None if value == NO_VALUE else urllib.parse.unquote(value)
+    parts = [found.get(name) for name in PARTS_OF_A_DAY]
+    if all(parts) and "date" not in found:
+        found["date"] = "-".join(str(part).zfill(2) for part in parts)
+    return found
 
 
 def _choose(

@@ -35,8 +35,9 @@ def _take(rows: pl.DataFrame, fields: pl.Expr, layout: Layout) -> pl.DataFrame:
         pl.when(number > layout.width).then(pl.lit(TOO_MANY)),
     ]
     if not (layout.quoting or layout.is_told):
-        ids = (one.list.get(layout.columns[n], null_on_oob=True) for n in (USER_ID, ITEM_ID))
-        quoted = pl.any_horizontal(text.str.contains(QUOTED) for text in ids)
+        places = [layout.columns[name] for name in (USER_ID, ITEM_ID) if name in layout.columns]
+        ids = (one.list.get(place, null_on_oob=True) for place in places)
+        quoted = pl.any_horizontal(False, *(text.str.contains(QUOTED) for text in ids))
         problems.append(pl.when(quoted).then(pl.lit(QUOTED_ID)))
     return rows.with_columns(fields.alias(FIELDS)).select(
         ROW_NUMBER,

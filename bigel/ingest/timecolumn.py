@@ -13,7 +13,8 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.errors import DataError
-from bigel.ingest.layout import PEEK_OBJECTS, first_objects, first_rows, wanted_columns
+from bigel.ingest.columns import wanted_columns
+from bigel.ingest.layout import PEEK_OBJECTS, first_objects, first_rows
 from bigel.ingest.seconds import to_seconds
 from bigel.ingest.sources import Source
 
@@ -22,7 +23,7 @@ NAMES = (  # in lower case, letters and digits only; the first one found is take
     *("unixtimestamp", "unixtime", "epoch", "time", "servertime", "timestampms", "timems"),
     *("interactiontime", "actiontime", "visittime", "occurredat", "happenedat", "eventat"),
     *("createdat", "createtime", "createdtime", "creationtime", "eventdate", "actiontimestamp"),
-    *("date", "day", "eventday"),
+    *("date", "day", "eventday", "dt", "ds"),
 )
 MOST_EMPTY = 0.05  # share of the first rows that may have no time in a column of times
 USUAL = (946_684_800, 2_524_608_000)  # 2000 to 2050: numbers that look like times by themselves
@@ -40,7 +41,7 @@ def with_times(data: DataConfig, sources: Sequence[Source]) -> DataConfig:
         sources: files of the log; the first one with rows decides for all. A log that came split
             keeps its protocol, and no times are looked for.
     """
-    if data.columns.timestamp is None and sources[0].split is None:
+    if data.columns.timestamp is None and sources[0].split is None and not data.has_timed_cells:
         return _with_timestamp(data, _find_column(data, sources))
     return _with_timestamp(data, data.columns.timestamp or None)
 
@@ -61,20 +62,31 @@ def _find_column(data: DataConfig, sources: Sequence[Source]) -> str | None:
 
 
 def read_head(source: Source, data: DataConfig) -> list[pl.Series]:
-    """Return the first values of each column: of text and NDJSON as text, of Parquet as typed."""
+    """Return the first values of each column: of text and NDJSON as text, of Parquet as typed.
+
+    Columns that the file's folders give come last, and go before those of the file.
+    """
+    head = [one for one in _read_head(source, data) if one.name not in source.partition]
+    rows = len(head[0]) if head else 0
+    given = source.partition.items() if rows else ()
+    return head + [pl.Series(name, [value] * rows, pl.String) for name, value in given]
+
+
+def _read_head(source: Source, data: DataConfig) -> list[pl.Series]:
     if source.format == "parquet":
         return pl.scan_parquet(source.path, glob=False).head(PEEK_OBJECTS).collect().get_columns()
     if source.format == "ndjson":
         objects = first_objects(source)
         names = dict.fromkeys(name for found in objects for name in found)
-        values = {name: [_as_text(found.get(name)) for found in objects] for name in names}
+        values = {name: [as_text(found.get(name)) for found in objects] for name in names}
     else:
         rows = first_rows(source, data)
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     return [pl.Series(name, texts, pl.String) for name, texts in values.items()]
 
 
-def _as_text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
+    """Return a JSON value as the text that stands in a file; text as it is."""
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 

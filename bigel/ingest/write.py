@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from bigel.config import DataConfig
 from bigel.ingest.merge import GROUP_ROWS
 from bigel.ingest.sorted_rows import KEY, LAST, sum_runs
+from bigel.ingest.undo import Undoing, is_event
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
@@ -23,11 +24,15 @@ from bigel.schema import (
     SPLIT,
     SPLITS,
     TIMESTAMP,
+    UNDONE_FILE,
 )
 
 
-def write_interactions(merged: Path, data: DataConfig, out: Path) -> None:
+def write_interactions(merged: Path, data: DataConfig, out: Path) -> dict[str, int]:
     """Write the interactions and their history, behaviors and splits by name.
+
+    With ``data.undo`` both say when what is taken back was ("undone", null where it stands), and
+    undone.parquet has what did; see ``undo``.
 
     Args:
         merged: file of ``merge.merge_files``.
@@ -36,18 +41,27 @@ def write_interactions(merged: Path, data: DataConfig, out: Path) -> None:
             where the log has times; split where it came split) and, where the log has times,
             history.parquet (user_id, item_id, behavior, timestamp, count; a row per interaction
             and UTC hour), sorted by user, item, place in the cascade and time.
+
+    Returns:
+        what took others back, see ``Undoing.write``; empty without ``data.undo``.
     """
     rows = pl.scan_parquet(merged, glob=False)
     if FIRST not in rows.collect_schema():
         _write(_batches(rows), data, out / INTERACTIONS_FILE)
-        return
-    summed = sum_runs(_batches(rows), by_hour=False)
+        return {}
+    undoing = Undoing.of(rows, data) if data.undo else None
+    events = rows.filter(is_event(data)) if undoing else rows
+    summed = sum_runs(_batches(events), by_hour=False)
+    hours = _batches(events.select(*KEY, FIRST, LAST, COUNT))
+    if undoing:
+        summed, hours = map(undoing.settle, summed), map(undoing.mark, hours)
     named = (frame.rename({LAST: TIMESTAMP}) for frame in summed)
-    hours = _batches(rows.select(*KEY, pl.col(FIRST).alias(TIMESTAMP), COUNT))
+    hours = (frame.drop(LAST).rename({FIRST: TIMESTAMP}) for frame in hours)
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(_write, hours, data, out / EVENTS_FILE)
         _write(named, data, out / INTERACTIONS_FILE)
         beside.result()
+    return undoing.write(out / UNDONE_FILE, data) if undoing else {}
 
 
 def _batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from bigel import schema
 from bigel.config import Config
+from bigel.config.exclusion import Exclude, hidden_under, policy_of
 from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.lists.bundle import MODEL_FILE, data_fingerprint, known_to, load_bundle, refresh_bundle
@@ -42,14 +43,14 @@ class Request:
     Args:
         behaviors: names, in cascade order.
         k: length of a list, at most.
-        exclude: "same", "any" or "none".
+        exclude: "same", "any" or "none", for all behaviors or by name.
         only_popular: popularity answers for every user.
         rules: what may be listed tonight; None: every item.
     """
 
     behaviors: list[str]
     k: int
-    exclude: str
+    exclude: Exclude
     only_popular: bool = False
     rules: ItemRules | None = None
 
@@ -221,8 +222,7 @@ def write_lists(
 
 def _hiding(recommender: "Recommender", request: Request) -> list[str]:
     """Return the behaviors whose seen items the policy leaves out."""
-    every = recommender.behaviors
-    return {"same": request.behaviors, "any": every, "none": []}[request.exclude]
+    return hidden_under(request.exclude, request.behaviors, recommender.behaviors)
 
 
 def _nothing_left(
@@ -416,7 +416,10 @@ def lists_of(
     request: Request,
 ) -> tuple[pl.DataFrame, int, dict[str, IntArray]]:
     """Return the lists of some users, how many of them popularity answered, and who has none."""
-    candidates, names = _candidates(request), request.rules.names if request.rules else None
+    candidates, names = (
+        _candidates(request, behaviors),
+        request.rules.names if request.rules else None,
+    )
     parts, popular, empty = [], 0, {}
     for order, name in enumerate(request.behaviors):
         lists = rank(
@@ -452,13 +455,14 @@ def lists_of(
     )
 
 
-def _candidates(request: Request) -> "Candidates":
+def _candidates(request: Request, behaviors: Sequence[str]) -> "Candidates":
     from bigel.lists.serving import Candidates  # MLflow takes seconds to import
 
     rules = request.rules
+    exclude = [policy_of(request.exclude, name) for name in behaviors]
     if rules is None:
-        return Candidates(request.exclude)
-    return Candidates(request.exclude, rules.allowed, rules.category, rules.per_category)
+        return Candidates(exclude)
+    return Candidates(exclude, rules.allowed, rules.category, rules.per_category)
 
 
 @contextlib.contextmanager

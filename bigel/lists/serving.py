@@ -132,20 +132,22 @@ class Candidates:
     """Which items may be in a list. Items that the model gives no finite score never are.
 
     Args:
-        exclude: leave out what the user has under the "same", "any" or no ("none") behavior.
+        exclude: leave out what the user has under the "same", "any" or no ("none") behavior; one
+            for all lists, or one for those of each behavior.
         allowed: bool, (I,): items that anybody may be given; None: all.
         category: (I,) number of each item's category, -1 for none; None: no limit on them.
         per_category: items of one category in a list, at most, where ``category`` is given.
     """
 
-    exclude: str = "same"
+    exclude: str | Sequence[str] = "same"
     allowed: npt.NDArray[np.bool_] | None = None
     category: Ints | None = None
     per_category: int = 0
 
     def hidden_under(self, behavior: int, behaviors: int) -> Sequence[int]:
         """Return the behaviors under which what a user has is left out of her list."""
-        return {"same": [behavior], "any": range(behaviors), "none": ()}[self.exclude]
+        policy = self.exclude if isinstance(self.exclude, str) else self.exclude[behavior]
+        return {"same": [behavior], "any": range(behaviors), "none": ()}[policy]
 
     def hide(self, scores_BI: Floats, left_out: Iterable["Entries"], session: Session) -> None:
         """Give -inf to every item that may not be in a user's list."""

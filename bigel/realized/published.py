@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.config.exclusion import Exclude
 from bigel.errors import WorkspaceError
 from bigel.store import FINGERPRINT, Record, Workspace, write_json
 from bigel.store.locks import take_lock
@@ -53,7 +54,7 @@ class Published:
     rule: str
     model: str
     k: int
-    exclude: str
+    exclude: Exclude
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
+from bigel.config.exclusion import ANY, Exclude
 from bigel.realized.scoring import KEY, Since, end_of, new_pairs, places, read_log, score, since
 from bigel.schema import (
     BEHAVIOR,
@@ -102,7 +103,7 @@ def demand(rows: pl.LazyFrame, moment: int) -> pl.DataFrame:
 
 
 def rehearse(
-    log: pl.LazyFrame, moment: int, cutoff: int, exclude: str
+    log: pl.LazyFrame, moment: int, cutoff: int, exclude: Exclude
 ) -> tuple[pl.DataFrame, dict[str, list[float]]]:
     """Answer each of the days before the moment by every half-life.
 
@@ -187,9 +188,10 @@ def _by_half_life(known: pl.DataFrame, asked: Since, cutoff: int) -> pl.DataFram
     return pl.concat([scored.select(BEHAVIOR), *parts], how="horizontal")
 
 
-def _most_left_out(log: pl.LazyFrame, exclude: str) -> int:
+def _most_left_out(log: pl.LazyFrame, exclude: Exclude) -> int:
     """Return how many items a user's list leaves out, at most."""
-    by = [USER_ID] if exclude == "any" else [USER_ID, BEHAVIOR]
-    items = pl.col(ITEM_ID).n_unique() if exclude == "any" else pl.len()
+    is_any = ANY in ([exclude] if isinstance(exclude, str) else exclude.values())
+    by = [USER_ID] if is_any else [USER_ID, BEHAVIOR]
+    items = pl.col(ITEM_ID).n_unique() if is_any else pl.len()
     sizes = log.select(KEY).group_by(by).agg(items.alias("size"))
     return int(sizes.select(pl.col("size").max()).collect(engine="streaming").item() or 0)

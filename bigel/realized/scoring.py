@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from bigel.config.exclusion import ANY, Exclude, policy_of
+from bigel.data.standing import standing
 from bigel.schema import BEHAVIOR, FIRST, ITEM_ID, RANK, TIMESTAMP, USER_ID
 
 PAIR = [USER_ID, ITEM_ID]
@@ -40,9 +42,9 @@ def read_log(interactions: Path) -> pl.LazyFrame | None:
     """Return user, item, behavior and ``first`` of each interaction; None without event times.
 
     ``first`` is when the user first did this with the item, Unix seconds; where that is not known,
-    0, so that the pair is older than any list.
+    0, so that the pair is older than any list. What was taken back since is left out.
     """
-    rows = pl.scan_parquet(interactions)
+    rows = standing(pl.scan_parquet(interactions))
     columns = rows.collect_schema().names()
     if TIMESTAMP not in columns:
         return None
@@ -74,11 +76,11 @@ def new_pairs(log: pl.LazyFrame, start: int, end: int) -> pl.DataFrame:
     return new.select(KEY).collect(engine="streaming")
 
 
-def since(log: pl.LazyFrame, new: pl.DataFrame, start: int, exclude: str) -> Since:
+def since(log: pl.LazyFrame, new: pl.DataFrame, start: int, exclude: Exclude) -> Since:
     """Say what of some users' new pairs lists may hold, and what lists leave out.
 
-    Left out is what the user had before ``start``: under the same behavior, or for ``exclude``
-    "any" under any. That holds for "none", too: what the user had cannot be new.
+    Left out is what the user had before ``start``: under the same behavior, or where ``exclude``
+    is "any" under any. That holds for "none", too: what the user had cannot be new.
 
     Args:
         log: as of ``read_log``.
@@ -88,12 +90,13 @@ def since(log: pl.LazyFrame, new: pl.DataFrame, start: int, exclude: str) -> Sin
     """
     before = log.filter(pl.col(FIRST) < start)
     asked = new.lazy().select(LIST).unique()
-    if exclude == "any":
-        touched = before.join(asked.select(USER_ID).unique(), on=USER_ID, how="semi")
-        left_out = touched.select(PAIR).unique().join(asked, on=USER_ID).select(KEY)
-    else:
-        left_out = before.join(asked, on=LIST, how="semi").select(KEY)
-    found = left_out.collect(engine="streaming")
+    names = asked.select(pl.col(BEHAVIOR).unique().sort()).collect()[BEHAVIOR]
+    of_any = [name for name in names if policy_of(exclude, name) == ANY]
+    wide, narrow = pl.col(BEHAVIOR).is_in(of_any), ~pl.col(BEHAVIOR).is_in(of_any)
+    touched = before.join(asked.filter(wide).select(USER_ID).unique(), on=USER_ID, how="semi")
+    under_any = touched.select(PAIR).unique().join(asked.filter(wide), on=USER_ID).select(KEY)
+    under_same = before.join(asked.filter(narrow), on=LIST, how="semi").select(KEY)
+    found = pl.concat([under_any, under_same]).collect(engine="streaming")
     return Since(new.join(found, on=KEY, how="anti"), found)
 
 

@@ -18,9 +18,13 @@ from bigel.schema import (
     MOMENTS,
     NOW,
     TIMESTAMP,
+    UNDONE,
     USER,
+    ZONE,
 )
 from bigel.store import Record
+
+NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,9 @@ class History:
         n_users: U.
         n_items: I.
         behaviors: the K names in cascade order.
+        undone: when each was taken back, Unix seconds, ``NEVER`` where it was not, shape (n,);
+            None: nothing was.
+        zone: of the log's days.
     """
 
     users: IntArray
@@ -61,10 +68,12 @@ class History:
     n_users: int
     n_items: int
     behaviors: tuple[str, ...]
+    undone: IntArray | None = None
+    zone: str = "UTC"
 
     @classmethod
     def load(cls, split: Record) -> "History":
-        """Read the whole log of a split by time."""
+        """Read the whole log of a split by time, with what was taken back."""
         frame = pl.read_parquet(split.file(EVENTS_FILE))
         names = (USER, ITEM, BEHAVIOR_INDEX, TIMESTAMP, COUNT)
         users, items, behavior_index, times, counts = (
@@ -80,10 +89,12 @@ class History:
             n_users=split.counts["users"],
             n_items=split.counts["items"],
             behaviors=tuple(split.counts["train"]),
+            undone=frame[UNDONE].fill_null(NEVER).to_numpy() if UNDONE in frame.columns else None,
+            zone=split.counts.get(ZONE, "UTC"),
         )
 
     def at(self, time: int) -> "History":
-        """Return what was known at an earlier moment; of a later one, the same.
+        """Return what was known at an earlier moment; of a later one, what stands at the end.
 
         >>> events = np.array([[0, 0], [0, 0], [0, 0], [10, 90], [1, 1]])
         >>> two = History(*events, 100, 1, 1, ("click",))
@@ -91,14 +102,20 @@ class History:
         ([10], [10, 90])
         """
         if time >= self.until:
-            return self
+            return self.standing(self.until)
         before = self.only(slice(int(np.searchsorted(self.times, time))))
         unfinished = before.times // HOUR == time // HOUR  # of it the first event alone is known
-        return replace(before, counts=np.where(unfinished, 1, before.counts), until=time)
+        counts = np.where(unfinished, 1, before.counts)
+        return replace(before, counts=counts, until=time).standing(time)
+
+    def standing(self, moment: int) -> "History":
+        """Return the events without those that were taken back before a moment."""
+        return self if self.undone is None else self.only(self.undone >= moment)
 
     def only(self, rows: slice | np.ndarray) -> "History":
         """Return some of the events, all that is known beside them as it is."""
-        names = ("users", "items", "behavior_index", "times", "counts")
+        names = ["users", "items", "behavior_index", "times", "counts"]
+        names += [] if self.undone is None else ["undone"]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def in_order(self, behaviors: Sequence[str]) -> "History":
@@ -121,9 +138,25 @@ class History:
         return self._interactions(self._starts)
 
     def new_between(self, start: int, end: int) -> Interactions:
-        """Return the pairs whose first time under their behavior lies in [start, end)."""
-        first = self.times[self._starts]
-        return self._interactions(self._starts[(first >= start) & (first < end)])
+        """Return the pairs whose first time under their behavior lies in [start, end).
+
+        Of a pair that was taken back, the first time is that of what stands at the end; where
+        nothing does, it is not among them.
+        """
+        kept = self.standing(self.until)
+        first = kept.times[kept._starts]
+        return kept._interactions(kept._starts[(first >= start) & (first < end)])
+
+    def done_between(self, start: int, end: int) -> Interactions:
+        """Return the pairs with an event in [start, end), new or not; what was taken back is none.
+
+        >>> events = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 0], [10, 90, 95], [1, 1, 1]])
+        >>> three = History(*events, 100, 1, 2, ("click",))
+        >>> three.done_between(50, 96).items.tolist(), three.new_between(50, 96).items.tolist()
+        ([0, 1], [1])
+        """
+        stands = self.standing(self.until)
+        return stands.only((stands.times >= start) & (stands.times < end)).pairs
 
     def _interactions(self, rows: IntArray) -> Interactions:
         return Interactions(

@@ -1,6 +1,7 @@
 """What the HTTP server answers, and what it refuses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_lists_are_those_of_the_recommender(
             for rank, score in zip(expected.rank, expected.score, strict=True)
         ]
         assert items(answer, name) == served.item_ids[expected.item].tolist()
+
+
+def test_without_a_policy_the_one_of_the_settings_counts(follower: Follower) -> None:
+    each = replace(follower.served, exclude={"purchase": "none"})
+    expected = replace(follower.served, exclude=["same", "none"])
+    assert list(BEHAVIORS) == ["click", "purchase"]
+    assert each.candidates(None).exclude == expected.exclude
+    assert each.candidates("any").exclude == ["any", "any"]
 
 
 def test_a_path_asks_for_the_same_as_a_body(http: TestClient) -> None:

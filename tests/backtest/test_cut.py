@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,27 @@ def test_a_last_day_counts_where_it_lacks_less_than_a_quarter(end, last):
 def test_a_log_whose_times_are_days_ends_with_its_last_day():
     log = history_of([(0, 0, 0, 0), (0, 1, 0, 9)], 9 + 1 / DAY)
     assert nights_of(log, 2) == [8 * DAY, 9 * DAY]
+
+
+def test_nights_begin_where_days_of_the_zone_do():
+    """Berlin goes from UTC+1 to UTC+2 on 2026-03-29, a day of 23 hours."""
+    begins = [1_774_652_400, 1_774_738_800, 1_774_821_600, 1_774_908_000]  # 28 to 31 March
+    rows = [(0, 0, 0, begins[0] / DAY - 20), (0, 1, 0, (begins[3] - 3_600) / DAY)]
+    log = replace(history_of(rows, begins[3] / DAY), zone="Europe/Berlin")
+    assert nights_of(log, 3) == begins[:3]
+    assert horizons_of(log, begins[2]) == ["day"] and horizons_of(log, begins[3]) == []
+    days = replace(history_of([(0, 0, 0, at / DAY) for at in begins[:3]], 0), zone=log.zone)
+    assert last_whole_day(replace(days, until=begins[2] + 1)) == begins[2]
+    utc = replace(log, zone="UTC")
+    assert nights_of(utc, 1) == [last_whole_day(utc)] == [20_542 * DAY]  # 30 March
+
+
+def test_the_day_after_a_night_has_as_many_hours_as_clocks_say():
+    begins = (1_774_738_800, 1_774_821_600)  # 29 and 30 March 2026, of 23 and 24 hours
+    rows = [(0, 0, 0, begins[0] / DAY - 9), (0, 1, 0, (begins[1] - 1) / DAY),
+            (0, 2, 0, begins[1] / DAY)]  # fmt: skip
+    log = replace(history_of(rows, begins[1] / DAY + 1), zone="Europe/Berlin")
+    assert after(log, begins[0])[0].known.relevant.keys().tolist() == [1]
 
 
 @pytest.mark.parametrize("count", [0, 4])

@@ -76,6 +76,7 @@ def test_types_and_columns_are_those_of_the_log(proposed: Path) -> None:
         "interactions.first": ["Int64"],
         "interactions.timestamp": ["Int64"],
         "interactions.split": [],
+        "interactions.undone": [],
     }
     versions = [load_contract(proposed, name).version for name in ("interactions", "raw_log")]
     assert versions == ["0", "0"]

@@ -280,15 +280,20 @@ def test_unknown_users_must_be_marked_popular(policy: HandOver, tmp_path: Path) 
         ("same", "view", False),
         ("any", "view", True),
         ("none", "click", False),
+        ({"click": "none"}, "click", False),
+        ({"click": "any"}, "view", True),
+        ({"view": "none"}, "click", True),
+        ({"view": "any"}, "view", False),
     ],
 )
 def test_seen_items_by_policy(
-    policy: HandOver, exclude: str, behavior: str, fails: bool, tmp_path: Path
+    policy: HandOver, exclude: str | dict[str, str], behavior: str, fails: bool, tmp_path: Path
 ) -> None:
     policy.counts["exclude"] = exclude
     seen = {"user_id": [0], "item_id": [1], "behavior": [behavior]}
     policy.facts["seen"] = pl.DataFrame(seen)
-    rule = f"seen items are left out (exclude = {exclude})"
+    of_clicks = exclude if isinstance(exclude, str) else exclude.get("click", "same")
+    rule = f"seen items are left out (exclude = {of_clicks})"
     assert broken_rules(policy, tmp_path) == ([rule] if fails else [])
 
 

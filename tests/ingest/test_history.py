@@ -185,9 +185,10 @@ def test_a_log_that_came_split_has_them_too(tmp_path: Path) -> None:
 def test_an_event_that_history_lost_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lossy(merged: Any, data: Any, out: Path) -> None:
-        whole_write(merged, data, out)
+    def lossy(merged: Any, data: Any, out: Path) -> Any:
+        undo = whole_write(merged, data, out)
         pl.read_parquet(out / "history.parquet")[1:].write_parquet(out / "history.parquet")
+        return undo
 
     whole_write = join.write_interactions
     monkeypatch.setattr(join, "write_interactions", lossy)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest import layout as head
+from bigel.ingest.columns import wanted_columns
 from bigel.ingest.layout import (
     Layout,
     check_objects,
@@ -20,7 +21,6 @@ from bigel.ingest.layout import (
     open_bytes,
     peek,
     text_layout,
-    wanted_columns,
 )
 from bigel.ingest.sources import Source
 

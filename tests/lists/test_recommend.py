@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigel.config import parse_config
+from bigel.config.exclusion import Exclude
 from bigel.contracts import validate
 from bigel.errors import ConfigError, ContractError, DataError
 from bigel.lists import recommend as recommend_module
@@ -43,7 +44,7 @@ def strings(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return registered(tmp_path_factory.mktemp("strings"), ["007", "7", "a b", "é", " "])
 
 
-def recommend(workspace: Workspace, k: int = 3, exclude: str = "same", **asked: Any) -> Record:
+def recommend(workspace: Workspace, k: int = 3, exclude: Exclude = "same", **asked: Any) -> Record:
     tree = CONFIG.model_dump() | {"recommend": {"k": k, "exclude": exclude}}
     return recommend_module.recommend(parse_config(tree), workspace, **asked)
 
@@ -78,8 +79,11 @@ def test_all_users_and_behaviors(integers: Workspace) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("exclude", ["same", "any", "none"])
-def test_what_the_user_has_is_left_out_by_policy(integers: Workspace, exclude: str) -> None:
+EACH = [{"purchase": "none"}, {"purchase": "any"}, {"click": "any", "purchase": "none"}]
+
+
+@pytest.mark.parametrize("exclude", ["same", "any", "none", *EACH])
+def test_what_the_user_has_is_left_out_by_policy(integers: Workspace, exclude: Exclude) -> None:
     frame = lists(recommend(integers, k=6, exclude=exclude))
     pairs = {
         behavior: {
@@ -92,7 +96,8 @@ def test_what_the_user_has_is_left_out_by_policy(integers: Workspace, exclude: s
     for behavior in fabricate.BEHAVIORS:
         shown = set(frame.filter(behavior=behavior).select("user_id", "item_id").iter_rows())
         either = pairs["click"] | pairs["purchase"]
-        seen = {"same": pairs[behavior], "any": either, "none": set()}[exclude]
+        policy = exclude if isinstance(exclude, str) else exclude.get(behavior, "same")
+        seen = {"same": pairs[behavior], "any": either, "none": set()}[policy]
         assert not shown & seen
         assert either - seen <= shown
 
