@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bigel import schema
@@ -19,15 +20,17 @@ from bigel.errors import BigelError, ConfigError, ContractError, UnreachableErro
 from bigel.evaluate.stage import evaluate
 from bigel.graph import build_graphs
 from bigel.ingest import ingest
+from bigel.latest import publish
 from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.source import make_lists
 from bigel.realized import measure_realized, note_lists, rank_recent
 from bigel.state.embed import embed
-from bigel.store import Record, Workspace, write_json
+from bigel.store import Record, Workspace
 from bigel.summary import summarize
 from bigel.tracking import choose_start, keep_for_sync, offline_model, register
 from bigel.train import train
+from bigel.verdict import Verdict
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Step = Callable[[Function], Function]
@@ -129,15 +132,18 @@ def _run(run: Run) -> Iterator[str]:
     trained = run.make("train", train, read.parts, graphs, **_start(run, read.parts, graphs))
     run.make("accept", accept, read.profile, read.drift, trained, list(run.outcome.contracts))
     yield "train"
-    evaluated = run.make("evaluate", evaluate, read.parts, trained, realized=read.realized)
+    evaluated = run.make(
+        "evaluate", evaluate, read.parts, trained, realized=read.realized,
+        catalogue=run.outcome.records.get("catalogue"),
+    )  # fmt: skip
     yield "evaluate"
     embedded = run.make("embed", embed, read.parts, trained)
     bundle = run.make("bundle", build_bundle, read.parts, trained, embedded)
     _leave_to_gate(run, run.make("preview", preview, bundle))
     registered = _register(run, read.parts, trained, bundle, evaluated)
     yield "register"
-    _publish(run, read, _lists(run, trained=registered, split=read.parts))
-    run.workspace.publish(evaluated.file(schema.REPORT_FILE))
+    lists = _lists(run, trained=registered, split=read.parts)
+    _publish(run, read, lists, evaluated.file(schema.REPORT_FILE), registered)
     yield "recommend"
 
 
@@ -185,14 +191,16 @@ def _lists(run: Run, model: str | None = None, **given: Any) -> Record:
     return make_lists(run.config, run.workspace, run.step, model, **given)
 
 
-def _publish(run: Run, read: ReadLog, lists: Record) -> None:
+def _publish(
+    run: Run, read: ReadLog, lists: Record, report: Path | None = None,
+    registered: Record | None = None,
+) -> None:  # fmt: skip
     """Check lists, put them where the next reader looks, and note what they are held to."""
     run.outcome.records["recommend"] = lists
     run.check("recommendations", lists)
     rule = run.make("rule", rank_recent, read.ingested, lists=lists)
-    run.workspace.publish(lists.file(schema.RECOMMENDATIONS_FILE))
-    answered = {name: lists.counts["model"].get(name) for name in ("uri", "bundle")}
-    write_json(run.workspace.latest / schema.SERVED_FILE, answered)
+    told = registered.counts.get("verdict") if registered else None
+    publish(lists, run.workspace, report, Verdict.from_dict(told) if told else None)
     note_lists(lists, rule, run.config, run.workspace)
 
 

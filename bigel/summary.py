@@ -8,6 +8,9 @@ from bigel.config import Config
 from bigel.realized.stage import read_night
 from bigel.store import Workspace
 from bigel.tracking.outbox import names_waiting
+from bigel.verdict import Verdict, unjudged
+
+BEFORE_GATE = "the run ended before the gate; bigel run goes on from here"
 
 if TYPE_CHECKING:
     from bigel.pipeline import Outcome
@@ -23,7 +26,8 @@ def summarize(
     ``files`` (read), ``left_out`` (what else was there, to the reason), ``lines`` (of text files:
     raw = rows + header + inside quoted rows + blank),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
-    ``popularity`` (the same tree), ``realized`` (how the lists published last did, as of
+    ``popularity`` (the same tree), ``headline`` and ``verdict`` (see ``bigel.evaluate``),
+    ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
     it waits for the tracking store), ``lists_from``,
     ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the
@@ -64,8 +68,15 @@ def summarize(
         summary["metrics"] = {split: metrics[split] for split in (schema.VALID, schema.TEST)}
         summary["popularity"] = metrics["popularity"]
         summary["cutoff"] = config.evaluate.select_cutoff
+        if schema.HEADLINE in metrics and "split" in records:
+            summary["headline"] = found = metrics[schema.HEADLINE]
+            summary["verdict"] = unjudged(
+                found, records["split"], config.tracking.model_name, BEFORE_GATE
+            ).to_dict()
     if "register" in records:
-        summary["model"] = records["register"].counts
+        counts = dict(records["register"].counts)
+        summary["verdict"] = counts.pop("verdict", None) or summary.get("verdict")
+        summary["model"] = counts
     if "recommend" in records:
         counts = records["recommend"].counts
         summary["lists_from"] = counts.get("model")
@@ -80,20 +91,32 @@ def summarize(
     return summary
 
 
+def verdict_of(summary: dict[str, Any]) -> Verdict | None:
+    """Return the verdict of a run, None where it did not come as far as the gate."""
+    told = summary.get("verdict")
+    return Verdict.from_dict(told) if told else None
+
+
 def metric_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one row per behavior: the model's test metrics beside popularity's."""
-    if "metrics" not in summary:
+    """Return one row per behavior: the headline figure, the rule's, and how far it is above."""
+    if "headline" not in summary:
         return []
-    rows = []
-    k = summary["cutoff"]
-    for behavior in summary["behaviors"]:
-        ours = summary["metrics"][schema.TEST][schema.PUBLISHED][behavior]
-        popular = summary["popularity"][schema.TEST][schema.PUBLISHED][behavior]
-        row: dict[str, Any] = {"behavior": behavior, "test users": ours["users"]}
-        for name in (f"ndcg@{k}", f"hr@{k}"):
-            row[name] = _rounded(ours[name])
-            row[f"popular {name}"] = _rounded(popular[name])
-        rows.append(row)
+    found, rows = summary["headline"], []
+    metric = f"ndcg@{found['cutoff']}"
+    for behavior, figures in found["behaviors"].items():
+        value, rule = figures["value"], figures["rule"]
+        above = None if value is None or rule is None else value - rule
+        rows.append(
+            {
+                "behavior": behavior,
+                "users": figures["users"],
+                metric: _rounded(value),
+                f"rule's {metric}": _rounded(rule),
+                "above the rule": _rounded(above),
+                "from": _rounded(figures["low"]),
+                "to": _rounded(figures["high"]),
+            }
+        )
     return rows
 
 
@@ -111,6 +134,8 @@ def _paths(workspace: Workspace, outcome: "Outcome") -> dict[str, str]:
         paths["data_docs"] = outcome.contracts[-1]["docs"]
     if "recommend" in records:
         paths["latest"] = str(workspace.latest)
+        if "report" in paths:  # the page that the run published, with the gate's verdict
+            paths["report"] = str(workspace.latest / schema.REPORT_FILE)
     return paths
 
 

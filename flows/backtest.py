@@ -12,12 +12,13 @@ from bigel.compare import choose
 from bigel.config import Config, load_config
 from bigel.store import Workspace
 from flows.notify import notify
+from flows.reporting import name_run, show_lines
 from flows.tasks import steps
 
 
 @flow(
     name="bigel-backtest",
-    flow_run_name="back-test {source}, {nights} nights",
+    flow_run_name=name_run,
     persist_result=False,
     on_failure=[notify],
     on_crashed=[notify],
@@ -47,6 +48,7 @@ def backtest_flow(
     Returns:
         The summary of the back-test, JSON values only.
     """
+    show_lines()
     config = config or load_config(source, overrides or [])
     plan = Plan(nights, every, choose(config, models or ["bigel"]), seeds or [0])
     place = Workspace(workspace)

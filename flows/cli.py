@@ -213,19 +213,22 @@ app.command(rich_help_panel="From a registered model")(syncing.sync)
 def serve(
     prefect_port: Annotated[int, typer.Option(help="Of Prefect's API and UI.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Of MLflow's server.")] = 5000,
-    deploy: Annotated[bool, typer.Option(help="Deploy what ./prefect.yaml names.")] = True,
+    pages_port: Annotated[int, typer.Option(help="Of the report and Data Docs.")] = 4201,
+    deploy: Annotated[
+        bool, typer.Option(help="Deploy what ./prefect.yaml names, or bigel's own.")
+    ] = True,
     workspace: Place = Path(),
 ) -> None:
-    """Run Prefect's server and worker and MLflow's server on localhost, until Ctrl-C.
+    """Run Prefect's server and worker, MLflow's server and the pages on localhost, until Ctrl-C.
 
     The deployments must run in the same workspace: their parameter `workspace` names it.
 
     Example: bigel serve --no-deploy --workspace /data/bigel
     """
     check_folder("--workspace", workspace)
-    from flows.local import serve_local
+    from flows.local import Ports, serve_local
 
-    serve_local(Workspace(workspace), prefect_port, mlflow_port, deploy)
+    serve_local(Workspace(workspace), Ports(prefect_port, mlflow_port, pages_port), deploy)
 
 
 app.command(rich_help_panel="From a registered model")(api.api)

@@ -12,12 +12,13 @@ from bigel.compare.run import run_comparison
 from bigel.config import Config, load_config
 from bigel.store import Workspace
 from flows.notify import notify
+from flows.reporting import name_run, show_lines
 from flows.tasks import steps
 
 
 @flow(
     name="bigel-compare",
-    flow_run_name="compare {source} on {split}",
+    flow_run_name=name_run,
     persist_result=False,
     on_failure=[notify],
     on_crashed=[notify],
@@ -49,6 +50,7 @@ def compare_flow(
     Returns:
         The summary of the comparison, JSON values only.
     """
+    show_lines()
     config = config or load_config(source, overrides or [])
     contestants = choose(config, MODELS if models is None else models, variants or ())
     warn_of_shadowed([one.model for one in contestants], overrides or [], config)

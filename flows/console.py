@@ -18,7 +18,8 @@ from rich.table import Table
 from bigel import schema
 from bigel.config.write import to_toml
 from bigel.store import Workspace
-from bigel.summary import metric_rows
+from bigel.summary import verdict_of
+from bigel.verdict import BELOW, Verdict
 
 if TYPE_CHECKING:
     from bigel.backtest import Row as NightsRow
@@ -86,18 +87,14 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
             console.print(f"[yellow]warning[/]   {escape(_failed_line(contract, failed))}")
     for line in realized_lines(summary):
         console.print(f"realized  {escape(line)}", soft_wrap=True)
-    if "metrics" in summary:
-        console.print()
-        console.print(_metrics_table(summary))
     if "recommendations" in summary["paths"]:
         _print_one_user(console, Path(summary["paths"]["recommendations"]))
-    if "model" in summary:
-        _print_model(console, summary)
-    if summary.get("lists_of_the_rule"):
-        console.print(
-            "[yellow]lists[/]     are those of the rule, popularity: there is no champion, and the "
-            "challenger loses to it (source = popular)", soft_wrap=True
-        )  # fmt: skip
+    if (verdict := verdict_of(summary)) is not None:
+        print_verdict(console, verdict)
+    elif "model" in summary:
+        _print_model(console, summary["model"])
+    for line in list_lines(summary):
+        console.print(f"lists     {escape(line)}", soft_wrap=True)
     if "nothing_left" in summary:
         left = ", ".join(f"{name} {n:,}" for name, n in summary["nothing_left"].items())
         console.print(f"lists     empty where a user has every item already: {escape(left)}")
@@ -124,6 +121,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}", soft_wrap=True
         )
+    for line in serving_lines(summary, workspace):
+        console.print(f"serve           {escape(line)}", soft_wrap=True)
     if "flow_run_id" in summary and "PREFECT_API_URL" not in os.environ:
         home = escape(str(workspace.artifacts / "prefect"))
         console.print(
@@ -156,21 +155,64 @@ def _refused_line(refused: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _print_model(console: Console, summary: dict[str, Any]) -> None:
-    model = summary["model"]
-    if "waiting" not in model:
-        console.print(
-            f"model     {escape(model['name'])} version {model['version']} is "
-            f"[bold]{model['alias'] or NO_ALIAS}[/]: {escape(model['why'])}"
-        )
-        return
-    console.print(
-        f"model     [bold]not registered, not judged[/]: {escape(model['why'])}", soft_wrap=True
-    )
-    if summary.get("lists_from"):
-        number = summary["lists_from"]["version"]
-        rule = "the model just trained" if number is None else f"the last champion, {number}"
-        console.print(f"lists     from {rule}")
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Print the verdict block: the same words as in the report, in MLflow and in Prefect."""
+    console.print(f"[bold]{escape(verdict.title)}[/]", soft_wrap=True)
+    for label, text in verdict.facts():
+        console.print(f"{label:<9} {escape(text)}", soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for at, name in enumerate(verdict.header()):
+        table.add_column(escape(name), justify="right" if at else "left", overflow="fold")
+    for row in verdict.rows():
+        cells = [f"{escape(text)}\n[dim]{escape(below)}[/]" for text, below in row]
+        table.add_row(*(cell.removesuffix("\n[dim][/]") for cell in cells))
+    console.print(table)
+    console.print(f"[dim]{BELOW}[/]", soft_wrap=True)
+    for label, text in verdict.said():
+        console.print(f"{label:<9} {escape(text)}", soft_wrap=True)
+
+
+def _print_model(console: Console, model: dict[str, Any]) -> None:
+    """Print what is known of a model whose verdict is not, one of an older bigel, say."""
+    number = "not registered" if model["version"] is None else f"version {model['version']}"
+    text = f"{model['name']} {number} is {model['alias'] or NO_ALIAS}: {model['why']}"
+    console.print(f"model     {escape(text)}", soft_wrap=True)
+
+
+def serving_lines(summary: dict[str, Any], workspace: Workspace) -> list[str]:
+    """Return the command that serves the model that the lists came from, if it is registered.
+
+    MLflow's command starts others by their bare names, so it needs the environment on the path.
+    """
+    model = summary.get("lists_from") or {}
+    if model.get("version") is None or "MLFLOW_TRACKING_URI" in os.environ:
+        return []
+    champion = model.get("alias") == "champion"
+    uri = f"models:/{model['name']}@champion" if champion else model["uri"]
+    folder = Path(sys.executable).parent
+    store = shlex.quote(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+    return [
+        f'PATH={shlex.quote(str(folder))}:"$PATH" MLFLOW_TRACKING_URI={store} '
+        f"{shlex.quote(str(folder / 'mlflow'))} models serve -m {shlex.quote(uri)} "
+        "--env-manager local --host 127.0.0.1 --port 5001"
+    ]
+
+
+def list_lines(summary: dict[str, Any]) -> list[str]:
+    """Return whose lists were published, where a run published some."""
+    model = summary.get("lists_from")
+    if not model:
+        return []
+    if summary.get("lists_of_the_rule"):
+        return [
+            "are the rule's: no version is champion, and the challenger is below the rule "
+            "(source = popular)"
+        ]
+    number = model["version"]
+    if number is None:
+        return ["of the model just trained"]
+    alias = model.get("alias")
+    return [f"of version {number}, the {alias}" if alias else f"of version {number}"]
 
 
 def waiting_lines(summary: dict[str, Any], workspace: Workspace) -> list[str]:
@@ -302,12 +344,15 @@ def print_models(found: dict[str, Any]) -> None:
     table = Table(title=escape(found["name"]), show_lines=True)
     table.add_column("version", justify="right")
     table.add_column("aliases")
-    table.add_column(f"valid {found['metric']}")
+    table.add_column(f"{found['metric']} (rule's)")
     table.add_column("registered (UTC)", min_width=16)
     table.add_column("why", ratio=1)
     for one in found["versions"]:
         table.add_row(*(escape(cell) for cell in _version_cells(one)))
     console.print(table)
+    if best := found["best_refused"]:
+        text = f"version {best['version']}, mean {best['metric']} {best['mean']:.4f}"
+        console.print(f"best of the refused on this data  {text}")
     champion = found["champion"]
     if champion is None:
         console.print("champion  none yet")
@@ -329,14 +374,26 @@ def print_promotion(outcome: dict[str, Any]) -> None:
     else:
         was = "there was none before" if before is None else f"version {before} was before"
         text = f"{name} version {number} is champion now, {was}: {outcome['why']}"
-    Console(highlight=False, emoji=False).print(escape(text), soft_wrap=True)
+    console = Console(highlight=False, emoji=False)
+    console.print(escape(text), soft_wrap=True)
+    if outcome.get("verdict"):
+        print_verdict(console, Verdict.from_dict(outcome["verdict"]))
+    if better := outcome.get("better"):
+        number, figures = better["version"], f"{better['mean']:.4f} against {better['ours']:.4f}"
+        console.print(
+            f"[yellow]better[/]    version {number} has a higher mean {better['metric']} on this "
+            f"data, {figures}; to crown it: bigel promote {number} --why TEXT", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _version_cells(one: dict[str, Any]) -> list[str]:
     contracts = one["contracts"]
     broken = [name for name, passed in (contracts or {}).items() if not passed]
     passed = "passed" if contracts else "–"
-    ndcg = {name: "–" if value is None else f"{value:.4f}" for name, value in one["ndcg"].items()}
+    rule = one["rule"]
+    ndcg = {
+        name: f"{_rate(value)} ({_rate(rule.get(name))})" for name, value in one["ndcg"].items()
+    }
     facts = [
         one["registered"][:16].replace("T", " "),
         f"data {(one['data'] or '–')[:DIGITS_SHOWN]}",
@@ -352,6 +409,10 @@ def _version_cells(one: dict[str, Any]) -> list[str]:
     ]
 
 
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def _stage_line(summary: dict[str, Any]) -> str:
     ran = [name for name, stage in summary["stages"].items() if stage["status"] == "ran"]
     reused = [name for name, stage in summary["stages"].items() if stage["status"] == "reused"]
@@ -363,16 +424,6 @@ def _stage_line(summary: dict[str, Any]) -> str:
 def _failed_line(contract: dict[str, Any], failed: dict[str, Any]) -> str:
     column = f" on {failed['column']}" if failed.get("column") else ""
     return f"{contract['handover']}: {failed['rule']}{column}, {failed['count']} rows"
-
-
-def _metrics_table(summary: dict[str, Any]) -> Table:
-    rows = metric_rows(summary)
-    table = Table(title="Test, all items ranked but those had before under the same behavior")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "behavior" else "right")
-    for row in rows:
-        table.add_row(*("–" if value is None else escape(str(value)) for value in row.values()))
-    return table
 
 
 def _comparison_table(rows: Sequence["Row | NightsRow"], labels: list[str], title: str) -> Table:

@@ -16,10 +16,12 @@ import typer
 import yaml
 
 from bigel.errors import BigelError, ConfigError
+from bigel.store import Workspace, write_text
 from flows.server import check_api
 
 DEFAULT_QUEUE = "default"  # Prefect's name
 DEFAULT_FILE = Path("prefect.yaml")
+SHIPPED = Path(__file__).with_name("prefect.yaml")
 log = logging.getLogger("bigel.deploy")
 Queue = tuple[str, str]  # pool and queue
 
@@ -40,6 +42,21 @@ def deploy(file: File = DEFAULT_FILE) -> None:
         raise ConfigError("no Prefect server: set PREFECT_API_URL, or start one by `bigel serve`")
     check_api(str(api))
     deploy_file(file, str(api))
+
+
+def write_own(workspace: Workspace) -> Path:
+    """Write the deployments that come with bigel, for a workspace, into it; return the file."""
+    tree = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    for one in tree["deployments"]:
+        one["parameters"]["workspace"] = str(workspace.root)
+    file = workspace.artifacts / "prefect" / DEFAULT_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, yaml.safe_dump(tree, sort_keys=False))
+    log.info(
+        "no %s here: deploying those that come with bigel, of the demo log; to run your own, copy "
+        "%s here, name your settings as its source, and start again", DEFAULT_FILE, file,
+    )  # fmt: skip
+    return file
 
 
 def deploy_file(file: Path, api: str) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 
 from bigel.errors import BigelError
 from bigel.store import Workspace
-from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file
+from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file, write_own
 
 POOL = "bigel"
 START_SECONDS = 120
+PAGES = Path(__file__).with_name("pages.py")
+PAGES_URL = "BIGEL_PAGES_URL"  # tells a run where its pages are served
 CHILD = Path(__file__).with_name("child.py")  # by path: a user may have a module "flows"
 log = logging.getLogger("bigel.serve")
 
@@ -38,23 +40,34 @@ class Service:
     log_path: Path
 
 
-def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deploy: bool) -> None:
-    """Start everything, deploy what ``prefect.yaml`` names, and stay until interrupted.
+@dataclass(frozen=True)
+class Ports:
+    """Where the servers listen, on localhost: Prefect's API and UI, MLflow, the pages."""
+
+    prefect: int
+    mlflow: int
+    pages: int
+
+
+def serve_local(workspace: Workspace, ports: Ports, deploy: bool) -> None:
+    """Start everything, deploy, and stay until interrupted, which is the way to end it.
 
     Args:
         workspace: databases and logs lie in it.
-        prefect_port: of Prefect's API and UI, on localhost.
-        mlflow_port: of MLflow's server, on localhost.
-        deploy: whether to deploy, from the current directory.
+        ports: of the servers.
+        deploy: whether to deploy ``prefect.yaml`` of the current directory; where there is none,
+            the deployments that come with bigel, for this workspace.
 
     Raises:
         ConfigError: if a deployment runs in another workspace; nothing is started.
         BigelError: if a service does not start or ends by itself; the others are stopped.
     """
+    file = None
     if deploy:
-        check_workspace(DEFAULT_FILE, workspace.root)
-    with contextlib.ExitStack() as stack:
-        for services in _started(stack, workspace, prefect_port, mlflow_port, deploy):
+        file = DEFAULT_FILE if DEFAULT_FILE.exists() else write_own(workspace)
+        check_workspace(file, workspace.root)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        for services in _started(stack, workspace, ports, file):
             _check(services)
         while True:
             _check(services)
@@ -62,12 +75,14 @@ def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deplo
 
 
 def _started(
-    stack: contextlib.ExitStack, workspace: Workspace, prefect_port: int, mlflow_port: int,
-    deploy: bool,
-) -> Iterator[list[Service]]:  # fmt: skip
+    stack: contextlib.ExitStack, workspace: Workspace, ports: Ports, file: Path | None
+) -> Iterator[list[Service]]:
     """Start one service after the other, yielding those that run."""
     home = workspace.artifacts / "prefect"
-    api = f"http://127.0.0.1:{prefect_port}/api"
+    prefect_at, tracking, pages = (
+        f"http://127.0.0.1:{port}" for port in (ports.prefect, ports.mlflow, ports.pages)
+    )
+    api = f"{prefect_at}/api"
     environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": api}
     prefect = [sys.executable, "-m", "prefect"]
     workspace.mlruns.mkdir(parents=True, exist_ok=True)
@@ -81,20 +96,23 @@ def _started(
         )
 
     address = ["--host", "127.0.0.1", "--port"]
-    start("prefect server", [*prefect, "server", "start", *address, str(prefect_port)])
-    mlflow = [sys.executable, "-m", "mlflow", "server", *address, str(mlflow_port)]
+    links = [f"Prefect: runs and their artifacts={prefect_at}", f"MLflow: versions={tracking}"]
+    serve = [sys.executable, "-P", str(PAGES), str(workspace.artifacts), str(ports.pages)]
+    start("pages", [*serve, *links])
+    start("prefect server", [*prefect, "server", "start", *address, str(ports.prefect)])
+    mlflow = [sys.executable, "-m", "mlflow", "server", *address, str(ports.mlflow)]
     start("mlflow server", [*mlflow, "--workers", "1"], mlflow_settings(workspace))
     _wait(f"{api}/health", services)
-    log.info("Prefect  http://127.0.0.1:%d", prefect_port)
+    log.info("Prefect  %s", prefect_at)
     yield services
     close_dead_runs(api)
-    if deploy:
-        deploy_file(DEFAULT_FILE, api)
-    tracking = f"http://127.0.0.1:{mlflow_port}"
+    if file is not None:
+        deploy_file(file, api)
     worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
-    start("prefect worker", worker, tracking_of_runs(tracking))
+    start("prefect worker", worker, tracking_of_runs(tracking) | {PAGES_URL: pages})
     _wait(f"{tracking}/health", services)
-    log.info("MLflow   http://127.0.0.1:%d", mlflow_port)
+    log.info("MLflow   %s", tracking)
+    log.info("pages    %s", pages)
     log.info("a worker waits for runs of the pool %r; end with Ctrl-C", POOL)
     yield services
 

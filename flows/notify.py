@@ -32,8 +32,12 @@ def name_stage(task: Any, task_run: Any, state: Any) -> None:
 def notify(flow: Any, flow_run: Any, state: Any) -> None:
     """Post what failed, where, why and how to resume; a hook of flows.
 
-    It never raises, and returns within ``SECONDS``: what a webhook does is no matter to a run.
+    It never raises, and returns within ``SECONDS``: what a webhook does is no matter to a run. A
+    run that a person interrupted has not failed: it is marked as cancelled, and nobody is told.
     """
+    if isinstance(_error_of(state), KeyboardInterrupt):
+        _cancel(flow_run)
+        return
     address = os.environ.get(VARIABLE)
     if not address:
         return
@@ -43,6 +47,16 @@ def notify(flow: Any, flow_run: Any, state: Any) -> None:
     thread.join(SECONDS)
     if thread.is_alive():
         log.warning("the webhook did not take the notification within %d s", SECONDS)
+
+
+def _cancel(flow_run: Any) -> None:
+    """Let the server call an interrupted run what it is; Prefect takes it for a crash."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    state: Any = Cancelled(message="interrupted; the same command goes on from here")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run.id, state, force=True)
 
 
 def describe(flow: Any, flow_run: Any, state: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The recommendation flow: lists that know what the log has now, without training."""
 
+import time
 from typing import Any
 
 from prefect import flow
@@ -8,13 +9,15 @@ from bigel import schema
 from bigel.config import load_config
 from bigel.pipeline import run_without_training
 from bigel.store import Workspace
+from bigel.summary import summarize
 from flows.notify import notify
+from flows.reporting import create_artifacts, name_run, show_lines
 from flows.tasks import steps
 
 
 @flow(
     name="bigel-recommend",
-    flow_run_name="recommend {source}",
+    flow_run_name=name_run,
     persist_result=False,
     on_failure=[notify],
     on_crashed=[notify],
@@ -40,10 +43,13 @@ def recommend_flow(
     Returns:
         The record of the lists and the contract's result, JSON values only.
     """
+    show_lines()
     config = load_config(source, overrides or [])
     place = Workspace(workspace)
     with place.in_use():
+        started = time.perf_counter()
         outcome = run_without_training(config, place, model, steps(config))
+        create_artifacts(summarize(config, place, outcome, time.perf_counter() - started), place)
     return {
         "lists": outcome.records["recommend"].to_dict(),
         "contract": outcome.contracts[-1],

@@ -3,22 +3,20 @@
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from bigel.config import Config, load_config
 from bigel.errors import BigelError
 from bigel.pipeline import STAGES, run_and_summarize
 from bigel.store import Workspace
-from bigel.summary import metric_rows
-from flows.console import waiting_lines
 from flows.notify import notify
+from flows.reporting import create_artifacts, name_run, show_lines
 from flows.tasks import steps
 
 
 @flow(
     name="bigel-train",
-    flow_run_name="train {source}",
+    flow_run_name=name_run,
     persist_result=False,
     on_failure=[notify],
     on_crashed=[notify],
@@ -42,31 +40,12 @@ def train_flow(
     Returns:
         The summary of the run (see ``bigel.summary``), JSON values only.
     """
-    config = config or load_config(source, overrides or [])
+    show_lines()
+    config, place = config or load_config(source, overrides or []), Workspace(workspace)
     try:
-        summary = run_and_summarize(config, Workspace(workspace), until, steps(config))
+        summary = run_and_summarize(config, place, until, steps(config))
     except BigelError as error:
-        _create_artifacts(error.summary or {}, workspace)
+        create_artifacts(error.summary or {}, place)
         raise
-    _create_artifacts(summary, workspace)
+    create_artifacts(summary, place)
     return summary | {"flow_run_id": str(flow_run.id)}
-
-
-def _create_artifacts(summary: dict[str, Any], workspace: str) -> None:
-    rows = metric_rows(summary)
-    if rows:
-        create_table_artifact(table=rows, key="bigel-metrics", description="Test, published view")
-    links = "\n".join(
-        f"- {name}: [{path}](file://{path})" for name, path in summary.get("paths", {}).items()
-    )
-    stages = "\n".join(
-        f"| {name} | {stage['status']} | {stage['seconds']:.1f} |"
-        for name, stage in summary.get("stages", {}).items()
-    )
-    place = Workspace(workspace)
-    waiting = "".join(f"\n**{line}**\n" for line in waiting_lines(summary, place))
-    create_markdown_artifact(
-        key="bigel-run",
-        markdown=f"{waiting}{links}\n\n| stage | status | seconds |\n|---|---|---:|\n{stages}\n",
-        description="Where the outputs of this run are",
-    )

@@ -26,8 +26,8 @@ PAIRS: dict[str, dict[str, list[tuple[int, int]]]] = {
         "click": [(0, 0), (0, 1), (1, 1), (1, 2), (2, 1), (3, 5)],
         "purchase": [(0, 0), (1, 1), (2, 1), (3, 2)],
     },
-    "valid": {"click": [(0, 2)], "purchase": [(1, 2)]},
-    "test": {"click": [(4, 1)], "purchase": [(2, 0)]},
+    "valid": {"click": [(4, 1)], "purchase": [(2, 0)]},
+    "test": {"click": [(0, 2)], "purchase": [(1, 2)]},
 }
 USERS, ITEMS, DIM = 5, 6, 4
 
@@ -222,9 +222,13 @@ def evaluate_stage(
         return {"valid": views, "test": views}
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
+        measured = {"users": 3, "value": ndcg, "rule": popular, "low": 0.0, "high": 0.4}
+        measured |= {"discovery": ndcg, "discovery_rule": popular}
+        headline = {"on": "test", "cutoff": 5, "behaviors": dict.fromkeys(BEHAVIORS, measured)}
         metrics = tree(ndcg) | {"popularity": tree(popular), "activity": {"test": {}}}
+        metrics["headline"] = headline
         (out / schema.METRICS_FILE).write_text(json.dumps(metrics))
-        (out / schema.REPORT_FILE).write_text("<html>report</html>")
+        (out / schema.REPORT_FILE).write_text("<html><!--verdict--><!--/verdict-->report</html>")
         (out / "plots").mkdir()
         (out / "plots" / "curves.png").write_bytes(b"\x89PNG")
         return {}

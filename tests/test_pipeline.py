@@ -18,7 +18,7 @@ from bigel.errors import (
     WorkspaceError,
 )
 from bigel.pipeline import STAGES, Outcome, run_and_summarize, run_pipeline
-from bigel.store import Record, Workspace
+from bigel.store import Record, Workspace, file_digest
 
 # Every call of a whole run in order, with the records that it reads.
 WAITING = {"waiting": "entry", "loses": False}
@@ -69,7 +69,7 @@ RECORDS = [
     *("ingest", "profile", "drift", "realized", "split", "graph", "train", "accept"),
     *("evaluate", "embed", "bundle", "preview", "register", "recommend", "rule"),
 ]
-SERVED = {"uri": "models:/m/1", "bundle": "bundle/b"}
+SERVED = {"uri": "models:/m/1", "bundle": "bundle/b", "version": 1, "alias": "champion"}
 FIGURES = {"valid": {}, "test": {}, "popularity": {}}
 
 
@@ -188,7 +188,10 @@ def test_lists_and_report_are_published_from_their_own_stages(tmp_path: Path) ->
     workspace = Workspace(tmp_path)
     run_pipeline(Config(), workspace, step=StandIns(tmp_path / "made"))
     found = published(workspace)
-    assert json.loads(found.pop("served.json")) == SERVED
+    said = json.loads(found.pop("latest.json"))
+    assert {key: said["lists"][key] for key in SERVED} == SERVED
+    for part, name in (("lists", "recommendations.parquet"), ("report", "report.html")):
+        assert said[part]["digest"] == file_digest(workspace.latest / name)
     assert found == {
         "recommendations.parquet": "lists of recommend",
         "report.html": "report of evaluate",
@@ -235,7 +238,7 @@ def test_without_the_tracking_store_the_run_is_kept_and_lists_come_from_the_new_
     ]
     assert stand_ins.kept == "MLflow does not answer"
     assert outcome.records["register"].counts == WAITING
-    names = {"recommendations.parquet", "report.html", "served.json"}
+    names = {"recommendations.parquet", "report.html", "latest.json"}
     assert set(published(Workspace(tmp_path))) == names
 
 

@@ -9,7 +9,7 @@ import pytest
 from bigel.config import Config, parse_config
 from bigel.pipeline import Outcome
 from bigel.store import Record, Workspace
-from bigel.summary import metric_rows, summarize
+from bigel.summary import metric_rows, summarize, verdict_of
 from tests.fabricate import CONFIG, evaluate_stage, split_stage, train_stage
 
 ROWS = {"in": 12, "kept": 7, "merged": 3, "quarantined": 2}
@@ -92,42 +92,26 @@ def test_the_model_is_what_register_counted_and_all_of_it_is_json(tmp_path: Path
     assert json.loads(json.dumps(summary)) == summary
 
 
-def test_rows_put_the_test_figures_of_both_side_by_side() -> None:
-    def figures(ndcg: float | None, hr: float, users: int) -> dict[str, Any]:
-        return {"ndcg@10": ndcg, "hr@10": hr, "ndcg@5": 9.0, "hr@5": 9.0, "users": users}
+def test_rows_put_the_headline_figures_of_both_side_by_side() -> None:
+    click = {"users": 7, "value": 0.123456, "rule": 0.04, "low": 0.07, "high": 0.0912345}
+    none = {"users": 0, "value": None, "rule": None, "low": None, "high": None}
+    found = {"on": "test", "cutoff": 10, "behaviors": {"click": click, "purchase": none}}
+    assert metric_rows({"headline": found}) == [
+        {"behavior": "click", "users": 7, "ndcg@10": 0.1235, "rule's ndcg@10": 0.04,
+         "above the rule": 0.0835, "from": 0.07, "to": 0.0912},
+        {"behavior": "purchase", "users": 0, "ndcg@10": None, "rule's ndcg@10": None,
+         "above the rule": None, "from": None, "to": None},
+    ]  # fmt: skip
 
-    def tree(click: dict[str, Any], purchase: dict[str, Any]) -> dict[str, Any]:
-        wrong = {"click": figures(8.0, 8.0, 8), "purchase": figures(8.0, 8.0, 8)}
-        right = {"click": click, "purchase": purchase}
-        return {
-            "valid": {"published": wrong, "discovery": wrong},
-            "test": {"published": right, "discovery": wrong},
-        }
 
-    summary = {
-        "behaviors": ["click", "purchase"],
-        "cutoff": 10,
-        "metrics": tree(figures(0.123456, 0.5, 7), figures(None, 0.25, 0)),
-        "popularity": tree(figures(0.04, 0.11116, 99), figures(0.02, 0.125, 99)),
-    }
-    assert metric_rows(summary) == [
-        {
-            "behavior": "click",
-            "test users": 7,
-            "ndcg@10": 0.1235,
-            "popular ndcg@10": 0.04,
-            "hr@10": 0.5,
-            "popular hr@10": 0.1112,
-        },
-        {
-            "behavior": "purchase",
-            "test users": 0,
-            "ndcg@10": None,
-            "popular ndcg@10": 0.02,
-            "hr@10": 0.25,
-            "popular hr@10": 0.125,
-        },
-    ]
+def test_before_the_gate_the_verdict_says_that_there_was_none(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    parts = split_stage(workspace)
+    evaluated = evaluate_stage(workspace, train_stage(workspace, parts), 0.3)
+    summary = summary_of(workspace, Outcome({"split": parts, "evaluate": evaluated}))
+    found = verdict_of(summary)
+    assert found is not None and found.title == "bigel: not judged yet"
+    assert "ended before the gate" in found.why and found.lines[0].value == 0.3
 
 
 def test_without_metrics_there_are_no_rows(tmp_path: Path) -> None:

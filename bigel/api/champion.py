@@ -1,6 +1,5 @@
 """The model that answers: the champion, followed through promotions without a pause."""
 
-import json
 import logging
 import tempfile
 import threading
@@ -16,10 +15,11 @@ from bigel.config.exclusion import Exclude, policy_of
 from bigel.contracts.contract import contract_folder, load_contract
 from bigel.data.catalogue import read_catalogue
 from bigel.errors import DataError
+from bigel.latest import read_latest
 from bigel.lists.bundle import load_bundle
 from bigel.lists.rules import ItemRules, item_rules
 from bigel.lists.serving import Candidates, Recommender
-from bigel.schema import ITEM_ID, ITEMS_FILE, SERVED_FILE
+from bigel.schema import ITEM_ID, ITEMS_FILE
 from bigel.store import Workspace
 from bigel.tracking import open_model
 from bigel.tracking.models import Answering, answering
@@ -187,9 +187,9 @@ def _bundle_of(found: Answering, workspace: Workspace) -> Path | None:
     It knows all that the log had then; the registered one what it had when it was trained.
     """
     try:
-        said = json.loads((workspace.latest / SERVED_FILE).read_text("utf-8"))
+        said = read_latest(workspace)["lists"]
         place = workspace.artifacts / "stages" / said["bundle"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
     return place if said.get("uri") == found.uri and place.is_dir() else None
 

@@ -17,7 +17,8 @@ import polars as pl
 
 from bigel.backtest.cut import SHOWN
 from bigel.backtest.tally import GROUP, HORIZON, KNOWN, NIGHT
-from bigel.compare.statistics import Floats, Standing, resample, standing
+from bigel.compare.statistics import Standing, standing
+from bigel.evaluate.resampling import Floats, resample
 from bigel.schema import BEHAVIOR, USER
 
 IS = {"first": "ahead of", "tied": "level with", "behind": "behind"}

@@ -7,14 +7,19 @@ from typing import Any
 
 import polars as pl
 
+from bigel.config import Config
 from bigel.contracts.contract import CRITICAL, LIMITS, Contract
 from bigel.contracts.row_rules import Rule
-from bigel.ingest.refusals import IGNORED
+from bigel.ingest import unknown_behaviors
+from bigel.ingest.refusals import IGNORED, UNKNOWN_BEHAVIOR
+from bigel.ingest.unknown import told
 from bigel.schema import QUARANTINE_FILE, RAW, REASON, REFUSED_COLUMNS, SOURCE_FILE
-from bigel.store import Record
+from bigel.store import Record, Workspace
 
 SAMPLES = 3
 LONGEST_RAW = 200  # letters of a refused row that are shown
+OF_BEHAVIORS = ("refused_share", "unknown_behavior_share")
+NAME_THEM = "            name them in data.behaviors, data.rename or data.ignore"
 REFUSED_SHARES = ("refused_share", "quarantined_share")  # columns of the raw log's tables
 
 # Limits that are settings of a run.
@@ -49,9 +54,19 @@ def how_to_relax(contract: Contract, rule: Rule, parameters: Mapping[str, Any]) 
     return " and ".join(ways) or f"rule {rule.name!r} of {contract.path}, or its severity"
 
 
-def show_refused(failed: Sequence[dict[str, Any]], record: Record) -> None:
-    """Add rows of the quarantine to the failures that are about their share."""
+def show_refused(
+    failed: Sequence[dict[str, Any]], record: Record, config: Config, workspace: Workspace
+) -> None:
+    """Add rows of the quarantine to the failures that are about their share.
+
+    Where rows were refused for their behavior, those about the whole log get its unknown values.
+    """
     quarantine = record.file(QUARANTINE_FILE)
+    about = [check for check in failed if check["column"] in OF_BEHAVIORS]
+    refused = about and record.counts.get("reasons", {}).get(UNKNOWN_BEHAVIOR)
+    if refused and (values := unknown_behaviors(config, workspace)):
+        for check in about:
+            check["unknown"] = told(values)
     for check in failed:
         if check["column"] in REFUSED_SHARES:
             check["quarantined"] = refused_rows(quarantine, check["samples"])
@@ -111,6 +126,9 @@ def details(check: Mapping[str, Any]) -> list[str]:
     if "quarantine" in check:
         lines += [_row(row) for row in check["quarantined"]]
         lines.append(f"    all refused: {check['quarantine']}")
+    if "unknown" in check:
+        lines.append(f"    unknown:    {check['unknown']}")
+        lines.append(f"    {NAME_THEM}")
     return [
         *lines,
         f"    what to do: {check['fix']}",

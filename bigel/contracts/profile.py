@@ -35,7 +35,9 @@ STRAY = 0.001  # share of the interactions, the first and the last, whose times 
 HEAD = 0.01  # share of the items that are the most popular ones
 
 
-def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Record:
+def profile_log(
+    ingested: Record, config: Config, workspace: Workspace, quiet: bool = False
+) -> Record:
     """Count what the contract of the interactions judges and drift is measured by.
 
     The record's folder holds profile.json (figures per behavior and of the whole log),
@@ -46,6 +48,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         ingested: record of the ingest stage.
         config: ``data.behaviors``; one without interactions has figures, too.
         workspace: where the stage is stored.
+        quiet: whether the log leaves it out, for one who asks again.
     """
     behaviors = config.data.behaviors
 
@@ -85,6 +88,7 @@ def profile_log(ingested: Record, config: Config, workspace: Workspace) -> Recor
         settings={"behaviors": behaviors},
         code=code_of(__name__),
         build=build,
+        quiet=quiet,
     )
 
 

@@ -83,7 +83,7 @@ def validate(
     failed = [check for check in checks if not check["success"]]
     failed.sort(key=lambda check: check["severity"] != CRITICAL)
     if handover == "raw_log":
-        failures.show_refused(failed, record)
+        failures.show_refused(failed, record, config, workspace)
     result = {
         "handover": handover,
         "contract": contract.identity,
@@ -169,7 +169,7 @@ def _contents(
     if handover == "raw_log":
         return tables.raw_log_tables(record, config, limits)
     if handover == "interactions":
-        profiled = profile_log(record, config, workspace)
+        profiled = profile_log(record, config, workspace, quiet=True)
         return tables.interactions_tables(record, profiled, config, limits)
     if handover == "split":
         return splits.split_tables(record, config, limits)

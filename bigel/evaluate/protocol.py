@@ -74,6 +74,10 @@ class Ranked:
             self.n_items,
         )
 
+    def first(self, k: int) -> "Ranked":
+        """Return the lists cut to their first k items, in memory of their own."""
+        return replace(self, items=self.items[:, :k].clone(), hits=self.hits[:, :k].clone())
+
 
 def make_task(known: Interactions, held_out: Interactions, behavior: int, view: str) -> Task:
     """Return the task of one behavior under a view ("published" or "discovery")."""

@@ -9,9 +9,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bigel.config import EvaluateConfig
+from bigel.evaluate.examples import TOLD
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
-from bigel.schema import AGAIN_VIEW, PUBLISHED, REPORT_FILE, SPLITS, TEST, VALID, VIEWS
+from bigel.schema import (
+    AGAIN_VIEW,
+    DISCOVERY,
+    HEADLINE,
+    PUBLISHED,
+    REFIT,
+    REPORT_FILE,
+    SPLITS,
+    TEST,
+    VALID,
+    VIEWS,
+)
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
 NO_FIGURE = "–"
@@ -31,9 +43,10 @@ def write_report(
         metrics: the tree of ``metrics.json``.
         history: the train stage's ``history.json``.
         facts: "data" and "model" (counts of the split and train records), their
-            "data_fingerprint" and "model_fingerprint", "settings" of the train stage, and
-            "nights", how published lists did (as of ``bigel.realized.stage.measure``), oldest
-            first.
+            "data_fingerprint" and "model_fingerprint", "settings" of the train stage,
+            "verdict" (before the gate), "synthetic" (whether the log is made up), "examples" (see
+            ``bigel.evaluate.examples``), and "nights", how published lists did (as of
+            ``bigel.realized.stage.measure``), oldest first.
         settings: cutoffs and activity bounds.
 
     Returns:
@@ -51,8 +64,14 @@ def write_report(
         metric_names=list(METRICS),
         cutoffs=settings.cutoffs,
         splits=SPLITS,
-        headlines=[_headline(metrics, behavior, k) for behavior in behaviors],
-        notes=_notes(metrics, history, facts, behaviors, k),
+        verdict=Markup(facts["verdict"].html()),
+        contents=_contents(metrics, history, facts),
+        notes=_notes(metrics, {**facts, "history": history}),
+        parts=_parts(history, k),
+        examples=facts["examples"],
+        told=TOLD,
+        slices=_sliced(metrics["slices"]),
+        on=metrics[HEADLINE]["on"],
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
         again=list(metrics[TEST].get(AGAIN_VIEW, {})),
         metrics=metrics,
@@ -67,53 +86,73 @@ def write_report(
     return path
 
 
-def _headline(metrics: Mapping[str, Any], behavior: str, k: int) -> dict[str, Any]:
-    model = metrics[TEST][PUBLISHED][behavior]
-    popular = metrics["popularity"][TEST][PUBLISHED][behavior][f"ndcg@{k}"]
-    value = model[f"ndcg@{k}"]
-    times = value / popular if value is not None and popular else None
-    return {
-        "behavior": behavior,
-        "users": model["users"],
-        "value": value,
-        "error": model[f"ndcg_se@{k}"],
-        "popular": popular,
-        "times": times,
-        "better": None if value is None else value > popular,
-    }
+def _contents(
+    metrics: Mapping[str, Any], history: Mapping[str, Any], facts: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Return id and title of each section that the page has after its first screen."""
+    scored = history.get("signals") or _parts(history, metrics[HEADLINE]["cutoff"])
+    there = (
+        ("examples", "Examples: users and their lists", facts["examples"]),
+        ("slices", "Where it is good, where not", metrics["slices"]),
+        ("published", "New under the behavior", True),
+        ("refit", "Test after a refit", REFIT in metrics),
+        ("discovery", "Never touched before", True),
+        ("again", "Again", AGAIN_VIEW in metrics[TEST]),
+        ("nights", "How last nights' lists did", facts["nights"]),
+        ("activity", "User activity", True),
+        ("coverage", "Catalogue coverage", True),
+        ("score", "What a score is made of", scored),
+        ("training", "Training", True),
+        ("data", "Data and model", True),
+        ("all", "All figures", True),
+        ("how", "How the figures are made", True),
+    )
+    return [(name, title) for name, title, shown in there if shown]
 
 
-def _notes(
-    metrics: Mapping[str, Any],
-    history: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    behaviors: Sequence[str],
-    k: int,
-) -> list[str]:
-    """Say in words what a careful reader would ask about these figures."""
-    notes = []
-    for behavior in behaviors:
-        users = metrics[TEST][PUBLISHED][behavior]["users"]
-        if users == 0:
-            notes.append(f"{behavior}: no user has a test item, so its test figures are empty.")
-        elif users < FEW_USERS:
-            notes.append(f"{behavior}: only {users} test users; small differences are noise.")
-        valid = metrics[VALID][PUBLISHED][behavior][f"ndcg@{k}"]
-        popular = metrics["popularity"][VALID][PUBLISHED][behavior][f"ndcg@{k}"]
-        if valid is not None and valid <= popular:
-            notes.append(f"{behavior}: not better than popularity on validation.")
-    notes += _trend_notes(history.get("trend", {}), k)
-    notes += _neighbour_notes(history.get("neighbours", {}), k)
-    notes += _memory_notes(history.get("memory", {}), k)
-    validations = history["validations"]
-    if validations and history["best_step"] == validations[-1]["step"]:
+def _notes(metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Say what changes a decision that somebody takes by these figures, three points at most."""
+    found, notes = metrics[HEADLINE]["behaviors"], []
+    empty = [name for name, figures in found.items() if not figures["users"]]
+    if empty:
+        notes.append(f"No user has a held-out item of {', '.join(empty)}: nothing is known of it.")
+    few = [f"{name} ({n})" for name, one in found.items() if 0 < (n := one["users"]) < FEW_USERS]
+    if few:
+        notes.append(
+            f"Few held-out users: {', '.join(few)}. Small differences are noise there; bigel "
+            "backtest counts more nights."
+        )
+    history = facts["history"]
+    last = history["validations"] and history["best_step"] == history["validations"][-1]["step"]
+    if last and history["stopped"] == "max_steps" and not facts["synthetic"]:
         notes.append(
             "The best step is the last one: training was still improving; raise train.max_steps."
         )
-    cold = facts["data"].get("users_without_train", 0)
-    if cold:
-        notes.append(f"{_count(cold)} users have no train interaction; they count where tested.")
     return notes
+
+
+def _sliced(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the slices by what their groups are told by."""
+    by: dict[str, list[Mapping[str, Any]]] = {}
+    for one in found:
+        by.setdefault(one["by"], []).append(one)
+    return by
+
+
+def _parts(history: Mapping[str, Any], k: int) -> list[str]:
+    """Say which parts were fitted on validation and kept, and what they brought there."""
+    parts = (
+        ("trend", "the trend (an offset per item: what is wanted more than in training)"),
+        ("neighbours", "neighbours (items that users of the same items have)"),
+        ("memory", "funnel memory (what a user did under other behaviors, item by item)"),
+    )
+    return [
+        f"{behavior}: {text} is on; on validation it raised NDCG@{k} from {_rate(found['ndcg'])} "
+        f"to {_rate(found['ndcg_with'])}, fitted on other users."
+        for part, text in parts
+        for behavior, found in history.get(part, {}).items()
+        if found["on"]
+    ]
 
 
 def _signals(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,38 +170,6 @@ def _signals(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             ),
         }
         for behavior, found in facts.items()
-    ]
-
-
-def _trend_notes(trend: Mapping[str, Any], k: int) -> list[str]:
-    notes = _raised("the trend", trend, k)
-    if notes:
-        notes.append("Validation figures are without trend, which has counted the same pairs.")
-    return notes
-
-
-def _neighbour_notes(neighbours: Mapping[str, Any], k: int) -> list[str]:
-    weights = [
-        f"{behavior}: the neighbours' logarithm counts {found['weight']:+.3f}."
-        for behavior, found in neighbours.items()
-        if found["on"]
-    ]
-    return _raised("the part of neighbours", neighbours, k) + weights
-
-
-def _memory_notes(memory: Mapping[str, Any], k: int) -> list[str]:
-    notes = _raised("funnel memory", memory, k)
-    if notes:
-        notes.append("Validation figures of behaviors with a memory are in-sample by its weights.")
-    return notes
-
-
-def _raised(part: str, facts: Mapping[str, Any], k: int) -> list[str]:
-    return [
-        f"{behavior}: {part} is on; on validation it raised NDCG@{k} from "
-        f"{_rate(found['ndcg'])} to {_rate(found['ndcg_with'])} (cross-fitted)."
-        for behavior, found in facts.items()
-        if found["on"]
     ]
 
 
@@ -199,13 +206,15 @@ def _draw_nights(folder: Path, nights: Sequence[Mapping[str, Any]]) -> Markup | 
 
 
 def _behavior_panels(metrics: Mapping[str, Any], behaviors: Sequence[str], k: int) -> list[Panel]:
+    on = metrics[HEADLINE]["on"]
+    titles = {PUBLISHED: "All that is new under the behavior", DISCOVERY: "Never touched before"}
     return [
         Panel(
-            f"{view.capitalize()} view",
+            titles[view],
             behaviors,
-            [metrics[TEST][view][b][f"ndcg@{k}"] for b in behaviors],
-            [metrics["popularity"][TEST][view][b][f"ndcg@{k}"] for b in behaviors],
-            [metrics[TEST][view][b][f"ndcg_se@{k}"] for b in behaviors],
+            [metrics[on][view][b][f"ndcg@{k}"] for b in behaviors],
+            [metrics["popularity"][on][view][b][f"ndcg@{k}"] for b in behaviors],
+            [metrics[on][view][b][f"ndcg_se@{k}"] for b in behaviors],
         )
         for view in VIEWS
     ]

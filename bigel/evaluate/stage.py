@@ -13,6 +13,8 @@ import torch
 from bigel.config import Config, EvaluateConfig
 from bigel.config.exclusion import repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
+from bigel.evaluate.examples import categories_of, examples, names_of
+from bigel.evaluate.headline import headline, newest
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import (
     Figures,
@@ -22,14 +24,18 @@ from bigel.evaluate.protocol import (
     rank_views,
     summarize,
 )
+from bigel.evaluate.slices import slices
 from bigel.model.memory import load_scores
 from bigel.model.scores import Scores
 from bigel.schema import (
     AGAIN_VIEW,
+    CATALOGUE_FILE,
     COUNT,
     EMBEDDINGS_FILE,
+    HEADLINE,
     HISTORY_FILE,
     HORIZON,
+    ITEMS_FILE,
     METRICS_FILE,
     MOMENTS,
     NIGHTS_FILE,
@@ -39,6 +45,7 @@ from bigel.schema import (
     TEST,
     TRAIN,
     USER,
+    USERS_FILE,
     VALID,
     VIEWS,
     split_file,
@@ -49,6 +56,7 @@ from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
 from bigel.store import MANIFEST, Record, Workspace, write_json
 from bigel.store.code import code_of
+from bigel.verdict import unjudged
 
 GROUPS = ("few", "medium", "many")
 
@@ -59,6 +67,7 @@ def evaluate(
     config: Config,
     workspace: Workspace,
     realized: Record | None = None,
+    catalogue: Record | None = None,
 ) -> Record:
     """Rank valid and test for model and popularity; write metrics, plots and report.
 
@@ -70,6 +79,7 @@ def evaluate(
         config: ``evaluate`` changes the output.
         workspace: where the stage is stored.
         realized: record of ``measure_realized``: how the lists of the last nights did.
+        catalogue: record of ``read_catalogue``: what items of the report's examples are called.
 
     Returns:
         record with ``metrics.json`` (split → view → behavior → figure, where a "refit" beside
@@ -77,14 +87,15 @@ def evaluate(
         ``popularity``; where ``recommend.exclude`` is "none" for some behaviors and the log is
         split by time, a view "again" of these; ``activity`` → "test" → behavior → group; where
         lists were scored, ``realized`` → behavior → figure of the last ones, and under ``rule``
-        what recent popularity has), ``report.html``, ``plots/``.
+        what recent popularity has; ``headline`` and ``slices``, see the modules of these names),
+        ``report.html``, ``plots/``.
         A figure without users is null.
 
     Raises:
         TrainingError: if an embedding is not finite.
     """
 
-    nights = read_nights(realized)
+    nights, made_up = read_nights(realized), config.data.is_synthetic
     again = repeated(config.recommend.exclude, config.data.behaviors) if has_moments(split) else []
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
@@ -99,17 +110,29 @@ def evaluate(
         scores = _scores(trained, split, known)
         model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
+        lists: tuple[dict[str, Ranked], dict[str, Ranked]] = {}, {}
         metrics, of_popular = (
-            measure(scores, known, held_out, events_U, config.evaluate)
-            for scores in (model, popular)
+            measure(scores, known, held_out, events_U, config.evaluate, kept)
+            for scores, kept in zip((model, popular), lists, strict=True)
         )
         for tree, by in ((metrics, model), (of_popular, popular)):
             for name, figures in measure_again(by, split, again, config.evaluate).items():
                 tree[name][AGAIN_VIEW] = figures
-        metrics = _none_for_nan(metrics | {"popularity": of_popular}) | _realized(nights)
+        found = headline(*lists, metrics, of_popular, cutoff)
+        on = newest(held_out)
+        before = history_at(split, TEST) if has_moments(split) else None
+        then = known[on], held_out[on]
+        metrics |= {HEADLINE: found, "popularity": of_popular}
+        table = catalogue.file(CATALOGUE_FILE) if catalogue else None
+        categories = categories_of(split.file(ITEMS_FILE), table)
+        metrics["slices"] = slices(*lists, *then, before, cutoff, categories)
+        metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
-        facts = _facts(split, trained) | {"nights": nights}
+        told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
+        facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
+        named = names_of(split.file(USERS_FILE), split.file(ITEMS_FILE), table)
+        facts["examples"] = examples(lists[0], *then, before, named, cutoff)
         write_report(out, metrics, history, facts, config.evaluate)
         return {
             name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}
@@ -118,11 +141,14 @@ def evaluate(
 
     return workspace.run_stage(
         "evaluate",
-        inputs=[split.fingerprint, trained.fingerprint],
+        inputs=[
+            *(split.fingerprint, trained.fingerprint),
+            *([catalogue.fingerprint] if catalogue else []),
+        ],
         settings=config.evaluate.model_dump(exclude={"batch_users"})
-        | {"nights": nights}
+        | {"nights": nights, "synthetic": made_up}
         | ({"again": again} if again else {}),
-        code=(*code_of(__name__), "evaluate/report.html.j2"),
+        code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )
 
@@ -153,6 +179,7 @@ def measure(
     held_out: Mapping[str, Interactions],
     events_U: IntArray,
     settings: EvaluateConfig,
+    kept: dict[str, Ranked] | None = None,
 ) -> dict[str, Any]:
     """Return valid and test figures of both views, and test figures by user activity.
 
@@ -162,6 +189,7 @@ def measure(
         held_out: the interactions that are ranked.
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
+        kept: gets the lists of the newest held-out days, published view, by behavior.
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
     width, batch = max(settings.cutoffs), settings.batch_users
@@ -174,8 +202,10 @@ def measure(
             )  # fmt: skip
             for view, ranked in found.items():
                 tree[name][view][title] = summarize(ranked, settings.cutoffs)
+            ranked = found[PUBLISHED]
+            if kept is not None and name == newest(held_out):
+                kept[title] = ranked.first(settings.select_cutoff)
             if name == TEST:
-                ranked = found[PUBLISHED]
                 tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
     return tree
 

@@ -5,6 +5,7 @@ the table (``join``). So a night reads what is new, and ends with what a rebuild
 """
 
 import logging
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from bigel.ingest.merge import open_base
 from bigel.ingest.part import Part, clean, clean_file, identity_of
 from bigel.ingest.sources import Source, find_sources
 from bigel.ingest.timecolumn import with_times
+from bigel.ingest.unknown import unknown_values
 from bigel.store import Record, Workspace, fingerprint, stage_key, working_folder
 from bigel.store.code import code_of
 from bigel.synth import write_log
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "unknown_behaviors"]
 
 SYNTHETIC_LOG = "synthetic.csv"
 PLAIN = {  # how the synthetic log is read
@@ -82,6 +84,18 @@ def ingest(config: Config, workspace: Workspace) -> Record:
         build=build,
     )
     return replace(record, counts=record.counts | {"left_out": left_out})
+
+
+def unknown_behaviors(config: Config, workspace: Workspace) -> list[tuple[str, int]]:
+    """Return the values of the behavior column that no setting names, and the rows of each.
+
+    The files are read once more. Of a query's answer and of a synthetic log nothing is told.
+    """
+    if config.data.sql or config.data.is_synthetic:
+        return []
+    data, files, _ = _find_files(config.data, workspace)
+    with tempfile.TemporaryDirectory() as spilled, open_base(Path(spilled)) as base:
+        return unknown_values([source for source, _ in files.values()], data, base)
 
 
 def _find_files(

@@ -16,6 +16,7 @@ from bigel.ingest.ids import refuse_two_forms
 from bigel.ingest.layout import NO_OBJECTS
 from bigel.ingest.merge import GROUP_ROWS, merge_files, merge_split
 from bigel.ingest.part import Part
+from bigel.ingest.unknown import told, unknown_values
 from bigel.ingest.write import write_interactions
 from bigel.schema import (
     ITEM_ID,
@@ -72,7 +73,7 @@ def join_parts(
     refused = pl.concat([part.scan_refused() for part in parts])
     usable = [part for part in parts if part.files]
     if not usable:
-        raise _nothing_usable(parts, refused, data)
+        raise _nothing_usable(parts, refused, data, base)
     _judge_ids(usable, data.ids)
     kept = {part.source.name: int(part.counts["usable"]) for part in parts}
     with working_folder(out, "merged") as work:
@@ -172,7 +173,10 @@ def _warn_of_strays(name: str, found: Mapping[str, dict[str, Any]], rows: int) -
         )
 
 
-def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig) -> DataError:
+def _nothing_usable(
+    parts: Sequence[Part], refused: pl.LazyFrame, data: DataConfig,
+    base: duckdb.DuckDBPyConnection,
+) -> DataError:  # fmt: skip
     total = sum(part.counts["rows"] for part in parts)
     if not total:
         files = "1 file" if len(parts) == 1 else f"{len(parts)} files"
@@ -189,6 +193,9 @@ def _nothing_usable(parts: Sequence[Part], refused: pl.LazyFrame, data: DataConf
     listed = ", ".join(f"{count} × {reason}" for reason, count in reasons.head(3).iter_rows())
     file, number, reason, raw = refused.head(1).collect().row(0)
     advice = ADVICE.get(reasons[REASON][0])
+    if reasons[REASON][0] == why.UNKNOWN_BEHAVIOR:
+        values = unknown_values([part.source for part in parts], data, base)
+        advice = f"unknown: {told(values)}" + (f"; {advice}" if advice else "")
     return DataError(
         f"{data.origin}: none of {total} rows is usable ({listed}); the first is {file} row "
         f"{number} ({reason}): {raw[:200]!r}" + (f"; {advice}" if advice else "")

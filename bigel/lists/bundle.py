@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from bigel import __version__, schema
 from bigel.config import Config
@@ -31,6 +31,7 @@ MODEL_FILE = "model.json"
 SEEN_FILE = "seen.safetensors"
 TREND = "item_trend"
 EVENTS = "events"  # interactions that a user is known to have; 0: popular items answer
+TRAINED, VALID = "train", "valid"  # which known pairs the weights were trained on, or chosen by
 LEARNED = ("architecture", "model", "members", "seed")  # of the train stage's counts
 
 
@@ -43,8 +44,9 @@ def build_bundle(
     of the embed stage (``bigel.state.embed``), ``seen.safetensors`` (each user's items per
     behavior at the moment of the embed stage: what a person did is no news to them; and
     ``k.train``, whether the weights were trained on it, by this training or one that it started
-    from, which the gate asks), ``weights.safetensors`` (what the model is embedded anew from, and
-    a later training may start from; ranking does not read it).
+    from, and ``k.valid``, whether it was validation, which the gate asks), ``weights.safetensors``
+    (what the model is embedded anew from, and a later training may start from; ranking does not
+    read it).
 
     Raises:
         WorkspaceError: if the embeddings are not finite.
@@ -57,7 +59,8 @@ def build_bundle(
             facts |= {name: trained.counts[name] for name in LEARNED}
             facts["parts"] = parts_of(facts)
         learned = with_learned(Interactions.load(split, schema.TRAIN), trained)
-        return _write(out, split, embedded, facts, learned)
+        valid = Interactions.load(split, schema.VALID)
+        return _write(out, split, embedded, facts, {TRAINED: learned, VALID: valid})
 
     return workspace.run_stage(
         "bundle",
@@ -96,7 +99,7 @@ def refresh_bundle(
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         kept = {name: facts[name] for name in ("trained", "behaviors")}
-        return _write(out, split, embedded, kept | {"parts": parts_of(facts)}, None)
+        return _write(out, split, embedded, kept | {"parts": parts_of(facts)}, {})
 
     return workspace.run_stage(
         "refresh",
@@ -158,10 +161,14 @@ def places(present: Path, earlier: Path, inner: str) -> pl.DataFrame:
 
 
 def _write(
-    out: Path, split: Record, embedded: Record, facts: dict[str, Any], learned: Interactions | None
-) -> dict[str, Any]:
-    """Write a bundle but for its weights; ``learned``: the pairs that they were trained on."""
-    from bigel.state.moment import pairs_at  # torch takes seconds to import
+    out: Path, split: Record, embedded: Record, facts: dict[str, Any],
+    fitted: Mapping[str, Interactions],
+) -> dict[str, Any]:  # fmt: skip
+    """Write a bundle but for its weights; ``fitted``: as of ``seen_pairs``."""
+    from torch import from_numpy  # it takes seconds to import
+
+    from bigel.state.moment import pairs_at
+    from bigel.store.tensors import save_tensors
 
     moment = embedded.counts.get("moment", schema.NOW)
     pairs = pairs_at(split, moment)
@@ -178,7 +185,8 @@ def _write(
     pl.read_parquet(split.file(schema.ITEMS_FILE)).sort(schema.ITEM).select(
         schema.ITEM_ID
     ).write_parquet(out / schema.ITEMS_FILE)
-    save_file(seen_pairs(pairs, learned), out / SEEN_FILE)
+    seen = {name: from_numpy(array) for name, array in seen_pairs(pairs, fitted).items()}
+    save_tensors(out / SEEN_FILE, seen)
     facts = {
         "format": FORMAT,
         "behaviors": list(pairs.behaviors),
@@ -287,11 +295,19 @@ def _embedding_size(path: Path) -> int:
 
 
 def trained_on(
-    folder: Path, facts: dict[str, Any], split: Record, asked: Interactions
-) -> npt.NDArray[np.bool_]:
+    folder: Path, facts: dict[str, Any], split: Record, asked: Interactions,
+    parts: Collection[str] = (TRAINED,),
+) -> npt.NDArray[np.bool_]:  # fmt: skip
     """Tell which of some pairs, in the numbers of a split, a bundle's weights were trained on.
 
     A new draw of the split makes them, and a training that started from an earlier model.
+
+    Args:
+        folder: of the bundle.
+        facts: what ``model.json`` there says.
+        split: record of the split.
+        asked: the pairs.
+        parts: of what the weights were fitted to, any of them counts.
 
     Raises:
         DataError: if the bundle does not tell.
@@ -300,10 +316,11 @@ def trained_on(
     users, items = (places_of(folder, split, inner) for inner in (schema.USER, schema.ITEM))
     trained = np.zeros(len(asked), dtype=bool)
     for k, name in enumerate(facts["behaviors"]):
-        if f"{k}.train" not in seen:
+        if f"{k}.{TRAINED}" not in seen:
             raise DataError("its bundle does not tell which pairs it was trained on")
         rows = np.repeat(np.arange(facts["users"]), np.diff(seen[f"{k}.crow"]))
-        learned = (rows * facts["items"] + seen[f"{k}.col"])[seen[f"{k}.train"]]
+        marked = [seen[key] for part in parts if (key := f"{k}.{part}") in seen]
+        learned = (rows * facts["items"] + seen[f"{k}.col"])[np.any(marked, axis=0)]
         mine = np.flatnonzero(asked.behavior_index == asked.behaviors.index(name))
         user, item = users[asked.users[mine]], items[asked.items[mine]]
         known = (user >= 0) & (item >= 0)
@@ -311,11 +328,13 @@ def trained_on(
     return trained
 
 
-def seen_pairs(log: Interactions, learned: Interactions | None) -> dict[str, np.ndarray[Any, Any]]:
+def seen_pairs(
+    log: Interactions, fitted: Mapping[str, Interactions]
+) -> dict[str, np.ndarray[Any, Any]]:
     """Return each behavior's user-by-item CSR, items ascending in a row.
 
-    Keys: ``k.crow`` (int64, [U + 1]), ``k.col`` (int32), and where ``learned`` is given
-    ``k.train`` (bool): whether the pair is one of it.
+    Keys: ``k.crow`` (int64, [U + 1]), ``k.col`` (int32), and for each of ``fitted`` by its name
+    ``k.<name>`` (bool): whether the pair is one of it.
     """
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for k in range(len(log.behaviors)):
@@ -324,8 +343,8 @@ def seen_pairs(log: Interactions, learned: Interactions | None) -> dict[str, np.
         crow = np.zeros(log.n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=log.n_users), out=crow[1:])
         tensors |= {f"{k}.crow": crow, f"{k}.col": columns.astype(np.int32)}
-        if learned is not None:
-            tensors[f"{k}.train"] = np.isin(keys, _keys(learned, k), assume_unique=True)
+        for name, pairs in fitted.items():
+            tensors[f"{k}.{name}"] = np.isin(keys, _keys(pairs, k), assume_unique=True)
     return tensors
 
 

@@ -90,6 +90,11 @@ class Learned:
         """(G, K, C), see ``weigh_signals``; None where the log has no times."""
         return self.tensors.get(SIGNALS)
 
+    @property
+    def is_refitted(self) -> bool:
+        """Whether something was found once more, on train and validation."""
+        return any(name.startswith(AGAIN) for name in self.tensors)
+
     def refitted(self) -> "Learned":
         """Return what was found once more, and the rest as it is."""
         again = {

@@ -29,6 +29,7 @@ from bigel.tracking.registry import (
     number_of,
 )
 from bigel.tracking.store import existing_home
+from bigel.tracking.told import better_refused, tell, verdict_of
 
 GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"  # what decided
 LONGEST = 1_000  # characters of a reason given by hand
@@ -46,7 +47,9 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
         workspace: holds MLflow's home, unless the environment says otherwise.
 
     Returns:
-        name, version, from_version (the champion before, None if there was none), changed, why.
+        name, version, from_version (the champion before, None if there was none), changed, why,
+        verdict (of the version; None where it has none), better (another refused version whose mean
+        figure on the same data is higher, the best; None if there is none).
 
     Raises:
         ConfigError: if there is no such version, or no reason is given.
@@ -65,6 +68,7 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
             carry_out(model, number, Decision(CHAMPION, why), PROMOTE)
         else:
             _leave_only_champion(model, number)
+        _tell(model, number, number_of(before))
         note_champion(model, workspace)
         return _outcome(model, number, before, why)
 
@@ -99,8 +103,16 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
                     _record(model, champion, Decision(CHALLENGER, reason), ROLLBACK, champion)
                     model.give(CHALLENGER, champion.number)
                 carry_out(model, back.number, Decision(CHAMPION, why), ROLLBACK)
+        _tell(model, back.number, number_of(champion))
         note_champion(model, workspace)
         return _outcome(model, back.number, champion, why)
+
+
+def _tell(model: Registered, *numbers: int | None) -> None:
+    """Write anew what versions are told to be, after their aliases moved."""
+    for number in dict.fromkeys(numbers):
+        if number is not None and model.at(number) is not None:
+            tell(model, number)
 
 
 def carry_out(
@@ -184,13 +196,15 @@ def _record(
 
 
 def _outcome(model: Registered, number: int, before: Version | None, why: str) -> dict[str, Any]:
-    was = number_of(before)
+    was, verdict = number_of(before), verdict_of(model, model.version(number))
     return {
         "name": model.name,
         "version": number,
         "from_version": was,
         "changed": number != was,
         "why": why,
+        "verdict": verdict.to_dict() if verdict else None,
+        "better": better_refused(model, number),
     }
 
 

@@ -9,8 +9,8 @@ PREVIOUS = "previous"  # the version that was champion before the present one
 BEATS_POPULARITY = "beats popularity on every behavior"
 
 
-# Validation NDCG (published view, at the selection cutoff) of one ranking, by behavior; None or NaN
-# where nothing could be measured.
+# NDCG on the newest held-out days (published view, at the selection cutoff) of one ranking, by
+# behavior; None or NaN where nothing could be measured.
 Figures = Mapping[str, float | None]
 
 
@@ -51,19 +51,21 @@ class Pair:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Candidate and champion, ranked on the same validation data, as each is served by then.
+    """Candidate and champion, ranked on the newest held-out days, as each is served by then.
 
     Args:
         label: what the sentence calls the champion.
         behaviors: behavior to its pair; every behavior has users.
         mean: of the means over these behaviors.
-        left_out: behaviors without a validation user to compare on.
+        left_out: behaviors without a held-out user to compare on.
+        number: of the champion's version, where it has one.
     """
 
     label: str
     behaviors: Mapping[str, Pair]
     mean: Pair
     left_out: tuple[str, ...] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def decide(
 
     Args:
         candidate: the new version.
-        popularity: the rule on the same validation data: recent popularity where the log has times.
+        popularity: the rule on the same days: recent popularity where the log has times.
         champion: the present champion side by side with the candidate, or why it could not be
             ranked so; None if there is none.
         tolerance: share of the champion's NDCG that may be lost on a behavior.
@@ -117,7 +119,7 @@ def decide(
     beaten = [*filter(None, (_beaten(name, candidate, popularity) for name in candidate))]
     lost += beaten
     if not candidate:
-        lost.append("no behavior was measured on validation")
+        lost.append("no behavior was measured")
     against, passed = _against(champion, tolerance)
     if lost:
         why = "; ".join([*lost, against] if not passed else lost)
@@ -147,7 +149,7 @@ def _beaten(behavior: str, candidate: Figures, popularity: Figures) -> str:
     """Return how popularity is not beaten on a behavior, "" if it is."""
     ours, baseline = (_measured(one.get(behavior)) for one in (candidate, popularity))
     if ours is None or baseline is None:
-        return f"{behavior} cannot be compared with popularity: no validation figure"
+        return f"{behavior} cannot be compared with popularity: no figure of held-out days"
     if ours > baseline:
         return ""
     return f"does not beat popularity on {behavior} ({ours:.4f} against {baseline:.4f})"
@@ -178,7 +180,7 @@ def _beside_champion(found: SideBySide, tolerance: float) -> tuple[str, bool]:
     verdict = f"is {'' if better else 'not '}better on the mean over behaviors ({found.mean})"
     kept = "" if worse else f" and on none worse by more than {allowed}"
     names = ", ".join(found.left_out)
-    left = f"; not compared on {names}: no validation user that both know" if names else ""
+    left = f"; not compared on {names}: no held-out user that both know" if names else ""
     return (
         f"ranked side by side with the champion, {found.label}, it "
         f"{'; it '.join([*worse, verdict])}{kept}{left}",

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from bigel.tracking.registry import (
     number_of,
 )
 from bigel.tracking.store import Home
+from bigel.tracking.told import keep_verdict
+from bigel.verdict import Beside, Verdict, lines_of, stamp, unjudged
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,21 @@ class Candidate:
         return str(self.bundle.counts["data"])
 
     @property
+    def begun(self) -> datetime:
+        """When the work began that made it, as if it had been done in one go up to ``made``."""
+        records = (self.split, self.trained, self.evaluated, self.bundle)
+        return self.made - timedelta(seconds=sum(map(runs.seconds_of, records)))
+
+    @property
+    def told(self) -> str:
+        """What the registered model is."""
+        names = ", ".join(self.config.data.behaviors)
+        return (
+            f"For each user a list of items per behavior ({names}), best first. Each version says "
+            "in its description how it did on the newest held-out days and what the gate decided."
+        )
+
+    @property
     def broken(self) -> list[str]:
         """The hand-overs whose contract did not pass."""
         return [result["handover"] for result in self.contracts if not result["success"]]
@@ -82,13 +99,19 @@ class Candidate:
             for tag, part in parts
         }
 
-    def ranked(self) -> tuple[Figures, Figures]:
-        """Return what the model has on validation, and what popularity has."""
+    @property
+    def headline(self) -> dict[str, Any]:
+        """What is served, on the newest held-out days, beside the rule."""
         metrics = json.loads(self.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-        cutoff, behaviors = f"ndcg@{self.config.evaluate.select_cutoff}", self.config.data.behaviors
+        found: dict[str, Any] = metrics[schema.HEADLINE]
+        return found
+
+    def ranked(self) -> tuple[Figures, Figures]:
+        """Return the headline figures of the model, and those of popularity."""
+        found = self.headline["behaviors"]
         ours, rule = (
-            {name: tree[schema.VALID][schema.PUBLISHED][name].get(cutoff) for name in behaviors}
-            for tree in (metrics, metrics["popularity"])
+            {name: found[name][of] for name in self.config.data.behaviors}
+            for of in ("value", "rule")
         )
         return ours, rule
 
@@ -96,17 +119,34 @@ class Candidate:
         """Tell whether lists must be popularity's for want of a champion."""
         return decide(*self.ranked(), champion=None).loses
 
+    def verdict(self, why: str, todo: tuple[str, ...] = ()) -> Verdict:
+        """Return the verdict before a gate has judged: without version, alias and champion."""
+        made = self.made.isoformat(timespec="seconds")
+        return unjudged(self.headline, self.split, self.name, why, made, todo)
+
+    def judged(self, number: int, decision: Decision, beside: SideBySide | None) -> Verdict:
+        """Return the verdict of the gate; ``beside``: the champion on the same users."""
+        found = replace(self.verdict(decision.why), version=number, alias=decision.alias)
+        if beside is None:
+            return found
+        of_champion = {
+            name: Beside(pair.champion, pair.difference, pair.low, pair.high, pair.users)
+            for name, pair in beside.behaviors.items()
+        }
+        lines = lines_of(self.headline, of_champion)
+        return replace(found, lines=lines, champion=beside.number)
+
 
 def judge(
     model: Registered, number: int, home: Home, candidate: Candidate, workspace: Workspace
 ) -> None:
-    """Log the evaluation, decide, set the alias, then mark the version judged.
+    """Log the evaluation, decide, set the alias, tell it everywhere, mark the version judged.
 
     Ranking takes long, so it holds no lock. The decision is carried out under the store's lock,
     if the champion is still the one that it was made about; else it is made again.
     """
     client, run_id = model.client, model.version(number).run_id
-    runs.log_evaluation(client, run_id, candidate.evaluated, candidate.made)
+    runs.log_evaluation(client, run_id, candidate.evaluated)
     runs.log_json(client, run_id, candidate.contracts, "contracts.json")
     for tag, told in candidate.contract_tags.items():
         client.set_tag(run_id, tag, told)
@@ -125,10 +165,21 @@ def judge(
                 carry_out(model, number, decision, GATE, details)
                 if decision.loses:
                     model.tag(now, LOSES_TAG, "true")
+                judged = candidate.judged(number, decision, beside)
+                verdict = keep_verdict(model, number, judged, runs.example_of(candidate.bundle))
+                _log_verdict(client, run_id, verdict, candidate)
                 client.set_terminated(run_id, "FINISHED", runs.milliseconds(candidate.made))
                 model.tag(now, JUDGED_TAG, candidate.digest)
                 return
         log.info("the champion changed while version %s was ranked; it is judged again", number)
+
+
+def _log_verdict(client: Any, run_id: str, verdict: Verdict, candidate: Candidate) -> None:
+    """Log the verdict, the figures in it as the run's metrics, and the report that shows it."""
+    runs.log_verdict(client, run_id, verdict, candidate.headline, candidate.made)
+    runs.log_json(client, run_id, verdict.to_dict(), schema.VERDICT_FILE)
+    report = candidate.evaluated.file(schema.REPORT_FILE).read_text("utf-8")
+    client.log_text(run_id, stamp(report, verdict), schema.REPORT_FILE)
 
 
 def judgement(
@@ -163,6 +214,7 @@ def _rank_beside(
     try:
         with open_model(champion.uri, candidate.config, workspace) as found:
             bundle = Path(candidate.bundle.path)
-            return rank_side_by_side(candidate.split, bundle, found.folder, cutoff, label, most)
+            beside = rank_side_by_side(candidate.split, bundle, found.folder, cutoff, label, most)
+            return replace(beside, number=champion.number)
     except (ConfigError, DataError) as error:
         return Unranked(label, str(error))

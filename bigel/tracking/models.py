@@ -29,6 +29,7 @@ from bigel.tracking.registry import (
 )
 from bigel.tracking.runs import BEHAVIORS_TAG, BUNDLE, COMMIT_TAG, CONTRACTS_TAG, metric_name
 from bigel.tracking.store import Home, existing_home
+from bigel.tracking.told import best_refused, verdict_of
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 BY_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
@@ -291,8 +292,10 @@ def list_versions(config: Config, workspace: Workspace, last: int) -> dict[str, 
 
     Returns:
         JSON values: name, tracking_uri, metric, champion (version, by, who, when, why; None if
-        there is none) and versions, each with version, aliases, ndcg (by behavior), data,
-        contracts (hand-over to whether it passed; None where that was not noted), commit,
+        there is none), best_refused (number, metric and mean of the version, among those that the
+        gate refused on the data of the newest one, with the highest figure; None if there is none)
+        and versions, each with version, aliases, ndcg and rule (the headline figures by behavior),
+        data, contracts (hand-over to whether it passed; None where that was not noted), commit,
         registered, why and decision.
 
     Raises:
@@ -310,11 +313,14 @@ def list_versions(config: Config, workspace: Workspace, last: int) -> dict[str, 
                 "`bigel run`, or name another model by --set tracking.model_name=NAME"
             )
         metric = f"ndcg@{config.evaluate.select_cutoff}"
+        best = best_refused(model, found[0].tags.get(DATA_TAG), last)
         return {
             "name": model.name,
             "tracking_uri": home.shown,
             "metric": metric,
             "champion": _champion(model.champion),
+            "best_refused": best
+            and {"version": best.version, "metric": best.metric, "mean": best.mean},
             "versions": [_facts(model, version, aliases, metric) for version in found],
         }
 
@@ -322,13 +328,22 @@ def list_versions(config: Config, workspace: Workspace, last: int) -> dict[str, 
 def _facts(
     model: Registered, version: Version, aliases: dict[str, int], metric: str
 ) -> dict[str, Any]:
-    run = model.run_of(version)
+    run, verdict = model.run_of(version), verdict_of(model, version)
     tags, metrics = ({}, {}) if run is None else (run.data.tags, run.data.metrics)
-    names = json.loads(tags.get(BEHAVIORS_TAG, "[]"))
+    if verdict is not None:
+        ndcg = {line.behavior: line.value for line in verdict.lines}
+        rule = {line.behavior: line.rule and line.rule.value for line in verdict.lines}
+    else:  # of an older bigel, which logged all figures as metrics
+        names = json.loads(tags.get(BEHAVIORS_TAG, "[]"))
+        ndcg, rule = (
+            {b: metrics.get(metric_name(*of, "test", "published", b, metric)) for b in names}
+            for of in ((), ("popularity",))
+        )
     return {
         "version": version.number,
         "aliases": sorted(alias for alias, owner in aliases.items() if owner == version.number),
-        "ndcg": {b: metrics.get(metric_name("valid", "published", b, metric)) for b in names},
+        "ndcg": ndcg,
+        "rule": rule,
         "data": version.tags.get(DATA_TAG),
         "contracts": json.loads(tags.get(CONTRACTS_TAG, "null")),
         "commit": tags.get(COMMIT_TAG),

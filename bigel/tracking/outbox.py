@@ -28,7 +28,7 @@ from bigel.tracking.registry import needed_bundles
 from bigel.tracking.runs import log_family
 from bigel.tracking.store import home_of
 
-FORMAT = 3
+FORMAT = 4
 KEY_DIGITS = 12
 VERDICT = ("handover", "success", "contract")  # of a result; the rest tells when and where
 STAGES = ("split", "train", "evaluate", "bundle")
@@ -92,6 +92,10 @@ def keep_for_sync(
         "tracking_uri": home_of(workspace).shown,
         "waiting": _keep(content, why, config, workspace),
         "loses": candidate.loses(),
+        "verdict": candidate.verdict(
+            f"no gate has judged it: {why}",
+            ("when the tracking store answers again: bigel sync",),
+        ).to_dict(),
     }
     return Record("register", bundle.fingerprint, bundle.path, False, 0.0, counts)
 

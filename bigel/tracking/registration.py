@@ -29,6 +29,7 @@ from bigel.tracking.registry import (
     note_champion,
 )
 from bigel.tracking.store import EXISTS, Home, home_of, note_home, unless
+from bigel.tracking.told import verdict_of
 
 DEFAULT_EXPERIMENT = "bigel"
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def register(
 
     Returns:
         a record of the bundle; counts: name, version, alias ("" if it has none now), loses (to
-        popularity, when it was last judged), why, run_id, model_uri, tracking_uri.
+        popularity, when it was last judged), why, verdict (see ``bigel.verdict``; None of
+        a version of an older bigel), run_id, model_uri, tracking_uri.
 
     Raises:
         UnreachableError: if MLflow's store does not answer.
@@ -98,7 +100,7 @@ def submit(candidate: Candidate, workspace: Workspace) -> tuple[dict[str, Any], 
         if not judged:
             judge(model, version.number, home, candidate, workspace)
         note_champion(model, workspace)
-        return _facts(model.version(version.number), home), known and judged
+        return _facts(model, model.version(version.number), home), known and judged
 
 
 def _log_run(client: Any, home: Home, candidate: Candidate) -> str:
@@ -121,10 +123,10 @@ def _log_run(client: Any, home: Home, candidate: Candidate) -> str:
         **candidate.versions,
         **candidate.contract_tags,
     }
-    name = f"{candidate.name}-{bundle.fingerprint[:8]}"
-    begun = runs.milliseconds(candidate.made)
+    name, begun = runs.run_name(candidate.name, candidate.made), runs.milliseconds(candidate.begun)
     run_id = str(client.create_run(experiment, begun, tags, name).info.run_id)
     try:
+        runs.log_dataset(client, run_id, candidate.split, candidate.data, config)
         runs.log_parameters(client, run_id, config)
         history = json.loads(trained.file(schema.HISTORY_FILE).read_text("utf-8"))
         runs.log_curves(client, run_id, history, config.evaluate.select_cutoff, candidate.made)
@@ -144,8 +146,7 @@ def _create_version(model: Registered, run_id: str, candidate: Candidate) -> Ver
     other, so both see the lower number and agree that it stays.
     """
     client, name, bundle = model.client, model.name, candidate.bundle.fingerprint
-    told = "Top-K lists per behavior (BiGEL)."
-    unless(EXISTS, client.create_registered_model, name, None, told)
+    unless(EXISTS, client.create_registered_model, name, None, candidate.told)
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
     tags = {BUNDLE_TAG: bundle, DATA_TAG: candidate.data, MADE_TAG: candidate.made.isoformat()}
     ours = int(client.create_model_version(name, source, run_id, tags).version)
@@ -157,13 +158,15 @@ def _create_version(model: Registered, run_id: str, candidate: Candidate) -> Ver
     return first
 
 
-def _facts(version: Version, home: Home) -> dict[str, Any]:
+def _facts(model: Registered, version: Version, home: Home) -> dict[str, Any]:
+    verdict = verdict_of(model, version)
     return {
         "name": version.name,
         "version": version.number,
         "alias": alias_of(version.aliases),
         "loses": LOSES_TAG in version.tags,
         "why": version.tags.get(WHY_TAG, ""),
+        "verdict": verdict.to_dict() if verdict else None,
         "run_id": version.run_id,
         "model_uri": version.uri,
         "tracking_uri": home.shown,

@@ -20,11 +20,14 @@ import polars as pl
 
 from bigel import __version__, schema
 from bigel.config import Config
+from bigel.errors import hide_credentials
 from bigel.store import MANIFEST, Record, Workspace
 from bigel.tracking.store import home_of
+from bigel.verdict import Verdict
 
 MODEL_PATH = "model"  # of the model among a run's artifacts
 BUNDLE = "bundle"  # of the bundle among the model's artifacts
+DIGEST_DIGITS = 12  # of the data's fingerprint, as MLflow shows it
 BATCH = 1_000  # most metrics that MLflow takes at once
 PARAM_BATCH, PARAM_LENGTH = 100, 6_000  # what MLflow takes at most
 FAMILY_TAG, PARENT_TAG = "bigel.family", "mlflow.parentRunId"
@@ -95,8 +98,7 @@ def log_curves(
     """Log the loss of each step and each validation, under ``curve/``."""
     points: list[tuple[str, float, int]] = []
     for entry in history["steps"]:
-        tree = {key: entry.get(key) for key in ("loss", "alignment", "seconds")}
-        tree["losses"] = entry.get("losses", {})
+        tree = {"loss": entry.get("loss")}
         points += [(*point, entry["step"]) for point in flatten(tree, "curve", "train")]
     for entry in history["validations"]:
         tree = {"mean": entry["mean"], **entry["ndcg"]}
@@ -126,23 +128,75 @@ def milliseconds(when: datetime) -> int:
     return int(when.timestamp() * 1000)
 
 
-def log_evaluation(client: Any, run_id: str, evaluated: Record, when: datetime) -> None:
-    """Log the final metrics (the model's and popularity's), how the lists published last did (of
-    whatever model they were), the report and the plots.
+def log_evaluation(client: Any, run_id: str, evaluated: Record) -> None:
+    """Log what the evaluation wrote: all figures as ``metrics.json``, and the plots."""
+    for path in sorted(Path(evaluated.path).rglob("*")):
+        folder = path.parent.relative_to(evaluated.path).as_posix()
+        if path.suffix in {".json", ".png", ".svg"} and path.name != MANIFEST:
+            client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+
+def log_verdict(
+    client: Any, run_id: str, verdict: Verdict, headline: Mapping[str, Any], when: datetime
+) -> None:
+    """Log the figures of a verdict as the run's metrics; all others stand in ``metrics.json``.
 
     A metric that stands with this value is not logged again, so that a registration that was cut
     off leaves each once.
     """
-    metrics = json.loads(evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-    logged = (schema.VALID, schema.TEST, schema.REFIT, "popularity", "realized")
-    kept = {key: metrics[key] for key in logged if key in metrics}
+    metric, lines = f"ndcg@{headline['cutoff']}", verdict.lines
+    tree: dict[str, Any] = {"mean": {metric: verdict.mean}}
+    for line in lines:
+        of_line: dict[str, Any] = {metric: line.value, "users": line.users}
+        for name, other in (("rule", line.rule), ("champion", line.champion)):
+            if other is not None:
+                of_line |= {name: other.value, f"above {name}": other.difference}
+        tree[line.behavior] = of_line
     known = client.get_run(run_id).data.metrics
-    points = [(name, value, 0) for name, value in flatten(kept) if known.get(name) != value]
+    points = [(name, value, 0) for name, value in flatten(tree) if known.get(name) != value]
     log_metrics(client, run_id, points, when)
-    for path in sorted(Path(evaluated.path).rglob("*")):
-        folder = path.parent.relative_to(evaluated.path).as_posix()
-        if path.suffix in {".json", ".html", ".png", ".svg"} and path.name != MANIFEST:
-            client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+
+def log_dataset(client: Any, run_id: str, split: Record, data: str, config: Config) -> None:
+    """Log which data the run was made of: where they are, their digest, columns and sizes."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+
+    origin = hide_credentials(str(config.data.origin))
+    profile = {name: split.counts[name] for name in ("users", "items", "method")}
+    profile |= {part: split.counts[part] for part in schema.SPLITS}
+    columns = [
+        {"name": name, "type": "long", "required": True}
+        for name in pl.read_parquet_schema(split.file(schema.split_file(schema.TRAIN)))
+    ]
+    dataset = Dataset(
+        name=Path(origin).name or origin, digest=data[:DIGEST_DIGITS], source_type="bigel",
+        source=json.dumps({"uri": origin}), schema=json.dumps({"mlflow_colspec": columns}),
+        profile=json.dumps(profile),
+    )  # fmt: skip
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:  # another workspace logged the same data at the same moment
+        if "unique constraint" not in str(error).lower():
+            raise
+        client.log_inputs(run_id, inputs)
+
+
+def run_name(what: str, when: datetime) -> str:
+    """Return what a run is called: what it is of, and when.
+
+    >>> run_name("bigel", datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+    'bigel 2026-01-02 03:04'
+    """
+    return f"{what} {when:%Y-%m-%d %H:%M}"
+
+
+def seconds_of(record: Record) -> float:
+    """Return how long an output took when it was made, 0 where its manifest does not tell."""
+    place = record.file(MANIFEST)
+    told = json.loads(place.read_text("utf-8")) if place.exists() else {}
+    return float(told.get("seconds", 0))
 
 
 def log_json(client: Any, run_id: str, value: Any, name: str) -> None:
@@ -159,7 +213,10 @@ def log_model(client: Any, run_id: str, bundle: Record) -> None:
     example = _example(bundle)
     with tempfile.TemporaryDirectory() as scratch:
         folder, named = Path(scratch) / MODEL_PATH, Path(scratch) / BUNDLE
-        shutil.copytree(bundle.path, named, ignore=shutil.ignore_patterns(MANIFEST))
+        shutil.copytree(
+            bundle.path, named, ignore=shutil.ignore_patterns(MANIFEST),
+            copy_function=shutil.copyfile,  # with the rights of a new file
+        )  # fmt: skip
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=shutil.copy(serving.__file__, scratch),
@@ -201,7 +258,7 @@ def log_family(
         experiment = home.experiment(client, config.tracking.experiment or f"bigel-{kind}")
         known = client.search_runs([experiment], f"tags.`{FAMILY_TAG}` = '{key}'")
         tags = {FAMILY_TAG: key, **environment_tags()}
-        name = f"{kind}-{key[:8]}"
+        name = run_name(kind, datetime.now(UTC))
         parent = known[0] if known else client.create_run(experiment, tags=tags, run_name=name)
         run_id = str(parent.info.run_id)
         children = f"tags.`{PARENT_TAG}` = '{run_id}'"
@@ -275,6 +332,13 @@ def _signature(bundle: Record) -> Any:
         ),
         params=ParamSchema([ParamSpec("exclude", "string", EXCLUDE[0])]),
     )
+
+
+def example_of(bundle: Record) -> dict[str, Any]:
+    """Return the simplest request that a bundle answers."""
+    facts = json.loads(bundle.file("model.json").read_text("utf-8"))
+    user = pl.read_parquet(bundle.file(schema.USERS_FILE), n_rows=1)[schema.USER_ID][0]
+    return {"user_id": user, "behavior": facts["behaviors"][-1], "k": 5}
 
 
 def _example(bundle: Record) -> Any:

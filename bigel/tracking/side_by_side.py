@@ -1,11 +1,10 @@
-"""Candidate and champion rank the same users at the same moment: the end of the present train.
+"""Candidate and champion rank the same users at the same moment: before the newest held-out days.
 
 Each is embedded over the pairs that were known then, as it would have been served that night
-(``bigel.state.moment``), and ranks the validation data that came after, by the published protocol
-(``bigel.evaluate.protocol``). Neither has a trend, which has counted these very pairs, and the
-candidate's signals are weighed for each user as they were fitted without her. Of a log without
-times the candidate's neighbours and memory, a few weights a behavior, were fitted on all of these
-users, which favours it a little. A validation pair that one of them was trained on is nobody's.
+(``bigel.state.moment``), and ranks the test data that came after, by the published protocol
+(``bigel.evaluate.protocol``): the figures of the report. What was trained once more, on train and
+validation, ranks where the candidate was ("refit"). A test pair that one of them was fitted to, by
+training or as validation, is nobody's.
 """
 
 from dataclasses import dataclass, replace
@@ -15,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bigel import schema
-from bigel.compare.statistics import ENDS, resample
 from bigel.data.interactions import IntArray, Interactions
 from bigel.errors import DataError
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, make_task, rank_task
-from bigel.lists.bundle import learned_by, read_facts, trained_on
+from bigel.evaluate.resampling import ENDS, resample
+from bigel.lists.bundle import TRAINED, VALID, learned_by, read_facts, trained_on
 from bigel.model.scores import Scores
 from bigel.signals.recent import OrRecent, recent_demand
-from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, history_at, pairs_at, state_at
 from bigel.store import Record
 from bigel.tracking.gate import Pair, SideBySide
@@ -36,12 +34,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A bundle at the end of train, in the numbers of the present split.
+    """A bundle at a moment, in the numbers of the present split.
 
     Args:
         scores: what ranks.
         behaviors: in the model's order.
-        trained: of the pairs that were asked for, those that its weights were trained on, bool.
+        trained: of the pairs that were asked for, those that it was fitted to, bool.
     """
 
     scores: Scores
@@ -52,9 +50,9 @@ class Contender:
 def rank_side_by_side(
     split: Record, candidate: Path, champion: Path, cutoff: int, label: str, most: int
 ) -> SideBySide:
-    """Compare two bundles on the validation data of a split, by NDCG per user.
+    """Compare two bundles on the newest held-out days of a split, by NDCG per user.
 
-    A behavior without a validation user is left out.
+    A behavior without a held-out user is left out.
 
     Args:
         split: the present split stage's record.
@@ -66,43 +64,45 @@ def rank_side_by_side(
 
     Raises:
         DataError: if they cannot be compared: a bundle that cannot be read, other behaviors, or
-            no behavior has a validation pair that is new to both.
+            no behavior has a test pair that is new to both.
     """
-    train, valid = pairs_at(split, schema.VALID), Interactions.held_out(split, schema.VALID)
-    both = [
-        _contender(candidate, split, valid, True),
-        _contender(champion, split, valid, False),
-    ]
+    moment = _moment(candidate, split)
+    known, held_out = pairs_at(split, moment), Interactions.held_out(split, schema.TEST)
+    both = [_contender(folder, split, held_out, moment) for folder in (candidate, champion)]
     if has_moments(split):
         both = _as_served(both, split, cutoff)
-    asked = valid.only(~(both[0].trained | both[1].trained))
+    asked = held_out.only(~(both[0].trained | both[1].trained))
     values: dict[str, tuple[IntArray, Floats]] = {}
-    for behavior, name in enumerate(train.behaviors):
-        task = make_task(train, asked, behavior, schema.PUBLISHED).only(most)
+    for behavior, name in enumerate(known.behaviors):
+        task = make_task(known, asked, behavior, schema.PUBLISHED).only(most)
         if len(task.users) == 0:
             continue
         ndcg_2B = np.stack([_ndcg(one, name, task, cutoff) for one in both])
         values[name] = task.users.numpy(), ndcg_2B
     if not values:
-        names = ", ".join(train.behaviors)
-        raise DataError(f"no validation pair of {names} is new to both")
+        names = ", ".join(known.behaviors)
+        raise DataError(f"no test pair of {names} is new to both")
     pairs = {name: _pair(ndcg_2B) for name, (_, ndcg_2B) in values.items()}
-    left_out = tuple(name for name in train.behaviors if name not in values)
-    return SideBySide(label, pairs, _pair(_spread(values, train.n_users)), left_out)
+    left_out = tuple(name for name in known.behaviors if name not in values)
+    return SideBySide(label, pairs, _pair(_spread(values, known.n_users)), left_out)
 
 
-def _contender(folder: Path, split: Record, asked: Interactions, is_new: bool) -> Contender:
+def _moment(candidate: Path, split: Record) -> str:
+    """Return the moment whose figures are the candidate's headline."""
+    learned = learned_by(candidate, read_facts(candidate), split)
+    return schema.REFIT if learned.is_refitted else schema.TEST
+
+
+def _contender(folder: Path, split: Record, asked: Interactions, moment: str) -> Contender:
     facts = read_facts(folder)
-    learned = learned_by(folder, facts, split).without_draws()
-    state = state_at(learned, split, schema.VALID)
-    fold_of = signal_folds(asked.n_users, facts["seed"]) if is_new else None
-    trained = trained_on(folder, facts, split, asked)
-    return Contender(state.scores(fold_of), list(facts["behaviors"]), trained)
+    state = state_at(learned_by(folder, facts, split).without_draws(), split, moment)
+    fitted = trained_on(folder, facts, split, asked, (TRAINED, VALID))
+    return Contender(state.scores(), list(facts["behaviors"]), fitted)
 
 
 def _as_served(contenders: list[Contender], split: Record, cutoff: int) -> list[Contender]:
     """Return them with what serving gives to users without an event, the same for all."""
-    history = history_at(split, schema.VALID)
+    history = history_at(split, schema.TEST)
     demand_KI, _ = recent_demand(history, cutoff)
     orders = [[history.behaviors.index(name) for name in one.behaviors] for one in contenders]
     return [

@@ -39,6 +39,13 @@ TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 # What MLflow says, by the code of any failure, where a server did not do what it was asked.
 FROM_SERVER = ("API request to", "The following failures occurred while")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
+# Which pages an experiment opens with: without it, those for language models.
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
+ABOUT = (
+    "Runs of bigel. A training's description is its verdict, its metrics are the figures in that, "
+    "metrics.json has the others. A comparison, back-test or search has a child run per member."
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,9 @@ class Home:
             if self.artifacts:
                 self.artifacts.mkdir(parents=True, exist_ok=True)
                 place = self.artifacts.as_uri()
-            tags = {HOME_TAG: place} if place and self.database else {}
+            tags = {KIND_TAG: KIND, NOTE_TAG: ABOUT} | (
+                {HOME_TAG: place} if place and self.database else {}
+            )
             made = unless(EXISTS, client.create_experiment, name, place, tags)
             if made is not None:
                 return str(made)
@@ -119,6 +128,8 @@ class Home:
                 f"MLflow experiment {name!r} at {self.shown} is deleted: set tracking.experiment "
                 f"to another name, or run `mlflow experiments restore -x {found.experiment_id}`"
             )
+        if KIND_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
         return str(found.experiment_id)
 
     @contextlib.contextmanager

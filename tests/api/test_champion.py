@@ -112,21 +112,20 @@ def test_the_thread_looks_by_itself_and_no_request_waits(workspace: Workspace) -
 
 def test_the_bundle_of_the_last_lists_answers_if_it_is_the_champions(workspace: Workspace) -> None:
     _, _, fresh, _ = fabricate.stages_before(workspace, seed=3)
-    place = workspace.latest / "served.json"
+    place = workspace.latest / "latest.json"
     place.parent.mkdir(parents=True)
     follower = Follower(CONFIG, workspace)
     registered = follower.served.recommender.user_emb
     for uri, expected in (("models:/bigel/9", False), ("models:/bigel/1", True)):
-        place.write_text(json.dumps({"uri": uri, "bundle": f"bundle/{fresh.fingerprint}"}))
+        lists = {"uri": uri, "bundle": f"bundle/{fresh.fingerprint}"}
+        place.write_text(json.dumps({"lists": lists}))
         follower.look()
         same = np.array_equal(follower.served.recommender.user_emb, registered)
         assert same != expected, uri
     fresh_model = Path(fresh.path) / "model.json"
     fresh_model.chmod(0o644)
     fresh_model.write_text("{}")
-    place.write_text(
-        json.dumps({"uri": "models:/bigel/1", "bundle": f"bundle/{fresh.fingerprint}"})
-    )
+    place.write_text(json.dumps({"lists": lists}))
     damaged = Follower(CONFIG, workspace)
     assert np.array_equal(damaged.served.recommender.user_emb, registered), "it falls back"
     for broken in ("{", "[]", json.dumps({"uri": "models:/bigel/1", "bundle": None})):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from bigel.backtest.verdict import Row, sentences, summarize
-from bigel.compare.statistics import ENDS, RESAMPLES
+from bigel.evaluate.resampling import ENDS, RESAMPLES
 
 METRIC = "ndcg@10"
 

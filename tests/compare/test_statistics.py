@@ -2,7 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bigel.compare.statistics import ENDS, Entry, resample, summarize
+from bigel.compare.statistics import Entry, summarize
+from bigel.evaluate.resampling import ENDS, resample
 
 
 def figures(values, behavior="buy", view="published"):

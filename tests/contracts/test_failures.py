@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from bigel.config import parse_config
+from bigel.contracts import validate
 from bigel.contracts.contract import contract_folder, load_contract
 from bigel.contracts.failures import details, how_to_relax
 from bigel.errors import ContractError
+from bigel.ingest import ingest
+from bigel.store import Workspace
 from tests.contracts.good import GOOD
 from tests.contracts.mutations import put, settings
 
@@ -98,3 +102,16 @@ def test_a_breach_of_drift_warns_or_stops_as_its_severity_says(tmp_path: Path) -
     settings(f"contracts.folder={folder}")(data)
     with pytest.raises(ContractError, match=r"totals\.new_user_share: most users were there"):
         data.validate(tmp_path / "stop")
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_a_log_with_unknown_behaviors_lists_all_of_them_with_their_rows(tmp_path: Path) -> None:
+    rows = [f"{n},{n},{'buy' if n % 2 else 'view' if n % 3 else ' like '}" for n in range(60)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user_id,item_id,behavior", *rows]))
+    config = parse_config({"data": {"path": str(log), "behaviors": ["buy"]}})
+    workspace = Workspace(tmp_path / "w")
+    record = ingest(config, workspace)
+    with pytest.raises(ContractError) as caught:
+        validate("raw_log", record, config, workspace)
+    assert "    unknown:    'view' 20, 'like' 10\n" in str(caught.value)

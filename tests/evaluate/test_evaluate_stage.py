@@ -98,7 +98,13 @@ def test_how_the_last_lists_did_is_a_branch_of_the_metrics(tmp_path, no_drawing,
 def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing):
     record = run(tmp_path)
     metrics = json.loads(record.file("metrics.json").read_text())
-    assert set(metrics) == {"valid", "test", "activity", "popularity"}
+    assert set(metrics) == {"valid", "test", "activity", "popularity", "headline", "slices"}
+    found = metrics["headline"]
+    assert (found["on"], found["cutoff"]) == ("test", CONFIG["evaluate"]["select_cutoff"])
+    for name, figures in found["behaviors"].items():
+        for key, tree in (("value", metrics), ("rule", metrics["popularity"])):
+            published = tree["test"]["published"][name][f"ndcg@{found['cutoff']}"]
+            assert figures[key] == pytest.approx(published)
     assert set(metrics["popularity"]) == {"valid", "test", "activity"}
     clicks = metrics["test"]["published"]["click"]
     assert set(clicks) == {"users"} | {

@@ -16,6 +16,7 @@ from bigel.evaluate.plots import (
     training_curves,
 )
 from bigel.evaluate.report import write_report
+from bigel.verdict import Verdict, lines_of
 
 SETTINGS = EvaluateConfig(cutoffs=(5, 10), select_cutoff=5)
 NAMES = ("click", "buy")
@@ -37,6 +38,11 @@ def tree(values):
 def inputs(names=NAMES):
     metrics = tree({name: 0.1 + at / 100 for at, name in enumerate(names)})
     metrics["popularity"] = tree(dict.fromkeys(names, 0.05))
+    beside = {"users": 2000, "value": 0.1, "rule": 0.05, "low": 0.04, "high": 0.06,
+              "discovery": 0.1, "discovery_rule": 0.05}  # fmt: skip
+    found = {name: beside | {"value": 0.1 + at / 100} for at, name in enumerate(names)}
+    metrics["slices"] = []
+    metrics["headline"] = {"on": "test", "cutoff": 5, "behaviors": found}
     losses = dict.fromkeys(names, 1.0)
     history = {
         "steps": [
@@ -60,7 +66,13 @@ def inputs(names=NAMES):
         "model_fingerprint": "bbbb",
         "settings": {"model": {"dim": 64}},
         "nights": [],
-    }
+        "synthetic": False,
+        "examples": [],
+        "verdict": Verdict(
+            "shop", None, "", "", None, None, "NDCG@5", "popularity", None,
+            lines_of(metrics["headline"]), "the gate judges it next",
+        ),
+    }  # fmt: skip
     return metrics, history, facts
 
 
@@ -110,16 +122,20 @@ def drawn(tmp_path_factory):
 
 def test_tables_show_the_figures(drawn):
     _, text, page = drawn
-    assert page.rows[0] == [
+    assert page.rows[:2] == [
+        ["behavior", "NDCG@5, as served", "popularity"],
+        ["click", "0.10002,000 users", "0.0500+0.0500 (+0.0400 to +0.0600)"],
+    ]
+    rows = page.rows[1 + len(NAMES) :]
+    assert rows[0] == [
         "behavior", "ranked by", "users", "NDCG@5", "HR@5", "recall@5", "precision@5", "MRR@5",
         "coverage@5",
     ]  # fmt: skip
-    assert page.rows[1] == ["click", "model", "2,000", *["0.1000"] * 5, "10.0%"]
-    assert page.rows[2] == ["", "popularity", "2,000", *["0.0500"] * 5, "5.0%"]
-    assert page.rows[3][:4] == ["buy", "model", "2,000", "0.1100"]
-    assert {len(row) for row in page.rows} == {9, 4}
-    assert ["click", "1,234", "1,234", "1,234"] in page.rows
-    assert "2 of 2" in text and "2.0 times popularity" in re.sub(r"\s+", " ", text)
+    assert rows[1] == ["click", "model", "2,000", *["0.1000"] * 5, "10.0%"]
+    assert rows[2] == ["", "popularity", "2,000", *["0.0500"] * 5, "5.0%"]
+    assert rows[3][:4] == ["buy", "model", "2,000", "0.1100"]
+    assert {len(row) for row in rows} == {9, 4}
+    assert ["click", "1,234", "1,234", "1,234"] in rows
     assert "Read with care" not in text
 
 
@@ -146,7 +162,7 @@ def test_text_is_escaped_in_the_page(tmp_path, no_drawing):
     facts["settings"] = {"name": "</pre><script>alert(1)</script>"}
     text, page = write(tmp_path, metrics, history, facts)
     assert "<b>x</b>" not in text and "<script" not in text
-    assert [row[0] for row in page.rows[1:9:2]] == list(names)
+    assert [row[0] for row in page.rows[1:5]] == list(names)
 
 
 def test_text_is_escaped_in_drawings(tmp_path):
@@ -166,25 +182,21 @@ def test_figures_without_users_are_dashes(tmp_path, no_drawing):
             for view in ("published", "discovery"):
                 part[split][view]["buy"] = dict.fromkeys(figures(0), None) | {"users": 0}
         part["activity"]["test"]["buy"]["few"] = dict.fromkeys(figures(0), None) | {"users": 0}
+    found = metrics["headline"]["behaviors"]
+    found["buy"] = dict.fromkeys(found["buy"], None) | {"users": 0}
     text, page = write(tmp_path, metrics, history, facts)
-    assert page.rows[3] == ["buy", "model", "0", *["–"] * 6]
-    assert "1 of 1" in text
-    assert "buy: no user has a test item" in text
+    assert ["buy", "model", "0", *["–"] * 6] in page.rows
+    assert "No user has a held-out item of buy" in text
 
 
 def test_notes_say_what_to_be_careful_about(tmp_path, no_drawing):
     metrics, history, facts = inputs()
-    metrics["test"]["published"]["buy"]["users"] = 43
-    metrics["valid"]["published"]["click"]["ndcg@5"] = 0.01
-    metrics["test"]["published"]["click"]["ndcg@5"] = 0.01
-    history["best_step"] = 40
-    facts["data"]["users_without_train"] = 7
+    metrics["headline"]["behaviors"]["buy"]["users"] = 43
+    history |= {"best_step": 40, "stopped": "max_steps"}
     text, _ = write(tmp_path, metrics, history, facts)
-    assert "buy: only 43 test users" in text
-    assert "click: not better than popularity on validation" in text
-    assert "raise train.max_steps" in text
-    assert "7 users have no train interaction" in text
-    assert re.search(r'class="bad">1 of 2<', text)
+    assert "Few held-out users: buy (43)" in text and "raise train.max_steps" in text
+    text, _ = write(tmp_path, metrics, history, facts | {"synthetic": True})
+    assert "raise train.max_steps" not in text
 
 
 def test_notes_tell_of_the_funnel_memory_where_it_is_on(tmp_path, no_drawing):
@@ -192,11 +204,10 @@ def test_notes_tell_of_the_funnel_memory_where_it_is_on(tmp_path, no_drawing):
     on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_with": 0.0712, "gain_se": 0.001}
     history["memory"] = {"click": on, "buy": {"on": False, "users": 3}}
     text, _ = write(tmp_path, metrics, history, facts)
-    assert (
-        "click: funnel memory is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in text
-    )
-    assert "buy: funnel memory" not in text
-    assert "in-sample" in text and "trend" not in text
+    told = re.sub(r"\s+", " ", text)
+    assert "click: funnel memory (what a user did under other behaviors" in told
+    assert "is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in told
+    assert "buy: funnel memory" not in text and "the trend" not in text
 
 
 def test_notes_tell_of_the_trend_where_it_is_on(tmp_path, no_drawing):
@@ -204,9 +215,37 @@ def test_notes_tell_of_the_trend_where_it_is_on(tmp_path, no_drawing):
     on = {"on": True, "users": 9, "ndcg": 0.05, "ndcg_with": 0.0712, "gain_se": 0.001}
     history["trend"] = {"click": {"on": False, "users": 3}, "buy": on}
     text, _ = write(tmp_path, metrics, history, facts)
-    assert "buy: the trend is on; on validation it raised NDCG@5 from 0.0500 to 0.0712" in text
-    assert "click: the trend" not in text and "in-sample" not in text
-    assert "Validation figures are without trend" in text
+    assert "buy: the trend (an offset per item" in text and "from 0.0500 to 0.0712" in text
+    assert "click: the trend" not in text
+
+
+def test_examples_and_slices_are_shown_as_text(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    lists = {"buy": {"list": [("<i>hat</i>", True), ("tie", False)], "took": ["<i>hat</i>"]}}
+    facts["examples"] = [
+        {"kind": "found", "user": "<u>", "history": {"click": ["bag"], "buy": []}, "lists": lists}
+    ]
+    metrics["slices"] = [
+        {
+            "behavior": "buy",
+            "by": "item age",
+            "name": "older",
+            "count": 9,
+            "ours": 0.25,
+            "rule": 0.1,
+        }
+    ]
+    text, page = write(tmp_path, metrics, history, facts)
+    assert ["buy", "nothing", "✓ <i>hat</i>, tie", "<i>hat</i>"] in page.rows
+    assert ["buy", "older", "9", "0.2500", "0.1000"] in page.rows
+    assert "<b>✓ &lt;i&gt;hat&lt;/i&gt;</b>" in text and "User &lt;u&gt;:" in text
+
+
+def test_every_entry_of_the_contents_leads_to_a_section(drawn):
+    _, text, page = drawn
+    wanted = set(re.findall(r'<li><a href="#([^"]+)">', text))
+    assert wanted == set(re.findall(r'<section id="([^"]+)">', text)) - {"figure"}
+    assert wanted <= set(page.ids)
 
 
 def test_the_same_input_gives_the_same_bytes(drawn, tmp_path):
@@ -264,7 +303,7 @@ def test_lines_over_nights_draw_the_figures():
 def test_seven_behaviors_fit(tmp_path, no_drawing):
     names = tuple(f"behavior {at}" for at in range(7))
     _, page = write(tmp_path, *inputs(names))
-    assert [row[0] for row in page.rows[1:14:2]] == list(names)
+    assert [row[0] for row in page.rows[1:8]] == list(names)
 
 
 @pytest.mark.parametrize(("panels", "shown"), [(1, 1), (3, 3), (4, 4), (7, 7)])

@@ -112,7 +112,7 @@ def site_at(home: Path, source: Path, postgres: Postgres | None) -> Iterator[Sit
     """Serve a workspace until the end of the block, with our own ``prefect.yaml``."""
     write_deployments(home, source)
     hidden = {name: secrets.token_hex(12) for name in ("webhook", "tracking", "cloud")}
-    prefect, mlflow = free_port(), free_port()
+    prefect, mlflow, pages = free_port(), free_port(), free_port()
     tracking = f"http://127.0.0.1:{mlflow}"
     with webhook(hidden["webhook"]) as (address, told):
         environment = options(home)["env"] | {
@@ -133,6 +133,7 @@ def site_at(home: Path, source: Path, postgres: Postgres | None) -> Iterator[Sit
             }
         with (home / "stderr").open("w") as stream:
             arguments = ("serve", "--prefect-port", prefect, "--mlflow-port", mlflow)
+            arguments = (*arguments, "--pages-port", pages)
             process = subprocess.Popen(
                 command(arguments), cwd=home, env=environment,
                 stdout=subprocess.DEVNULL, stderr=stream,

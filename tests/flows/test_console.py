@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from bigel.compare import Row
 from bigel.config import load_config, parse_config
 from bigel.config.write import documented_toml
 from bigel.store import Workspace
+from bigel.verdict import Beside, Line, Verdict
 from flows import console
+from flows.console import list_lines, serving_lines
 
 ODD = "[red]a[/] :100:"  # would be a color, the end of one, and a picture
 
@@ -134,22 +137,55 @@ def test_each_warning_of_a_contract_is_a_line(capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_the_table_shows_figures_dashes_and_names_as_they_are(
+def verdict(**other: Any) -> dict[str, Any]:
+    rule = Beside(0.125, 0.125, 0.1, 0.15, 7)
+    lines = (Line("click", 7, 0.25, rule), Line(ODD, 0, None))
+    made, days = "2026-11-30T02:00:00+00:00", ("2026-11-01", "2026-11-29")
+    found = Verdict(
+        "shop [b]", 3, "challenger", made, days, days, "NDCG@5", "popularity", None, lines,
+        "[x] is worse :100:", ("look at it",),
+    )  # fmt: skip
+    return replace(found, **other).to_dict()
+
+
+def test_the_verdict_shows_figures_dashes_and_names_as_they_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ours = {"ndcg@5": 0.25, "hr@5": 0.5, "users": 7}
-    none = {"ndcg@5": None, "hr@5": None, "users": 0}
-    popular = {"ndcg@5": 0.125, "hr@5": 0.75, "users": 7}
-    text = printed(
-        capsys,
-        behaviors=["click", ODD],
-        cutoff=5,
-        metrics={"test": {"published": {"click": ours, ODD: none}}},
-        popularity={"test": {"published": {"click": popular, ODD: popular}}},
-    )
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
-    assert ["click", "7", "0.25", "0.125", "0.5", "0.75"] in cells
-    assert [ODD, "0", "–", "0.125", "–", "0.75"] in cells
+    lines = printed(capsys, verdict=verdict()).splitlines()
+    words = [line.split() for line in lines]
+    assert "shop [b] version 3 is challenger" in lines
+    assert ["click", "0.2500", "0.1250"] in words
+    assert ["7", "users", "+0.1250", "(+0.1000", "to", "+0.1500)"] in words
+    assert [*ODD.split(), "–", "–"] in words
+    assert "why       [x] is worse :100:" in lines and "next      look at it" in lines
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"version": 2, "alias": "champion"}, "of version 2, the champion"),
+        ({"version": 2, "alias": ""}, "of version 2"),
+        ({"version": None}, "of the model just trained"),
+    ],
+)
+def test_it_is_said_whose_the_lists_are(model: dict[str, Any], said: str) -> None:
+    assert list_lines({"lists_from": model}) == [said]
+    (rule,) = list_lines({"lists_from": model, "lists_of_the_rule": True})
+    assert rule.startswith("are the rule's")
+    assert list_lines({}) == []
+
+
+def test_the_command_that_serves_names_the_champion_only_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    model = {"name": "shop", "version": 2, "uri": "models:/shop/2", "alias": "champion"}
+    (line,) = serving_lines({"lists_from": model}, Workspace("/w"))
+    assert "models:/shop@champion" in line and "MLFLOW_TRACKING_URI=sqlite:////w/mlruns" in line
+    assert line.startswith(f'PATH={Path(sys.executable).parent}:"$PATH" ')
+    (line,) = serving_lines({"lists_from": model | {"alias": "challenger"}}, Workspace("/w"))
+    assert "models:/shop/2 " in line
+    assert serving_lines({"lists_from": {"version": None}}, Workspace("/w")) == []
 
 
 def lists_of(folder: Path, rows: list[tuple[Any, ...]]) -> dict[str, str]:
@@ -187,7 +223,6 @@ def test_the_model_and_the_way_to_see_it_are_named(
 ) -> None:
     workspace = Workspace("/w/a[new]")
     text = printed(capsys, workspace, model=MODEL)
-    assert "model     shop [b] version 3 is challenger: [x] is worse :100:" in text
     assert "mlflow ui --backend-store-uri sqlite:////w/a[new]/mlruns/mlflow.db\n" in text
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     assert "mlflow ui" not in printed(capsys, workspace, model=MODEL)
@@ -285,16 +320,16 @@ def test_a_printed_configuration_says_what_each_field_means_and_what_is_unset() 
 KEPT = {"name": ODD, "version": None, "alias": "", "why": f"no answer {ODD}", "waiting": "entry"}
 
 
-@pytest.mark.parametrize(
-    ("number", "rule"), [(None, "the model just trained"), (7, "the last champion, 7")]
-)
+@pytest.mark.parametrize(("number", "rule"), [(None, "the model just trained"), (7, "version 7")])
 def test_a_run_that_was_not_registered_says_so_and_what_to_do(
     capsys: pytest.CaptureFixture[str], number: int | None, rule: str
 ) -> None:
-    lists = {"version": number}
-    text = printed(capsys, model=KEPT, lists_from=lists, waiting=["entry"])
-    assert f"model     not registered, not judged: no answer {ODD}" in text
-    assert f"lists     from {rule}" in text
+    lists = {"version": number, "name": "shop", "uri": "models:/shop/7"}
+    kept = verdict(version=None, alias="", why=f"no gate has judged it: no answer {ODD}")
+    text = printed(capsys, model=KEPT, verdict=kept, lists_from=lists, waiting=["entry"])
+    assert "shop [b]: not judged yet" in text
+    assert f"why       no gate has judged it: no answer {ODD}" in text
+    assert f"lists     of {rule}" in text
     assert "waiting   1 run waits in /w/artifacts/outbox for the tracking store" in text
     assert "bigel sync --workspace /w" in text
 

@@ -27,6 +27,7 @@ from bigel.retry import delays  # noqa: E402
 from bigel.store.workspace import BUILD_LIMIT, Record, Workspace  # noqa: E402
 from bigel.tracking import promote, register  # noqa: E402
 from bigel.tracking.store import Home  # noqa: E402
+from bigel.verdict import Verdict  # noqa: E402
 from flows.backtest import backtest_flow  # noqa: E402
 from flows.compare import compare_flow  # noqa: E402
 from flows.local import close_dead_runs  # noqa: E402
@@ -71,6 +72,13 @@ def test_training_flow_leaves_artifacts(trained: tuple[Path, dict[str, Any]]) ->
     table = json.loads(artifacts["bigel-metrics"].data)
     assert [row["behavior"] for row in table] == ["click", "cart", "purchase"]
     assert trained[1]["paths"]["report"] in artifacts["bigel-run"].data
+    verdict = Verdict.from_dict(trained[1]["verdict"])
+    assert artifacts["bigel-verdict"].data.startswith(verdict.markdown())
+    assert verdict.title in Path(trained[1]["paths"]["report"]).read_text("utf-8")
+    contracts = json.loads(artifacts["bigel-contracts"].data)
+    passed = {row["hand-over"]: row["passed"] for row in contracts}
+    assert passed == {one["handover"]: "yes" for one in trained[1]["contracts"]}
+    assert len(json.loads(artifacts["bigel-lists"].data)) == 3 * 3
 
 
 def test_recommendation_flow_publishes_lists(

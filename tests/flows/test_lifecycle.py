@@ -15,6 +15,7 @@ FOUND: dict[str, Any] = {
     "name": "shop",
     "tracking_uri": "sqlite:///x",
     "metric": "ndcg@5",
+    "best_refused": {"version": 2, "metric": "NDCG@5", "mean": 0.12345},
     "champion": {
         "version": 1, "by": "promote", "who": "ann", "when": "2026-01-02T03:04:05+00:00",
         "why": "won [the] test",
@@ -22,11 +23,13 @@ FOUND: dict[str, Any] = {
     "versions": [
         {
             "version": 2, "aliases": ["challenger"], "ndcg": {"buy": None, "view": 0.12345},
+            "rule": {"buy": None, "view": 0.2},
             "data": None, "contracts": {"split": True, "raw_log": False}, "commit": None,
             "registered": "2026-01-02T03:04:05+00:00", "why": "worse", "decision": None,
         },
         {
             "version": 1, "aliases": ["champion", "nightly"], "ndcg": {"view": 0.5},
+            "rule": {"view": None},
             "data": "0123456789", "contracts": {"split": True}, "commit": "abcdefghij",
             "registered": "2026-01-01T03:04:05+00:00", "why": "won", "decision": None,
         },
@@ -61,9 +64,11 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_promotion_and_its_rollback(registered: Path) -> None:
     place = ("--workspace", registered)
     said = call("promote", "challenger", "--why", "won the test", *place)
-    assert said == "bigel version 2 is champion now, version 1 was before: won the test\n"
+    first, title, *rest = said.splitlines()
+    assert first == "bigel version 2 is champion now, version 1 was before: won the test"
+    assert title == "bigel version 2 is champion" and "why       won the test" in rest
     said = call("promote", 2, "--why", "won the test", *place)
-    assert said == "bigel version 2 is champion already; nothing changed\n"
+    assert said.startswith("bigel version 2 is champion already; nothing changed\n")
     file = registered / "new" / "rollback.json"
     call("rollback", "--why", "complaints", "--json", file, *place)
     assert json.loads(file.read_text())["version"] == 1
@@ -95,16 +100,18 @@ def test_the_table_shows_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
         if "│" in line
     ]
     assert lines == [
-        ["2", "challenger", "buy –", "2026-01-02 03:04", "worse"],
-        ["", "", "view 0.1235", "data –", ""],
+        ["2", "challenger", "buy – (–)", "2026-01-02 03:04", "worse"],
+        ["", "", "view 0.1235 (0.2000)", "data –", ""],
         ["", "", "", "commit –", ""],
         ["", "", "", "contracts broken: raw_log", ""],
-        ["1", "champion", "view 0.5000", "2026-01-01 03:04", "won"],
+        ["1", "champion", "view 0.5000 (–)", "2026-01-01 03:04", "won"],
         ["", "nightly", "", "data 01234567", ""],
         ["", "", "", "commit abcdefgh", ""],
         ["", "", "", "contracts passed", ""],
     ]
-    assert call("models").splitlines()[-1] == (
+    best, champion = call("models").splitlines()[-2:]
+    assert best == "best of the refused on this data  version 2, mean NDCG@5 0.1235"
+    assert champion == (
         "champion  version 1 (by promote as ann at 2026-01-02T03:04:05+00:00): won [the] test"
     )
 

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bigel.errors import ConfigError
 from bigel.store import Workspace
-from flows.local import mlflow_settings, serve_local, tracking_of_runs
+from flows.deploying import queues_of
+from flows.local import Ports, mlflow_settings, serve_local, tracking_of_runs
 from tests.flows.conftest import ROOT
 
+PORTS = Ports(4200, 5000, 4201)
 SERVER = "http://127.0.0.1:5000"
 
 
@@ -59,9 +62,20 @@ def test_deployments_that_run_in_another_workspace_are_refused_before_anything_s
     monkeypatch.chdir(ROOT)  # whose prefect.yaml says "."
     expected = rf"nightly-train runs in the workspace {ROOT}, but {tmp_path} is served"
     with pytest.raises(ConfigError, match=expected):
-        serve_local(Workspace(tmp_path), 4200, 5000, deploy=True)
+        serve_local(Workspace(tmp_path), PORTS, deploy=True)
     assert started == []
     for place, deploy in ((ROOT, True), (tmp_path, False)):
-        with pytest.raises(KeyboardInterrupt):
-            serve_local(Workspace(place), 4200, 5000, deploy)
+        serve_local(Workspace(place), PORTS, deploy)  # an interrupt is the way to end it
     assert [one.root for one in started] == [ROOT, tmp_path]
+
+
+def test_outside_a_clone_the_deployments_that_come_with_bigel_are_of_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[Workspace]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    serve_local(Workspace(tmp_path / "here"), PORTS, deploy=True)
+    file = tmp_path / "here/artifacts/prefect/prefect.yaml"
+    deployments = yaml.safe_load(file.read_text())["deployments"]
+    assert [one["name"] for one in deployments][:2] == ["nightly-train", "hourly-recommend"]
+    assert {one["parameters"]["workspace"] for one in deployments} == {str(tmp_path / "here")}
+    assert queues_of(file) == {("bigel", "workspace")} and len(started) == 1

@@ -136,3 +136,12 @@ def test_a_webhook_that_never_answers_is_left(
         over.set()
         thread.join()
     assert "did not take the notification within" in caplog.text
+
+
+def test_an_interrupt_is_cancelled_and_nobody_is_told(
+    posted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[Any] = []
+    monkeypatch.setattr(module, "_cancel", cancelled.append)
+    notify(FLOW, run_of(), state(KeyboardInterrupt("SIGINT")))
+    assert posted == [] and [run.id for run in cancelled] == ["r-7"]

@@ -104,7 +104,9 @@ def test_a_log_without_a_usable_row_names_reasons_the_first_row_and_advice(tmp_p
         "1 × too few fields); the first is a.csv row 1 (null user_id): ',1,buy'; "
         "check data.columns"
     )
-    with pytest.raises(DataError, match=r"; name the log's values in data\.behaviors"):
+    with pytest.raises(
+        DataError, match=r"unknown: 'like' 2; name the log's values in data\.behaviors"
+    ):
         joined(tmp_path / "again", {"b.csv": files["b.csv"][:3]})
 
 

@@ -22,7 +22,7 @@ from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
 from bigel.state.embed import embed_learned
 from bigel.state.moment import SIGNALS, history_at, learned_of, pairs_at, state_at
-from bigel.tracking.side_by_side import Contender, _as_served
+from bigel.tracking.side_by_side import Contender, _as_served, rank_side_by_side
 from tests.signals.timed import DAY, NAMES, START, Made, all_columns, log, make, split_of
 
 K = 5
@@ -106,7 +106,15 @@ def test_what_is_reported_is_what_lists_of_that_moment_reach(tmp_path: Path) -> 
         reported = metrics["test"]["published"][name]
         assert reported["users"] == len(values)
         assert reported[f"ndcg@{K}"] == pytest.approx(sum(values) / len(values), abs=1e-6)
+        assert metrics["headline"]["behaviors"][name]["value"] == reported[f"ndcg@{K}"]
     assert popular == 9 * len(NAMES)
+    # The gate ranks a bundle to the figure of the report.
+    bundle = made.bundle("now")
+    beside = rank_side_by_side(made.split, bundle, bundle, K, "itself", 20_000)
+    for name, pair in beside.behaviors.items():
+        found = metrics["headline"]["behaviors"][name]
+        assert pair.users == found["users"]
+        assert pair.candidate == pair.champion == pytest.approx(found["value"], abs=1e-6)
 
 
 def an_open_hour() -> tuple[int, pl.DataFrame]:

@@ -13,6 +13,7 @@ from bigel.tracking import home_of, promote, rollback
 from bigel.tracking.champion import GATE, carry_out
 from bigel.tracking.gate import Decision
 from bigel.tracking.registry import Registered
+from bigel.verdict import Verdict
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
 
@@ -38,8 +39,11 @@ def records(workspace: Workspace, version: int) -> list[dict[str, Any]]:
 def test_the_promoted_version_is_champion_and_the_old_one_previous(workspace: Workspace) -> None:
     assert aliases(workspace) == {"champion": 1, "challenger": 3}
     outcome = promote("2", "won the\n test", CONFIG, workspace)
+    verdict = Verdict.from_dict(outcome.pop("verdict"))
+    assert (verdict.title, verdict.why) == ("bigel version 2 is champion", "won the test")
     assert outcome == {
         "name": "bigel", "version": 2, "from_version": 1, "changed": True, "why": "won the test",
+        "better": None,
     }  # fmt: skip
     assert aliases(workspace) == {"champion": 2, "previous": 1, "challenger": 3}
     promote("challenger", "better still", CONFIG, workspace)

@@ -112,4 +112,4 @@ def test_a_behavior_that_could_not_be_compared_is_named(
     found = SideBySide("version 1", {"buy": pair}, pair, ("click", "cart"))
     decision = decide(version(0.9, 0.9), POPULAR, found, 0.01)
     assert decision.alias == alias
-    assert "not compared on click, cart: no validation user that both know" in decision.why
+    assert "not compared on click, cart: no held-out user that both know" in decision.why

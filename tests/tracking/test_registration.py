@@ -3,6 +3,7 @@ import math
 import shutil
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from bigel.errors import WorkspaceError
 from bigel.retry import retrying
 from bigel.store import Record, Workspace
-from bigel.tracking import home_of, registration, registry, side_by_side
+from bigel.tracking import home_of, promote, registration, registry, side_by_side
+from bigel.verdict import Verdict
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
@@ -38,17 +40,27 @@ def test_the_run_shows_everything(workspace: Workspace) -> None:
     assert run.data.params["model.dim"] == "64"
     assert run.data.params["data.behaviors"] == '["click", "purchase"]'
     metrics = run.data.metrics
-    assert metrics["test/published/purchase/ndcg_at_5"] == 0.3
-    assert metrics["valid/discovery/click/users"] == 3
-    assert metrics["popularity/valid/published/click/ndcg_at_5"] == 0.1
-    losses = client.get_metric_history(run_id, "curve/train/losses/click")
-    assert [(m.step, m.value) for m in losses] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert {name: value for name, value in metrics.items() if "curve/" not in name} == {
+        "mean/ndcg_at_5": 0.3,
+        **{
+            f"{behavior}/{name}": value
+            for behavior in fabricate.BEHAVIORS
+            for name, value in (
+                ("ndcg_at_5", 0.3),
+                ("users", 3),
+                ("rule", 0.1),
+                ("above rule", 0.2),
+            )
+        },
+    }
+    losses = client.get_metric_history(run_id, "curve/train/loss")
+    assert [(m.step, m.value) for m in losses] == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
     curve = client.get_metric_history(run_id, "curve/valid/ndcg_at_5/purchase")
     assert [m.step for m in curve] == [2, 3]
     names = {file.path for file in client.list_artifacts(run_id)}
     assert names == {
         "config.json", "contracts.json", "decisions", "history.json", "metrics.json", "model",
-        "plots", "report.html",
+        "plots", "report.html", "verdict.json",
     }  # fmt: skip
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     assert json.loads((place / "contracts.json").read_text())[0]["handover"] == "split"
@@ -57,6 +69,42 @@ def test_the_run_shows_everything(workspace: Workspace) -> None:
     assert json.loads((place / "config.json").read_text())["recommend"]["k"] == 3
     assert len(run.data.tags["bigel.data"]) == 24
     assert run.data.tags["version.mlflow"]
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_mlflows_pages_say_what_the_run_and_the_version_are(workspace: Workspace) -> None:
+    record = register_one(workspace)
+    client = client_of(workspace)
+    run = client.get_run(record.counts["run_id"])
+    kind = client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
+    assert run.info.run_name == f"bigel {datetime.now(UTC):%Y-%m-%d} {run.info.run_name[-5:]}"
+    assert run.info.end_time > run.info.start_time
+    (inputs,) = run.inputs.dataset_inputs
+    assert json.loads(inputs.dataset.profile)["users"] == fabricate.USERS
+    told = Verdict.from_dict(record.counts["verdict"])
+    assert (told.title, told.mean) == ("bigel version 1 is champion", 0.3)
+    described = client.get_model_version("bigel", "1").description
+    assert described.startswith(told.markdown())
+    assert run.data.tags["mlflow.note.content"] == told.markdown()
+    place = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert "bigel version 1 is champion" in (place / "report.html").read_text()
+    asked = '{"dataframe_records": [{"user_id": 100, "behavior": "purchase", "k": 5}]}'
+    assert "mlflow models serve -m models:/bigel/1 " in described and asked in described
+    refused = register_one(workspace, ndcg=0.05, seed=1).counts
+    promote("2", "to try", fabricate.CONFIG, workspace)
+    for number, title in ((1, "is previous"), (2, "is champion")):
+        text = client.get_model_version("bigel", str(number)).description
+        assert f"bigel version {number} {title}" in text and "dataframe_records" in text
+    assert "**why** to try" in text and refused["verdict"]["champion"] == 1
+
+
+def test_every_file_of_the_model_can_be_read_by_the_account_that_serves_it(
+    workspace: Workspace,
+) -> None:
+    info = client_of(workspace).get_run(register_one(workspace).counts["run_id"]).info
+    files = Path(info.artifact_uri.removeprefix("file://"), "model").rglob("*")
+    assert {oct(path.stat().st_mode & 0o777) for path in files if path.is_file()} == {"0o644"}
 
 
 def test_the_model_holds_no_pickle_and_pins_what_it_needs(workspace: Workspace) -> None:
@@ -90,7 +138,7 @@ def test_the_same_model_is_registered_once(workspace: Workspace) -> None:
 
 
 def biased(item_2: float) -> dict[str, Any]:
-    """Embeddings by which everybody's item 2, all of validation, has this score, others 0."""
+    """Embeddings by which everybody's item 2, all of test, has this score, others 0."""
     tensors = {name: np.zeros_like(value) for name, value in fabricate.embeddings().items()}
     tensors["item_bias"][:, 2] = item_2
     return tensors
@@ -181,7 +229,7 @@ def test_a_new_evaluation_is_judged_again_without_a_new_version(
     assert (better.reused, better.counts["version"]) == (False, 1)
     assert aliases(workspace) == {"champion": 1}
     run = client_of(workspace).get_run(better.counts["run_id"])
-    assert run.data.metrics["valid/published/click/ndcg_at_5"] == 0.4
+    assert run.data.metrics["click/ndcg_at_5"] == 0.4
     assert run.info.status == "FINISHED"
     assert "stays champion" not in caplog.text
     still = register_one(workspace, ndcg=0.01).counts
@@ -279,7 +327,7 @@ def test_two_at_once_give_two_versions_and_one_champion(
 def test_two_gates_rank_at_once_and_the_later_one_ranks_again_against_the_new_champion(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Item 2, all of validation: versions rank it last, first and second; 2 and 3 meet the gate."""
+    """Item 2, all of test: versions rank it last, first and second; 2 and 3 meet the gate."""
     by_seed = [biased(-1), biased(2), biased(1)]
     by_seed[2]["item_bias"][:, 3] = 2
     monkeypatch.setattr(fabricate, "embeddings", by_seed.__getitem__)
@@ -288,7 +336,7 @@ def test_two_gates_rank_at_once_and_the_later_one_ranks_again_against_the_new_ch
     rank = side_by_side.rank_side_by_side
 
     def together(*arguments: Any) -> Any:
-        asked.append(arguments[-1])
+        asked.append(arguments[4])  # the label
         if len(asked) <= 2:
             both.wait(30)  # broken if a gate ranks while it holds the lock
         return rank(*arguments)

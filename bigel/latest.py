@@ -1,0 +1,81 @@
+"""``artifacts/latest/``: the last good lists and report, of one run, and which they are.
+
+``latest.json`` is written last and says of both files which model and version they are of, when
+they were made, and their digests: a reader that finds other digests has met a run in between. Lists
+that are made without a training leave the report where it is; it then says so on its first screen.
+"""
+
+import html
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bigel.schema import LATEST_FILE, RECOMMENDATIONS_FILE, REPORT_FILE
+from bigel.store import Record, Workspace, file_digest, write_json, write_text
+from bigel.verdict import Verdict, stamp, stamp_lists
+
+RULE = "the simple rule: no version is champion, and the challenger is below it"
+
+
+def publish(
+    lists: Record, workspace: Workspace, report: Path | None = None, verdict: Verdict | None = None
+) -> None:
+    """Put lists, and the report of the same run, where the next reader looks.
+
+    Args:
+        lists: record of the recommend stage.
+        workspace: holds the folder.
+        report: of the evaluate stage; None: the run trained nothing, so the one there stays.
+        verdict: on the version that the report is about.
+    """
+    now, folder = datetime.now(UTC).isoformat(timespec="seconds"), workspace.latest
+    of_lists = _of_lists(lists) | {"made": now}
+    before = read_latest(workspace).get("report")
+    page, place = None, folder / REPORT_FILE
+    if report is not None:
+        page = report.read_text("utf-8")
+        before = {"made": now} | _of_report(verdict)
+        page = stamp(page, verdict) if verdict else page
+    elif before and place.is_file():
+        page = place.read_text("utf-8")
+    workspace.publish(lists.file(RECOMMENDATIONS_FILE))
+    if page is not None:
+        write_text(place, stamp_lists(page, _told(of_lists, before)))
+        before = (before or {}) | {"digest": file_digest(place)}
+    of_lists |= {"digest": file_digest(folder / RECOMMENDATIONS_FILE)}
+    write_json(folder / LATEST_FILE, {"lists": of_lists, "report": before})
+
+
+def read_latest(workspace: Workspace) -> dict[str, Any]:
+    """Return what ``latest.json`` says, {} where there is none that can be read."""
+    try:
+        said: dict[str, Any] = json.loads((workspace.latest / LATEST_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said
+
+
+def _of_lists(lists: Record) -> dict[str, Any]:
+    model = lists.counts["model"]
+    told = {name: model.get(name) for name in ("uri", "bundle", "name", "version", "alias")}
+    return told | {"by_rule": bool(lists.counts.get("only_popular"))}
+
+
+def _of_report(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {"name": verdict.model, "version": verdict.version, "alias": verdict.alias}
+
+
+def _told(lists: dict[str, Any], report: dict[str, Any] | None) -> str:
+    """Return, as HTML, which lists stand beside a report."""
+    made = lists["made"][:16].replace("T", " ")
+    version = lists["version"]
+    who = f"version {version}" if version is not None else "the model just trained"
+    who += f", the {lists['alias']}" if lists["alias"] else ""
+    by = f"by {RULE}" if lists["by_rule"] else f"by {who}"
+    text = f"The lists beside this page were made on {made} UTC {by}."
+    if not lists["by_rule"] and report and report.get("version") != version:
+        text += f" This page is about version {report.get('version') or 'without a number'}."
+    return f'<p class="lists">{html.escape(text)}</p>'

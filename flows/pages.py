@@ -1,0 +1,86 @@
+"""The pages of a workspace over HTTP, for `bigel serve`: ``python pages.py ARTIFACTS PORT LINKS…``
+
+Serves ``latest/`` and ``data_docs/`` of the folder on localhost, read-only, and a first page that
+leads to both and to the other servers (LINKS: ``name=address``). It ends with its parent's pipe.
+"""
+
+import html
+import http.server
+import sys
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+FOLDERS = ("latest", "data_docs")
+PLACES = (
+    ("latest/report.html", "The last run's verdict and report"),
+    ("latest/latest.json", "Which versions the last lists and report are of"),
+    ("data_docs/index.html", "Data Docs: what was checked, drift, limits"),
+)
+STYLE = (
+    ":root{color-scheme:light dark}body{font:16px/1.6 system-ui,sans-serif;max-width:42em;"
+    "margin:3em auto;padding:0 1em}h1{font-size:1.5em}.soft{opacity:.7}"
+)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of the two folders, and the first page."""
+
+    links: tuple[tuple[str, str], ...] = ()
+
+    def do_GET(self) -> None:
+        """Answer the first page, a file, or 404."""
+        path = unquote(urlsplit(self.path).path)
+        if path == "/":
+            self._answer(first_page(Path(self.directory), self.links).encode())
+        elif self._is_shown():
+            super().do_GET()
+        else:
+            self.send_error(404)
+
+    def do_HEAD(self) -> None:
+        """Answer as to GET; a client that asks so reads no body."""
+        self.do_GET()
+
+    def _is_shown(self) -> bool:
+        """Tell whether it is a file of one of the folders, wherever .. and links lead."""
+        root, place = Path(self.directory).resolve(), Path(self.translate_path(self.path)).resolve()
+        shown = any(place.is_relative_to(root / name) for name in FOLDERS)
+        return shown and place.is_file()
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def first_page(folder: Path, links: tuple[tuple[str, str], ...]) -> str:
+    """Return the page of a workspace: what there is to see, and what will be."""
+    found = [
+        f'<li><a href="/{place}">{html.escape(told)}</a></li>'
+        if (folder / place).is_file()
+        else f'<li class="soft">{html.escape(told)}: not there yet</li>'
+        for place, told in PLACES
+    ]
+    found += [f'<li><a href="{html.escape(at)}">{html.escape(name)}</a></li>' for name, at in links]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>bigel</title><style>{STYLE}</style></head><body><main><h1>bigel</h1>"
+        f'<p class="soft">{html.escape(str(folder.parent))}</p>'
+        f"<ul>{''.join(found)}</ul></main></body></html>"
+    )
+
+
+def main() -> None:
+    """Serve until ended."""
+    folder, port, *links = sys.argv[1:]
+    Handler.links = tuple((name, at) for name, _, at in (one.partition("=") for one in links))
+    handler = partial(Handler, directory=folder)
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

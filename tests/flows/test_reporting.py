@@ -1,0 +1,120 @@
+"""What Prefect's pages show of a run, and what a browser is served of a workspace."""
+
+import http.server
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from bigel.store import Workspace
+from flows.environment import set_defaults
+
+set_defaults()
+
+from flows import reporting  # noqa: E402
+from flows.pages import Handler  # noqa: E402
+
+
+def test_a_sample_of_lists_has_their_first_items_by_name(tmp_path: Path) -> None:
+    rows = [
+        (user, behavior, rank, f"i{rank}", "model", "Hat" if rank == 1 else None)
+        for user in range(9)
+        for behavior in ("view", "buy")
+        for rank in range(1, 9)
+    ]
+    names = ["user_id", "behavior", "rank", "item_id", "source", "item_name"]
+    pl.DataFrame(rows, names, orient="row").write_parquet(tmp_path / "lists.parquet")
+    found = reporting.sample_of(tmp_path / "lists.parquet")
+    assert [(one["user"], one["behavior"]) for one in found] == [
+        (str(user), behavior) for user in range(3) for behavior in ("view", "buy")
+    ]
+    assert {(one["made by"], one["items"]) for one in found} == {("model", "Hat, i2, i3, i4, i5")}
+
+
+def test_contracts_are_a_row_each_with_what_failed() -> None:
+    failed = [{"rule": "few refused", "count": 3}, {"rule": "no gap", "count": 0}]
+    rows = reporting.contract_rows([
+        {"handover": "raw_log", "success": False, "failed": failed},
+        {"handover": "split", "success": True, "failed": []},
+    ])  # fmt: skip
+    assert [list(row.values()) for row in rows] == [
+        ["raw_log", "no", "few refused (3), no gap (0)"], ["split", "yes", "none"],
+    ]  # fmt: skip
+
+
+def test_a_link_is_one_that_a_browser_opens_or_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    page = workspace.latest / "report.html"
+    monkeypatch.delenv("BIGEL_PAGES_URL", raising=False)
+    assert reporting.link(page, workspace) == f"`{page}`"
+    monkeypatch.setenv("BIGEL_PAGES_URL", "http://127.0.0.1:4201")
+    expected = "[latest/report.html](http://127.0.0.1:4201/latest/report.html)"
+    assert reporting.link(page, workspace) == expected
+    kept = workspace.artifacts / "stages" / "lists.parquet"
+    assert reporting.link(kept, workspace) == f"`{kept}`"
+
+
+@pytest.mark.parametrize(("source", "log"), [("demo", "demo"), ("logs/mine.toml", "mine")])
+def test_a_run_is_called_by_verb_log_and_date(
+    monkeypatch: pytest.MonkeyPatch, source: str, log: str
+) -> None:
+    run = SimpleNamespace(flow_name="bigel-train", parameters={"source": source})
+    monkeypatch.setattr(reporting, "flow_run", run)
+    verb, name, day, hour = reporting.name_run().split()
+    assert (verb, name) == ("train", log) and len(day) == 10 and hour[2] == ":"
+
+
+def test_our_lines_are_let_through_where_nobody_set_their_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = logging.getLogger("bigel")
+    monkeypatch.setattr(ours, "level", logging.NOTSET)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    ours.manager._clear_cache()  # type: ignore[attr-defined]
+    reporting.show_lines()
+    assert ours.isEnabledFor(logging.INFO)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    for name in ("latest/report.html", "prefect/prefect.db", "data_docs/runs/a/x.html"):
+        place = tmp_path / "artifacts" / name
+        place.parent.mkdir(parents=True)
+        place.write_text(f"text of {name}")
+    handler = partial(Handler, directory=str(tmp_path / "artifacts"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_first_page_leads_to_what_is_there(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "links", (("MLflow", "http://127.0.0.1:5000"),))
+    page = urllib.request.urlopen(f"{served}/", timeout=10).read().decode()
+    assert '<a href="/latest/report.html">' in page and 'href="http://127.0.0.1:5000"' in page
+    assert "Data Docs: what was checked, drift, limits: not there yet" in page
+    report = urllib.request.urlopen(f"{served}/latest/report.html", timeout=10).read()
+    assert report == b"text of latest/report.html"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/prefect/prefect.db", "/latest/../prefect/prefect.db", "/latest/%2e%2e/prefect/prefect.db",
+     "/latest/", "/data_docs/runs", "/data_docs/runs/", "/../x", "//etc/passwd"],
+)  # fmt: skip
+def test_nothing_else_is_served_and_no_folder_is_listed(served: str, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(served + path, timeout=10)
+    assert caught.value.code == 404

@@ -1,0 +1,94 @@
+"""One verdict: what it says, and that every place says the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from bigel.latest import publish, read_latest
+from bigel.store import Record, Workspace, file_digest
+from bigel.verdict import Beside, Line, Verdict, stamp, stamp_lists
+
+RULE = Beside(0.1, 0.05, 0.01, 0.09, 900)
+CHAMPION = Beside(0.16, -0.01, -0.03, 0.01, 850)
+VERDICT = Verdict(
+    "shop", 3, "challenger", "2026-11-30T02:00:00+00:00", ("2026-11-01", "2026-11-29"),
+    ("2026-11-28", "2026-11-29"), "NDCG@5", "recent popularity", 2,
+    (
+        Line("view", 900, 0.15, RULE, CHAMPION, 0.02, 0.03),
+        Line("a|<b>", 0, None),
+    ),
+    "is not better on the mean", ("version 2 stays champion",),
+)  # fmt: skip
+PAGE = "<main><!--verdict-->old<!--/verdict--><!--lists--><!--/lists-->rest</main>"
+
+
+def test_a_verdict_comes_back_from_json_as_it_was() -> None:
+    assert Verdict.from_dict(json.loads(json.dumps(VERDICT.to_dict()))) == VERDICT
+
+
+def test_the_table_has_the_figure_the_rule_and_the_champion() -> None:
+    assert VERDICT.header() == [
+        "behavior", "NDCG@5, as served", "recent popularity", "champion, version 2",
+    ]  # fmt: skip
+    view, nothing = VERDICT.rows()
+    assert view == [
+        ("view", ""), ("0.1500", "900 users"), ("0.1000", "+0.0500 (+0.0100 to +0.0900)"),
+        ("0.1600", "-0.0100 (-0.0300 to +0.0100), 850 users"),
+    ]  # fmt: skip
+    assert nothing[1:] == [("–", "0 users"), ("–", ""), ("–", "")]
+    assert VERDICT.mean == 0.15
+
+
+def test_what_is_below_the_rule_among_new_items_is_a_note() -> None:
+    (note,) = VERDICT.notes()
+    assert note.startswith("among items that a user never touched it is not above recent")
+    assert note.endswith("view 0.0200 against 0.0300")
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[\w.+-]+", text))
+
+
+def test_every_place_has_the_same_words() -> None:
+    said = [VERDICT.title, *VERDICT.header(), VERDICT.why, *VERDICT.todo, *VERDICT.notes()]
+    said += [part for row in VERDICT.rows() for cell in row for part in cell]
+    said += [text for _, text in VERDICT.facts()]
+    page, text = VERDICT.html(), VERDICT.markdown()
+    for one in said:
+        assert words(one) <= words(re.sub(r"<[^>]+>", " ", page.replace("&#43;", "+"))), one
+        assert words(one) <= words(text), one
+    assert "<b>" not in page and "<b>" not in text and "a\\|&lt;b>" in text
+
+
+def test_a_report_shows_the_verdict_that_was_stamped_last() -> None:
+    once = stamp(PAGE, VERDICT)
+    assert "old" not in once and "shop version 3 is challenger" in once and "rest</main>" in once
+    assert stamp(once, VERDICT) == once
+    assert stamp("no such place", VERDICT) == "no such place"
+    assert "<!--lists-->told<!--/lists-->" in stamp_lists(once, "told")
+
+
+def lists(folder: Path, version: int, text: str) -> Record:
+    folder.mkdir()
+    (folder / "recommendations.parquet").write_text(text)
+    model: dict[str, Any] = {"uri": f"models:/shop/{version}", "bundle": "bundle/x", "name": "shop"}
+    model |= {"version": version, "alias": "champion"}
+    return Record("recommend", text, str(folder), False, 0.0, {"model": model})
+
+
+def test_latest_says_which_version_lists_and_report_are_of(tmp_path: Path) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE)
+    publish(lists(tmp_path / "a", 2, "first"), workspace, report, VERDICT)
+    said = read_latest(workspace)
+    assert (said["lists"]["version"], said["report"]["version"]) == (2, 3)
+    page = (workspace.latest / "report.html").read_text()
+    assert "by version 2, the champion. This page is about version 3." in page
+    publish(lists(tmp_path / "b", 4, "an hour later"), workspace)
+    said, page = read_latest(workspace), (workspace.latest / "report.html").read_text()
+    assert "by version 4, the champion. This page is about version 3." in page
+    assert "version 2, the champion." not in page and "shop version 3 is challenger" in page
+    assert (said["lists"]["version"], said["report"]["version"]) == (4, 3)
+    for part, name in (("lists", "recommendations.parquet"), ("report", "report.html")):
+        assert said[part]["digest"] == file_digest(workspace.latest / name)
