@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from bigel import progress
 from bigel.config import Config, EvaluateConfig
 from bigel.config.exclusion import repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
@@ -165,9 +166,12 @@ def measure(
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
     width, batch = max(settings.cutoffs), settings.batch_users
+    behaviors = known[next(iter(held_out))].behaviors
+    parts = [(name, title) for name in held_out for title in behaviors]
     for name in held_out:
         tree[name] = {view: {} for view in VIEWS}
-        for behavior, title in enumerate(known[name].behaviors):
+        for behavior, title in enumerate(behaviors):
+            progress.at(f"ranking {name}, {title}", parts.index((name, title)) / len(parts))
             found = rank_views(
                 scores[name], known[name], held_out[name], behavior, width, batch,
                 settings.most_users,
