@@ -15,7 +15,7 @@ from typing import Any
 
 from bigel.errors import BigelError
 from bigel.store import Workspace
-from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file
+from flows.deploying import check_workspace, deploy_file, deployments
 
 POOL = "bigel"
 START_SECONDS = 120
@@ -52,7 +52,7 @@ def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deplo
         BigelError: if a service does not start or ends by itself; the others are stopped.
     """
     if deploy:
-        check_workspace(DEFAULT_FILE, workspace.root)
+        check_workspace(deployments(), workspace.root)
     with contextlib.ExitStack() as stack:
         for services in _started(stack, workspace, prefect_port, mlflow_port, deploy):
             _check(services)
@@ -89,7 +89,7 @@ def _started(
     yield services
     close_dead_runs(api)
     if deploy:
-        deploy_file(DEFAULT_FILE, api)
+        deploy_file(deployments(), api)
     tracking = f"http://127.0.0.1:{mlflow_port}"
     worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
     start("prefect worker", worker, tracking_of_runs(tracking))
