@@ -111,10 +111,8 @@ def test_the_image_runs_as_nobody_special_from_pinned_things_that_are_there() ->
 def engine() -> str | None:
     """Return a container engine that answers."""
     for name in ("docker", "podman"):
-        if (
-            shutil.which(name)
-            and subprocess.run([name, "info"], capture_output=True).returncode == 0
-        ):
+        asked = ["sh", "-c", f"command -v {name} && {name} info"]
+        if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
             return name
     return None
 

@@ -97,6 +97,7 @@ def evaluate(
             held_out[REFIT] = held_out[TEST]
         known = {name: pairs_at(split, name) for name in held_out}
         cutoff = config.evaluate.select_cutoff
+        progress.at("embedding the model at the moments that are ranked")
         scores = _scores(trained, split, known)
         model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
@@ -109,6 +110,7 @@ def evaluate(
                 tree[name][AGAIN_VIEW] = figures
         metrics = _none_for_nan(metrics | {"popularity": of_popular}) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
+        progress.at("drawing the report")
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         facts = _facts(split, trained) | {"nights": nights}
         write_report(out, metrics, history, facts, config.evaluate)

@@ -29,6 +29,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,6 +91,7 @@ class Workspace:
         self.outbox = self.artifacts / "outbox"
         self.champions = self.artifacts / "champions"
         self.mlruns = self.root / "mlruns"
+        self.session = uuid.uuid4().hex[:12]  # of what one command or flow run does in it
 
     def run_stage(
         self,
