@@ -53,6 +53,7 @@ def serve_local(workspace: Workspace, prefect_port: int, mlflow_port: int, deplo
     """
     if deploy:
         check_workspace(deployments(), workspace.root)
+    log.info("starting Prefect's server and worker and MLflow's server in %s", workspace.root)
     with contextlib.ExitStack() as stack:
         for services in _started(stack, workspace, prefect_port, mlflow_port, deploy):
             _check(services)

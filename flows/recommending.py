@@ -49,6 +49,9 @@ def write_lists(
     """
     if out is not None:
         check_file("--out", out, FORMS)
+    few = out is None and users is not None and not isinstance(users, Path)
+    if not few:
+        log.info("bigel recommend: begins in the workspace %s", workspace.root)
     with workspace.in_use():
         step = retried(config)
         asked: dict[str, Any] = {"users": users, "behaviors": behaviors}
@@ -58,7 +61,6 @@ def write_lists(
             outcome = run_pipeline(config, workspace, "split", step)
             asked |= {"split": outcome.records["split"], "moment": as_of}
         record = make_lists(config, workspace, step, model, **asked)
-        few = out is None and users is not None and not isinstance(users, Path)
         if not (few and holds("recommendations", record, config, workspace)):
             validate("recommendations", record, config, workspace)
         lists = record.file(schema.RECOMMENDATIONS_FILE)
