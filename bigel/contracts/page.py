@@ -30,7 +30,7 @@ import jinja2
 from bigel.contracts.accepted import History
 from bigel.contracts.contract import DRIFT, HANDOVERS
 from bigel.contracts.drift_history import drift_history
-from bigel.contracts.gx_pages import render_page
+from bigel.contracts.gx_pages import headed, render_page
 from bigel.errors import WorkspaceError
 from bigel.store import Workspace, write_json, write_text
 from bigel.store.locks import take_lock
@@ -72,7 +72,10 @@ def publish_run(workspace: Workspace, report: dict[str, Any], judgement: Any, ke
     try:
         aside.mkdir(parents=True)
         write_json(aside / f"{GX}.json", judgement.to_json_dict())
-        (aside / f"{GX}.html").write_text(render_page(judgement), "utf-8")
+        shown = render_page(judgement)
+        if mark:
+            shown = headed(shown, f"Check by hand of {report['checked']}")
+        (aside / f"{GX}.html").write_text(shown, "utf-8")
         write_json(aside / RESULT, report)
         aside.rename(folder / RUNS / name)
         with take_lock(folder / ".lock", f"another run writes the pages of {folder}"):

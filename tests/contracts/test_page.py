@@ -134,6 +134,9 @@ def test_validations_stand_by_run_and_a_check_by_hand_is_none(tmp_path: Path) ->
     assert "<h3>Run, " in parts[0] and "<h3>Run, " in parts[2]
     assert "Check by hand of <code>day &lt;one&gt;.csv</code>" in parts[1]
     assert ">broken</span>" in parts[1] and ">refused</span>" not in text
+    (checked,) = (night.data_docs / "runs").glob("*.check-*")
+    framework = (checked / "great_expectations.html").read_text("utf-8")
+    assert framework.count("<p>Check by hand of day &lt;one&gt;.csv</p>") == 1
     strip = re.findall(r'<a class="(\w+)" href="#[^"]*interactions', text)
     assert strip == ["good", "good"]
     assert "with the limits in force" in text
