@@ -115,8 +115,7 @@ class Trainer:
         if since >= self.config.train.patience:
             return "patience"
         validated = self.step % self.config.train.evaluate_every == 0
-        spent = sum(step["seconds"] for step in self.history["steps"])
-        if 0 < limit <= spent and validated:
+        if 0 < limit <= self._spent() and validated:
             return "max_minutes"
         return "max_steps" if self.step >= self.last_step else None
 
@@ -137,6 +136,10 @@ class Trainer:
         self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
         return float(facts["loss"])
 
+    def _spent(self) -> float:
+        """Return the seconds that steps took, also those before a checkpoint."""
+        return float(sum(step["seconds"] for step in self.history["steps"]))
+
     def _tell(self, loss: float) -> None:
         """Say how far the training is; early stopping may end it sooner."""
         valid, k = self.history["validations"], self.config.evaluate.select_cutoff
@@ -145,7 +148,8 @@ class Trainer:
             reached += (
                 f", mean valid NDCG@{k} {valid[-1]['mean']:.4f}, best {self._best_mean():.4f}"
             )
-        progress.at(reached, self.step / self.last_step)
+        share, limit = self.step / self.last_step, 60 * self.config.train.max_minutes
+        progress.at(reached, min(max(share, self._spent() / limit), 1.0) if limit else share)
 
     def _facts(self, loss: Loss) -> dict[str, Any]:
         total = loss.total.item()
