@@ -3,10 +3,13 @@
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bigel import progress
+from bigel.store import Workspace
 
 
 class Told(logging.Handler):
@@ -112,3 +115,17 @@ def test_the_block_ends_whatever_happens_in_it(told: Told) -> None:
     with progress.during("again"):
         told.wait("again")
     assert threading.active_count() <= before + 1
+
+
+def test_a_stage_of_the_store_speaks_by_its_name(told: Told, tmp_path: Path) -> None:
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        progress.at("half")
+        (out / "made").touch()
+        return {"line": told.wait("half") if not quiet else progress.now(0.0)}
+
+    for quiet in (False, True):
+        record = Workspace(tmp_path).run_stage(
+            "made", inputs=[str(quiet)], settings={}, code=["schema.py"], build=build, quiet=quiet
+        )
+        assert record.counts["line"].startswith("" if quiet else "made: half; ")
+    assert record.counts["line"] == ""
