@@ -59,6 +59,11 @@ def test_the_inner_one_speaks_after_where_the_outer_one_is(told: Told) -> None:
         with progress.during("contest"):
             progress.at("calibrating")
             line = told.wait("calibrating")
+            told.lines.clear()
+            for users in range(5):
+                progress.within(f"users {users}")
+                told.wait(f"users {users}")
+            assert all(" | contest: " in one for one in told.lines)
         assert line.startswith("compare: ease, 2 of 3; ") and " | contest: calibrating; " in line
         progress.at("over")
         told.lines.clear()
