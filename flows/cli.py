@@ -159,8 +159,11 @@ def recommend(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, JSON here."),
+        typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, printed here."),
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for scripts; so does a pipe.")
+    ] = False,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -193,13 +196,16 @@ def recommend(
     if exclude is not None:
         overrides.append(_setting("recommend.exclude", exclude))
     config = load_config(source, overrides)
-    from bigel.state.moment import read_moment
     from flows.recommending import write_lists
 
     behaviors = None if behavior == "all" else [behavior]
     wanted = users if users is not None else user
-    moment = None if as_of is None else read_moment(as_of)
-    write_lists(config, Workspace(workspace), model, wanted, behaviors, out, moment)
+    moment = None
+    if as_of is not None:
+        from bigel.state.moment import read_moment
+
+        moment = read_moment(as_of)
+    write_lists(config, Workspace(workspace), model, wanted, behaviors, out, moment, json)
 
 
 app.command(rich_help_panel="From a registered model")(similar)

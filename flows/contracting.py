@@ -1,5 +1,6 @@
 """The verbs of the contracts: contracts init, contracts check, contracts suggest."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +46,12 @@ def init(
     print(f"\nthe other files of {out} are as they ship; put this into the configuration:\n")
     print((out / SETTINGS_FILE).read_text("utf-8"))
     print("review the limits, raise the version of the files you reviewed, then:")
-    print(f"bigel contracts check {source}")
+    command = ["bigel", "contracts", "check", source]
+    for setting in settings or []:
+        command += ["--set", setting]
+    if place.root != Path.cwd():
+        command += ["--workspace", str(place.root)]
+    print(shlex.join(command))
 
 
 @app.command()
@@ -146,6 +152,8 @@ def _print_result(result: dict[str, Any]) -> None:
         f"[bold]{result['handover']:<13}[/] {escape(state)} ({result['evaluated']} checks, "
         f"contract version {escape(contract['version'])}, digest {contract['digest']})"
     )
+    if result.get("reference"):
+        console.print(f"  compared with the run accepted on {result['reference']}")
     for failed in result["failed"]:
         color = "red" if failed["severity"] == "critical" else "yellow"
         console.print(f"  [{color}]{failed['severity']}[/] {escape(one_line(failed))}")

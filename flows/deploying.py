@@ -25,7 +25,14 @@ SHIPPED = Path(__file__).with_name("prefect.yaml")
 log = logging.getLogger("bigel.deploy")
 Queue = tuple[str, str]  # pool and queue
 
-File = Annotated[Path, typer.Option("--file", help="The deployments.", dir_okay=False)]
+File = Annotated[
+    Path,
+    typer.Option(
+        "--file",
+        help="The deployments; without a file of this name, those of bigel.",
+        dir_okay=False,
+    ),
+]
 
 
 def deploy(file: File = DEFAULT_FILE) -> None:
@@ -41,7 +48,12 @@ def deploy(file: File = DEFAULT_FILE) -> None:
     if not api:
         raise ConfigError("no Prefect server: set PREFECT_API_URL, or start one by `bigel serve`")
     check_api(str(api))
-    deploy_file(file, str(api))
+    deploy_file(deployments(file), str(api))
+
+
+def deployments(file: Path = DEFAULT_FILE) -> Path:
+    """Return the file, or the one that comes with bigel where the default is not there."""
+    return SHIPPED if file == DEFAULT_FILE and not file.exists() else file
 
 
 def write_own(workspace: Workspace) -> Path:

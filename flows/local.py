@@ -66,6 +66,7 @@ def serve_local(workspace: Workspace, ports: Ports, deploy: bool) -> None:
     if deploy:
         file = DEFAULT_FILE if DEFAULT_FILE.exists() else write_own(workspace)
         check_workspace(file, workspace.root)
+    log.info("starting Prefect's server and worker and MLflow's server in %s", workspace.root)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         for services in _started(stack, workspace, ports, file):
             _check(services)

@@ -1,22 +1,27 @@
 """`bigel recommend`: lists from the registry, under contract, as a file or on the terminal."""
 
 import json
+import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from bigel import schema
 from bigel.config import Config
-from bigel.contracts import validate
+from bigel.contracts import holds, validate
 from bigel.lists.source import make_lists
-from bigel.pipeline import run_pipeline
-from bigel.store import Workspace, copy_file, write_text
+from bigel.store import Record, Workspace, copy_file, write_text
 from flows.places import check_file
 from flows.running import retried
 
 FORMS = (".parquet", ".csv", ".json", ".ndjson")
+log = logging.getLogger("bigel.recommend")
 
 
 def write_lists(
@@ -27,8 +32,12 @@ def write_lists(
     behaviors: Sequence[str] | None,
     out: Path | None,
     as_of: str | int | None = None,
+    to_scripts: bool = False,
 ) -> None:
-    """Make the lists, check their contract, then write the file or print JSON.
+    """Make the lists, check their contract, then write the file or print them.
+
+    A few users' are a table on a terminal, else JSON; unless they break a rule, they leave no page
+    in the Data Docs. Which of these users the model does not know is told.
 
     Where no model is named and the registry does not answer, lists come from the last champion
     that the workspace saw. With ``as_of`` the log of the settings is read, and the model answers
@@ -40,21 +49,58 @@ def write_lists(
     """
     if out is not None:
         check_file("--out", out, FORMS)
+    few = out is None and users is not None and not isinstance(users, Path)
+    if not few:
+        log.info("bigel recommend: begins in the workspace %s", workspace.root)
     with workspace.in_use():
         step = retried(config)
         asked: dict[str, Any] = {"users": users, "behaviors": behaviors}
         if as_of is not None:
+            from bigel.pipeline import run_pipeline  # torch takes seconds to import
+
             outcome = run_pipeline(config, workspace, "split", step)
             asked |= {"split": outcome.records["split"], "moment": as_of}
         record = make_lists(config, workspace, step, model, **asked)
-        validate("recommendations", record, config, workspace)
+        if not (few and holds("recommendations", record, config, workspace)):
+            validate("recommendations", record, config, workspace)
         lists = record.file(schema.RECOMMENDATIONS_FILE)
+        if few:
+            _tell_unknown(record)
         if out is None:
-            print(as_json(pl.read_parquet(lists)))
+            rows = pl.read_parquet(lists)
+            shown = few and sys.stdout.isatty() and not to_scripts
+            print_table(rows) if shown else print(as_json(rows))
             return
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(lists, out)
     print(f"wrote {out}: {record.counts}")
+
+
+def _tell_unknown(record: Record) -> None:
+    """Say which users the model does not know."""
+    known = pl.read_parquet(record.file(schema.USERS_FILE))[schema.USER_ID].cast(pl.String)
+    lists = pl.read_parquet(record.file(schema.RECOMMENDATIONS_FILE))
+    for user in lists[schema.USER_ID].cast(pl.String).unique(maintain_order=True):
+        if user not in known:
+            log.warning("user %s is not known to the model: popular items answer", user)
+
+
+def print_table(lists: pl.DataFrame) -> None:
+    """Print lists for a person, a table for each user."""
+    console = Console(highlight=False, emoji=False)
+    for (user,), own in lists.group_by(schema.USER_ID, maintain_order=True):
+        table = Table(title=escape(f"user {user}"))
+        shown = [name for name in own.columns if name != schema.USER_ID]
+        for name in shown:
+            numbers = name in (schema.RANK, schema.SCORE)
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        before = None
+        for row in own.select(shown).to_dicts():
+            if before not in (None, row[schema.BEHAVIOR]):
+                table.add_section()
+            before, row[schema.SCORE] = row[schema.BEHAVIOR], f"{row[schema.SCORE]:.4f}"
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row.values()))
+        console.print(table)
 
 
 def as_json(lists: pl.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """What the verbs of the command line do: run flow or stages, keep the summary, print it."""
 
+import logging
 import random
 from collections.abc import Callable
 from importlib import import_module
@@ -14,6 +15,8 @@ from bigel.store import Workspace, copy_file, write_json
 from flows import console
 from flows.places import check_file, check_folder
 
+log = logging.getLogger("bigel.run")
+
 
 def run_until(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
@@ -21,6 +24,7 @@ def run_until(
     """Run the stages up to ``until`` in this process."""
     config = load_config(source, settings or [])
     config.data.require_log()
+    _tell(f"bigel {until} {source}", workspace)
     return run_stages(config, workspace, json, until)
 
 
@@ -29,6 +33,7 @@ def run_flow(
 ) -> dict[str, Any]:
     """Run the training flow, on a local server where none is configured; return the summary."""
     config, place = _checked(source, settings or [], workspace)
+    _tell(f"bigel run {source}", place.root, with_server=True)
 
     def tasks(summary: dict[str, Any]) -> int:
         return len(summary["stages"]) + len(summary["contracts"])
@@ -47,6 +52,7 @@ def run_comparison(
 ) -> None:
     """Run the comparison flow with the models, variants, seeds and split that were chosen."""
     config, place = _checked(source, settings, workspace)
+    _tell(f"bigel compare {source}", place.root, with_server=True)
     from bigel.compare import MODELS, choose, units_of
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
@@ -63,6 +69,7 @@ def run_backtest(
 ) -> None:
     """Run the back-test flow with the nights, models and seeds that were chosen."""
     config, place = _checked(source, settings, workspace)
+    _tell(f"bigel backtest {source}", place.root, with_server=True)
     from bigel.backtest.series import Plan
     from bigel.compare import choose
 
@@ -83,6 +90,19 @@ def _checked(source: str, settings: list[str], workspace: Path) -> tuple[Config,
     return config, place
 
 
+def _tell(verb: str, workspace: Path, with_server: bool = False) -> None:
+    """Say at once what begins: libraries take seconds to import."""
+    more = "; Prefect takes some seconds to start" if with_server else ""
+    log.info("%s: begins in the workspace %s%s", verb, workspace.resolve(), more)
+
+
+def _look_at(config: Config) -> None:
+    """Refuse a log that cannot be read as configured, before anything slow is imported."""
+    from bigel.ingest.look import look_at
+
+    look_at(config.data)
+
+
 def _on_server(
     flow: str, source: str, settings: list[str], place: Workspace, given: dict[str, Any],
     tasks: Callable[[dict[str, Any]], int] = itemgetter("tasks"),
@@ -97,6 +117,7 @@ def _on_server(
         given: its other arguments.
         tasks: tells of its summary how many task runs the server must have.
     """
+    _look_at(given["config"])
     from flows.server import prefect_api, wait_until_recorded
 
     explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
@@ -112,20 +133,30 @@ def run_search(
     source: str, settings: list[str], workspace: Path, json: Path | None, model: str, trials: int,
     minutes: float, out: Path | None,
 ) -> None:  # fmt: skip
-    """Search settings in this process, without Prefect; copy the best ones to ``out``."""
+    """Search settings in this process, without Prefect; copy the best to ``out`` as they come."""
     if out is not None:
         check_file("--out", out, [".toml"])
     place, config = Workspace(workspace), load_config(source, settings)
-    from bigel.compare import warn_of_shadowed
-    from bigel.tune.search import run_search as search
+    _tell(f"bigel tune {source} --model {model}", workspace)
 
-    warn_of_shadowed([model], settings, config)
-    with place.in_use():
-        summary = _with_json(lambda: search(model, trials, config, place, minutes=minutes), json)
+    def work() -> dict[str, Any]:
+        _look_at(config)
+        from bigel.compare import warn_of_shadowed
+        from bigel.tune.search import run_search as search
+
+        warn_of_shadowed([model], settings, config)
+        with place.in_use():
+            return search(model, trials, config, place, minutes=minutes, on_best=keep)
+
+    def keep(preset: Path) -> None:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(preset, out)
+
+    summary = _with_json(work, json)
     console.print_search(summary)
+    keep(Path(summary["preset"]))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        copy_file(Path(summary["preset"]), out)
         console.print_copied([out])
     console.print_next(model, out or Path(summary["preset"]), place)
 
@@ -133,9 +164,14 @@ def run_search(
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:
     """Run the stages up to ``until`` in this process, without Prefect; return the summary."""
     place = Workspace(workspace)
-    from bigel.pipeline import run_and_summarize
 
-    summary = _with_json(lambda: run_and_summarize(config, place, until, retried(config)), json)
+    def work() -> dict[str, Any]:
+        _look_at(config)
+        from bigel.pipeline import run_and_summarize
+
+        return run_and_summarize(config, place, until, retried(config))
+
+    summary = _with_json(work, json)
     console.print_summary(summary, place)
     return summary
 

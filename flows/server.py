@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from bigel import progress
 from bigel.errors import BigelError
 from bigel.store.locks import take_lock
 
@@ -117,8 +118,9 @@ def prefect_api(home: Path) -> Iterator[str]:
         return
     server = LocalServer(home)
     try:
-        _import_what_a_run_needs()
-        url = server.wait()
+        with progress.during("starting Prefect"):
+            _import_what_a_run_needs()
+            url = server.wait()
         storage = home / "storage"
         with temporary_settings({PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: storage}):
             try:

@@ -1,10 +1,12 @@
 """The way of a comparison: data once, every contestant with every seed, one table, MLflow."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bigel import progress
 from bigel.compare import ROWS_FILE, Row, compare, read_rows, units_of
 from bigel.compare.contest import contest
 from bigel.compare.contestants import BIGEL, Contestant, suited
@@ -16,6 +18,8 @@ from bigel.schema import TEST, VALID
 from bigel.store import Record, Workspace
 from bigel.tracking import keep_family, log_family
 from bigel.tracking.outbox import names_waiting
+
+log = logging.getLogger(__name__)
 
 
 def run_comparison(
@@ -58,9 +62,16 @@ def run_comparison(
     units: list[tuple[Contestant, int, Record]] = []
     once = units_of(contestants, seeds)
     again = [replace(entry, refitted=True) for entry in once] if refit else []
-    for entry in [*once, *again]:
-        record = step(contest)(entry, records["split"], records["graph"], on, workspace)
-        units.append((entry, entry.config.train.seed, record))
+    entries = [*once, *again]
+    with progress.during("compare"):
+        for done, entry in enumerate(entries):
+            seed = entry.config.train.seed
+            named_as = f"{entry.label}, seed {seed}{', refitted' * entry.refitted}"
+            told = f"{named_as}, {done + 1} of {len(entries)}"
+            log.info("compare: %s", told)
+            progress.at(told, done / len(entries))
+            record = step(contest)(entry, records["split"], records["graph"], on, workspace)
+            units.append((entry, seed, record))
     compared = step(compare)(units, on, config, workspace)
     metrics = _by_contestant(read_rows(compared.file(ROWS_FILE)))
     paths = {

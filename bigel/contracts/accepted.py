@@ -25,6 +25,7 @@ from bigel.store import MANIFEST, Record, Workspace, write_json
 from bigel.store.locks import take_lock
 
 MEASURES_FILE = "measures.json"
+OTHERS = "no run with these behaviors was accepted before this log, only with others"
 GONE = "the profile of no accepted run is stored any more: this run starts anew"
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,8 @@ def reference_of(
 
     It is that of the last accepted run, or the last one before whose profile is still whole.
     """
-    entries = accepted(config, workspace)
+    everything = _read(history_folder(config, workspace))
+    entries = [entry for entry in everything if entry.behaviors == config.data.behaviors]
     places = [place for place, entry in enumerate(entries) if entry.profile == profile]
     before = entries[: places[0]] if places else entries
     for entry in reversed(before):
@@ -154,7 +156,26 @@ def reference_of(
         if record is not None:
             return record, None
         log.warning("drift: the profile %s of an accepted run is gone", entry.profile[:8])
-    return None, GONE if before else None
+    if before:
+        return None, GONE
+    first = entries[places[0]] if places else None
+    older = everything[: everything.index(first)] if first else everything
+    return None, OTHERS if older else None
+
+
+def accepted_at(profile: str, config: Config, workspace: Workspace) -> str:
+    """Return when the run of a profile was accepted, "2026-11-29 02:13 UTC"; "" for no such run."""
+    found = [one.time for one in accepted(config, workspace) if one.profile == profile]
+    return as_time(found[0]) if found else ""
+
+
+def as_time(iso: str) -> str:
+    """Return an ISO time in UTC as pages show it.
+
+    >>> as_time("2026-11-29T02:13:45+00:00")
+    '2026-11-29 02:13 UTC'
+    """
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def needed_profiles(workspace: Workspace) -> set[str]:

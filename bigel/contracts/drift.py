@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from bigel.config import Config
-from bigel.contracts.accepted import MEASURES_FILE, reference_of
+from bigel.contracts.accepted import MEASURES_FILE, accepted_at, reference_of
 from bigel.contracts.profile import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.store import Record, Workspace, write_json
@@ -42,7 +42,10 @@ MEASURES = {
     },
 }  # table to its measures, in words
 FEWEST_EXPECTED = 100  # interactions of an hour; below, its change is mostly chance
-FIRST = "no run was accepted before: this is the first one, and the next is compared with it"
+FIRST = (
+    "no run was accepted before this log, so there is nothing beside it; the first accepted one is "
+    "what the next is compared with"
+)
 NO_TIMES = "the log has no event times"
 ONE_BEHAVIOR = "there is one behavior, so no step between two"
 
@@ -79,7 +82,8 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
             "skipped": skipped,
         }
 
-    log.info("drift: %s", f"beside profile {last.fingerprint[:8]}" if last else why or FIRST)
+    when = last and accepted_at(last.fingerprint, config, workspace)
+    log.info("drift: %s", f"beside the run accepted on {when}" if last else why or FIRST)
     return workspace.run_stage(
         "drift",
         inputs=[profiled.fingerprint, *([last.fingerprint] if last else [])],

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bigel.contracts.accepted import Accepted, History
+from bigel.contracts.accepted import Accepted, History, as_time
 from bigel.contracts.contract import DRIFT
 from bigel.contracts.drift import FIRST, MEASURES
 
@@ -25,9 +25,10 @@ def drift_history(reports: Sequence[Report], history: History) -> list[dict[str,
         history: accepted runs, also those whose validation is not kept, and how lists did.
 
     Returns:
-        ``model``; ``last``, the report of its last run; ``rows``, the measures of that run: words,
-        about, found, low and high (limits), level ("good" or the severity that was broken) and
-        ``drawing``, as of ``draw``; ``nights``, how published lists did, likewise.
+        ``model``; ``last``, the report of its last run; ``reference``, when the run was accepted
+        that it was compared with ("" if that is not known); ``rows``, the measures of that run:
+        words, about, found, low and high (limits), level ("good" or the severity that was broken)
+        and ``drawing``, as of ``draw``; ``nights``, how published lists did, likewise.
     """
     models: dict[str, dict[str, Report]] = {
         model: {entry.profile: _as_report(model, entry) for entry in entries}
@@ -37,7 +38,12 @@ def drift_history(reports: Sequence[Report], history: History) -> list[dict[str,
     for report in sorted(reports, key=_time):
         models.setdefault(report["drift"]["model"], {})[report["drift"]["profile"]] = report
     return [
-        _section(model, sorted(runs.values(), key=_time)[-RUNS:], history.nights.get(model, ()))
+        _section(
+            model,
+            sorted(runs.values(), key=_time)[-RUNS:],
+            history.nights.get(model, ()),
+            {one.profile: as_time(one.time) for one in history.accepted.get(model, ())},
+        )
         for model, runs in sorted(models.items())
     ]
 
@@ -102,12 +108,17 @@ def _as_report(model: str, entry: Accepted) -> Report:
 
 
 def _section(
-    model: str, runs: Sequence[Report], nights: Sequence[Mapping[str, Any]]
+    model: str,
+    runs: Sequence[Report],
+    nights: Sequence[Mapping[str, Any]],
+    accepted: Mapping[str, str],
 ) -> dict[str, Any]:
     last = runs[-1]
     compared = [run for run in runs if run["drift"]["measures"]]
     rows = [_row(last, measure, compared) for measure in last["drift"]["measures"]]
-    return {"model": model, "last": last, "rows": rows, "nights": list(_nights(nights))}
+    reference = accepted.get(last["drift"]["reference"] or "", "")
+    shown = {"model": model, "last": last, "reference": reference}
+    return shown | {"rows": rows, "nights": list(_nights(nights))}
 
 
 def _row(last: Report, measure: Mapping[str, Any], runs: Sequence[Report]) -> dict[str, Any]:

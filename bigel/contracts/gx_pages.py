@@ -37,6 +37,16 @@ def render_page(result: Any) -> str:
     return page.replace("</head>", f"<style>{style}</style></head>", 1)
 
 
+def headed(page: str, text: str) -> str:
+    """Return a page with a line of text at its top.
+
+    >>> headed("<body class='x'><p>…</p></body>", "day <1>.csv")
+    "<body class='x'><p>day &lt;1&gt;.csv</p><p>…</p></body>"
+    """
+    line = f"<p>{html.escape(text)}</p>"
+    return re.sub(r"<body[^>]*>", lambda start: start[0] + line, page, count=1)
+
+
 @functools.cache
 def view() -> Any:
     """Return the framework's templates, which are compiled once in a process."""

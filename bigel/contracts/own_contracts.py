@@ -93,7 +93,7 @@ def check_log(ingested: Record, config: Config, workspace: Workspace) -> list[di
 
 def _result(handover: str, record: Record, config: Config, workspace: Workspace) -> dict[str, Any]:
     try:
-        return validate(handover, record, config, workspace)
+        return validate(handover, record, config, workspace, checked=config.data.origin)
     except ContractError as error:
         assert error.result is not None
         return error.result

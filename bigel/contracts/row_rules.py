@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ EXAMPLES = 3  # rows that are shown of a rule
 SMALL = 8  # rows of a table whose values are shown whole
 LONGEST = 200  # letters of what is shown
 NAMED = re.compile(r"\$(\w+)")
+TIMES = (  # columns and limits in Unix seconds
+    *("timestamp", "first", "last", "time_min", "time_max", "tomorrow"),
+    *("train_last", "held_out_first", "valid_last", "test_first"),
+)
 
 COUNTS = {
     **{"rule": pl.String, "column": pl.String, "rows": pl.Int64, "violations": pl.Int64},
@@ -99,7 +104,7 @@ class Rule:
             asked = f"at least {self.min_rows}"
         if self.mostly is not None:
             asked += f" in a share of {self.mostly}"
-        return f"{self.name} ({_filled(asked, parameters)})"
+        return f"{self.name} ({_told(asked, parameters)})"
 
 
 def read_rule(given: Mapping[str, Any]) -> Rule:
@@ -253,12 +258,41 @@ def _found(small: pl.DataFrame | None, columns: list[str], broken: str, height: 
         return f"{height:,} rows"
     if small is None:
         return broken
-    values = small.select(columns).unique(maintain_order=True).rows()
-    return shortened("; ".join(" / ".join(_word(one) for one in row) for row in values))
+    names = [] if small.height == 1 else [_name(small, columns)]
+    rows = small.select(*filter(None, names), *columns).unique(maintain_order=True).to_dicts()
+    told = []
+    for row in rows:
+        values = " / ".join(_word(column, row[column]) for column in columns)
+        told.append(" ".join([*(str(row[name]) for name in names if name), values]))
+    return shortened("; ".join(told))
 
 
-def _word(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _name(small: pl.DataFrame, columns: Sequence[str]) -> str | None:
+    """Return the column that names the rows of a table: the first, if it is text and not shown."""
+    first = small.columns[0]
+    return first if small.schema[first] == pl.String and first not in columns else None
+
+
+def _word(column: str, value: Any) -> str:
+    """Return a value as a person reads it: times as dates, numbers but ids with commas.
+
+    >>> _word("last", 1702430315), _word("events", 38698), _word("user_id", 38698), _word("x", 0.5)
+    ('2023-12-13 01:18:35 UTC', '38,698', '38698', '0.5')
+    """
+    if column in TIMES and isinstance(value, int):
+        return _date(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count and not column.endswith("_id") else str(value)
+
+
+def _date(seconds: int) -> str:
+    """Return Unix seconds as a date; a number that is none as it is."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def shortened(text: str) -> str:
@@ -268,6 +302,16 @@ def shortened(text: str) -> str:
 
 def _filled(text: str, parameters: Parameters) -> str:
     return NAMED.sub(lambda name: _literal(parameters[name[1]]), text)
+
+
+def _told(text: str, parameters: Parameters) -> str:
+    """Fill in the limits for a person."""
+
+    def word(name: re.Match[str]) -> str:
+        value = parameters[name[1]]
+        return _date(value) if name[1] in TIMES and isinstance(value, int) else _literal(value)
+
+    return NAMED.sub(word, text)
 
 
 def _literal(value: Any) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import failures, recommendations, splits, tables
-from bigel.contracts.accepted import MEASURES_FILE
+from bigel.contracts.accepted import MEASURES_FILE, accepted_at
 from bigel.contracts.contract import (
     CRITICAL,
     DRIFT,
@@ -42,7 +42,12 @@ log = logging.getLogger(__name__)
 
 
 def validate(
-    handover: str, record: Record, config: Config, workspace: Workspace, **facts: Any
+    handover: str,
+    record: Record,
+    config: Config,
+    workspace: Workspace,
+    checked: str = "",
+    **facts: Any,
 ) -> dict[str, Any]:
     """Check a hand-over against its contract and add the result to the Data Docs.
 
@@ -52,6 +57,7 @@ def validate(
             stage of the same name.
         config: ``contracts`` and ``data`` hold the limits of a run.
         workspace: where the Data Docs are, and the profile that "interactions" reads.
+        checked: the log that is checked by hand; "" in a run. Checks stand apart in the Data Docs.
         facts: for "recommendations" only, what its maker was asked for and knew: any field of
             ``recommendations.Facts``.
 
@@ -61,7 +67,8 @@ def validate(
         description, with the limits in force; fix; relax; observed, in words; count, the rows that
         break it; samples, up to three of them; of a share of refused rows also ``quarantined``, up
         to three of these, and ``quarantine``, the file of all); ``skipped``, table to reason; for
-        drift, ``limits``, ``TABLE.MEASURE`` to (least, greatest); ``docs``, the Data Docs;
+        drift, ``limits``, ``TABLE.MEASURE`` to (least, greatest), and ``reference``, when the run
+        was accepted that it was compared with; ``docs``, the Data Docs;
         ``page``, where in them this validation is.
 
     Raises:
@@ -95,6 +102,7 @@ def validate(
     if handover == DRIFT:
         result["limits"] = limits_of(contract)
     report = _report(result, record, contract, checks, found)
+    report |= {"session": workspace.session, "checked": checked}
     if handover == DRIFT:
         report[DRIFT] = {
             "model": config.tracking.model_name,
@@ -103,10 +111,30 @@ def validate(
             "measures": json.loads(record.file(MEASURES_FILE).read_text("utf-8")),
             "limits": result["limits"],
         }
+        result["reference"] = _reference(record, config, workspace)
     page = publish_run(workspace, report, judgement, config.contracts.history)
     result |= {"docs": page.partition("#")[0], "page": page}
     _tell(result, record, contract, shipped=not config.contracts.folder)
     return result
+
+
+def holds(handover: str, record: Record, config: Config, workspace: Workspace) -> bool:
+    """Tell whether the counts alone show that no critical rule is broken.
+
+    Without Great Expectations and without a page, for an answer that a person waits for; where it
+    is false, ``validate`` says what is wrong.
+
+    Args: as of ``validate``.
+    """
+    contract = load_contract(contract_folder(config.contracts.folder), handover)
+    _, counts = count_rules(contract, record, config, workspace, {})
+    critical = [rule for rule in contract.rules if rule.severity == CRITICAL]
+    least = {rule.key: rule.min_rows is not None for rule in critical}
+    return all(
+        row["rows"] > 0 if least[row["rule"]] else not row["violations"]
+        for row in counts.to_dicts()
+        if row["rule"] in least
+    )
 
 
 def count_rules(
@@ -136,6 +164,12 @@ def count_rules(
         if rules := contract.rules_on(table):
             counts.append(count(frame, rules, found.parameters, contract.path))
     return found, pl.concat(counts)
+
+
+def _reference(record: Record, config: Config, workspace: Workspace) -> str:
+    """Return when the run was accepted that a log was compared with; "" where there is none."""
+    profile = record.counts["reference"]
+    return accepted_at(profile, config, workspace) if profile else ""
 
 
 def limits_of(contract: Contract) -> dict[str, tuple[float | None, float | None]]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from bigel import progress
 from bigel.config import Config, EvaluateConfig
 from bigel.config.exclusion import repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
@@ -107,6 +108,7 @@ def evaluate(
             held_out[REFIT] = held_out[TEST]
         known = {name: pairs_at(split, name) for name in held_out}
         cutoff = config.evaluate.select_cutoff
+        progress.at("embedding the model at the moments that are ranked")
         scores = _scores(trained, split, known)
         model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
@@ -128,6 +130,7 @@ def evaluate(
         metrics["slices"] = slices(*lists, *then, before, cutoff, categories)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
+        progress.at("drawing the report")
         history = json.loads(trained.file(HISTORY_FILE).read_text("utf-8"))
         told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
         facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
@@ -193,9 +196,12 @@ def measure(
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
     width, batch = max(settings.cutoffs), settings.batch_users
+    behaviors = known[next(iter(held_out))].behaviors
+    parts = [(name, title) for name in held_out for title in behaviors]
     for name in held_out:
         tree[name] = {view: {} for view in VIEWS}
-        for behavior, title in enumerate(known[name].behaviors):
+        for behavior, title in enumerate(behaviors):
+            progress.at(f"ranking {name}, {title}", parts.index((name, title)) / len(parts))
             found = rank_views(
                 scores[name], known[name], held_out[name], behavior, width, batch,
                 settings.most_users,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bigel import progress
 from bigel.config import Columns, Config, DataConfig
 from bigel.errors import ConfigError
 from bigel.ingest.digests import Signed, sign
@@ -67,9 +68,15 @@ def ingest(config: Config, workspace: Workspace) -> Record:
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         with working_folder(out, "spilled") as spilled, open_base(spilled) as base:
-            parts = [clean(*file, data, workspace, base) for file in files.values()]
+            parts: list[Part] = []
+            for source, signed in files.values():
+                done = len(parts)
+                reading = f"file {done + 1:,} of {len(files):,}, {source.name}"
+                progress.at(reading, done / len(files))
+                parts.append(clean(source, signed, data, workspace, base))
             new = sum(not part.reused for part in parts)
             log.info("ingest: %d of %d files were new", new, len(parts))
+            progress.at("joining the parts")
             return join_parts(parts, config.data, out, base)
 
     record = workspace.run_stage(

@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 
+from bigel import progress
 from bigel.config import DataConfig
 from bigel.errors import DataError
 from bigel.ingest.columns import given_by
@@ -131,6 +132,7 @@ def _store(
         rows, others = batch.filter(fine).drop(REASON, RAW), batch.filter(~fine)
         usable, refused = usable + events_in(rows), refused + others.height
         more += events_in(rows) - rows.height
+        progress.within(f"{usable + refused:,} rows read")
         if rows.height:
             for name in IDS:
                 ids, facts = settle(rows[name], data.ids)

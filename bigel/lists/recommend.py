@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from bigel import schema
+from bigel import progress, schema
 from bigel.config import Config
 from bigel.config.exclusion import Exclude, hidden_under, policy_of
 from bigel.data.interactions import IntArray
@@ -202,6 +202,7 @@ def write_lists(
         _row_groups(place / schema.SEEN_PAIRS_FILE) as write_seen,
     ):
         for at in _blocks(len(asked), len(request.behaviors) * min(request.k, len(items))):
+            progress.at(f"lists of {at.start:,} of {len(asked):,} users", at.start / len(asked))
             ids, users = asked[at], inner[at]
             frame, by_popularity, empty = lists_of(
                 rank, recommender.behaviors, items, ids, users, request

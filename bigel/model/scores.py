@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bigel import progress
 from bigel.errors import TrainingError
 
 BLOCK = 128
@@ -51,10 +52,12 @@ def filled(
         return
     shape = (min(batch_users, len(users)), scores.n_items)
     buffer_BI = torch.empty(shape, dtype=torch.float32, device=scores.device)
-    for some in torch.split(users, batch_users):
+    for at, some in enumerate(torch.split(users, batch_users)):
+        progress.within(f"users {at * batch_users:,} of {len(users):,}")
         out_BI = buffer_BI[: len(some)]
         scores.fill(behavior, some, out_BI)
         yield some, out_BI
+    progress.within("")
 
 
 class Derived:

@@ -20,6 +20,7 @@ PLUMBING = {
     "disk.py": "outputs of failed stages are not stored",
     "errors.py": "outputs of failed stages are not stored",
     "retry.py": "the same call again",
+    "progress.py": "tells how far a stage is",
     "config/": "its resolved values stand in the settings",
 }
 

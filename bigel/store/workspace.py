@@ -29,11 +29,13 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bigel import progress
 from bigel.disk import full_disk_explained
 from bigel.errors import WorkspaceError
 from bigel.retry import is_transient
@@ -89,6 +91,7 @@ class Workspace:
         self.outbox = self.artifacts / "outbox"
         self.champions = self.artifacts / "champions"
         self.mlruns = self.root / "mlruns"
+        self.session = uuid.uuid4().hex[:12]  # of what one command or flow run does in it
 
     def run_stage(
         self,
@@ -134,7 +137,8 @@ class Workspace:
                     return record
                 _set_aside(self._place(stage, key))
                 tell("%s: started", stage)
-                counts = self._build(stage, key, named, build, started)
+                with contextlib.nullcontext() if quiet else progress.during(stage):
+                    counts = self._build(stage, key, named, build, started)
         elapsed = time.perf_counter() - started
         tell("%s: done in %.1f s", stage, elapsed)
         return Record(stage, key, str(self._place(stage, key)), False, elapsed, counts)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bigel import progress
 from bigel.config import EvaluateConfig, ModelConfig
 from bigel.data.interactions import Interactions, joined
 from bigel.evaluate.metrics import METRICS
@@ -146,14 +147,18 @@ def calibrate(
     found = Calibration(off, torch.zeros(FOLDS + 1, n_behaviors), [], {}, fold_of)
     if not (settings.trend or settings.neighbours or settings.memory):
         return found
+    progress.at("calibrating: the scale of the scores")
     fitter = _Fitter.of(scores, train, valid, settings, how, fold_of)
     if settings.trend:
+        progress.at("calibrating: trend")
         found = fitter.with_trend(found, settings.trend_prior)
     without = found
     if settings.neighbours:
+        progress.at("calibrating: neighbours")
         found = fitter.with_neighbours(found, settings.trend_prior)
     if not settings.memory:
         return found
+    progress.at("calibrating: funnel memory")
     found = fitter.with_memory(found, settings.memory_penalty)
     if found.nearby.any():
         without = fitter.with_memory(without, settings.memory_penalty)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bigel import progress
 from bigel.config import Config, TrainConfig
 from bigel.data.interactions import Interactions
 from bigel.errors import TrainingError
@@ -82,10 +83,11 @@ class Trainer:
             total=self.last_step, initial=self.step, desc="train", unit="step",
             disable=None if self.config.run.progress else True,  # None: on a terminal only
         )  # fmt: skip
-        with endings_deferred() as must_end, bar:
+        with endings_deferred() as must_end, bar, progress.hushed(not bar.disable):
             while self.stopped() is None:
                 loss = self._take_step()
                 bar.update()
+                self._tell(loss)
                 if self.step % config.evaluate_every == 0 or self.step == self.last_step:
                     found = self._validate()
                     bar.set_postfix(loss=f"{loss:.3f}", valid=f"{found['mean'] or math.nan:.4f}")
@@ -113,8 +115,7 @@ class Trainer:
         if since >= self.config.train.patience:
             return "patience"
         validated = self.step % self.config.train.evaluate_every == 0
-        spent = sum(step["seconds"] for step in self.history["steps"])
-        if 0 < limit <= spent and validated:
+        if 0 < limit <= self._spent() and validated:
             return "max_minutes"
         return "max_steps" if self.step >= self.last_step else None
 
@@ -134,6 +135,21 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
         return float(facts["loss"])
+
+    def _spent(self) -> float:
+        """Return the seconds that steps took, also those before a checkpoint."""
+        return float(sum(step["seconds"] for step in self.history["steps"]))
+
+    def _tell(self, loss: float) -> None:
+        """Say how far the training is; early stopping may end it sooner."""
+        valid, k = self.history["validations"], self.config.evaluate.select_cutoff
+        reached = f"step {self.step} of {self.last_step}, loss {loss:.4g}"
+        if valid and valid[-1]["mean"] is not None:
+            reached += (
+                f", mean valid NDCG@{k} {valid[-1]['mean']:.4f}, best {self._best_mean():.4f}"
+            )
+        share, limit = self.step / self.last_step, 60 * self.config.train.max_minutes
+        progress.at(reached, min(max(share, self._spent() / limit), 1.0) if limit else share)
 
     def _facts(self, loss: Loss) -> dict[str, Any]:
         total = loss.total.item()

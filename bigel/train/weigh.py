@@ -2,6 +2,7 @@
 
 import torch
 
+from bigel import progress
 from bigel.config import Config
 from bigel.generators import make_generator
 from bigel.schema import MOMENTS, NOW, TEST, VALID
@@ -37,5 +38,7 @@ def weigh_signals(
         return collect(nights, lambda pairs: served.embed(pairs, device), generator)
 
     fold_of = signal_folds(history.n_users, seed)
+    progress.at("weighing the signals on the nights of validation")
     found = weigh(choices(cuts[VALID], cuts[TEST]), history.behaviors, fold_of, penalty)
+    progress.at("weighing the signals on the last nights")
     return weigh_again(found, choices(cuts[VALID], cuts[NOW]), history.behaviors, penalty)

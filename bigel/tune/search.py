@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bigel.tune.study import check_request, tune
 
 def run_search(
     model: str, trials: int, config: Config, workspace: Workspace, step: Step[Any] = plain,
-    minutes: float = math.inf,
+    minutes: float = math.inf, on_best: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run or go on with a search; return its summary, JSON values only.
 
@@ -25,6 +26,7 @@ def run_search(
         workspace: where data, study and MLflow are.
         step: wraps each stage function before it is called.
         minutes: no trial begins once the finished ones took so long together.
+        on_best: as of ``tune``.
 
     Raises:
         BigelError: whatever a stage raises.
@@ -32,7 +34,9 @@ def run_search(
     started = time.perf_counter()
     check_request(model, trials, minutes)
     records = run_pipeline(config, workspace, "graph", step).records
-    found = tune(model, trials, records["split"], records["graph"], config, workspace, minutes)
+    found = tune(
+        model, trials, records["split"], records["graph"], config, workspace, minutes, on_best
+    )
     members = {
         f"trial {trial['number']}": {
             "settings": {"state": trial["state"], **trial["settings"]},

@@ -4,14 +4,14 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from bigel import schema
+from bigel import progress, schema
 from bigel.compare.contestants import CLOSED, choose
 from bigel.compare.fitting import CHOOSES, code_of_model, learner_of
 from bigel.config import Config
@@ -29,6 +29,7 @@ from bigel.tune.spaces import SPACES, space_of
 TENTHS = 10  # points of a trial's way at which it is judged
 STARTUP = 5  # trials before any is pruned, and before proposals follow the results
 MOST_FAILURES = 5  # trials in a row that may fail before the search gives up
+PRESET_FILE = "best.toml"
 ERROR = "error"  # attribute of a trial whose training failed
 # The room is told apart, the rest by the model.
 APART = (CHOOSES, "bigel.compare.fitting", "bigel.tune.spaces")
@@ -51,7 +52,7 @@ def check_request(model: str, trials: int, minutes: float) -> None:
 
 def tune(
     model: str, trials: int, split: Record, graph: Record, config: Config, workspace: Workspace,
-    minutes: float = math.inf,
+    minutes: float = math.inf, on_best: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
@@ -72,6 +73,8 @@ def tune(
         config: resolved; what is not searched stays as it is.
         workspace: the study lies in ``artifacts/tune/<fingerprint>/``.
         minutes: once the finished trials took so long, no other begins; the first always does.
+        on_best: called after each trial, and at the end, with the preset of the best settings so
+            far, where a trial could be trained.
 
     Returns:
         "model", "cutoff", "best" (value, number, settings by dotted key), "trials" (number from 1,
@@ -89,16 +92,34 @@ def tune(
         raise ConfigError("no user has a validation item, so settings cannot be compared")
     folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), use_threads(config.run.threads):
+    metric = f"mean valid NDCG@{config.evaluate.select_cutoff}"
+    with _alone(folder), use_threads(config.run.threads), progress.during(f"tune {model}"):
         study = _open_study(folder, model, config)
         while (done := len(_finished(study))) < trials and _seconds(study) < 60 * minutes:
-            _run_trial(study, done, model, config, world, valid, folder)
-            _report(study, done + 1, trials)
+            progress.at(f"{done} of {trials} trials, {metric} {_best_value(study)}", done / trials)
+            with progress.during(f"trial {done + 1}"):
+                _run_trial(study, done, model, config, world, valid, folder)
+            _report(study, done + 1, trials, metric)
+            _keep_best(study, config, folder, on_best)
+        _keep_best(study, config, folder, on_best)
     return _summary(study, model, config, folder)
 
 
+def _keep_best(
+    study: optuna.Study, config: Config, folder: Path, on_best: Callable[[Path], None] | None
+) -> None:
+    """Write the best settings so far as a preset, if a trial could be trained, and hand it on."""
+    complete = [trial for trial in _finished(study) if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return
+    best = max(complete, key=lambda trial: trial.value or 0.0)
+    write_text(folder / PRESET_FILE, short_toml(apply(config, best.params)))
+    if on_best is not None:
+        on_best(folder / PRESET_FILE)
+
+
 def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> dict[str, Any]:
-    """Write the best settings as a preset; return what ``tune`` returns."""
+    """Return what ``tune`` returns."""
     finished = _finished(study)
     trials = [_described(number, trial) for number, trial in enumerate(finished, 1)]
     complete = [trial for trial in trials if trial["state"] == "complete"]
@@ -108,14 +129,12 @@ def _summary(study: optuna.Study, model: str, config: Config, folder: Path) -> d
             f"{finished[-1].user_attrs[ERROR]}; or allow more trials, whose settings are others"
         )
     best = max(complete, key=lambda trial: trial["value"])
-    preset = folder / "best.toml"
-    write_text(preset, short_toml(apply(config, best["settings"])))
     return {
         "model": model,
         "cutoff": config.evaluate.select_cutoff,
         "best": {key: best[key] for key in ("value", "number", "settings")},
         "trials": trials,
-        "preset": str(preset),
+        "preset": str(folder / PRESET_FILE),
         "study": str(folder / "study.log"),
     }
 
@@ -242,14 +261,16 @@ def _seconds(study: optuna.Study) -> float:
     return sum(length.total_seconds() for length in lengths if length is not None)
 
 
-def _report(study: optuna.Study, done: int, trials: int) -> None:
-    finished = _finished(study)
-    complete = [t.value for t in finished if t.state == TrialState.COMPLETE]
+def _best_value(study: optuna.Study) -> str:
+    complete = [t.value for t in _finished(study) if t.state == TrialState.COMPLETE]
     values = [value for value in complete if value is not None]
-    last = finished[-1]
-    value = last.state.name.lower() if last.value is None else f"{last.value:.4f}"
-    best = f"{max(values):.4f}" if values else "none yet"
-    log.info("trial %d of %d: %s; best %s", done, trials, value, best)
+    return f"best {max(values):.4f}" if values else "best none yet"
+
+
+def _report(study: optuna.Study, done: int, trials: int, metric: str) -> None:
+    last = _finished(study)[-1]
+    value = last.state.name.lower() if last.value is None else f"{metric} {last.value:.4f}"
+    log.info("trial %d of %d: %s; %s", done, trials, value, _best_value(study))
 
 
 def _described(number: int, trial: FrozenTrial) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Two profiles beside each other, worked out by hand."""
 
 import json
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 
 from bigel.config import Config, load_config
-from bigel.contracts.accepted import GONE, MEASURES_FILE, accept
+from bigel.contracts.accepted import GONE, MEASURES_FILE, OTHERS, accept, accepted
 from bigel.contracts.drift import FIRST, MEASURES, NO_TIMES, compare, measure_drift, measures_of
 from bigel.store import Record, Workspace
 
@@ -203,6 +204,23 @@ def test_a_first_run_is_compared_with_nothing_and_says_so(tmp_path: Path) -> Non
     assert drifted.counts["reference"] is None
     assert drifted.counts["skipped"] == dict.fromkeys(MEASURES, FIRST)
     assert json.loads(drifted.file(MEASURES_FILE).read_text()) == []
+
+
+def test_what_stands_in_for_a_comparison_is_true(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace, fewer = Workspace(tmp_path), load_config("", ["tracking.model_name=shop"])
+    one, two = profiled(workspace, "one"), profiled(workspace, "two", events=(2_000, 200))
+    accept_run(one, workspace)
+    again = measure_drift(one, CONFIG, workspace)  # the first accepted run itself
+    assert again.counts["skipped"] == dict.fromkeys(MEASURES, FIRST)
+    others = measure_drift(two, fewer, workspace)
+    assert set(others.counts["skipped"].values()) == {OTHERS}
+    assert "was accepted before this log" in FIRST and "only with others" in OTHERS
+    with caplog.at_level(logging.INFO, logger="bigel"):
+        measure_drift(two, CONFIG, workspace)
+    (when,) = (entry.time for entry in accepted(CONFIG, workspace))
+    assert f"drift: beside the run accepted on {when[:10]} {when[11:16]} UTC" in caplog.messages
 
 
 def test_a_run_is_compared_with_the_last_accepted_one_not_with_a_refused_one(

@@ -70,12 +70,13 @@ def drawings(page: str) -> list[str]:
 def cells(page: str, words: str) -> list[str]:
     """Return the texts of the row of a measure."""
     row = next(row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if words in row)
-    return [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.S)]
+    parts = re.findall(r"<(td|th)\b(.*?)</\1>", row, re.S)
+    return [re.sub(r"<[^>]*>", "", f"<{rest}").strip() for _, rest in parts]
 
 
 def test_the_last_run_is_listed_with_its_limits() -> None:
     page = render([first(), report(2, 0.1), report(3, -0.6)])
-    assert cells(page, "volume, change")[:3] == ["✗", "volume, change", "&lt;click&gt;"]
+    assert cells(page, "volume, change")[:3] == ["! broken", "volume, change", "&lt;click&gt;"]
     assert cells(page, "volume, change")[4:] == ["−60.0%", "−50.0%", "+100.0%"]
     assert cells(page, "hours of the day, PSI")[2] == "the whole log"
     assert cells(page, "hours of the day, PSI")[4:] == ["0.100", "–", "0.200"]

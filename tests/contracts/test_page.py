@@ -116,6 +116,59 @@ def test_values_of_the_data_are_text_and_the_framework_has_none(history: Path) -
         assert "alert(" not in (failed / file).read_text("utf-8")
 
 
+def test_validations_stand_by_run_and_a_check_by_hand_is_none(tmp_path: Path) -> None:
+    night, day, next_night = (Workspace(tmp_path) for _ in range(3))
+    check(GOOD["raw_log"](), night, tmp_path / "1")
+    check(interactions(), night, tmp_path / "2")
+    broken = interactions()
+    put("interactions", "user_id", None)(broken)
+    record = broken.record(tmp_path / "3")
+    with pytest.raises(ContractError):
+        validate("interactions", record, broken.config(), day, checked="day <one>.csv")
+    check(interactions(), next_night, tmp_path / "4")
+    text = (night.data_docs / "index.html").read_text("utf-8")
+    parts = text.split('<section class="session">')[1:]
+    assert [re.findall(r"</span> · (\w+) · \d{4}-", part) for part in parts] == [
+        ["interactions"], ["interactions"], ["raw_log", "interactions"]
+    ]  # fmt: skip
+    assert "<h3>Run, " in parts[0] and "<h3>Run, " in parts[2]
+    assert "Check by hand of <code>day &lt;one&gt;.csv</code>" in parts[1]
+    assert ">broken</span>" in parts[1] and ">refused</span>" not in text
+    (checked,) = (night.data_docs / "runs").glob("*.check-*")
+    framework = (checked / "great_expectations.html").read_text("utf-8")
+    assert framework.count("<p>Check by hand of day &lt;one&gt;.csv</p>") == 1
+    strip = re.findall(r'<a class="(\w+)" href="#[^"]*interactions', text)
+    assert strip == ["good", "good"]
+    assert "with the limits in force" in text
+
+
+def test_checks_by_hand_push_no_run_out(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    data = interactions(history=2)
+    check(data, workspace, tmp_path / "run")
+    record = interactions(history=2).record(tmp_path / "check")
+    for _ in range(4):
+        validate("interactions", record, data.config(), workspace, checked="day.csv")
+    runs = sorted((workspace.data_docs / "runs").iterdir())
+    assert [run.name.split(".")[-1].startswith("check-") for run in runs] == [False, True, True]
+
+
+def test_tables_can_be_read_without_colour_and_by_a_screen_reader(history: Path) -> None:
+    text = (history / "index.html").read_text("utf-8")
+    tables = re.findall(r"<table>.*?</table>", text, re.S)
+    assert len(tables) > 3
+    for shown in tables:
+        assert shown.count("<caption>") == 1
+        assert re.findall(r"<th(?! scope)\b[^>]*>", shown) == []
+    assert text.count('<div class="scroll" role="region"') == len(tables)
+    marks = re.findall(r'<a class="(\w+)"[^>]*aria-label="([^"]*)">(.)</a>', text)
+    assert [(level, sign) for level, _, sign in marks] == [
+        ("good", "✓"), ("critical", "✗"), ("good", "✓")
+    ]  # fmt: skip
+    assert [label.rpartition(": ")[2] for _, label, _ in marks] == ["passed", "refused", "passed"]
+    assert ">✓ kept</span>" in text
+
+
 def test_only_the_last_runs_of_each_handover_stay(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for number in range(3):

@@ -77,6 +77,22 @@ def test_what_was_found_is_a_number_of_rows_or_the_values_of_a_small_table() -> 
     assert counted(rule(holds="score < b"), TABLE.head(2))["found"] == "1 / 1; nan / 1"
 
 
+def test_values_stand_beside_the_name_of_their_row_and_times_are_dates() -> None:
+    table = pl.DataFrame(
+        {"behavior": ["click", "buy"], "events": [38_698, 38_698], "last": [1_702_430_315, None]}
+    )
+    of_events = counted(rule(holds="events >= 1"), table)
+    assert of_events["found"] == "click 38,698; buy 38,698"
+    assert counted(rule(holds="last <= 1"), table)["found"] == (
+        "click 2023-12-13 01:18:35 UTC; buy None"
+    )
+    assert counted(rule(holds="behavior <> 'x'"), table)["found"] == "click; buy"
+    assert counted(rule(holds="events > 0"), table.head(1))["found"] == "38,698"
+    asked = rule(holds="last <= $tomorrow AND events >= $least")
+    told = asked.words({"tomorrow": 1_702_430_315, "least": 2})
+    assert "(last <= 2023-12-13 01:18:35 UTC AND events >= 2)" in told
+
+
 @settings(deadline=None)
 @given(
     values=st.lists(st.none() | st.integers(-3, 3), max_size=30),

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bigel.contracts import HANDOVERS
+from bigel.contracts import HANDOVERS, holds
 from bigel.contracts.contract import CRITICAL as IS_CRITICAL
 from bigel.contracts.contract import contract_folder, load_contract
 from bigel.errors import ConfigError, ContractError, DataError
+from bigel.store import Workspace
 from tests.contracts.good import GOOD, HandOver
 from tests.contracts.mutations import (
     CRITICAL,
@@ -354,3 +355,28 @@ def test_unknown_handover_is_refused(tmp_path: Path) -> None:
     record = GOOD["split"]().record(tmp_path / "stage")
     with pytest.raises(ConfigError, match="no hand-over; there are raw_log"):
         validate("splits", record, Config(), Workspace(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "case", [one for one in CRITICAL if one[0].startswith("recommendations")], ids=" / ".join
+)
+def test_a_glance_sees_every_critical_failure_of_lists(
+    case: tuple[str, str], tmp_path: Path
+) -> None:
+    good, bad = GOOD["recommendations"](), GOOD["recommendations"]()
+    CRITICAL[case][1](bad)
+    seen = [
+        holds(one.name, one.record(tmp_path / name), one.config(), Workspace(tmp_path / "w"))
+        for name, one in (("good", good), ("bad", bad))
+    ]
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize(
+    "case", [one for one in WARNINGS if one[0].startswith("recommendations")], ids=" / ".join
+)
+def test_a_glance_passes_over_warnings(case: tuple[str, str], tmp_path: Path) -> None:
+    data = GOOD["recommendations"]()
+    WARNINGS[case][1](data)
+    record = data.record(tmp_path / "lists")
+    assert holds("recommendations", record, data.config(), Workspace(tmp_path / "w"))

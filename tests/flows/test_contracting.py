@@ -40,6 +40,8 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
     assert f"fitted {own / 'raw_log.toml'}" in made.output
     assert "[contracts]\n" in made.output and "min_events = 12" in made.output
 
+    assert made.output.splitlines()[-1] == f"bigel contracts check {mine} --workspace {tmp_path}"
+
     good = call("check", mine, *place)
     assert good.exit_code == 0, good.output
     assert "raw_log       passed (17 checks, contract version 0, digest " in good.output
@@ -77,11 +79,16 @@ def test_a_log_beside_the_configured_one_is_checked_and_nothing_is_accepted(
     assert [one["handover"] for one in report] == ["raw_log", "interactions", "drift"]
     new_users = [f for f in report[2]["failed"] if f["column"] == "new_user_share"]
     assert [one["severity"] for one in new_users] == ["warning"]  # 40 of 52
+    assert report[2]["reference"] and f"accepted on {report[2]['reference']}" in good.output
 
     day.write_text("user_id,item_id,behavior\n1,1,pv\n")
     bad = call("check", mine, "--log", day, *place)
     assert str(bad.exception).startswith("broken: interactions; details: ")
     assert list(history_folder(config, workspace).glob("0*")) == history
+    shown = (workspace.data_docs / "index.html").read_text()
+    assert shown.count(f"Check by hand of <code>{day}</code>") == 2
+    assert ">broken</span> · interactions" in shown and ">refused</span>" not in shown
+    assert "No run was validated yet" in shown and "Drift over the last runs" in shown
 
 
 def test_a_log_in_the_place_of_the_settings_is_told_the_way(mine: Path, tmp_path: Path) -> None:

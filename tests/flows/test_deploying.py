@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from bigel.errors import ConfigError
-from flows.deploying import deploy, queues_of
+from flows.deploying import deploy, deployments, queues_of
 from flows.environment import DEFAULTS, set_defaults
 from tests.flows.conftest import ROOT
 
@@ -20,23 +20,23 @@ def deployment(name: str, workspace: str | None, pool: str = "bigel", queue: str
     return {"name": name, "parameters": parameters, "work_pool": place}
 
 
-def written(folder: Path, *deployments: Any) -> Path:
+def written(folder: Path, *given: Any) -> Path:
     file = folder / "prefect.yaml"
-    file.write_text(yaml.safe_dump({"deployments": list(deployments)}))
+    file.write_text(yaml.safe_dump({"deployments": list(given)}))
     return file
 
 
 def test_our_deployments_share_one_queue_and_are_complete() -> None:
     file = ROOT / "prefect.yaml"
     assert queues_of(file) == {("bigel", "workspace")}
-    deployments = yaml.safe_load(file.read_text())["deployments"]
-    crons = {one["name"]: [s["cron"] for s in one["schedules"]] for one in deployments}
+    listed = yaml.safe_load(file.read_text())["deployments"]
+    crons = {one["name"]: [s["cron"] for s in one["schedules"]] for one in listed}
     assert crons == {
         "nightly-train": ["0 2 * * *"],
         "hourly-recommend": ["30 * * * *"],
         "weekly-compare": ["0 5 * * 0"],
     }
-    for one in deployments:
+    for one in listed:
         assert "bigel" in one["tags"] and len(one["tags"]) == 2
         sent = one["work_pool"]["job_variables"]["env"]
         telemetry = {name for name in DEFAULTS if name.startswith(("DO_", "MLFLOW_DISABLE", "GX"))}
@@ -83,3 +83,13 @@ def test_without_a_server_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -
         pytest.raises(ConfigError, match="no Prefect server: set PREFECT_API_URL"),
     ):
         deploy(ROOT / "prefect.yaml")
+
+
+def test_where_a_folder_has_none_the_shipped_deployments_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert queues_of(deployments()) == queues_of(ROOT / "prefect.yaml")
+    assert deployments(Path("other.yaml")) == Path("other.yaml")
+    Path("prefect.yaml").touch()
+    assert deployments() == Path("prefect.yaml")

@@ -35,9 +35,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = Record("recommend", "f", str(tmp_path), False, 0.0, {})
     monkeypatch.setattr(verb, "make_lists", lambda *_, **__: made)
     monkeypatch.setattr(verb, "validate", lambda *_: {})
+    monkeypatch.setattr(verb, "holds", lambda *_: True)
+    LISTS.filter(pl.col("source") == "model").write_parquet(tmp_path / "users.parquet")
 
-    def run(out: Path | None) -> None:
-        verb.write_lists(parse_config({}), Workspace(tmp_path / "w"), None, ["7"], None, out)
+    def run(out: Path | None, users: Any = ("7",), to_scripts: bool = False) -> None:
+        place = Workspace(tmp_path / "w")
+        verb.write_lists(parse_config({}), place, None, users, None, out, to_scripts=to_scripts)
 
     return run
 
@@ -69,6 +72,53 @@ def test_a_json_file_holds_what_the_terminal_shows(
     write(None)
     write(tmp_path / "lists.json")
     assert capsys.readouterr().out.startswith((tmp_path / "lists.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("users", "terminal", "to_scripts", "is_table"),
+    [
+        (("7",), True, False, True),
+        (("7",), True, True, False),
+        (("7",), False, False, False),
+        (None, True, False, False),
+    ],
+)
+def test_a_table_is_for_few_users_on_a_terminal(
+    write: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    users: Any, terminal: bool, to_scripts: bool, is_table: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    write(None, users, to_scripts)
+    told = capsys.readouterr().out
+    if is_table:
+        assert "user 9007199254740993" in told and "-2.0000" in told
+        assert 'a "b", c' in told
+    else:
+        assert json.loads(told) == json.loads(verb.as_json(LISTS))
+
+
+def test_a_user_that_the_model_does_not_know_is_told(
+    write: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="bigel"):
+        write(None)
+    assert caplog.messages == ["user 7 is not known to the model: popular items answer"]
+    caplog.clear()
+    write(None, None)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("kept", "pages"), [(True, 0), (False, 1)])
+def test_lists_of_few_users_that_break_a_rule_are_judged_in_full(
+    write: Any, monkeypatch: pytest.MonkeyPatch, kept: bool, pages: int
+) -> None:
+    judged: list[Any] = []
+    monkeypatch.setattr(verb, "holds", lambda *_: kept)
+    monkeypatch.setattr(verb, "validate", lambda *given: judged.append(given))
+    write(None)
+    assert len(judged) == pages
+    write(None, None)
+    assert len(judged) == pages + 1
 
 
 @pytest.mark.parametrize("name", ["lists", "lists.txt", "lists.csv.gz", "lists.xlsx"])

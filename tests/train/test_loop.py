@@ -315,3 +315,33 @@ def test_the_progress_bar_is_for_terminals(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     trainer_of(f"run.progress={progress}").fit(tmp_path)
     assert ("12/12" in capsys.readouterr().err) == shown
+
+
+def test_each_step_says_how_far_it_is_and_by_what_metric(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(loop.progress, "at", lambda text, share: said.append((text, share)))
+    monkeypatch.setattr(Trainer, "_spent", lambda trainer: trainer.step * 6.0)
+    trainer = trainer_of("train.max_steps=6", "train.evaluate_every=2")
+    trainer.fit(tmp_path / "steps")
+    assert [share for _, share in said] == [step / 6 for step in range(1, 7)]
+    first, last = said[0][0], said[-1][0]
+    assert first.startswith("step 1 of 6, loss ") and "NDCG" not in first
+    mean = trainer.history["validations"][1]["mean"]
+    assert f"mean valid NDCG@5 {mean:.4f}, best " in last  # of the one before this step
+    said.clear()
+    trainer_of("train.max_steps=60", "train.evaluate_every=2", "train.max_minutes=0.4").fit(
+        tmp_path / "minutes"
+    )
+    assert [share for _, share in said] == [0.25, 0.5, 0.75, 1.0]  # of 24 seconds, 6 a step
+
+
+def test_the_trainer_shows_either_a_bar_or_lines(tmp_path, monkeypatch):
+    hushed = []
+    inside = loop.progress.hushed
+    monkeypatch.setattr(
+        loop.progress, "hushed", lambda shown: hushed.append(shown) or inside(shown)
+    )
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda is_one=terminal: is_one)
+        trainer_of("run.progress=true").fit(tmp_path / str(terminal))
+    assert hushed == [True, False]

@@ -3,6 +3,7 @@ import logging
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -324,3 +325,17 @@ def test_wrong_requests_are_refused(data, tmp_path, model, trials, minutes, mess
 def test_the_result_is_json(data, tmp_path):
     found = run(data, tmp_path, "ease", trials=1)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_the_best_settings_are_handed_on_after_each_trial(data, tmp_path, monkeypatch):
+    kept = []
+
+    def keep(preset):
+        kept.append((len(told), preset.read_text()))
+
+    told = []
+    monkeypatch.setattr("bigel.tune.study._report", lambda *_: told.append(1))
+    config, split, graph = data
+    found = tune("ease", 3, split, graph, config, Workspace(tmp_path), on_best=keep)
+    assert [trials for trials, _ in kept] == [1, 2, 3, 3]
+    assert kept[-1][1] == Path(found["preset"]).read_text()

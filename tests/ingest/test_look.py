@@ -1,0 +1,100 @@
+"""A first look at a log says what ingest would say, before a run begins."""
+
+import gzip
+import logging
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from bigel.config import parse_config
+from bigel.config.data import SYNTHETIC, DataConfig
+from bigel.errors import DataError
+from bigel.ingest import ingest
+from bigel.ingest.look import look_at
+from bigel.store import Workspace
+
+ROWS = [(user, user % 7, ("view", "buy")[user % 2], 1_700_000_000 + user) for user in range(40)]
+FRAME = pl.DataFrame(ROWS, ["user_id", "item_id", "behavior", "ts"], orient="row")
+
+
+def data_of(path: Path, **settings: Any) -> DataConfig:
+    data = {"path": str(path), "behaviors": ["view", "buy"], **settings}
+    return parse_config({"data": data}).data
+
+
+def said(call: Any) -> str:
+    try:
+        call()
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.ndjson", "log.parquet"])
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({}, ""),
+        ({"columns": {"user": "uid"}}, "no column 'uid'"),
+        ({"columns": {"timestamp": "when"}}, "no column 'when'"),
+        ({"columns": {"behavior": "event"}}, "no column 'event'"),
+    ],
+)
+def test_it_says_what_ingest_says(
+    tmp_path: Path, name: str, settings: dict[str, Any], word: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        FRAME.write_parquet(path)
+    else:
+        text = FRAME.write_ndjson() if "ndjson" in name else FRAME.write_csv()
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    config = parse_config({"data": {"path": str(path), "behaviors": ["view", "buy"], **settings}})
+    early = said(lambda: look_at(config.data))
+    assert early == said(lambda: ingest(config, Workspace(tmp_path / "w")))
+    assert word in early and bool(early) == bool(word)
+
+
+def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        look_at(data_of(tmp_path / "absent.csv"))
+
+
+def test_only_the_first_rows_are_read_and_a_cut_row_is_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    long = "user_id,item_id,behavior\n" + '1,2,"view"\n' * 20_000 + '3,"broken\n'
+    path.write_text(long)
+    look_at(data_of(path))
+
+
+@pytest.mark.parametrize(("behaviors", "warned"), [(["view", "buy"], 0), (["pv", "order"], 1)])
+def test_a_log_of_which_no_first_row_can_be_used_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, behaviors: list[str], warned: int
+) -> None:
+    FRAME.write_csv(tmp_path / "log.csv")
+    with caplog.at_level(logging.WARNING, logger="bigel"):
+        look_at(data_of(tmp_path / "log.csv", behaviors=behaviors))
+    told = [text for text in caplog.messages if "none of the log's first 40 rows" in text]
+    assert len(told) == warned
+    assert all("40 unknown behavior" in text for text in told)
+
+
+def test_of_many_files_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        FRAME.write_csv(tmp_path / f"{number:02}.csv")
+    seen: list[str] = []
+    first_rows = look_at.__globals__["_first_rows"]
+    monkeypatch.setitem(
+        look_at.__globals__,
+        "_first_rows",
+        lambda source, folder: seen.append(source.name) or first_rows(source, folder),
+    )
+    look_at(data_of(tmp_path))
+    assert seen == [f"{number:02}.csv" for number in range(0, 50, 7)]
+
+
+def test_what_is_made_up_or_elsewhere_is_left_to_ingest() -> None:
+    look_at(parse_config({"data": {"path": SYNTHETIC}}).data)
+    look_at(parse_config({"data": {"path": "s3://nowhere/log.csv"}}).data)
