@@ -26,6 +26,7 @@ from bigel.schema import (
 )
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
+LIMITS = ("max_steps", "max_minutes")
 NO_FIGURE = "–"
 
 
@@ -72,6 +73,8 @@ def write_report(
         told=TOLD,
         slices=_sliced(metrics["slices"]),
         on=metrics[HEADLINE]["on"],
+        most=settings.most_users,
+        sampled=_sampled(metrics, settings.most_users),
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
         again=list(metrics[TEST].get(AGAIN_VIEW, {})),
         metrics=metrics,
@@ -124,11 +127,17 @@ def _notes(metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         )
     history = facts["history"]
     last = history["validations"] and history["best_step"] == history["validations"][-1]["step"]
-    if last and history["stopped"] == "max_steps" and not facts["synthetic"]:
+    if last and (limit := history["stopped"]) in LIMITS and not facts["synthetic"]:
         notes.append(
-            "The best step is the last one: training was still improving; raise train.max_steps."
+            f"The best step is the last one: training was still improving; raise train.{limit}."
         )
     return notes
+
+
+def _sampled(metrics: Mapping[str, Any], most: int) -> list[str]:
+    """Return the behaviors of which as many test users are ranked as may be."""
+    found = metrics[TEST][PUBLISHED].items()
+    return [name for name, figures in found if figures["users"] == most]
 
 
 def _sliced(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

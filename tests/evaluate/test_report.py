@@ -368,3 +368,19 @@ def test_an_empty_panel_is_left_out_and_bars_start_at_zero():
     higher = Panel("higher", ["a"], [0.5], [0.1], [0.1])
     assert paired_bars([full, higher, full], "y").axes[0].get_ylim()[1] > 0.62
     assert len(paired_bars([empty, empty], "y").axes) == 2
+
+
+def test_a_sample_of_users_is_told(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    assert "evenly spaced" not in write(tmp_path, metrics, history, facts)[0]
+    metrics["test"]["published"]["buy"]["users"] = 20_000
+    text, _ = write(tmp_path, metrics, history, facts)
+    assert "Of buy 20,000 users are ranked, evenly spaced" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("limit", ["max_steps", "max_minutes"])
+def test_the_limit_that_ended_training_too_early_is_named(limit, tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    last = history["validations"][-1]["step"]
+    history |= {"stopped": limit, "best_step": last}
+    assert f"raise train.{limit}" in write(tmp_path, metrics, history, facts)[0]
