@@ -32,6 +32,10 @@ SLOW = (  # to import
 START_SECONDS = 120
 SETTLE_SECONDS = 20
 PAGE = 200  # task runs, the most that Prefect's API gives at once
+UNUSED = (  # services for schedules, workers and automations, which poll every few seconds
+    "SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER",
+    "CANCELLATION_CLEANUP", "TRIGGERS",
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +60,7 @@ class LocalServer:
         environment = os.environ | {
             "PREFECT_HOME": str(home),
             "PREFECT_SERVER_UI_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+            **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in UNUSED},
         }
         serve = Path(__file__).with_name("serve.py")  # by path: a user may have a module "flows"
         command = [sys.executable, "-P", str(serve), "--host", "127.0.0.1"]
