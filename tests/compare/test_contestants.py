@@ -31,6 +31,7 @@ BY_FIELD = {  # another value, and whose figures hang on it; rivals have most in
     "learning_rate": (0.3, ("bigel",)),
     "warmup_steps": (7, OF_ALL_TRAINED),
     "max_steps": (7, ("bigel",)),
+    "max_minutes": (7.0, OF_ALL_TRAINED),
     "ema": (0.3, OF_ALL_TRAINED),
     "evaluate_every": (7, ("bigel",)),
     "patience": (7, ("bigel",)),
