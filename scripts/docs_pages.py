@@ -1,7 +1,8 @@
-"""Pages of the site that no hand keeps, as a hook of MkDocs: the reference, and files outside docs/.
+"""Pages of the site that no hand keeps, as a hook of MkDocs.
 
-The settings come from ``bigel.config``, the verbs from Typer, the server's answers from its OpenAPI
-description. What is public in Python is listed here, and mkdocstrings reads the docstrings.
+The reference: settings from ``bigel.config``, verbs from Typer, the answers over HTTP from OpenAPI;
+what is public in Python is listed here, and mkdocstrings reads its docstrings. And files outside
+docs/, to which documents link.
 """
 
 import re
@@ -105,7 +106,7 @@ def settings_page() -> str:
         "# Settings",
         "",
         "A TOML file has these sections; `bigel config FILE.toml` prints them with their values,",
-        "`--set SECTION.KEY=VALUE` overrides one. Each key has its default and what it takes.",
+        "`--set SECTION.KEY=VALUE` overrides one. Each key stands here with its default.",
     ]
     for name in Config.model_fields:
         lines += section_lines(name, schema["properties"][name], schema, Config().model_dump())
@@ -117,17 +118,17 @@ def section_lines(path: str, place: Any, schema: Any, values: Any) -> Iterator[s
     section = resolved(place, schema)
     own = values[path.rpartition(".")[2]]
     depth = "##" + "#" * path.count(".")
-    yield from ("", f"{depth} [{path}] {{ #{path} }}", "", section.get("description", ""))
+    yield from ("", f"{depth} [{path}] {{ #{path} }}", "", plain(section.get("description", "")))
     inner = []
     for key, field in section.get("properties", {}).items():
         if "properties" in resolved(field, schema):
             inner.append((key, field))
             continue
         default = to_toml(own[key])
-        told = f"`{default}`" if default is not None else "unset"
+        told = f"`{key} = {default}`" if default is not None else "Unset"
         yield from ("", f"#### {key} {{ #{path}.{key} }}", "")
         yield f"{told} · {kind(field, schema)}"
-        yield from ("", field.get("description", ""))
+        yield from ("", plain(field.get("description", "")))
     for key, field in inner:
         yield from section_lines(f"{path}.{key}", field, schema, own)
 
@@ -155,11 +156,10 @@ def kind(place: Any, schema: Any) -> str:
     match place.get("type"):
         case "array":
             member = place.get("items") or place["prefixItems"][0]
-            return f"list, each {kind(member, schema)}" if isinstance(member, dict) else "list"
+            return f"list of: {kind(member, schema)}"
         case "object":
             member = place.get("additionalProperties")
-            inner = f", each {kind(member, schema)}" if isinstance(member, dict) else ""
-            return f"table of names{inner}"
+            return f"table of: {kind(member, schema)}" if isinstance(member, dict) else "table"
     names = {"integer": "whole number", "number": "number", "boolean": "true or false"}
     said = names.get(place.get("type", ""), "text")
     limits = {
@@ -168,19 +168,39 @@ def kind(place: Any, schema: Any) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    return " ".join([said, *(f"{word} {place[key]}" for key, word in limits.items() if key in place)])
+    return ", ".join([said, *(f"{limits[key]} {place[key]}" for key in limits if key in place)])
+
+
+def plain(text: str) -> str:
+    """Escape what Markdown would take for its own, but for code between backticks."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def command_page() -> str:
     """Return the help of every verb."""
     command = typer.main.get_command(app)
-    text = get_docs_for_click(
-        obj=command, ctx=typer.Context(command, info_name="bigel"), name="bigel"
-    )
-    text = re.sub(r"\[/?bold\]", "**", text.replace("# `bigel`", "# Command line", 1))
+    untruncated(command)
+    context = typer.Context(command, info_name="bigel")
+    text = get_docs_for_click(obj=command, ctx=context, name="bigel")
+    text = re.sub(r"\[/?bold\]", "`", text.replace("# `bigel`", "# Command line", 1))
     text = re.sub(r"^\* `--help`: Show this message and exit.\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\*\*Options\*\*:\n\n(?!\*)", "", text)
     text = re.sub(r"^Example: (.*)$", r"Example:\n\n```bash\n\1\n```", text, flags=re.MULTILINE)
-    return re.sub(r"\*\*Options\*\*:\n\n(?!\*)", "", text)
+    lines, verb = [], "bigel"
+    for line in text.splitlines():
+        if heading := re.fullmatch(r"#+ `(.*)`", line):
+            verb = heading[1].replace(" ", "-")
+        lines.append(re.sub(r"^\* `(\w+)`:", rf"* [`\1`](#{verb}-\1):", line))
+    return "\n".join(lines)
+
+
+def untruncated(command: Any) -> None:
+    """Let a verb be listed with its whole first sentence."""
+    command.short_help = (command.help or "").partition("\n\n")[0].replace("\n", " ")
+    for verb in getattr(command, "commands", {}).values():
+        untruncated(verb)
 
 
 def http_page() -> str:
