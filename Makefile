@@ -33,7 +33,8 @@ check: lint types  ## Style, format and types, changing nothing
 	$(BIN)/ruff format --check .
 
 docs: $(VENV)/.docs  ## Build the documentation as a site in build/site; a broken link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@# without --quiet, under which warnings do not count
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -d build/site"
 
 $(VENV)/.docs: $(STAMP)
