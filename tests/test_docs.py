@@ -52,7 +52,7 @@ def test_every_command_of_the_tutorial_runs(tmp_path: Path) -> None:
     around = {key: value for key, value in os.environ.items() if key not in own}
     ran = subprocess.run(
         ["bash", "-c", program], cwd=tmp_path, env=around | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False, timeout=900,
+        capture_output=True, text=True, check=False, timeout=1_800,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-3_000:] + ran.stderr[-3_000:]
     assert "bigel version 2 is" in ran.stdout and "realized  purchase" in ran.stdout
