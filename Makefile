@@ -6,7 +6,7 @@ TORCH ?= cpu
 STAMP := $(VENV)/.installed-$(TORCH)
 PRESET ?= demo
 
-.PHONY: run serve-local test lint format types check audit install help clean
+.PHONY: run serve-local test lint format types check docs audit install help clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -31,6 +31,16 @@ types: $(STAMP)  ## Check types
 
 check: lint types  ## Style, format and types, changing nothing
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.docs  ## Build the documentation as a site in build/site; a broken link fails
+	@# without --quiet, under which warnings do not count
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -d build/site"
+
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-build-isolation --editable '.[docs]'
+	@touch $@
 
 install: $(STAMP)  ## Set up the virtual environment (TORCH=cuda for a GPU)
 

@@ -1,7 +1,5 @@
 """Every error a user can cause, and the exit code that the command line gives it.
 
-::
-
     BigelError (ValueError)        exit 1
     ├── ConfigError                exit 2   a wrong key, type, range or option
     ├── DataError                  exit 3   an input that cannot be read or used
