@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from bigel import schema
+from bigel import progress, schema
 from bigel.config import Config
 from bigel.contracts import accept, measure_drift, profile_log, validate
 from bigel.data.catalogue import read_catalogue
@@ -84,7 +84,8 @@ class Run:
         """
         contracts = self.outcome.contracts
         try:
-            contracts.append(self.call(validate, handover, record))
+            with progress.during(f"contract {handover}"):
+                contracts.append(self.call(validate, handover, record))
         except ContractError as error:
             contracts.extend([error.result] if error.result else [])
             raise
@@ -105,7 +106,8 @@ STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register
 
 def _read(run: Run) -> Generator[str, None, ReadLog]:
     """Read and check the log, beside the last accepted one, and how the last lists did on it."""
-    ingested = run.make("ingest", ingest)
+    with progress.during("log"):
+        ingested = run.make("ingest", ingest)
     yield "ingest"
     run.check("raw_log", ingested)
     profile = run.make("profile", profile_log, ingested)
@@ -181,10 +183,11 @@ def _leave_to_gate(run: Run, shown: Record) -> None:
 def _register(run: Run, *made: Record) -> Record:
     """Register a model and let the gate decide; without the registry keep it for later."""
     contracts = list(run.outcome.contracts)
-    try:
-        return run.make("register", register, *made, contracts)
-    except UnreachableError as error:
-        return run.make("register", keep_for_sync, *made, contracts, str(error))
+    with progress.during("register"):
+        try:
+            return run.make("register", register, *made, contracts)
+        except UnreachableError as error:
+            return run.make("register", keep_for_sync, *made, contracts, str(error))
 
 
 def _lists(run: Run, model: str | None = None, **given: Any) -> Record:

@@ -1,7 +1,18 @@
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def level_of_our_log() -> Iterator[None]:
+    """Put back the level that a flow set, so that no test sees the lines of another."""
+    logger = logging.getLogger("bigel")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -100,10 +100,17 @@ class Candidate:
         }
 
     @property
+    def metrics(self) -> dict[str, Any]:
+        """All figures of the evaluation."""
+        found: dict[str, Any] = json.loads(
+            self.evaluated.file(schema.METRICS_FILE).read_text("utf-8")
+        )
+        return found
+
+    @property
     def headline(self) -> dict[str, Any]:
         """What is served, on the newest held-out days, beside the rule."""
-        metrics = json.loads(self.evaluated.file(schema.METRICS_FILE).read_text("utf-8"))
-        found: dict[str, Any] = metrics[schema.HEADLINE]
+        found: dict[str, Any] = self.metrics[schema.HEADLINE]
         return found
 
     def ranked(self) -> tuple[Figures, Figures]:
@@ -176,7 +183,7 @@ def judge(
 
 def _log_verdict(client: Any, run_id: str, verdict: Verdict, candidate: Candidate) -> None:
     """Log the verdict, the figures in it as the run's metrics, and the report that shows it."""
-    runs.log_verdict(client, run_id, verdict, candidate.headline, candidate.made)
+    runs.log_verdict(client, run_id, verdict, candidate.metrics, candidate.made)
     runs.log_json(client, run_id, verdict.to_dict(), schema.VERDICT_FILE)
     report = candidate.evaluated.file(schema.REPORT_FILE).read_text("utf-8")
     client.log_text(run_id, stamp(report, verdict), schema.REPORT_FILE)

@@ -137,14 +137,16 @@ def log_evaluation(client: Any, run_id: str, evaluated: Record) -> None:
 
 
 def log_verdict(
-    client: Any, run_id: str, verdict: Verdict, headline: Mapping[str, Any], when: datetime
+    client: Any, run_id: str, verdict: Verdict, metrics: Mapping[str, Any], when: datetime
 ) -> None:
-    """Log the figures of a verdict as the run's metrics; all others stand in ``metrics.json``.
+    """Log the figures of a verdict, and of the last night's lists, as the run's metrics.
+
+    All others stand in ``metrics.json``.
 
     A metric that stands with this value is not logged again, so that a registration that was cut
     off leaves each once.
     """
-    metric, lines = f"ndcg@{headline['cutoff']}", verdict.lines
+    metric, lines = f"ndcg@{metrics[schema.HEADLINE]['cutoff']}", verdict.lines
     tree: dict[str, Any] = {"mean": {metric: verdict.mean}}
     for line in lines:
         of_line: dict[str, Any] = {metric: line.value, "users": line.users}
@@ -152,8 +154,13 @@ def log_verdict(
             if other is not None:
                 of_line |= {name: other.value, f"above {name}": other.difference}
         tree[line.behavior] = of_line
+    lists = {
+        name: {metric: found.get(metric), "rule": {metric: found["rule"].get(metric)}}
+        for name, found in metrics.get("realized", {}).items()
+    }
     known = client.get_run(run_id).data.metrics
-    points = [(name, value, 0) for name, value in flatten(tree) if known.get(name) != value]
+    figures = [*flatten(tree), *flatten(lists, "realized")]
+    points = [(name, value, 0) for name, value in figures if known.get(name) != value]
     log_metrics(client, run_id, points, when)
 
 

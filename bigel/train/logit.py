@@ -228,7 +228,7 @@ def fit(choices: Choices, memory: Memory, behavior: int, users: Tensor, penalty:
         users: (B,) bool, who counts.
         penalty: weight of ‖w‖² in the loss.
     """
-    center, spread = choices.score.mean(), choices.score.std().clamp(min=1e-6)
+    center, spread = choices.score.mean(), choices.score.std(correction=0).clamp(min=1e-6)
     features = memory.features[behavior].T.double()[choices.item]
     inputs = torch.cat([features, ((choices.score - center) / spread).unsqueeze(1)], dim=1)
     patterns, place = torch.unique_consecutive(choices.pattern, return_inverse=True)

@@ -56,7 +56,10 @@ class Trainer:
         last_step: int | None = None,
     ) -> None:
         self.config, self.device = config, device
-        self.last_step = config.train.max_steps if last_step is None else last_step
+        self.last_step, self.limit = last_step or 0, 0.0  # a step that is given is always reached
+        if last_step is None:
+            self.last_step, self.limit = config.train.max_steps, 60 * config.train.max_minutes
+        self.spent = 0.0  # seconds of steps, also of those before a checkpoint
         self.train, self.valid, self.learner = train, valid, learner
         self.tasks = selecting(train, valid, config)
         self.model, self.batches = learner.model, learner.batches
@@ -110,12 +113,12 @@ class Trainer:
     def stopped(self) -> str | None:
         """Return why training is over: "patience", "max_minutes", "max_steps" (the last step), or
         None."""
-        best, limit = self.history["best_step"], 60 * self.config.train.max_minutes
+        best = self.history["best_step"]
         since = sum(found["step"] > best for found in self.history["validations"])
         if since >= self.config.train.patience:
             return "patience"
         validated = self.step % self.config.train.evaluate_every == 0
-        if 0 < limit <= self._spent() and validated:
+        if validated and 0 < self.limit <= self.spent:
             return "max_minutes"
         return "max_steps" if self.step >= self.last_step else None
 
@@ -133,12 +136,9 @@ class Trainer:
         self.step += 1
         self._update_average()
         seconds = time.perf_counter() - started
+        self.spent += seconds
         self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
         return float(facts["loss"])
-
-    def _spent(self) -> float:
-        """Return the seconds that steps took, also those before a checkpoint."""
-        return float(sum(step["seconds"] for step in self.history["steps"]))
 
     def _tell(self, loss: float) -> None:
         """Say how far the training is; early stopping may end it sooner."""
@@ -148,8 +148,9 @@ class Trainer:
             reached += (
                 f", mean valid NDCG@{k} {valid[-1]['mean']:.4f}, best {self._best_mean():.4f}"
             )
-        share, limit = self.step / self.last_step, 60 * self.config.train.max_minutes
-        progress.at(reached, min(max(share, self._spent() / limit), 1.0) if limit else share)
+        share = self.step / self.last_step
+        by_limit = self.spent / self.limit if self.limit else 0.0
+        progress.at(reached, min(max(share, by_limit), 1.0))
 
     def _facts(self, loss: Loss) -> dict[str, Any]:
         total = loss.total.item()
@@ -219,6 +220,7 @@ class Trainer:
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": settings})
         self.history = facts["history"]
+        self.spent = sum(step["seconds"] for step in self.history["steps"])
         log.info("training goes on from the checkpoint of step %d", self.step)
 
 

@@ -156,7 +156,7 @@ UNREADABLE: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
     "all behaviors unknown": (
         {"a.csv": HEADER + b"1,10,pv,1600000000\n"},
         {},
-        r"1 × unknown behavior.*'1,10,pv,1600000000'; name the log's values in data.behaviors",
+        r"1 × unknown behavior.*'1,10,pv,1600000000'; unknown: 'pv' 1; name the log's values",
     ),
     "a file of a folder with other columns": (
         {"a.csv": HEADER + GOOD, "b.csv": b"user,product,behavior,time\n" + GOOD},

@@ -251,8 +251,9 @@ def test_neighbours_trend_and_memory_are_kept_together_and_the_trend_is_counted_
     assert every.facts["memory"]["b0"]["ndcg"] == every.facts["neighbours"]["b0"]["ndcg_with"]
     near = every.neared(scores, Nearby.of(train))
     trend = calibrated(train, valid, near, TREND_ALONE)
-    if every.kept()["trend"]:
-        torch.testing.assert_close(every.trend, trend.trend, rtol=1e-4, atol=1e-5)
+    for told in ("ndcg", "ndcg_with", "gain_se"):
+        expected = trend.facts["trend"]["b0"][told]
+        assert every.facts["trend"]["b0"][told] == pytest.approx(expected)
 
 
 def test_a_refitted_model_that_expects_what_was_chosen_gets_no_trend_counted_again():

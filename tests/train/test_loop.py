@@ -212,6 +212,17 @@ def test_training_ends_at_the_validation_after_its_minutes(tmp_path, monkeypatch
     assert [found["step"] for found in trainer.history["validations"]] == [4]
 
 
+def test_a_step_that_is_given_is_reached_whatever_the_minutes(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+    trainer = trainer_of("train.max_minutes=0.01")
+    again = Trainer(
+        trainer.learner, trainer.train, trainer.valid, trainer.config, trainer.device, 8
+    )
+    again.fit(tmp_path)
+    assert again.step == 8 and again.history["stopped"] == "max_steps"
+
+
 def test_training_stops_when_patience_ends_and_keeps_the_best_weights(tmp_path, monkeypatch):
     overrides = ("train.max_steps=100", "train.evaluate_every=2", "train.patience=3")
     trainer = trainer_of(*overrides)
