@@ -133,7 +133,11 @@ def run_search(
     source: str, settings: list[str], workspace: Path, json: Path | None, model: str, trials: int,
     minutes: float, out: Path | None,
 ) -> None:  # fmt: skip
-    """Search settings in this process, without Prefect; copy the best to ``out`` as they come."""
+    """Search settings in this process, without Prefect; copy the best to ``out`` as they come.
+
+    Where that is the file the settings come from, at the end alone: a search that was stopped goes
+    on from the same settings only.
+    """
     if out is not None:
         check_file("--out", out, [".toml"])
     place, config = Workspace(workspace), load_config(source, settings)
@@ -146,7 +150,8 @@ def run_search(
 
         warn_of_shadowed([model], settings, config)
         with place.in_use():
-            return search(model, trials, config, place, minutes=minutes, on_best=keep)
+            on_best = None if out is not None and _is_same(source, out) else keep
+            return search(model, trials, config, place, minutes=minutes, on_best=on_best)
 
     def keep(preset: Path) -> None:
         if out is not None:
@@ -159,6 +164,11 @@ def run_search(
     if out is not None:
         console.print_copied([out])
     console.print_next(model, out or Path(summary["preset"]), place)
+
+
+def _is_same(source: str, out: Path) -> bool:
+    """Tell whether settings come from the file that others are written to."""
+    return out.exists() and Path(source).exists() and out.samefile(source)
 
 
 def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -> dict[str, Any]:

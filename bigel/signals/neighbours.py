@@ -34,7 +34,7 @@ Found = TypeVar("Found")
 HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300
 SMALL = 1e-3  # ε
-VALUES = 16_000_000  # products of a block of items: at most 192 MB, and as much to choose by
+VALUES = 16_000_000  # products of a block of items: a thread needs 192 MB, and as much to choose by
 
 
 @dataclass(frozen=True, eq=False)

@@ -262,3 +262,27 @@ def test_found_settings_are_copied_and_the_command_for_them_comes_last(
         last = capsys.readouterr().out.splitlines()[-1]
         assert last.endswith(f"bigel compare {place or preset} --models bigel,ease")
     assert out.read_text() == "[model]\n"
+
+
+def test_settings_that_a_search_reads_are_not_written_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the same command would begin another search where one was stopped."""
+    preset, source, other = (tmp_path / name for name in ("best.toml", "own.toml", "other.toml"))
+    preset.write_text("[model]\ndim = 8\n")
+    source.write_text("[data]\npath = 'synth:'\n")
+    handed_on = []
+
+    def stopped(*_: Any, on_best: Any, **__: Any) -> None:
+        handed_on.append(on_best is not None)
+        if on_best is not None:
+            on_best(preset)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bigel.tune.search.run_search", stopped)
+    for place in (source, other):
+        with pytest.raises(KeyboardInterrupt):
+            running.run_search(str(source), [], tmp_path, None, "ease", 2, math.inf, place)
+    assert handed_on == [False, True]
+    assert source.read_text() == "[data]\npath = 'synth:'\n"
+    assert other.read_text() == preset.read_text()
