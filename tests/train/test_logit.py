@@ -130,6 +130,15 @@ def test_a_heavy_penalty_leaves_nothing():
     assert weights.abs().max() < 1e-6
 
 
+def test_one_touched_pair_is_enough_for_finite_weights():
+    train, _ = funnel_world(0.5)
+    one = torch.zeros(1, dtype=torch.long)
+    score, rest = torch.tensor([0.5]).double(), torch.tensor([1.0]).double()
+    choices = Choices(rest, one, one, one + 0b01, score, one, one)
+    weights = fit(choices, empty_memory(train), 1, torch.ones(1, dtype=torch.bool), 1.0)
+    assert torch.isfinite(weights).all() and weights[0b01, 0] > 0
+
+
 def test_only_the_users_asked_for_count():
     train, valid = funnel_world(0.9)
     choices, task = chosen_of(train, valid, flat_scores())
