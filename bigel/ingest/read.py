@@ -53,15 +53,28 @@ def raw_rows(
     Raises:
         DataError: if the file cannot be read.
     """
-    if source.format == "parquet":
-        for batch in _batches_of(scan_table(source, data)):
+    try:
+        for batch in _raw_batches(source, data, base):
             yield _events(batch, source, data)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable(source, error) from error
+
+
+def _raw_batches(
+    source: Source, data: DataConfig, base: duckdb.DuckDBPyConnection
+) -> Iterator[pl.DataFrame]:
+    if source.format == "parquet":
+        yield from _batches_of(scan_table(source, data))
     elif source.format == "ndjson":
         for lines in read_rows_of_lines(source, Tally()):
-            yield _events(parse_objects(lines, columns_of(source, data), base), source, data)
+            yield parse_objects(lines, columns_of(source, data), base)
+    elif source.format == "lists":
+        separator = list_separator(source, data)
+        for lines in read_rows_of_lines(source, Tally()):
+            yield pair_items(lines, separator)
     elif (layout := text_layout(source, data)).width:
         for lines in read_rows_of_lines(source, Tally(), layout):
-            yield _events(split_rows(lines, layout), source, data)
+            yield split_rows(lines, layout)
 
 
 def _batches(
