@@ -167,17 +167,17 @@ def _number_ids(raw: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Return (inner, external id) of users and of items, and the log's end, by one scan.
 
     Each distinct id is numbered from 0 in the ids' order. The end is the second after the latest
-    event, 0 of a log without times.
+    event or the latest return that took one back, 0 of a log without times.
     """
     ids = [raw.select(name).unique() for name in (USER_ID, ITEM_ID)]
-    timed = TIMESTAMP in raw.collect_schema()
-    latest = raw.select(pl.col(TIMESTAMP).max() if timed else pl.len())
+    times = [name for name in (TIMESTAMP, UNDONE) if name in raw.collect_schema()]
+    latest = raw.select(pl.max_horizontal(pl.col(times).max()) if times else pl.len())
     users, items, last = pl.collect_all([*ids, latest], engine="streaming")
     users, items = (
         found.sort(found.columns).with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
         for found, inner in ((users, USER), (items, ITEM))
     )
-    return users, items, int(last.item() or 0) + 1 if timed else 0
+    return users, items, int(last.item() or 0) + 1 if times else 0
 
 
 def resolve_method(method: str, columns: list[str]) -> str:

@@ -138,29 +138,29 @@ def naive(events: list[tuple[int, int, str, int]], moment: int) -> dict[tuple[in
     return stands
 
 
-EVENT = st.tuples(
-    st.integers(0, 2),
-    st.integers(0, 2),
-    st.sampled_from(["click", "buy", *UNDO]),
-    st.integers(1, 30),
-)
+PAIR = (st.integers(0, 2), st.integers(0, 2))
+EVENT = st.tuples(*PAIR, st.sampled_from(["click", "buy", *UNDO]), st.integers(1, 30))
+LATE = st.tuples(*PAIR, st.sampled_from(list(UNDO)), st.integers(31, 40))
 MORE = [(3 + n, n % 3, "click", 1 + n) for n in range(30)]  # so that no split is empty
 EVERY = [(u, 3, "click", 1 + u) for u in (0, 1, 2)]  # and ids are inner ids
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(EVENT, max_size=30), st.integers(20, 32))
+@given(st.lists(EVENT, max_size=30), st.lists(LATE, max_size=5), st.integers(20, 42))
 def test_at_each_moment_that_stands_which_was_not_taken_back_before(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, int, str, int]], moment: int
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: list[tuple[int, int, str, int]],
+    late: list[tuple[int, int, str, int]],
+    moment: int,
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("undo")
-    events = [*drawn, *MORE, *EVERY]
+    events = [*drawn, *late, *MORE, *EVERY]
     path = tmp_path / "log.csv"
     path.write_bytes(csv(*events))
     record = parted(path, tmp_path)
     history = History.load(record)
     assert history.n_users == 33 and history.n_items == 4
-    for at in (moment, 12, 40):
+    for at in (moment, 12, 41):
         then = history.at(at * HOUR)
         expected = naive(events, at)
         pairs = zip(then.pairs.users, then.pairs.items, then.pairs.behavior_index, strict=True)
@@ -211,6 +211,16 @@ def test_a_moment_knows_what_was_taken_back_before_it(tmp_path: Path) -> None:
         cut = parted(path, tmp_path, until=moment)
         assert sum(cut.counts[name]["buy"] for name in SPLITS) == stands
         assert len(History.load(cut).at(moment).pairs.of(1)[0]) == stands
+
+
+def test_a_return_after_the_last_event_takes_back_what_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(csv(*MORE, *EVERY, (0, 0, "buy", 5), (0, 0, "returned", 35)))
+    record = parted(path, tmp_path)
+    now = record.counts["moments"]["now"]
+    assert now == 35 * HOUR + 1
+    assert not len(History.load(record).at(now).pairs.of(1)[0])
+    assert len(History.load(record).at(35 * HOUR).pairs.of(1)[0]) == 1
 
 
 def test_what_was_taken_back_is_no_hit_of_last_nights_lists(ingest_files: Ingest) -> None:
