@@ -42,7 +42,7 @@ TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
 DRAWN = "valid_drawn_from"  # count of the split stage: behaviors of whose train valid was drawn
 # Count of the split stage under method "time", Unix seconds: first of valid, first of test, and
-# "now", the second after the log's latest event.
+# "now", the second after the log's latest event or return.
 MOMENTS = "moments"
 NOW = "now"
 ZONE = "zone"  # count of the same: of days, where it is not UTC

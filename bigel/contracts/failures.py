@@ -1,6 +1,7 @@
 """What people read when a contract fails: what, where, how many, examples, how to go on."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 from bigel.config import Config
 from bigel.contracts.contract import CRITICAL, LIMITS, Contract
 from bigel.contracts.row_rules import Rule
+from bigel.errors import BigelError
 from bigel.ingest import unknown_behaviors
 from bigel.ingest.refusals import IGNORED, UNKNOWN_BEHAVIOR
 from bigel.ingest.unknown import told
@@ -33,6 +35,7 @@ SETTINGS = {
     "time_max": "data.time_max",
     "k": "recommend.k",
 }
+log = logging.getLogger(__name__)
 
 
 def how_to_relax(contract: Contract, rule: Rule, parameters: Mapping[str, Any]) -> str:
@@ -64,13 +67,22 @@ def show_refused(
     quarantine = record.file(QUARANTINE_FILE)
     about = [check for check in failed if check["column"] in OF_BEHAVIORS]
     refused = about and record.counts.get("reasons", {}).get(UNKNOWN_BEHAVIOR)
-    if refused and (values := unknown_behaviors(config, workspace)):
+    if refused and (values := _unknown(config, workspace)):
         for check in about:
             check["unknown"] = told(values)
     for check in failed:
         if check["column"] in REFUSED_SHARES:
             check["quarantined"] = refused_rows(quarantine, check["samples"])
             check["quarantine"] = str(quarantine)
+
+
+def _unknown(config: Config, workspace: Workspace) -> list[tuple[str, int]]:
+    """Return the unknown values; none where the log cannot be read once more."""
+    try:
+        return unknown_behaviors(config, workspace)
+    except BigelError as error:
+        log.warning("the unknown values of the behavior column are not told: %s", error)
+        return []
 
 
 def refused_rows(quarantine: Path, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -122,6 +122,9 @@ def split(
         _refuse_empty(frame, method)
         moments = {} if past is None else _moments(frame, end if until is None else until)
         known_pairs = len(frame)
+        events = None if past is None else _to_inner_ids(past, users, items, behaviors)
+        if until is None and events is not None and UNDONE in frame.columns:
+            frame = _keep_known(frame, events, moments[VALID])
         frame = _take_back(frame, moments.get(VALID))
         _refuse_empty(frame, method)
         users.write_parquet(out / USERS_FILE)
@@ -135,8 +138,7 @@ def split(
             "method": method,
             DRAWN: [behaviors[k] for k in drawn],
         }
-        if past is not None:
-            events = _to_inner_ids(past, users, items, behaviors)
+        if events is not None:
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
             facts[MOMENTS] = moments
@@ -167,17 +169,17 @@ def _number_ids(raw: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Return (inner, external id) of users and of items, and the log's end, by one scan.
 
     Each distinct id is numbered from 0 in the ids' order. The end is the second after the latest
-    event, 0 of a log without times.
+    event or the latest return that took one back, 0 of a log without times.
     """
     ids = [raw.select(name).unique() for name in (USER_ID, ITEM_ID)]
-    timed = TIMESTAMP in raw.collect_schema()
-    latest = raw.select(pl.col(TIMESTAMP).max() if timed else pl.len())
+    times = [name for name in (TIMESTAMP, UNDONE) if name in raw.collect_schema()]
+    latest = raw.select(pl.max_horizontal(pl.col(times).max()) if times else pl.len())
     users, items, last = pl.collect_all([*ids, latest], engine="streaming")
     users, items = (
         found.sort(found.columns).with_row_index(inner).with_columns(pl.col(inner).cast(pl.UInt32))
         for found, inner in ((users, USER), (items, ITEM))
     )
-    return users, items, int(last.item() or 0) + 1 if timed else 0
+    return users, items, int(last.item() or 0) + 1 if times else 0
 
 
 def resolve_method(method: str, columns: list[str]) -> str:
@@ -384,6 +386,29 @@ def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.Dat
     so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), pl.col(COUNT).sum())
     begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT)
     return begun.join(so_far, on=pair).select(numbered.columns)
+
+
+def _keep_known(frame: pl.DataFrame, events: pl.DataFrame, valid: int) -> pl.DataFrame:
+    """Return the splits with all that stood at the end of train in train, as it stood then.
+
+    What was returned later and then happened again begins anew, as it stands at the log's end. To
+    train it was known, so it moves there.
+
+    Args:
+        frame: with split, first and undone; a pair is in one split.
+        events: history in inner ids.
+        valid: the end of train, Unix seconds.
+    """
+    pair = [USER, ITEM, BEHAVIOR_INDEX]
+    stood = pl.col(UNDONE).is_null() | (pl.col(UNDONE) >= valid)
+    known = events.filter((pl.col(TIMESTAMP) < valid) & stood).group_by(pair)
+    begun = known.agg(
+        pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP, UNDONE).max(), pl.col(COUNT).sum()
+    )
+    again = begun.join(frame.filter(pl.col(SPLIT) != TRAIN), on=pair, how="semi")
+    moved = again.with_columns(pl.lit(TRAIN, SPLIT_TYPE).alias(SPLIT)).select(frame.columns)
+    rest = frame.join(moved, on=pair, how="anti")
+    return pl.concat([rest, moved.cast(frame.schema)]).sort(BEHAVIOR_INDEX, USER, ITEM)
 
 
 def _take_back(frame: pl.DataFrame, valid: int | None) -> pl.DataFrame:

@@ -47,7 +47,7 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     """Read the log of ``config.data``, or make up the synthetic one where it names that.
 
     The record's folder holds interactions.parquet (unique by user, item and behavior), of a log
-    with times history.parquet (a row per interaction and UTC day), quarantine.parquet (every
+    with times history.parquet (a row per interaction and hour), quarantine.parquet (every
     refused row: file, row number, reason, raw text), quarantine_summary.parquet (their number by
     file and reason) and raw_summary.parquet (one row per file). Rows in = interactions + rows
     merged into them + rows quarantined, always. A file with the content of another one counts once.

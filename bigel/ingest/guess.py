@@ -9,6 +9,7 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.ingest.columns import EACH
 from bigel.ingest.layout import field_names, first_objects
+from bigel.ingest.parquet import mixed
 from bigel.ingest.seconds import seconds_of_day, to_seconds
 from bigel.ingest.sources import Source
 from bigel.ingest.timecolumn import as_text, read_head
@@ -77,11 +78,14 @@ def short_names(name: str) -> list[str]:
     return ["".join(filter(str.isalnum, end)) for end in ends]
 
 
-def wide_cells(head: Sequence[pl.Series], used: Iterable[str], data: DataConfig) -> dict[str, str]:
+def wide_cells(
+    head: Sequence[pl.Series], used: Iterable[str], data: DataConfig
+) -> tuple[dict[str, str], str]:
     """Return the columns that look like one for each behavior, with its name; {} without two.
 
     Either all hold times, and their names say so (``cart_at``), or all hold counts or switches, and
-    are named as behaviors are.
+    are named as behaviors are. With them comes what a person should know: times of types that do
+    not mix are none; "" for nothing.
     """
     columns = [column for column in head if column.name not in used and "." not in column.name]
     times = {
@@ -90,13 +94,20 @@ def wide_cells(head: Sequence[pl.Series], used: Iterable[str], data: DataConfig)
         if (word := WHEN.match(column.name.lower())) and _holds_times(column, data)
     }
     times = {name: word for name, word in times.items() if word not in OF_THE_ROW}
+    note = ""
+    if listed := mixed({column.name: column.dtype for column in columns if column.name in times}):
+        times = {}
+        note = (
+            "there may be a column for each behavior, but their types do not mix, so none is used "
+            f"as one ({listed}); convert them to one type"
+        )
     counts = {
         column.name: _singular(column.name.lower())
         for column in columns
         if _singular(column.name.lower()) in DONE and _holds_counts(column, data)
     }
     found = times if len(times) >= FEWEST_CELLS else counts
-    return found if len(set(found.values())) == len(found) >= FEWEST_CELLS else {}
+    return (found if len(set(found.values())) == len(found) >= FEWEST_CELLS else {}), note
 
 
 def are_times(cells: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from bigel.config import DataConfig
-from bigel.ingest.layout import PEEK_BYTES, PEEK_OBJECTS, open_bytes, unreadable
+from bigel.ingest.layout import PEEK_BYTES, PEEK_OBJECTS, READ_BYTES, open_bytes, unreadable
 from bigel.ingest.lines import Tally
 from bigel.ingest.merge import open_base
 from bigel.ingest.objects import is_url
@@ -50,7 +50,11 @@ def look_at(data: DataConfig) -> None:
 
 
 def _first_rows(source: Source, folder: Path) -> Source:
-    """Return a short copy of a file, under its own name."""
+    """Return a short copy of a file, under its own name.
+
+    Its text is as long as what is peeked at, and on to the end of a line: so what is peeked at is
+    what ingest sees, and is as plainly not the whole file.
+    """
     copy = replace(source, path=folder / "rows")
     try:
         if source.format == "parquet":
@@ -59,9 +63,8 @@ def _first_rows(source: Source, folder: Path) -> Source:
             )
             return copy
         with open_bytes(source.path) as stream:
-            head = stream.read(PEEK_BYTES)
+            head = stream.read(PEEK_BYTES) + stream.readline(READ_BYTES)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable(source, error) from error
-    whole = head.rfind(b"\n") + 1 if len(head) == PEEK_BYTES else len(head)
-    copy.path.write_bytes(head[:whole] if whole else head)
+    copy.path.write_bytes(head)
     return copy

@@ -166,17 +166,26 @@ def _check_type(source: Source, schema_name: str, name: str, dtype: pl.DataType)
 
 def _check_cells(source: Source, dtypes: Mapping[str, pl.DataType]) -> None:
     """Check that the cells of data.wide can stand in one column."""
+    if listed := mixed(dtypes):
+        raise DataError(
+            f"{source.name}: columns of data.wide are of types that do not mix ({listed}); convert "
+            "them to one"
+        )
+
+
+def mixed(dtypes: Mapping[str, pl.DataType]) -> str:
+    """Return columns that cannot stand in one, with their types; "" where they can.
+
+    >>> mixed({"view_at": pl.Date(), "cart_at": pl.String()}), mixed({"view_at": pl.Date()})
+    ('view_at Date, cart_at String', '')
+    """
     kinds = {
         (dtype.is_temporal(), getattr(dtype, "time_zone", None))
         for dtype in dtypes.values()
         if dtype != pl.Null
     }
-    if len(kinds) > 1:
-        listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
-        raise DataError(
-            f"{source.name}: columns of data.wide are of types that do not mix ({listed}); convert "
-            "them to one"
-        )
+    listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+    return listed if len(kinds) > 1 else ""
 
 
 def _also_of(what: str) -> tuple[str, tuple[type[pl.DataType], ...]]:

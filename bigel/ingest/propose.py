@@ -153,14 +153,14 @@ def _propose(
         item=found.get("item", UNKNOWN * 2),
         behavior=found.get("behavior", UNKNOWN * 3),
     )
-    cells = {} if "behavior" in found else wide_cells(head, found.values(), data)
+    cells, note = ({}, "") if "behavior" in found else wide_cells(head, found.values(), data)
     if behaviors is not None and not set(cells.values()) <= set(behaviors):
         cells = {}
     by_file = {} if "behavior" in found or cells else {"*": ONLY}
     data = data.model_copy(update={"columns": columns, "behavior_by_file": by_file, "wide": cells})
     if cells and not are_times(cells):
         data = data.model_copy(update={"wide_values": "count"})
-    proposal = Proposal(data, names, missing=missing)
+    proposal = Proposal(data, names, missing=missing, notes=[note] if note else [])
     if data.has_timed_cells:
         _add_unit(proposal, head)
     else:

@@ -19,7 +19,7 @@ from bigel.ingest.parquet import count_events, scan_table
 from bigel.ingest.refusals import judge
 from bigel.ingest.sources import Source
 from bigel.ingest.text import split_rows
-from bigel.ingest.wide import unpivot
+from bigel.ingest.wide import OWN, unpivot
 from bigel.schema import ROW_NUMBER
 
 BATCH_ROWS = 200_000
@@ -53,15 +53,28 @@ def raw_rows(
     Raises:
         DataError: if the file cannot be read.
     """
-    if source.format == "parquet":
-        for batch in _batches_of(scan_table(source, data)):
+    try:
+        for batch in _raw_batches(source, data, base):
             yield _events(batch, source, data)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable(source, error) from error
+
+
+def _raw_batches(
+    source: Source, data: DataConfig, base: duckdb.DuckDBPyConnection
+) -> Iterator[pl.DataFrame]:
+    if source.format == "parquet":
+        yield from _batches_of(scan_table(source, data))
     elif source.format == "ndjson":
         for lines in read_rows_of_lines(source, Tally()):
-            yield _events(parse_objects(lines, columns_of(source, data), base), source, data)
+            yield parse_objects(lines, columns_of(source, data), base)
+    elif source.format == "lists":
+        separator = list_separator(source, data)
+        for lines in read_rows_of_lines(source, Tally()):
+            yield pair_items(lines, separator)
     elif (layout := text_layout(source, data)).width:
         for lines in read_rows_of_lines(source, Tally(), layout):
-            yield _events(split_rows(lines, layout), source, data)
+            yield split_rows(lines, layout)
 
 
 def _batches(
@@ -105,9 +118,9 @@ def _events(rows: pl.DataFrame, source: Source, data: DataConfig) -> pl.DataFram
     """
     events = with_given(rows, source, data)
     if data.wide:
-        events = unpivot(events, data)
-        numbers = [frame[ROW_NUMBER].n_unique() for frame in (rows, events)]
-        refuse_loss(source.name, numbers[0], numbers[1], 0)
+        events = unpivot(events.with_row_index(OWN), data)
+        refuse_loss(source.name, rows.height, events[OWN].n_unique(), 0)
+        events = events.drop(OWN)
     return events
 
 
@@ -132,8 +145,7 @@ def _judged(
 
     def work(lines: pl.DataFrame) -> tuple[int, list[pl.DataFrame]]:
         events = _events(read(lines), source, data)
-        if events.height != lines.height:
-            refuse_loss(source.name, lines.height, events[ROW_NUMBER].n_unique(), 0)
+        refuse_loss(source.name, lines.height, events[ROW_NUMBER].n_unique(), 0)
         return events.height - lines.height, judge(events, data, header)
 
     def taken(made: Future[tuple[int, list[pl.DataFrame]]]) -> list[pl.DataFrame]:

@@ -9,10 +9,11 @@ import polars as pl
 from bigel.config import DataConfig
 from bigel.ingest.columns import WIDE
 from bigel.ingest.refusals import NOTHING, PROBLEM
-from bigel.schema import BEHAVIOR, COUNT, RAW, ROW_NUMBER, TIMESTAMP
+from bigel.schema import BEHAVIOR, COUNT, RAW, TIMESTAMP
 
 NEVER = ("0", "false", "False", "FALSE")  # of a cell that counts, as is every zero
 ONCE = ("true", "True", "TRUE")
+OWN = "_own"  # the number of a row; elements of one list share their row_number
 PLACE = "_place"
 
 
@@ -20,8 +21,8 @@ def unpivot(rows: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
     """Return a row for each filled cell of ``data.wide``, by row and then column.
 
     Args:
-        rows: row_number, ids, a column ``WIDE + name`` for each column, problem and raw; ids and
-            others as ``judge`` has them. A row with a problem is one row still.
+        rows: ``OWN``, row_number, ids, a column ``WIDE + name`` for each column, problem and raw;
+            ids and others as ``judge`` has them. A row with a problem is one row still.
         data: names the columns and what they hold.
 
     Returns:
@@ -42,7 +43,7 @@ def unpivot(rows: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
         for place, (name, behavior) in enumerate(data.wide.items())
     ]
     found = pl.concat(events, how="vertical_relaxed")
-    rest = rows.join(found.select(ROW_NUMBER).unique(), on=ROW_NUMBER, how="anti").select(
+    rest = rows.join(found.select(OWN).unique(), on=OWN, how="anti").select(
         *(name for name in others if name not in (PROBLEM, RAW)),
         pl.coalesce(PROBLEM, pl.lit(NOTHING)).alias(PROBLEM),
         RAW,
@@ -50,7 +51,7 @@ def unpivot(rows: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
         pl.lit(None, found.schema[holds]).alias(holds),
         pl.lit(0, pl.Int32).alias(PLACE),
     )
-    return pl.concat([found, rest.select(found.columns)]).sort(ROW_NUMBER, PLACE).drop(PLACE)
+    return pl.concat([found, rest.select(found.columns)]).sort(OWN, PLACE).drop(PLACE)
 
 
 def _is_filled(dtype: pl.DataType, name: str, data: DataConfig) -> pl.Expr:

@@ -115,3 +115,23 @@ def test_a_log_with_unknown_behaviors_lists_all_of_them_with_their_rows(tmp_path
     with pytest.raises(ContractError) as caught:
         validate("raw_log", record, config, workspace)
     assert "    unknown:    'view' 20, 'like' 10\n" in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_pages")
+@pytest.mark.parametrize("gone", [False, True])
+def test_unknown_behaviors_of_lists_are_told_and_a_lost_log_hides_no_failure(
+    tmp_path: Path, gone: bool
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for name in ("foo_train", "buy_train", "buy_test"):
+        (folder / f"{name}.txt").write_text(f"{name[0]}1 i1 i2\n{name[0]}2 i3\n")
+    data = {"path": str(folder), "behaviors": ["buy"], "format": "lists"}
+    config = parse_config({"data": data})
+    workspace = Workspace(tmp_path / "w")
+    record = ingest(config, workspace)
+    if gone:
+        folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(ContractError) as caught:
+        validate("raw_log", record, config, workspace)
+    assert ("    unknown:    'foo' 3\n" in str(caught.value)) is not gone

@@ -1,6 +1,7 @@
 """A first look at a log says what ingest would say, before a run begins."""
 
 import gzip
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,33 @@ def test_only_the_first_rows_are_read_and_a_cut_row_is_no_matter(tmp_path: Path)
     long = "user_id,item_id,behavior\n" + '1,2,"view"\n' * 20_000 + '3,"broken\n'
     path.write_text(long)
     look_at(data_of(path))
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("late", [{"item": "ecommerce.items[].item_id"}, {"count": "quantity"}])
+def test_a_field_that_comes_late_is_no_error(
+    tmp_path: Path, late: dict[str, str], ending: str
+) -> None:
+    page = {"user": 1, "event": "view", "at": 5, "item_id": "p", "url": "x" * 1_000}
+    sale = {"ecommerce": {"items": [{"item_id": "a"}]}, "quantity": 1}
+    lines = [json.dumps(page | (sale if row > 100 else {})) for row in range(120)]
+    path = tmp_path / f"log.ndjson{ending}"
+    text = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(text) if ending else text)
+    columns = {"user": "user", "item": "item_id", "behavior": "event", "timestamp": "at"}
+    settings = {"path": str(path), "behaviors": ["view", "buy"], "columns": columns | late}
+    config = parse_config({"data": settings | {"time_min": 0}})
+    look_at(config.data)
+    assert ingest(config, Workspace(tmp_path / "w")).counts["kept"]
+
+
+@pytest.mark.parametrize("rest", [b"", b"}", b"}\n"])
+def test_a_line_longer_than_the_look_is_no_matter(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "log.ndjson"
+    path.write_bytes(FRAME.write_ndjson().encode() + b'{"a": "' + b"x" * (1 << 21) + b'"' + rest)
+    look_at(data_of(path))
+    with pytest.raises(DataError, match="no column 'uid'"):
+        look_at(data_of(path, columns={"user": "uid"}))
 
 
 @pytest.mark.parametrize(("behaviors", "warned"), [(["view", "buy"], 0), (["pv", "order"], 1)])

@@ -48,6 +48,20 @@ def test_a_column_of_times_for_each_behavior(tmp_path: Path, form: str) -> None:
     assert (counts["in"], counts["quarantined"]) == (120 + 15 + 30, 0)
 
 
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_cells_of_types_that_do_not_mix_make_no_wide_table(
+    tmp_path: Path, zone: str | None
+) -> None:
+    when = pl.from_epoch("view_at")
+    other = when.dt.replace_time_zone(zone) if zone else when.dt.to_string()
+    table = wide().select("visitor", "sku", view_at=when, cart_at=other)
+    table.write_parquet(tmp_path / "log.parquet")
+    config, counts, notes = proposed(tmp_path / "log.parquet", tmp_path)
+    assert not config.data.wide and counts["in"] == 120
+    (told,) = [note for note in notes if "do not mix" in note]
+    assert "view_at Datetime" in told and "cart_at" in told and "convert" in told
+
+
 def test_a_column_of_counts_for_each_behavior(tmp_path: Path) -> None:
     rows = range(100)
     table = pl.DataFrame(

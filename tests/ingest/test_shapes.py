@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 
 from bigel.config import parse_config
 from bigel.errors import ConfigError, DataError
+from bigel.ingest import read
+from bigel.ingest.ndjson import parse_objects
+from bigel.ingest.wide import unpivot
 
 Ingest = Callable[..., Any]
 WIDE = {"click_at": "click", "buy_at": "buy"}
 IDS = {"user": "user", "item": "item"}
+OF_SEEN = {"user": "user", "item": "seen[].sku"}
+WIDE_OF_SEEN = {"seen[].click": "click", "seen[].buy": "buy"}
 
 
 def balanced(got: Any) -> bool:
@@ -239,18 +244,71 @@ def test_a_field_that_is_nowhere_is_refused_with_what_is_there(ingest_files: Ing
         ingest_files({"a.parquet": parquet(pl.DataFrame(EVENTS))}, "a.parquet", columns=flat)
 
 
-def test_wide_and_nested_go_together(ingest_files: Ingest) -> None:
-    log = ndjson(
-        {"user": 1, "seen": [{"sku": "a", "click": 5, "buy": 9}, {"sku": "b", "click": 6}]},
-        {"user": 2, "seen": []},
-    )
-    got = ingest_files(
-        {"a.ndjson": log},
-        columns={"user": "user", "item": "seen[].sku"},
-        wide={"seen[].click": "click", "seen[].buy": "buy"},
-    )
+SEEN: list[dict[str, Any]] = [
+    {
+        "user": 1,
+        "seen": [
+            {"sku": "a", "click": 5, "buy": 9},
+            {"sku": "b", "click": 6, "buy": None},
+            {"sku": "c", "click": None, "buy": None},  # nothing happened
+            {"sku": None, "click": 7, "buy": 8},
+        ],
+    },
+    {"user": 2, "seen": []},
+    {"user": 3, "seen": [{"sku": "a", "click": None, "buy": None}] * 2},
+]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+def test_wide_and_nested_go_together(ingest_files: Ingest, form: str) -> None:
+    content = ndjson(*SEEN) if form == "ndjson" else parquet(pl.DataFrame(SEEN))
+    got = ingest_files({f"a.{form}": content}, columns=OF_SEEN, wide=WIDE_OF_SEEN)
     assert got.pairs() == [(1, "a", "click"), (1, "a", "buy"), (1, "b", "click")]
-    assert got.refused() == [(2, "no behavior happened")] and balanced(got)
+    assert got.refused() == [
+        (1, "no behavior happened"),
+        *[(1, "null item_id")] * 2,
+        (2, "no behavior happened"),
+        *[(3, "no behavior happened")] * 2,
+    ]
+    assert balanced(got) and got.record.counts["in"] == 3 + 1 + 2 + 1 + 2
+
+
+def test_a_refused_element_stays_beside_one_that_is_fine(ingest_files: Ingest) -> None:
+    elements = [
+        {"sku": "a", "click": 5, "buy": 9},
+        {"sku": [1], "click": 6, "buy": 7},
+        {"sku": "c"},
+        {"sku": "d", "click": 8},
+    ]
+    got = ingest_files(
+        {"a.ndjson": ndjson({"user": 1, "seen": elements})}, columns=OF_SEEN, wide=WIDE_OF_SEEN
+    )
+    assert got.pairs() == [(1, "a", "click"), (1, "a", "buy"), (1, "d", "click")]
+    assert got.refused() == [(1, "id is a list or an object"), (1, "no behavior happened")]
+    assert balanced(got) and got.record.counts["in"] == 2 + 1 + 1 + 1
+
+
+def test_a_lost_element_is_told(ingest_files: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loses(rows: pl.DataFrame, data: Any) -> pl.DataFrame:
+        return unpivot(rows[1:], data)
+
+    monkeypatch.setattr(read, "unpivot", loses)
+    for form in ("ndjson", "parquet"):
+        content = ndjson(*SEEN) if form == "ndjson" else parquet(pl.DataFrame(SEEN))
+        with pytest.raises(DataError, match="7 rows were read, but 6 kept"):
+            ingest_files({f"a.{form}": content}, f"a.{form}", columns=OF_SEEN, wide=WIDE_OF_SEEN)
+
+
+def test_a_lost_line_is_told_where_another_has_more_elements(
+    ingest_files: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses(*args: Any, **named: Any) -> pl.DataFrame:
+        return parse_objects(*args, **named).filter(pl.col("row_number") != 2)
+
+    monkeypatch.setattr(read, "parse_objects", loses)
+    log = ndjson(*({"user": 1, "event": "buy", "at": 5, "items": ids} for ids in ([3, 4], [5])))
+    with pytest.raises(DataError, match="2 rows were read, but 1 kept"):
+        ingest_files({"a.ndjson": log}, columns=NESTED | {"item": "items[]"})
 
 
 # --- partitions

@@ -138,29 +138,30 @@ def naive(events: list[tuple[int, int, str, int]], moment: int) -> dict[tuple[in
     return stands
 
 
-EVENT = st.tuples(
-    st.integers(0, 2),
-    st.integers(0, 2),
-    st.sampled_from(["click", "buy", *UNDO]),
-    st.integers(1, 30),
-)
+PAIR = (st.integers(0, 2), st.integers(0, 2))
+EVENT = st.tuples(*PAIR, st.sampled_from(["click", "buy", *UNDO]), st.integers(1, 30))
+LATE = st.tuples(*PAIR, st.sampled_from(list(UNDO)), st.integers(31, 40))
+PLACE = ("user", "item", "behavior_index")
 MORE = [(3 + n, n % 3, "click", 1 + n) for n in range(30)]  # so that no split is empty
 EVERY = [(u, 3, "click", 1 + u) for u in (0, 1, 2)]  # and ids are inner ids
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(EVENT, max_size=30), st.integers(20, 32))
+@given(st.lists(EVENT, max_size=30), st.lists(LATE, max_size=5), st.integers(20, 42))
 def test_at_each_moment_that_stands_which_was_not_taken_back_before(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, int, str, int]], moment: int
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: list[tuple[int, int, str, int]],
+    late: list[tuple[int, int, str, int]],
+    moment: int,
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("undo")
-    events = [*drawn, *MORE, *EVERY]
+    events = [*drawn, *late, *MORE, *EVERY]
     path = tmp_path / "log.csv"
     path.write_bytes(csv(*events))
     record = parted(path, tmp_path)
     history = History.load(record)
     assert history.n_users == 33 and history.n_items == 4
-    for at in (moment, 12, 40):
+    for at in (moment, 12, 41):
         then = history.at(at * HOUR)
         expected = naive(events, at)
         pairs = zip(then.pairs.users, then.pairs.items, then.pairs.behavior_index, strict=True)
@@ -171,6 +172,62 @@ def test_at_each_moment_that_stands_which_was_not_taken_back_before(
     frames = [pl.read_parquet(cut.file(split_file(name))) for name in SPLITS]
     rows = pl.concat(frames).select("user", "item", "behavior_index", "first").rows()
     assert {row[:3]: row[3] // HOUR for row in rows} == naive(events, moment)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(EVENT, max_size=30),
+    st.lists(LATE, max_size=5),
+    st.lists(st.tuples(*PAIR, st.integers(1, 30), st.integers(1, 30), st.integers(1, 30))),
+)
+def test_train_is_what_stood_at_its_end_and_the_rest_what_stands_at_the_end_of_the_log(
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: list[tuple[int, int, str, int]],
+    late: list[tuple[int, int, str, int]],
+    again: list[tuple[int, int, int, int, int]],
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("undo")
+    events = [*drawn, *late, *MORE, *EVERY]
+    for user, item, *hours in again:
+        raws = ("buy", "returned", "buy")
+        events += [(user, item, raw, hour) for raw, hour in zip(raws, sorted(hours), strict=True)]
+    path = tmp_path / "log.csv"
+    path.write_bytes(csv(*events))
+    record = parted(path, tmp_path)
+    frames = {name: pl.read_parquet(record.file(split_file(name))) for name in SPLITS}
+    train, valid, test = (
+        {row[:3]: row[3] // HOUR for row in frames[name].select(*PLACE, "first").rows()}
+        for name in SPLITS
+    )
+    assert train == naive(events, record.counts["moments"]["valid"] // HOUR)
+    later = {key: hour for key, hour in naive(events, 41).items() if key not in train}
+    assert valid | test == later and not set(valid) & set(test)
+    assert max(valid.values()) < record.counts["moments"]["test"] // HOUR <= min(test.values())
+
+
+def test_what_is_bought_again_later_stays_in_train(tmp_path: Path) -> None:
+    rows = [(n, n % 5, "click", 2 * n) for n in range(50)]  # valid from about 80, test from 90
+    rows += [(0, 1, "buy", 3), (0, 1, "returned", 91), (0, 1, "buy", 95)]
+    rows += [(0, 2, "buy", 3), (0, 2, "buy", 4.5), (0, 2, "returned", 84), (0, 2, "buy", 85)]
+    rows += [(0, 2, "returned", 96)]
+    rows += [(0, 3, "buy", 3), (0, 3, "returned", 5), (0, 3, "buy", 95)]  # back before train ends
+    path = tmp_path / "log.csv"
+    path.write_bytes(csv(*rows))
+    record = parted(path, tmp_path)
+    found = {}
+    for name in SPLITS:
+        bought = pl.read_parquet(record.file(split_file(name))).filter(behavior_index=1)
+        for _, item, first, undone, count in bought.select(
+            "user", "item", "first", "undone", "count"
+        ).rows():
+            found[name, item] = (first / HOUR, undone and undone / HOUR, count)
+    assert found == {
+        ("train", 1): (3, 91, 1),
+        ("train", 2): (3, 84, 2),
+        ("test", 3): (95, None, 2),
+    }
+    config, workspace = config_of(path), Workspace(tmp_path)
+    assert validate("split", record, config, workspace)
 
 
 def test_splits_hold_what_was_known(tmp_path: Path) -> None:
@@ -211,6 +268,16 @@ def test_a_moment_knows_what_was_taken_back_before_it(tmp_path: Path) -> None:
         cut = parted(path, tmp_path, until=moment)
         assert sum(cut.counts[name]["buy"] for name in SPLITS) == stands
         assert len(History.load(cut).at(moment).pairs.of(1)[0]) == stands
+
+
+def test_a_return_after_the_last_event_takes_back_what_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(csv(*MORE, *EVERY, (0, 0, "buy", 5), (0, 0, "returned", 35)))
+    record = parted(path, tmp_path)
+    now = record.counts["moments"]["now"]
+    assert now == 35 * HOUR + 1
+    assert not len(History.load(record).at(now).pairs.of(1)[0])
+    assert len(History.load(record).at(35 * HOUR).pairs.of(1)[0]) == 1
 
 
 def test_what_was_taken_back_is_no_hit_of_last_nights_lists(ingest_files: Ingest) -> None:
