@@ -80,6 +80,19 @@ def tell(model: Registered, number: int, request: str = "") -> Verdict | None:
     return verdict
 
 
+def tell_moved(model: Registered, held: Mapping[str, int], *numbers: int) -> None:
+    """Tell every version anew that has an alias, or had one before aliases moved.
+
+    Args:
+        model: the registered model.
+        held: alias to version as it was before.
+        numbers: of versions that are told in any case.
+    """
+    for number in sorted({*numbers, *held.values(), *model.aliases.values()}):
+        if model.at(number) is not None:
+            tell(model, number)
+
+
 def best_refused(model: Registered, data: str | None, last: int = LOOKED_AT) -> Verdict | None:
     """Return the verdict with the highest mean figure of versions that the gate refused.
 

@@ -249,6 +249,40 @@ def test_a_gate_that_was_cut_off_leaves_the_version_before_it_to_go_back_to(
     assert aliases(workspace) == {"champion": 3, "previous": 2}
 
 
+def description(workspace: Workspace, version: int) -> str:
+    return str(client_of(workspace).get_model_version("bigel", str(version)).description)
+
+
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_a_gate_tells_the_versions_whose_aliases_it_moved_too(
+    alias: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = Decision(alias, "because"), None
+    monkeypatch.setattr("bigel.tracking.judge.judgement", lambda *_: decided)
+    assert register_one(workspace, seed=3).counts["alias"] == alias
+    owners = {number: name for name, number in aliases(workspace).items()}
+    assert owners[4] == alias
+    for number in (1, 3, 4):
+        title = f"bigel version {number} is {owners.get(number, 'without an alias')}"
+        assert title in description(workspace, number)
+    if alias == "champion":
+        assert "its lists are served" not in description(workspace, 1)
+        assert "version 4 stays champion" in description(workspace, 3)
+
+
+def test_a_promotion_by_hand_tells_every_version_that_has_or_had_an_alias(
+    workspace: Workspace,
+) -> None:
+    promote("2", "to try", CONFIG, workspace)
+    promote("challenger", "better still", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+    assert "bigel version 1 is without an alias" in description(workspace, 1)
+    rollback("worse", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 2, "challenger": 3}
+    for number, title in ((1, "without an alias"), (2, "champion"), (3, "challenger")):
+        assert f"bigel version {number} is {title}" in description(workspace, number)
+
+
 def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
     promote("2", "won the test", CONFIG, workspace)
     client_of(workspace).delete_model_version("bigel", "1")
