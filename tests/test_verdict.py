@@ -2,9 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bigel.errors import UnreachableError
 from bigel.latest import publish, read_latest
 from bigel.store import Record, Workspace, file_digest
 from bigel.verdict import Beside, Line, Verdict, stamp, stamp_lists
@@ -69,11 +73,11 @@ def test_a_report_shows_the_verdict_that_was_stamped_last() -> None:
     assert "<!--lists-->told<!--/lists-->" in stamp_lists(once, "told")
 
 
-def lists(folder: Path, version: int, text: str) -> Record:
+def lists(folder: Path, version: int, text: str, alias: str = "champion") -> Record:
     folder.mkdir()
     (folder / "recommendations.parquet").write_text(text)
     model: dict[str, Any] = {"uri": f"models:/shop/{version}", "bundle": "bundle/x", "name": "shop"}
-    model |= {"version": version, "alias": "champion"}
+    model |= {"version": version, "alias": alias}
     return Record("recommend", text, str(folder), False, 0.0, {"model": model})
 
 
@@ -92,3 +96,51 @@ def test_latest_says_which_version_lists_and_report_are_of(tmp_path: Path) -> No
     assert (said["lists"]["version"], said["report"]["version"]) == (4, 3)
     for part, name in (("lists", "recommendations.parquet"), ("report", "report.html")):
         assert said[part]["digest"] == file_digest(workspace.latest / name)
+
+
+def published(workspace: Workspace) -> tuple[dict[str, Any], str]:
+    page = (workspace.latest / "report.html").read_text("utf-8")
+    return read_latest(workspace)["report"], re.sub(r"<[^>]+>", " ", page)
+
+
+def test_a_report_says_what_its_version_is_now_after_a_promotion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE)
+    publish(lists(tmp_path / "a", 2, "night"), workspace, report, VERDICT)
+    now = replace(VERDICT, alias="champion", why="crowned by hand", todo=("its lists are served",))
+    asked: list[Any] = []
+
+    def ask(*given: Any) -> Verdict:
+        asked.append(given)
+        return now
+
+    monkeypatch.setattr("bigel.latest.present_verdict", ask)
+    publish(lists(tmp_path / "b", 2, "the same champion"), workspace)
+    assert not asked, "nothing changed, so the registry is not asked"
+    for hour in ("promoted", "an hour later"):
+        publish(lists(tmp_path / hour, 3, hour), workspace)
+        said, page = published(workspace)
+        assert said["alias"] == "champion" and "shop version 3 is champion" in page
+        assert "crowned by hand" in page and "version 2 stays champion" not in page
+        assert "by version 3, the champion." in page and "This page" not in page
+    assert asked == [("shop", 3, workspace)]
+
+
+@pytest.mark.parametrize("answer", [None, UnreachableError("away")])
+def test_a_report_whose_verdict_cannot_be_asked_for_says_that_it_is_older(
+    answer: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: Any) -> None:
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr("bigel.latest.present_verdict", ask)
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE)
+    publish(lists(tmp_path / "a", 2, "night"), workspace, report, VERDICT)
+    publish(lists(tmp_path / "b", 3, "promoted"), workspace)
+    said, page = published(workspace)
+    assert said["alias"] == "challenger" and "shop version 3 is challenger" in page
+    assert "The verdict on this page is older: it calls version 3 challenger." in page

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bigel.store import Workspace
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,
@@ -18,7 +19,7 @@ from bigel.tracking.registry import (
     Version,
     number_of,
 )
-from bigel.tracking.store import NOTE_TAG
+from bigel.tracking.store import NOTE_TAG, home_of
 from bigel.verdict import Verdict
 
 VERDICT_TAG = "bigel.verdict"  # JSON: the verdict on a version when it was last judged
@@ -40,6 +41,22 @@ def verdict_of(model: Registered, version: Version) -> Verdict | None:
     alias, why = alias_of(version.aliases), version.tags.get(WHY_TAG, found.why)
     steps = next_steps(version, alias, number_of(model.champion))
     return replace(found, version=version.number, alias=alias, why=why, todo=steps)
+
+
+def present_verdict(name: str, number: int, workspace: Workspace) -> Verdict | None:
+    """Return the verdict on a registered version as it is now; None where there is none.
+
+    Raises:
+        UnreachableError: if MLflow's store does not answer.
+        WorkspaceError: if it cannot be used.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        return None
+    with home.explained():
+        model = Registered(home.connect(), name)
+        version = model.at(number)
+        return None if version is None else verdict_of(model, version)
 
 
 def keep_verdict(

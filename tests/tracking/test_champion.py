@@ -13,6 +13,7 @@ from bigel.tracking import home_of, promote, rollback
 from bigel.tracking.champion import GATE, carry_out
 from bigel.tracking.gate import Decision
 from bigel.tracking.registry import Registered
+from bigel.tracking.told import present_verdict
 from bigel.verdict import Verdict
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
@@ -281,6 +282,16 @@ def test_a_promotion_by_hand_tells_every_version_that_has_or_had_an_alias(
     assert aliases(workspace) == {"champion": 2, "challenger": 3}
     for number, title in ((1, "without an alias"), (2, "champion"), (3, "challenger")):
         assert f"bigel version {number} is {title}" in description(workspace, number)
+
+
+def test_the_present_verdict_is_of_the_alias_and_reason_now(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    promote("3", "to try", CONFIG, workspace)
+    found = present_verdict("bigel", 3, workspace)
+    assert found is not None and (found.alias, found.why) == ("champion", "to try")
+    assert present_verdict("bigel", 9, workspace) is None
+    assert present_verdict("bigel", 3, Workspace(tmp_path / "empty")) is None
 
 
 def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
