@@ -16,10 +16,12 @@ from typing import Any
 from bigel.errors import BigelError
 from bigel.schema import LATEST_FILE, RECOMMENDATIONS_FILE, REPORT_FILE
 from bigel.store import Record, Workspace, file_digest, write_json, write_text
+from bigel.store.locks import take_lock
 from bigel.tracking.told import present_verdict
 from bigel.verdict import Verdict, stamp, stamp_lists
 
 RULE = "the simple rule: no version is champion, and the challenger is below it"
+LOCK = "latest.lock"  # one run at a time writes the folder
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,19 @@ def publish(
         workspace: holds the folder.
         report: of the evaluate stage; None: the run trained nothing, so the one there stays.
         verdict: on the version that the report is about.
+
+    Raises:
+        WorkspaceError: if another run holds the folder for ``bigel.store.locks.LIMIT``.
     """
+    workspace.locks.mkdir(parents=True, exist_ok=True)
+    busy = f"another run publishes in {workspace.latest}"
+    with take_lock(workspace.locks / LOCK, busy, remove=True):
+        _publish(lists, workspace, report, verdict)
+
+
+def _publish(
+    lists: Record, workspace: Workspace, report: Path | None, verdict: Verdict | None
+) -> None:
     now, folder = datetime.now(UTC).isoformat(timespec="seconds"), workspace.latest
     of_lists = _of_lists(lists) | {"made": now}
     said = read_latest(workspace)
@@ -52,7 +66,7 @@ def publish(
     if page is not None:
         write_text(place, stamp_lists(page, _told(of_lists, before)))
         before = (before or {}) | {"digest": file_digest(place)}
-    of_lists |= {"digest": file_digest(folder / RECOMMENDATIONS_FILE)}
+    of_lists |= {"digest": file_digest(lists.file(RECOMMENDATIONS_FILE))}
     write_json(folder / LATEST_FILE, {"lists": of_lists, "report": before})
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bigel.errors import UnreachableError
-from bigel.latest import publish, read_latest
+from bigel.errors import UnreachableError, WorkspaceError
+from bigel.latest import LOCK, publish, read_latest
 from bigel.store import Record, Workspace, file_digest
+from bigel.store.locks import take_lock
 from bigel.verdict import Beside, Line, Verdict, stamp, stamp_lists
 
 RULE = Beside(0.1, 0.05, 0.01, 0.09, 900)
@@ -144,3 +145,26 @@ def test_a_report_whose_verdict_cannot_be_asked_for_says_that_it_is_older(
     said, page = published(workspace)
     assert said["alias"] == "challenger" and "shop version 3 is challenger" in page
     assert "The verdict on this page is older: it calls version 3 challenger." in page
+
+
+def test_latest_is_written_by_one_run_at_a_time_and_vouches_for_its_own_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, mine = Workspace(tmp_path), lists(tmp_path / "a", 2, "mine")
+    copy, refused = workspace.publish, []
+
+    def meanwhile(source: Path) -> Path:
+        place = copy(source)
+        with pytest.raises(WorkspaceError) as caught:
+            take_lock(workspace.locks / LOCK, "another run publishes", 0)
+        refused.append(str(caught.value))
+        place.write_text("of a run of an older bigel, which takes no lock")
+        return place
+
+    monkeypatch.setattr(workspace, "publish", meanwhile)
+    publish(mine, workspace)
+    assert len(refused) == 1 and "another run publishes (process " in refused[0]
+    own = file_digest(mine.file("recommendations.parquet"))
+    assert read_latest(workspace)["lists"]["digest"] == own
+    assert file_digest(workspace.latest / "recommendations.parquet") != own
+    take_lock(workspace.locks / LOCK, "let go", 0).close()
