@@ -11,10 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, split_file
+from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, split_file
 from bigel.store import Record
 
 NO_FIGURE = "–"
+CUT = " …"  # where a text ends early
 TITLE, SUB = 0, 1  # of a cell
 
 
@@ -190,14 +191,31 @@ class Verdict:
             *(("next", step) for step in self.todo),
         ]
 
-    def markdown(self) -> str:
-        """Return the whole as Markdown, for Prefect and MLflow."""
+    def markdown(self, most: int | None = None) -> str:
+        """Return the whole as Markdown, for Prefect and MLflow.
+
+        Args:
+            most: characters; the last rows of the table are left out where there is no room.
+        """
+        text = self._markdown(self.rows(), 0)
+        if most is None:
+            return text
+        for left_out in range(1, len(self.lines) + 1):
+            if len(text) <= most:
+                return text
+            text = self._markdown(self.rows()[:-left_out], left_out)
+        return text if len(text) <= most else text[: most - len(CUT)] + CUT
+
+    def _markdown(self, rows: Sequence[Sequence[tuple[str, str]]], left_out: int) -> str:
         header = self.header()
         table = [header, ["---", *["---:"] * (len(header) - 1)]]
-        table += [[_in_one(cell) for cell in row] for row in self.rows()]
+        table += [[_in_one(cell) for cell in row] for row in rows]
         lines = [f"### {_safe(self.title)}", ""]
         lines += [f"**{label}** {_safe(text)}  " for label, text in self.facts()]
-        lines += ["", *(f"| {' | '.join(map(_safe, row))} |" for row in table), "", BELOW, ""]
+        lines += ["", *(f"| {' | '.join(map(_safe, row))} |" for row in table), ""]
+        if left_out:
+            lines += [f"… and {left_out} more: see {VERDICT_FILE} of the run", ""]
+        lines += [BELOW, ""]
         lines += [f"**{label}** {_safe(text)}  " for label, text in self.said()]
         return "\n".join(lines)
 

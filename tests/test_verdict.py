@@ -168,3 +168,23 @@ def test_latest_is_written_by_one_run_at_a_time_and_vouches_for_its_own_lists(
     assert read_latest(workspace)["lists"]["digest"] == own
     assert file_digest(workspace.latest / "recommendations.parquet") != own
     take_lock(workspace.locks / LOCK, "let go", 0).close()
+
+
+ONE = replace(VERDICT.lines[0], discovery=None)
+MANY = replace(VERDICT, lines=tuple(replace(ONE, behavior=f"b{k}") for k in range(90)))
+
+
+@pytest.mark.parametrize("most", [5000, 2500, 900])
+def test_where_there_is_no_room_the_last_rows_of_the_table_are_left_out(most: int) -> None:
+    text, whole = MANY.markdown(most), MANY.markdown()
+    shown = text.count("\n| b")
+    assert whole.count("\n| b") == 91 and len(whole) > 5000  # with the header
+    assert most - 120 < len(text) <= most
+    assert f"… and {91 - shown} more: see verdict.json of the run" in text
+    assert text.startswith(whole[:100])
+    assert MANY.markdown(len(whole)) == whole == MANY.markdown(99_999)
+
+
+def test_words_that_are_too_long_by_themselves_end_with_a_mark() -> None:
+    text = replace(VERDICT, why="x" * 999).markdown(500)
+    assert len(text) == 500 and text.endswith(" …")

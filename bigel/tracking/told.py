@@ -27,6 +27,7 @@ REQUEST = "### A request"
 NEXT_RUN = "the next run, or the hourly one, makes lists from it"
 LOOKED_AT = 50  # versions among which the best refused one is looked for
 LONGEST_NOTE = 8_000  # characters of a run's tag
+LONGEST = 5_000  # characters of a description, which a database may refuse to exceed
 
 
 def verdict_of(model: Registered, version: Version) -> Verdict | None:
@@ -90,10 +91,11 @@ def tell(model: Registered, number: int, request: str = "") -> Verdict | None:
     client = model.client
     known = client.get_model_version(model.name, str(number)).description or ""
     request = request or known.partition(REQUEST)[2]
-    text = verdict.markdown() + (f"\n\n{REQUEST}{request}" if request else "")
+    text, asked = verdict.markdown(LONGEST), f"\n\n{REQUEST}{request}" if request else ""
+    text += asked if len(text) + len(asked) <= LONGEST else ""
     client.update_model_version(model.name, str(number), text)
     if model.run_of(version) is not None:
-        client.set_tag(version.run_id, NOTE_TAG, verdict.markdown()[:LONGEST_NOTE])
+        client.set_tag(version.run_id, NOTE_TAG, verdict.markdown(LONGEST_NOTE))
     return verdict
 
 

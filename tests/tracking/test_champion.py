@@ -1,6 +1,7 @@
 import fcntl
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bigel.tracking import home_of, promote, rollback
 from bigel.tracking.champion import GATE, carry_out
 from bigel.tracking.gate import Decision
 from bigel.tracking.registry import Registered
-from bigel.tracking.told import present_verdict
+from bigel.tracking.told import keep_verdict, present_verdict
 from bigel.verdict import Verdict
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
@@ -292,6 +293,22 @@ def test_the_present_verdict_is_of_the_alias_and_reason_now(
     assert found is not None and (found.alias, found.why) == ("champion", "to try")
     assert present_verdict("bigel", 9, workspace) is None
     assert present_verdict("bigel", 3, Workspace(tmp_path / "empty")) is None
+
+
+def test_a_description_is_no_longer_than_its_column(workspace: Workspace) -> None:
+    """PostgreSQL refuses what is longer; the request goes first, as a whole."""
+    model, example = Registered(client_of(workspace), "bigel"), {"user_id": "x" * 20}
+    few = present_verdict("bigel", 3, workspace)
+    assert few is not None
+    for copies, size, asks in ((1, 20, True), (1, 4_900, False), (45, 20, False)):
+        lines = tuple(
+            replace(few.lines[0], behavior=f"behavior {k} of many and more") for k in range(copies)
+        )
+        many = replace(few, lines=lines, why=few.why + " and so on" * 3 * copies)
+        keep_verdict(model, 3, many, example | {"user_id": "x" * size})
+        text = description(workspace, 3)
+        assert len(text) <= 5_000 and text.startswith("### bigel version 3 is challenger")
+        assert ("dataframe_records" in text) == asks == ("### A request" in text)
 
 
 def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
