@@ -6,12 +6,13 @@ what ``Verdict`` says: its title, facts, table, reason and next steps. Nothing e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, split_file
+from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, ZONE, split_file
 from bigel.store import Record
 
 NO_FIGURE = "–"
@@ -87,6 +88,7 @@ class Verdict:
         lines: one per behavior.
         why: the gate's reason.
         todo: what to do next, a sentence each.
+        zone: time zone of the days.
     """
 
     model: str
@@ -101,6 +103,7 @@ class Verdict:
     lines: tuple[Line, ...]
     why: str
     todo: tuple[str, ...] = ()
+    zone: str = "UTC"
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Verdict":
@@ -148,7 +151,7 @@ class Verdict:
         """Return label and text of what is known about the run."""
         made = self.made[:16].replace("T", " ")
         facts = [("made", f"{made} UTC")] if made else []
-        days = " to ".join(self.data) if self.data else "without times"
+        days = f"{' to '.join(self.data)}, {self.zone}" if self.data else "without times"
         newest = f"{' to '.join(self.held_out)}, the newest days" if self.held_out else "test"
         return [*facts, ("data", f"{days}; held out: {newest}")]
 
@@ -267,7 +270,8 @@ def unjudged(
     rule = "recent popularity" if MOMENTS in split.counts else "popularity"
     return Verdict(
         model=model, version=None, alias="", made=made, metric=f"NDCG@{headline['cutoff']}",
-        rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo, **spans_of(split),
+        rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo,
+        zone=split.counts.get(ZONE, "UTC"), **spans_of(split),
     )  # fmt: skip
 
 
@@ -295,7 +299,11 @@ def lines_of(
 
 
 def spans_of(split: Record) -> dict[str, tuple[str, str] | None]:
-    """Return "data" and "held_out" of a verdict, by a split stage's record."""
+    """Return "data" and "held_out" of a verdict, by a split stage's record.
+
+    Days are those of the log's zone; of a log that is not cut by time, which has none, in UTC.
+    """
+    zone = split.counts.get(ZONE, "UTC")
     places = [split.file(split_file(name)) for name in (TRAIN, TEST)]
     spans: dict[str, tuple[str, str] | None] = {"data": None, "held_out": None}
     if FIRST not in pl.read_parquet_schema(places[0]):
@@ -306,17 +314,17 @@ def spans_of(split: Record) -> dict[str, tuple[str, str] | None]:
     if moments:
         begin, last = moments[TEST], moments[NOW] - 1
         horizon = split.counts.get(HORIZON) or last - begin
-        spans["held_out"] = day(begin), day(min(last, begin + horizon - 1))
-    return spans | {"data": (day(first), day(last))}
+        spans["held_out"] = day(begin, zone), day(min(last, begin + horizon - 1), zone)
+    return spans | {"data": (day(first, zone), day(last, zone))}
 
 
-def day(seconds: int) -> str:
-    """Return the day of a time in UTC.
+def day(seconds: int, zone: str) -> str:
+    """Return the day of a time in a zone.
 
-    >>> day(86400)
-    '1970-01-02'
+    >>> day(86399, "UTC"), day(86399, "Asia/Tokyo")
+    ('1970-01-01', '1970-01-02')
     """
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    return f"{datetime.fromtimestamp(seconds, ZoneInfo(zone)):%Y-%m-%d}"
 
 
 def _rule(found: Mapping[str, Any]) -> Beside | None:

@@ -3,16 +3,18 @@
 import json
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from bigel.errors import UnreachableError, WorkspaceError
 from bigel.latest import LOCK, publish, read_latest
 from bigel.store import Record, Workspace, file_digest
 from bigel.store.locks import take_lock
-from bigel.verdict import Beside, Line, Verdict, stamp, stamp_lists
+from bigel.verdict import Beside, Line, Verdict, stamp, stamp_lists, unjudged
 
 RULE = Beside(0.1, 0.05, 0.01, 0.09, 900)
 CHAMPION = Beside(0.16, -0.01, -0.03, 0.01, 850)
@@ -188,3 +190,43 @@ def test_where_there_is_no_room_the_last_rows_of_the_table_are_left_out(most: in
 def test_words_that_are_too_long_by_themselves_end_with_a_mark() -> None:
     text = replace(VERDICT, why="x" * 999).markdown(500)
     assert len(text) == 500 and text.endswith(" …")
+
+
+def split_of(folder: Path, zone: str | None, timed: bool = True) -> Record:
+    """Return a split of a log from the first second of 1 to the last of 30 November, in Tokyo."""
+    tokyo = timezone(timedelta(hours=9))
+    first = int(datetime(2026, 11, 1, tzinfo=tokyo).timestamp())
+    test, now = (int(datetime(2026, *day, tzinfo=tokyo).timestamp()) for day in ((11, 29), (12, 1)))
+    for name, times in (("train", [first, test - 1]), ("test", [test, now - 1])):
+        frame = pl.DataFrame({"first": times} if timed else {"user": [0, 1]})
+        frame.write_parquet(folder / f"{name}.parquet")
+    counts: dict[str, Any] = {"moments": {"test": test, "now": now}} if timed else {}
+    counts |= {} if zone is None else {"zone": zone}
+    return Record("split", "x", str(folder), False, 0.0, counts)
+
+
+@pytest.mark.parametrize(
+    ("zone", "data"),
+    [
+        ("Asia/Tokyo", "2026-11-01 to 2026-11-30, Asia/Tokyo; held out: 2026-11-29 to 2026-11-30"),
+        (None, "2026-10-31 to 2026-11-30, UTC; held out: 2026-11-28 to 2026-11-30"),
+    ],
+)
+def test_days_are_those_of_the_logs_zone_and_say_which(
+    zone: str | None, data: str, tmp_path: Path
+) -> None:
+    found = unjudged({"cutoff": 5, "behaviors": {}}, split_of(tmp_path, zone), "shop", "later")
+    assert dict(found.facts())["data"] == f"{data}, the newest days"
+    assert Verdict.from_dict(found.to_dict()) == found
+
+
+def test_a_log_without_times_has_no_zone(tmp_path: Path) -> None:
+    split = split_of(tmp_path, None, timed=False)
+    found = unjudged({"cutoff": 5, "behaviors": {}}, split, "shop", "later")
+    assert found.facts() == [("data", "without times; held out: test")]
+
+
+def test_a_verdict_that_was_kept_before_zones_were_told_is_read() -> None:
+    kept = VERDICT.to_dict()
+    kept.pop("zone")
+    assert Verdict.from_dict(kept) == VERDICT
