@@ -5,13 +5,14 @@ what ``Verdict`` says: its title, facts, table, reason and next steps. Nothing e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from bigel.config.exclusion import ANY, NONE
 from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, ZONE, split_file
 from bigel.store import Record
 
@@ -89,6 +90,7 @@ class Verdict:
         why: the gate's reason.
         todo: what to do next, a sentence each.
         zone: time zone of the days.
+        exclude: policy of the lists of each behavior where it is not "same"; figures are of "same".
     """
 
     model: str
@@ -104,6 +106,7 @@ class Verdict:
     why: str
     todo: tuple[str, ...] = ()
     zone: str = "UTC"
+    exclude: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Verdict":
@@ -157,7 +160,8 @@ class Verdict:
 
     def header(self) -> list[str]:
         """Return the names of the table's columns."""
-        names = ["behavior", f"{self.metric}, as served", self.rule]
+        metric = self.metric if self.exclude else f"{self.metric}, as served"
+        names = ["behavior", metric, self.rule]
         return names if self.champion is None else [*names, f"champion, version {self.champion}"]
 
     def rows(self) -> list[list[tuple[str, str]]]:
@@ -184,7 +188,21 @@ class Verdict:
                 f"among items that a user never touched it is not above {self.rule}: "
                 + ", ".join(below)
             )
-        return notes
+        return notes + self._policies()
+
+    def _policies(self) -> list[str]:
+        """Return a sentence for each policy of lists that is another than the figures'."""
+        told = []
+        for policy, hidden, only in (
+            (ANY, "what the user has under any behavior", " only"),
+            (NONE, "nothing that the user has", ""),
+        ):
+            if names := [name for name, other in self.exclude.items() if other == policy]:
+                told.append(
+                    f"lists of {', '.join(names)} leave out {hidden} (recommend.exclude), but "
+                    f"every figure here leaves out what the user has under the same behavior{only}"
+                )
+        return told
 
     def said(self) -> list[tuple[str, str]]:
         """Return label and text of what follows the table: notes, reason, next steps."""
@@ -271,7 +289,7 @@ def unjudged(
     return Verdict(
         model=model, version=None, alias="", made=made, metric=f"NDCG@{headline['cutoff']}",
         rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo,
-        zone=split.counts.get(ZONE, "UTC"), **spans_of(split),
+        zone=split.counts.get(ZONE, "UTC"), exclude=headline.get("exclude", {}), **spans_of(split),
     )  # fmt: skip
 
 

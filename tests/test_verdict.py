@@ -53,6 +53,28 @@ def test_what_is_below_the_rule_among_new_items_is_a_note() -> None:
     assert note.endswith("view 0.0200 against 0.0300")
 
 
+def test_a_policy_under_which_nothing_was_measured_is_a_note_in_every_place(tmp_path: Path) -> None:
+    lines = tuple(Line(name, 9, 0.2, RULE) for name in ("view", "cart", "buy", "rent"))
+    policies = {"view": "any", "buy": "none", "rent": "none"}
+    found = replace(VERDICT, lines=lines, exclude=policies)
+    assert Verdict.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    one, two = found.notes()
+    assert one == (
+        "lists of view leave out what the user has under any behavior (recommend.exclude), but "
+        "every figure here leaves out what the user has under the same behavior only"
+    )
+    assert two == (
+        "lists of buy, rent leave out nothing that the user has (recommend.exclude), but every "
+        "figure here leaves out what the user has under the same behavior"
+    )
+    assert found.header()[1] == "NDCG@5" and VERDICT.header()[1] == "NDCG@5, as served"
+    for place in (found.html(), found.markdown(), str(found.said())):
+        assert one in place and two in place
+    headline = {"cutoff": 5, "behaviors": {}, "exclude": policies}
+    split = split_of(tmp_path, None, timed=False)
+    assert unjudged(headline, split, "shop", "later").exclude == policies
+
+
 def words(text: str) -> set[str]:
     return set(re.findall(r"[\w.+-]+", text))
 
@@ -226,7 +248,8 @@ def test_a_log_without_times_has_no_zone(tmp_path: Path) -> None:
     assert found.facts() == [("data", "without times; held out: test")]
 
 
-def test_a_verdict_that_was_kept_before_zones_were_told_is_read() -> None:
+def test_a_verdict_that_was_kept_before_zone_and_policies_were_told_is_read() -> None:
     kept = VERDICT.to_dict()
     kept.pop("zone")
+    kept.pop("exclude")
     assert Verdict.from_dict(kept) == VERDICT
