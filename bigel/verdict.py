@@ -5,16 +5,19 @@ what ``Verdict`` says: its title, facts, table, reason and next steps. Nothing e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, split_file
+from bigel.config.exclusion import ANY, NONE
+from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, ZONE, split_file
 from bigel.store import Record
 
 NO_FIGURE = "–"
+CUT = " …"  # where a text ends early
 TITLE, SUB = 0, 1  # of a cell
 
 
@@ -86,6 +89,8 @@ class Verdict:
         lines: one per behavior.
         why: the gate's reason.
         todo: what to do next, a sentence each.
+        zone: time zone of the days.
+        exclude: policy of the lists of each behavior where it is not "same"; figures are of "same".
     """
 
     model: str
@@ -100,6 +105,8 @@ class Verdict:
     lines: tuple[Line, ...]
     why: str
     todo: tuple[str, ...] = ()
+    zone: str = "UTC"
+    exclude: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Verdict":
@@ -147,13 +154,14 @@ class Verdict:
         """Return label and text of what is known about the run."""
         made = self.made[:16].replace("T", " ")
         facts = [("made", f"{made} UTC")] if made else []
-        days = " to ".join(self.data) if self.data else "without times"
+        days = f"{' to '.join(self.data)}, {self.zone}" if self.data else "without times"
         newest = f"{' to '.join(self.held_out)}, the newest days" if self.held_out else "test"
         return [*facts, ("data", f"{days}; held out: {newest}")]
 
     def header(self) -> list[str]:
         """Return the names of the table's columns."""
-        names = ["behavior", f"{self.metric}, as served", self.rule]
+        metric = self.metric if self.exclude else f"{self.metric}, as served"
+        names = ["behavior", metric, self.rule]
         return names if self.champion is None else [*names, f"champion, version {self.champion}"]
 
     def rows(self) -> list[list[tuple[str, str]]]:
@@ -180,7 +188,21 @@ class Verdict:
                 f"among items that a user never touched it is not above {self.rule}: "
                 + ", ".join(below)
             )
-        return notes
+        return notes + self._policies()
+
+    def _policies(self) -> list[str]:
+        """Return a sentence for each policy of lists that is another than the figures'."""
+        told = []
+        for policy, hidden, only in (
+            (ANY, "what the user has under any behavior", " only"),
+            (NONE, "nothing that the user has", ""),
+        ):
+            if names := [name for name, other in self.exclude.items() if other == policy]:
+                told.append(
+                    f"lists of {', '.join(names)} leave out {hidden} (recommend.exclude), but "
+                    f"every figure here leaves out what the user has under the same behavior{only}"
+                )
+        return told
 
     def said(self) -> list[tuple[str, str]]:
         """Return label and text of what follows the table: notes, reason, next steps."""
@@ -190,14 +212,31 @@ class Verdict:
             *(("next", step) for step in self.todo),
         ]
 
-    def markdown(self) -> str:
-        """Return the whole as Markdown, for Prefect and MLflow."""
+    def markdown(self, most: int | None = None) -> str:
+        """Return the whole as Markdown, for Prefect and MLflow.
+
+        Args:
+            most: characters; the last rows of the table are left out where there is no room.
+        """
+        text = self._markdown(self.rows(), 0)
+        if most is None:
+            return text
+        for left_out in range(1, len(self.lines) + 1):
+            if len(text) <= most:
+                return text
+            text = self._markdown(self.rows()[:-left_out], left_out)
+        return text if len(text) <= most else text[: most - len(CUT)] + CUT
+
+    def _markdown(self, rows: Sequence[Sequence[tuple[str, str]]], left_out: int) -> str:
         header = self.header()
         table = [header, ["---", *["---:"] * (len(header) - 1)]]
-        table += [[_in_one(cell) for cell in row] for row in self.rows()]
+        table += [[_in_one(cell) for cell in row] for row in rows]
         lines = [f"### {_safe(self.title)}", ""]
         lines += [f"**{label}** {_safe(text)}  " for label, text in self.facts()]
-        lines += ["", *(f"| {' | '.join(map(_safe, row))} |" for row in table), "", BELOW, ""]
+        lines += ["", *(f"| {' | '.join(map(_safe, row))} |" for row in table), ""]
+        if left_out:
+            lines += [f"… and {left_out} more: see {VERDICT_FILE} of the run", ""]
+        lines += [BELOW, ""]
         lines += [f"**{label}** {_safe(text)}  " for label, text in self.said()]
         return "\n".join(lines)
 
@@ -249,7 +288,8 @@ def unjudged(
     rule = "recent popularity" if MOMENTS in split.counts else "popularity"
     return Verdict(
         model=model, version=None, alias="", made=made, metric=f"NDCG@{headline['cutoff']}",
-        rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo, **spans_of(split),
+        rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo,
+        zone=split.counts.get(ZONE, "UTC"), exclude=headline.get("exclude", {}), **spans_of(split),
     )  # fmt: skip
 
 
@@ -277,7 +317,11 @@ def lines_of(
 
 
 def spans_of(split: Record) -> dict[str, tuple[str, str] | None]:
-    """Return "data" and "held_out" of a verdict, by a split stage's record."""
+    """Return "data" and "held_out" of a verdict, by a split stage's record.
+
+    Days are those of the log's zone; of a log that is not cut by time, which has none, in UTC.
+    """
+    zone = split.counts.get(ZONE, "UTC")
     places = [split.file(split_file(name)) for name in (TRAIN, TEST)]
     spans: dict[str, tuple[str, str] | None] = {"data": None, "held_out": None}
     if FIRST not in pl.read_parquet_schema(places[0]):
@@ -288,17 +332,17 @@ def spans_of(split: Record) -> dict[str, tuple[str, str] | None]:
     if moments:
         begin, last = moments[TEST], moments[NOW] - 1
         horizon = split.counts.get(HORIZON) or last - begin
-        spans["held_out"] = day(begin), day(min(last, begin + horizon - 1))
-    return spans | {"data": (day(first), day(last))}
+        spans["held_out"] = day(begin, zone), day(min(last, begin + horizon - 1), zone)
+    return spans | {"data": (day(first, zone), day(last, zone))}
 
 
-def day(seconds: int) -> str:
-    """Return the day of a time in UTC.
+def day(seconds: int, zone: str) -> str:
+    """Return the day of a time in a zone.
 
-    >>> day(86400)
-    '1970-01-02'
+    >>> day(86399, "UTC"), day(86399, "Asia/Tokyo")
+    ('1970-01-01', '1970-01-02')
     """
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    return f"{datetime.fromtimestamp(seconds, ZoneInfo(zone)):%Y-%m-%d}"
 
 
 def _rule(found: Mapping[str, Any]) -> Beside | None:

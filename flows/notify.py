@@ -4,13 +4,14 @@
 shell. The address is a secret: it is read there only, and printed and stored nowhere.
 """
 
+import contextvars
 import json
 import logging
 import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,21 +33,36 @@ def name_stage(task: Any, task_run: Any, state: Any) -> None:
 def notify(flow: Any, flow_run: Any, state: Any) -> None:
     """Post what failed, where, why and how to resume; a hook of flows.
 
-    It never raises, and returns within ``SECONDS``: what a webhook does is no matter to a run. A
-    run that a person interrupted has not failed: it is marked as cancelled, and nobody is told.
+    It never raises, and returns within ``SECONDS``: what a webhook or Prefect's server does is no
+    matter to a run. A run that a person interrupted has not failed: it is marked as cancelled, and
+    nobody is told.
     """
     if isinstance(_error_of(state), KeyboardInterrupt):
-        _cancel(flow_run)
+        late = "Prefect's server did not mark the run as cancelled"
+        _within_limit(late, _try_to_cancel, flow_run)
         return
     address = os.environ.get(VARIABLE)
     if not address:
         return
     body = json.dumps(describe(flow, flow_run, state), ensure_ascii=False).encode()
-    thread = threading.Thread(target=_post, args=(address, body), daemon=True)
+    _within_limit("the webhook did not take the notification", _post, address, body)
+
+
+def _within_limit(late: str, call: Callable[..., None], *given: Any) -> None:
+    """Call in a thread, and leave it with a warning where it takes longer than ``SECONDS``."""
+    context = contextvars.copy_context()  # Prefect keeps its settings there
+    thread = threading.Thread(target=context.run, args=(call, *given), daemon=True)
     thread.start()
     thread.join(SECONDS)
     if thread.is_alive():
-        log.warning("the webhook did not take the notification within %d s", SECONDS)
+        log.warning("%s within %d s", late, SECONDS)
+
+
+def _try_to_cancel(flow_run: Any) -> None:
+    try:
+        _cancel(flow_run)
+    except Exception as error:  # its text may hold a password of the server's address
+        log.warning("the run could not be marked as cancelled: %s", type(error).__name__)
 
 
 def _cancel(flow_run: Any) -> None:

@@ -2,6 +2,9 @@
 
 Serves ``latest/`` and ``data_docs/`` of the folder on localhost, read-only, and a first page that
 leads to both and to the other servers (LINKS: ``name=address``). It ends with its parent's pipe.
+
+A report holds users' ids and histories, so only who asks this machine by its own name is answered:
+a foreign site whose name is made to lead to 127.0.0.1 sends that name along, and reads nothing.
 """
 
 import html
@@ -17,6 +20,7 @@ PLACES = (
     ("latest/latest.json", "Which versions the last lists and report are of"),
     ("data_docs/index.html", "Data Docs: what was checked, drift, limits"),
 )
+NAMES = ("localhost", "127.0.0.1", "[::1]")  # of this machine
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.6 system-ui,sans-serif;max-width:42em;"
     "margin:3em auto;padding:0 1em}h1{font-size:1.5em}.soft{opacity:.7}"
@@ -29,18 +33,36 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     links: tuple[tuple[str, str], ...] = ()
 
     def do_GET(self) -> None:
-        """Answer the first page, a file, or 404."""
+        """Answer the first page, a file, 404, or 403 to who asked for another host."""
+        if not self._is_asked():
+            self.send_error(403, "Forbidden", f"Open http://127.0.0.1:{self._port}/ instead.")
+            return
         path = unquote(urlsplit(self.path).path)
         if path == "/":
             self._answer(first_page(Path(self.directory), self.links).encode())
         elif self._is_shown():
-            super().do_GET()
+            self._send_file()
         else:
             self.send_error(404)
 
     def do_HEAD(self) -> None:
-        """Answer as to GET; a client that asks so reads no body."""
+        """Answer as to GET, without the body."""
         self.do_GET()
+
+    @property
+    def _port(self) -> int:
+        return int(self.connection.getsockname()[1])
+
+    def _is_asked(self) -> bool:
+        """Tell whether the request names this machine, and nothing else, as its host."""
+        hosts = [host.strip().lower() for host in self.headers.get_all("Host", [])]
+        return len(hosts) == 1 and hosts[0] in {f"{name}:{self._port}" for name in NAMES}
+
+    def _send_file(self) -> None:
+        if self.command == "HEAD":
+            super().do_HEAD()
+        else:
+            super().do_GET()
 
     def _is_shown(self) -> bool:
         """Tell whether it is a file of one of the folders, wherever .. and links lead."""
@@ -53,7 +75,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 def first_page(folder: Path, links: tuple[tuple[str, str], ...]) -> str:

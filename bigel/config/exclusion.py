@@ -16,6 +16,16 @@ def policy_of(exclude: Exclude, behavior: str) -> str:
     return exclude if isinstance(exclude, str) else exclude.get(behavior, SAME)
 
 
+def not_same(exclude: Exclude, behaviors: Sequence[str]) -> dict[str, str]:
+    """Return the policies that are not "same", under which every figure is measured.
+
+    >>> not_same({"buy": "none"}, ["click", "buy"]), not_same("same", ["click"])
+    ({'buy': 'none'}, {})
+    """
+    policies = {name: policy_of(exclude, name) for name in behaviors}
+    return {name: policy for name, policy in policies.items() if policy != SAME}
+
+
 def hidden_under(exclude: Exclude, asked: Sequence[str], every: Sequence[str]) -> list[str]:
     """Return the behaviors of which something is left out of some lists.
 

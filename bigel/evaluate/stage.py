@@ -12,7 +12,7 @@ import torch
 
 from bigel import progress
 from bigel.config import Config, EvaluateConfig
-from bigel.config.exclusion import repeated
+from bigel.config.exclusion import not_same, repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.evaluate.examples import categories_of, examples, names_of
 from bigel.evaluate.headline import headline, newest
@@ -77,7 +77,7 @@ def evaluate(
     Args:
         split: record of the split stage.
         trained: record of the train stage; ``embeddings.safetensors`` and ``history.json``.
-        config: ``evaluate`` changes the output.
+        config: ``evaluate`` and ``recommend.exclude`` change the output.
         workspace: where the stage is stored.
         realized: record of ``measure_realized``: how the lists of the last nights did.
         catalogue: record of ``read_catalogue``: what items of the report's examples are called.
@@ -88,7 +88,8 @@ def evaluate(
         ``popularity``; where ``recommend.exclude`` is "none" for some behaviors and the log is
         split by time, a view "again" of these; ``activity`` → "test" → behavior → group; where
         lists were scored, ``realized`` → behavior → figure of the last ones, and under ``rule``
-        what recent popularity has; ``headline`` and ``slices``, see the modules of these names),
+        what recent popularity has; ``headline`` and ``slices``, see the modules of these names, and
+        under ``headline`` ``exclude``, the policies of lists under which nothing is measured here),
         ``report.html``, ``plots/``.
         A figure without users is null.
 
@@ -97,6 +98,7 @@ def evaluate(
     """
 
     nights, made_up = read_nights(realized), config.data.is_synthetic
+    exclude = not_same(config.recommend.exclude, config.data.behaviors)
     again = repeated(config.recommend.exclude, config.data.behaviors) if has_moments(split) else []
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def evaluate(
         for tree, by in ((metrics, model), (of_popular, popular)):
             for name, figures in measure_again(by, split, again, config.evaluate).items():
                 tree[name][AGAIN_VIEW] = figures
-        found = headline(*lists, metrics, of_popular, cutoff)
+        found = headline(*lists, metrics, of_popular, cutoff) | {"exclude": exclude}
         on = newest(held_out)
         before = history_at(split, TEST) if has_moments(split) else None
         then = known[on], held_out[on]
@@ -150,7 +152,7 @@ def evaluate(
         ],
         settings=config.evaluate.model_dump(exclude={"batch_users"})
         | {"nights": nights, "synthetic": made_up}
-        | ({"again": again} if again else {}),
+        | ({"exclude": exclude} if exclude else {}),
         code=(*code_of(__name__), "evaluate/report.html.j2", "evaluate/verdict.html.j2"),
         build=build,
     )

@@ -29,7 +29,7 @@ from bigel.tracking.registry import (
     number_of,
 )
 from bigel.tracking.store import existing_home
-from bigel.tracking.told import better_refused, tell, verdict_of
+from bigel.tracking.told import better_refused, tell_moved, verdict_of
 
 GATE, PROMOTE, ROLLBACK = "gate", "promote", "rollback"  # what decided
 LONGEST = 1_000  # characters of a reason given by hand
@@ -62,13 +62,13 @@ def promote(reference: str, why: str, config: Config, workspace: Workspace) -> d
         if found.version is None:
             raise ConfigError(f"{found.uri} is not registered; promote a registered version")
         model, number = Registered(home.connect(), found.name), found.version
-        before = _settled(model)
+        held, before = model.aliases, _settled(model)
         changed = number_of(before) != number
         if changed:
             carry_out(model, number, Decision(CHAMPION, why), PROMOTE)
         else:
             _leave_only_champion(model, number)
-        _tell(model, number, number_of(before))
+        tell_moved(model, held, number)
         note_champion(model, workspace)
         return _outcome(model, number, before, why)
 
@@ -88,7 +88,7 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
     with home.locked(), home.explained():
         client = home.connect()
         model = Registered(client, model_name(client, config))
-        champion, back = _settled(model), model.having(PREVIOUS)
+        held, champion, back = model.aliases, _settled(model), model.having(PREVIOUS)
         if back is None:
             raise ConfigError(
                 f"{model.name} has no previous champion to go back to; see `bigel models`, and "
@@ -103,16 +103,9 @@ def rollback(why: str, config: Config, workspace: Workspace) -> dict[str, Any]:
                     _record(model, champion, Decision(CHALLENGER, reason), ROLLBACK, champion)
                     model.give(CHALLENGER, champion.number)
                 carry_out(model, back.number, Decision(CHAMPION, why), ROLLBACK)
-        _tell(model, back.number, number_of(champion))
+        tell_moved(model, held, back.number)
         note_champion(model, workspace)
         return _outcome(model, back.number, champion, why)
-
-
-def _tell(model: Registered, *numbers: int | None) -> None:
-    """Write anew what versions are told to be, after their aliases moved."""
-    for number in dict.fromkeys(numbers):
-        if number is not None and model.at(number) is not None:
-            tell(model, number)
 
 
 def carry_out(

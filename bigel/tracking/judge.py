@@ -25,7 +25,7 @@ from bigel.tracking.registry import (
     number_of,
 )
 from bigel.tracking.store import Home
-from bigel.tracking.told import keep_verdict
+from bigel.tracking.told import keep_verdict, tell_moved
 from bigel.verdict import Beside, Verdict, lines_of, stamp, unjudged
 
 log = logging.getLogger(__name__)
@@ -168,12 +168,14 @@ def judge(
             if now.tags.get(JUDGED_TAG) == candidate.digest:
                 return
             if number_of(model.champion) == number_of(present):
+                held = model.aliases
                 model.tag(now, MADE_TAG, max(candidate.made, now.made).isoformat())
                 carry_out(model, number, decision, GATE, details)
                 if decision.loses:
                     model.tag(now, LOSES_TAG, "true")
                 judged = candidate.judged(number, decision, beside)
                 verdict = keep_verdict(model, number, judged, runs.example_of(candidate.bundle))
+                tell_moved(model, held)
                 _log_verdict(client, run_id, verdict, candidate)
                 client.set_terminated(run_id, "FINISHED", runs.milliseconds(candidate.made))
                 model.tag(now, JUDGED_TAG, candidate.digest)

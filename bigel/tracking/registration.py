@@ -29,7 +29,7 @@ from bigel.tracking.registry import (
     note_champion,
 )
 from bigel.tracking.store import EXISTS, Home, home_of, note_home, unless
-from bigel.tracking.told import verdict_of
+from bigel.tracking.told import LONGEST, verdict_of
 
 DEFAULT_EXPERIMENT = "bigel"
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _create_version(model: Registered, run_id: str, candidate: Candidate) -> Ver
     other, so both see the lower number and agree that it stays.
     """
     client, name, bundle = model.client, model.name, candidate.bundle.fingerprint
-    unless(EXISTS, client.create_registered_model, name, None, candidate.told)
+    unless(EXISTS, client.create_registered_model, name, None, candidate.told[:LONGEST])
     source = f"{client.get_run(run_id).info.artifact_uri}/{runs.MODEL_PATH}"
     tags = {BUNDLE_TAG: bundle, DATA_TAG: candidate.data, MADE_TAG: candidate.made.isoformat()}
     ours = int(client.create_model_version(name, source, run_id, tags).version)

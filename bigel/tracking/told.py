@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bigel.store import Workspace
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,
@@ -18,7 +19,7 @@ from bigel.tracking.registry import (
     Version,
     number_of,
 )
-from bigel.tracking.store import NOTE_TAG
+from bigel.tracking.store import NOTE_TAG, home_of
 from bigel.verdict import Verdict
 
 VERDICT_TAG = "bigel.verdict"  # JSON: the verdict on a version when it was last judged
@@ -26,6 +27,7 @@ REQUEST = "### A request"
 NEXT_RUN = "the next run, or the hourly one, makes lists from it"
 LOOKED_AT = 50  # versions among which the best refused one is looked for
 LONGEST_NOTE = 8_000  # characters of a run's tag
+LONGEST = 5_000  # characters of a description, which a database may refuse to exceed
 
 
 def verdict_of(model: Registered, version: Version) -> Verdict | None:
@@ -40,6 +42,22 @@ def verdict_of(model: Registered, version: Version) -> Verdict | None:
     alias, why = alias_of(version.aliases), version.tags.get(WHY_TAG, found.why)
     steps = next_steps(version, alias, number_of(model.champion))
     return replace(found, version=version.number, alias=alias, why=why, todo=steps)
+
+
+def present_verdict(name: str, number: int, workspace: Workspace) -> Verdict | None:
+    """Return the verdict on a registered version as it is now; None where there is none.
+
+    Raises:
+        UnreachableError: if MLflow's store does not answer.
+        WorkspaceError: if it cannot be used.
+    """
+    home = home_of(workspace)
+    if not home.exists():
+        return None
+    with home.explained():
+        model = Registered(home.connect(), name)
+        version = model.at(number)
+        return None if version is None else verdict_of(model, version)
 
 
 def keep_verdict(
@@ -73,11 +91,25 @@ def tell(model: Registered, number: int, request: str = "") -> Verdict | None:
     client = model.client
     known = client.get_model_version(model.name, str(number)).description or ""
     request = request or known.partition(REQUEST)[2]
-    text = verdict.markdown() + (f"\n\n{REQUEST}{request}" if request else "")
+    text, asked = verdict.markdown(LONGEST), f"\n\n{REQUEST}{request}" if request else ""
+    text += asked if len(text) + len(asked) <= LONGEST else ""
     client.update_model_version(model.name, str(number), text)
     if model.run_of(version) is not None:
-        client.set_tag(version.run_id, NOTE_TAG, verdict.markdown()[:LONGEST_NOTE])
+        client.set_tag(version.run_id, NOTE_TAG, verdict.markdown(LONGEST_NOTE))
     return verdict
+
+
+def tell_moved(model: Registered, held: Mapping[str, int], *numbers: int) -> None:
+    """Tell every version anew that has an alias, or had one before aliases moved.
+
+    Args:
+        model: the registered model.
+        held: alias to version as it was before.
+        numbers: of versions that are told in any case.
+    """
+    for number in sorted({*numbers, *held.values(), *model.aliases.values()}):
+        if model.at(number) is not None:
+            tell(model, number)
 
 
 def best_refused(model: Registered, data: str | None, last: int = LOOKED_AT) -> Verdict | None:

@@ -85,7 +85,11 @@ def test_written_lists_reach_the_figures_by_a_naive_script(made: Made) -> None:
         .iter_rows()
     }
     assert any((u, i) in had for u, items in wanted.items() for i in items)
-    assert "Again, test" in place.file("report.html").read_text()
+    report = place.file("report.html").read_text()
+    assert "Again, test" in report
+    assert metrics["headline"]["exclude"] == {"buy": "none"}
+    assert "lists of buy leave out nothing that the user has" in report
+    assert "NDCG@5, as served" not in report
 
 
 def test_lists_of_others_leave_out_what_they_did(made: Made) -> None:
@@ -103,7 +107,14 @@ def test_lists_of_others_leave_out_what_they_did(made: Made) -> None:
 def test_without_such_a_policy_there_is_no_such_view(made: Made) -> None:
     config = load_config("", ["data.behaviors=['view','buy']"])
     place = evaluate(made.split, made.trained, config, made.workspace)
-    assert "again" not in json.loads(place.file("metrics.json").read_text())["test"]
+    metrics = json.loads(place.file("metrics.json").read_text())
+    assert "again" not in metrics["test"] and metrics["headline"]["exclude"] == {}
+    assert "NDCG@5, as served" in place.file("report.html").read_text()
+    other = load_config("", ["data.behaviors=['view','buy']", "recommend.exclude=any"])
+    assert evaluate(made.split, made.trained, other, made.workspace).fingerprint not in (
+        place.fingerprint,
+        evaluate(made.split, made.trained, made.config, made.workspace).fingerprint,
+    )
 
 
 def test_by_hand() -> None:

@@ -145,3 +145,28 @@ def test_an_interrupt_is_cancelled_and_nobody_is_told(
     monkeypatch.setattr(module, "_cancel", cancelled.append)
     notify(FLOW, run_of(), state(KeyboardInterrupt("SIGINT")))
     assert posted == [] and [run.id for run in cancelled] == ["r-7"]
+
+
+def test_a_server_that_is_away_when_a_run_is_interrupted_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(_: Any) -> None:
+        raise ConnectionError("at http://ann:pw@host")
+
+    monkeypatch.setattr(module, "_cancel", away)
+    notify(FLOW, run_of(), state(KeyboardInterrupt("SIGINT")))
+    assert "could not be marked as cancelled: ConnectionError" in caplog.text
+    assert "pw" not in caplog.text
+
+
+def test_a_server_that_never_answers_when_a_run_is_interrupted_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(module, "_cancel", lambda _: over.wait(60))
+    monkeypatch.setattr(module, "SECONDS", 0.5)
+    before = time.monotonic()
+    notify(FLOW, run_of(), state(KeyboardInterrupt("SIGINT")))
+    assert time.monotonic() - before < 30
+    over.set()
+    assert "Prefect's server did not mark the run as cancelled within" in caplog.text

@@ -2,6 +2,8 @@
 
 import http.server
 import logging
+import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -118,3 +120,43 @@ def test_nothing_else_is_served_and_no_folder_is_listed(served: str, path: str) 
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(served + path, timeout=10)
     assert caught.value.code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/latest/report.html", "/prefect/prefect.db"])
+def test_a_host_that_is_not_this_machine_is_refused(served: str, method: str, path: str) -> None:
+    """A foreign page whose name is made to lead here sends its own name as Host."""
+    port = int(served.rpartition(":")[2])
+    for host in (f"evil.example:{port}", "evil.example", "", f"localhost:{port + 1}",
+                 f"localhost.evil.example:{port}", f"127.0.0.1:{port}.evil.example",
+                 f"x@127.0.0.1:{port}", None):  # fmt: skip
+        status, _, body = answer(port, method, path, host)
+        assert status == 403, host
+        assert b"text of" not in body and b"Data Docs" not in body
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[::1]", "LOCALHOST"])
+def test_this_machine_is_answered_by_all_its_names(served: str, name: str) -> None:
+    port = int(served.rpartition(":")[2])
+    status, _, body = answer(port, "GET", "/latest/report.html", f"{name}:{port}")
+    assert (status, body) == (200, b"text of latest/report.html")
+
+
+@pytest.mark.parametrize("path", ["/", "/latest/report.html", "/prefect/prefect.db"])
+def test_head_is_answered_as_get_without_the_body(served: str, path: str) -> None:
+    port = int(served.rpartition(":")[2])
+    (was, length, body), head = (
+        answer(port, method, path, f"localhost:{port}") for method in ("GET", "HEAD")
+    )
+    assert head == (was, length, b"") and len(body) == int(length)
+
+
+def answer(port: int, method: str, path: str, host: str | None) -> tuple[int, str, bytes]:
+    """Return status, Content-Length and all bytes after the head of a raw answer."""
+    told = "" if host is None else f"Host: {host}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.0\r\n{told}\r\n".encode())
+        found = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    return int(head.split()[1]), length[1].decode() if length else "", body

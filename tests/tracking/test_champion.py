@@ -1,6 +1,7 @@
 import fcntl
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bigel.tracking import home_of, promote, rollback
 from bigel.tracking.champion import GATE, carry_out
 from bigel.tracking.gate import Decision
 from bigel.tracking.registry import Registered
+from bigel.tracking.told import keep_verdict, present_verdict
 from bigel.verdict import Verdict
 from tests.fabricate import CONFIG, register_one
 from tests.tracking.conftest import aliases, client_of, decisions
@@ -247,6 +249,66 @@ def test_a_gate_that_was_cut_off_leaves_the_version_before_it_to_go_back_to(
     with home_of(workspace).locked():  # the same version is judged again, as by the next run
         carry_out(model, 3, Decision("champion", "is the champion already"), GATE)
     assert aliases(workspace) == {"champion": 3, "previous": 2}
+
+
+def description(workspace: Workspace, version: int) -> str:
+    return str(client_of(workspace).get_model_version("bigel", str(version)).description)
+
+
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_a_gate_tells_the_versions_whose_aliases_it_moved_too(
+    alias: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = Decision(alias, "because"), None
+    monkeypatch.setattr("bigel.tracking.judge.judgement", lambda *_: decided)
+    assert register_one(workspace, seed=3).counts["alias"] == alias
+    owners = {number: name for name, number in aliases(workspace).items()}
+    assert owners[4] == alias
+    for number in (1, 3, 4):
+        title = f"bigel version {number} is {owners.get(number, 'without an alias')}"
+        assert title in description(workspace, number)
+    if alias == "champion":
+        assert "its lists are served" not in description(workspace, 1)
+        assert "version 4 stays champion" in description(workspace, 3)
+
+
+def test_a_promotion_by_hand_tells_every_version_that_has_or_had_an_alias(
+    workspace: Workspace,
+) -> None:
+    promote("2", "to try", CONFIG, workspace)
+    promote("challenger", "better still", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 3, "previous": 2}
+    assert "bigel version 1 is without an alias" in description(workspace, 1)
+    rollback("worse", CONFIG, workspace)
+    assert aliases(workspace) == {"champion": 2, "challenger": 3}
+    for number, title in ((1, "without an alias"), (2, "champion"), (3, "challenger")):
+        assert f"bigel version {number} is {title}" in description(workspace, number)
+
+
+def test_the_present_verdict_is_of_the_alias_and_reason_now(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    promote("3", "to try", CONFIG, workspace)
+    found = present_verdict("bigel", 3, workspace)
+    assert found is not None and (found.alias, found.why) == ("champion", "to try")
+    assert present_verdict("bigel", 9, workspace) is None
+    assert present_verdict("bigel", 3, Workspace(tmp_path / "empty")) is None
+
+
+def test_a_description_is_no_longer_than_its_column(workspace: Workspace) -> None:
+    """PostgreSQL refuses what is longer; the request goes first, as a whole."""
+    model, example = Registered(client_of(workspace), "bigel"), {"user_id": "x" * 20}
+    few = present_verdict("bigel", 3, workspace)
+    assert few is not None
+    for copies, size, asks in ((1, 20, True), (1, 4_900, False), (45, 20, False)):
+        lines = tuple(
+            replace(few.lines[0], behavior=f"behavior {k} of many and more") for k in range(copies)
+        )
+        many = replace(few, lines=lines, why=few.why + " and so on" * 3 * copies)
+        keep_verdict(model, 3, many, example | {"user_id": "x" * size})
+        text = description(workspace, 3)
+        assert len(text) <= 5_000 and text.startswith("### bigel version 3 is challenger")
+        assert ("dataframe_records" in text) == asks == ("### A request" in text)
 
 
 def test_the_version_that_a_champion_replaced_may_have_been_deleted(workspace: Workspace) -> None:
