@@ -1,4 +1,4 @@
-"""Batches of judged rows from one file, whatever its format."""
+"""Batches of judged rows from one file, whatever its format (``Format`` in bigel/config/data.py)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,7 @@
-"""Which items tonight's lists may hold: the catalogue, and what the settings say of it."""
+"""Which items tonight's lists may hold: the catalogue, and what the settings say of it.
+
+``Candidates`` in ``bigel/lists/serving.py`` applies it, and holds a list to so many of a category.
+"""
 
 import logging
 import time

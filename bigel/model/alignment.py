@@ -2,7 +2,8 @@
 
 .. math:: CPA = -\\frac{1}{B} Σ_b \\log \\frac{\\exp(⟨x_b, g_b⟩ / τ_c)}{Σ_c \\exp(⟨x_b, g_c⟩ / τ_c)}
 
-with x rows of X_K and g rows of G at the same B distinct nodes of one side.
+with x rows of X_K and g rows of G at the same B distinct nodes of one side, which
+``bigel/train/objective.py`` chooses.
 """
 
 import torch
