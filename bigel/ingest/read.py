@@ -1,4 +1,4 @@
-"""Batches of judged rows from one file, whatever its format (``Format`` in bigel/config/data.py)."""
+"""Batches of judged rows from one file, whatever its format (see ``bigel/config/data.py``)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
