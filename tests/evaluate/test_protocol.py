@@ -157,3 +157,12 @@ def test_both_views_of_one_ranking_are_those_of_two(train, held_out, seed, most)
         alone = alone.only(torch.tensor([u in sampled for u in alone.users.tolist()]).bool())
         for name in ("users", "items", "hits", "relevant"):
             assert torch.equal(getattr(ranked, name), getattr(alone, name)), (view, name)
+
+
+def test_who_has_nothing_to_discover_is_ranked_under_the_published_view_alone():
+    scores = EmbeddingScores(torch.zeros(2, 4, 1), torch.zeros(2, 6, 1), torch.zeros(2, 6))
+    found = rank_views(scores, interactions(TRAIN), interactions(TEST), 1, 3, 2, 5)
+    assert found["published"].users.tolist() == [0, 1]
+    assert found["discovery"].users.tolist() == [0]
+    assert found["published"].items.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert found["discovery"].items.tolist() == [[0, 4, 5]]

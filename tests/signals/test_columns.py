@@ -26,11 +26,16 @@ EVENTS = [  # user, item, behavior, day: in order of time
 UNTIL = 4 * DAY
 
 
-def history_of(events: list[tuple[int, int, int, float]], until: int = UNTIL) -> History:
+def history_of(
+    events: list[tuple[int, int, int, float]],
+    until: int = UNTIL,
+    n_users: int = 4,
+    n_items: int = 4,
+) -> History:
     columns = np.array(events).reshape(-1, 4).T
     ids = [column.astype(np.int64) for column in columns[:3]]
     times, once = (columns[3] * DAY).astype(np.int64), np.ones(len(events), np.int64)
-    return History(*ids, times, once, until, 4, 4, ("view", "buy"))
+    return History(*ids, times, once, until, n_users, n_items, ("view", "buy"))
 
 
 @pytest.fixture

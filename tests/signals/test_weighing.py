@@ -1,5 +1,6 @@
 """The conditional logit: by hand, against autograd, and what it keeps."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,30 @@ def test_a_nights_choices_are_new_pairs_of_known_users_and_items() -> None:
     # Item 3 is new, user 2 is new, (1, 0) is a repeat, (1, 2) comes a day later.
     assert task.users.tolist() == [0] and items.tolist() == [1]
     assert rows.tolist() == [0]
+
+
+def test_of_many_candidates_the_likely_are_there_and_the_drawn_stand_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the graph the last items are the best; item 7 is wanted most; item 5 was touched last."""
+    monkeypatch.setattr(nights, "ENTRIES", 8)  # a quarter each: two of a kind, and four drawn
+    events = [(1, item, 0, 0.01 * item) for item in range(60)]
+    events += [(2 + n, 7, 0, 0.9) for n in range(4)] + [(2 + n, 8, 0, 0.9) for n in range(3)]
+    events += [(0, 0, 0, 0.1), (0, 5, 1, 0.5), (0, 30, 0, 1.5)]
+    in_order = sorted(events, key=lambda event: event[3])
+    one = Night.of(history_of(in_order, 3 * DAY, n_users=6, n_items=60), DAY, 2 * DAY)
+    items = torch.arange(60.0)[None, :, None].repeat(2, 1, 1)
+    graph = EmbeddingScores(torch.ones(2, 6, 1), items, torch.zeros(2, 60))
+    counts = []
+    for seed in range(60):
+        found, _ = collect([one], lambda pairs: graph, torch.Generator().manual_seed(seed))
+        assert found is not None and found.users.tolist() == [0]
+        items_there = found.columns[:, 0].int().tolist()
+        there = dict(zip(items_there, found.stands_for.tolist(), strict=True))
+        assert all(there[item] == 0 for item in (58, 59, 7, 8, 5, 30))
+        assert 0 not in there  # she had it
+        counts.append(sum(math.exp(weight) for weight in there.values()))
+    assert np.mean(counts) == pytest.approx(59, rel=0.15)
 
 
 @pytest.mark.parametrize("entries", [1_000_000, 2])

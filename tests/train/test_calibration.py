@@ -328,8 +328,12 @@ def test_only_so_many_users_are_asked_for_scores():
 
     train, valid = both_world()
     noted = Noted(**flat_scores(200, seed=3).tensors())
-    calibrate(noted, train, valid, ModelConfig(), EvaluateConfig(select_users=100), 0)
+    how = EvaluateConfig(select_users=100)
+    found = calibrate(noted, train, valid, ModelConfig(), how, 0)
     assert len(np.unique(valid.of(1)[0])) == 200 and len(asked) == 100
+    asked.clear()
+    count_again(replace(found, trend=found.trend + 1), noted, train, valid, ModelConfig(), how)
+    assert len(asked) == 100
 
 
 def test_neighbours_are_kept_only_where_the_lists_with_memory_are_better(monkeypatch):

@@ -357,3 +357,10 @@ def test_the_trainer_shows_either_a_bar_or_lines(tmp_path, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda is_one=terminal: is_one)
         trainer_of("run.progress=true").fit(tmp_path / str(terminal))
     assert hushed == [True, False]
+
+
+def test_so_many_users_select_the_weights():
+    world = checkerboard(240, behaviors=1)
+    assert [len(task.users) for task in trainer_of(world=world).tasks] == [240]
+    some = trainer_of("evaluate.select_users=100", world=world)
+    assert [len(task.users) for task in some.tasks] == [100]
