@@ -153,7 +153,7 @@ def test_large_catalogues_are_ranked_as_by_a_sort(rounds, values, k, monkeypatch
     monkeypatch.setattr(ranking, "ROUNDS", rounds)
     generator = torch.Generator().manual_seed(k)
     item_emb = torch.randint(values, (1, 2_003, 1), generator=generator).float()
-    item_emb[0, -1] = values + 1.0  # the best of all is in no group
+    item_emb[0, -1] = -values - 1.0  # the best for user 1 is in no group
     user_emb = torch.tensor([[[1.0], [-1.0], [0.0]]])
     scores = scores_of(user_emb[0], item_emb[0], torch.zeros(2_003))
     hidden = pairs_of([(0, i) for i in range(0, 2_003, 2)], 3, 2_003)
