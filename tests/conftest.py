@@ -1,18 +1,16 @@
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+LEVEL = logging.getLogger("bigel").level
+
 
 @pytest.fixture(autouse=True)
-def level_of_our_log() -> Iterator[None]:
-    """Put back the level that a flow set, so that no test sees the lines of another."""
-    logger = logging.getLogger("bigel")
-    before = logger.level
-    yield
-    logger.setLevel(before)
+def level_of_our_log() -> None:
+    """Put back the level, which a flow sets, in a fixture too: no test sees another's lines."""
+    logging.getLogger("bigel").setLevel(LEVEL)
 
 
 @pytest.fixture(scope="session")
