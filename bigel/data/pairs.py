@@ -68,12 +68,24 @@ class Pairs:
             bool, shape (B, R); False at padding.
         """
         rows, items = self.take(users)
-        if len(items) == 0:
-            return torch.zeros_like(items_BR, dtype=torch.bool)
-        own = rows * self.n_items + items
         asked = torch.arange(len(users))[:, None] * self.n_items + items_BR
-        place = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
-        return (own[place] == asked) & (items_BR >= 0)
+        return look_up(rows * self.n_items + items, asked)[1] & (items_BR >= 0)
+
+
+def look_up(keys: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each key that is asked for stands, and whether it is there at all.
+
+    Args:
+        keys: ascending, shape (n,).
+        asked: of any shape.
+
+    >>> look_up(torch.tensor([3, 5]), torch.tensor([5, 9, 3]))
+    (tensor([1, 1, 0]), tensor([ True, False,  True]))
+    """
+    if len(keys) == 0:
+        return torch.zeros_like(asked), torch.zeros_like(asked, dtype=torch.bool)
+    place = torch.searchsorted(keys, asked).clamp_(max=len(keys) - 1)
+    return place, keys[place] == asked
 
 
 def runs(first_N: Tensor, count_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bigel.data.interactions import IntArray
-from bigel.data.pairs import Pairs, runs
+from bigel.data.pairs import Pairs, look_up, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed, half_life_name
 from bigel.signals.history import History
@@ -72,13 +72,9 @@ class Touches:
             items: (n,) its item.
         """
         own_rows, own_items, columns = self.take(users)
-        found = torch.zeros(len(rows), WIDTH)
-        if len(own_rows):
-            own = own_rows * self.pairs.n_items + own_items
-            asked = rows * self.pairs.n_items + items
-            place = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
-            there = own[place] == asked
-            found[there] = columns[place[there]]
+        n_items, found = self.pairs.n_items, torch.zeros(len(rows), WIDTH)
+        place, there = look_up(own_rows * n_items + own_items, rows * n_items + items)
+        found[there] = columns[place[there]]
         return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bigel.data.pairs import look_up
 from bigel.evaluate.protocol import Task
 from bigel.evaluate.ranking import hide
 from bigel.model.memory import Evidence, Memory
@@ -211,8 +212,8 @@ def collect(
     key, wanted = row * scores.n_items + item, chosen_row * scores.n_items + chosen_item
     order = torch.argsort(pattern, stable=True)
     place_in_order = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
-    place = torch.searchsorted(key, wanted).clamp_(max=len(key) - 1)
-    chosen = torch.where(key[place] == wanted, place_in_order[place], -1)
+    place, there = look_up(key, wanted)
+    chosen = torch.where(there, place_in_order[place], -1)
     return Choices(
         torch.cat(rest), row[order], item[order], pattern[order], score[order], chosen_row, chosen
     )
