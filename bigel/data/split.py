@@ -16,6 +16,7 @@ import polars as pl
 
 from bigel.config import Config, SplitConfig
 from bigel.data.k_core import keep_core, number_anew
+from bigel.data.standing import stands
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR,
@@ -378,7 +379,7 @@ def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.Dat
     """
     pair = [USER, ITEM, BEHAVIOR_INDEX]
     if UNDONE in known.columns:
-        stood = known.filter(pl.col(UNDONE).is_null()).group_by(pair)
+        stood = known.filter(stands()).group_by(pair)
         found = stood.agg(
             pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP).max(), pl.col(COUNT).sum()
         )
@@ -400,8 +401,7 @@ def _keep_known(frame: pl.DataFrame, events: pl.DataFrame, valid: int) -> pl.Dat
         valid: the end of train, Unix seconds.
     """
     pair = [USER, ITEM, BEHAVIOR_INDEX]
-    stood = pl.col(UNDONE).is_null() | (pl.col(UNDONE) >= valid)
-    known = events.filter((pl.col(TIMESTAMP) < valid) & stood).group_by(pair)
+    known = events.filter((pl.col(TIMESTAMP) < valid) & stands(valid)).group_by(pair)
     begun = known.agg(
         pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP, UNDONE).max(), pl.col(COUNT).sum()
     )
@@ -422,9 +422,8 @@ def _take_back(frame: pl.DataFrame, valid: int | None) -> pl.DataFrame:
     """
     if UNDONE not in frame.columns:
         return frame
-    stands, later = pl.col(UNDONE).is_null(), pl.col(UNDONE) >= (valid or 0)
-    kept = stands if valid is None else stands | ((pl.col(SPLIT) == TRAIN) & later)
-    return frame.filter(kept)
+    by_train = False if valid is None else (pl.col(SPLIT) == TRAIN) & stands(valid)
+    return frame.filter(stands() | by_train)
 
 
 def _moments(frame: pl.DataFrame, now: int) -> dict[str, int]:

@@ -14,7 +14,10 @@ def standing(rows: pl.LazyFrame, moment: int | None = None) -> pl.LazyFrame:
     >>> [standing(rows, at).collect()["item"].to_list() for at in (None, 6)]
     [[1], [1, 3]]
     """
-    if UNDONE not in rows.collect_schema().names():
-        return rows
-    stands = pl.col(UNDONE).is_null()
-    return rows.filter(stands if moment is None else stands | (pl.col(UNDONE) >= moment))
+    return rows.filter(stands(moment)) if UNDONE in rows.collect_schema().names() else rows
+
+
+def stands(moment: int | None = None) -> pl.Expr:
+    """Tell which rows were not taken back before a moment; None: by the end of the log."""
+    ever = pl.col(UNDONE).is_null()
+    return ever if moment is None else ever | (pl.col(UNDONE) >= moment)
