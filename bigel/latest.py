@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bigel.data.days import as_time
 from bigel.errors import BigelError
 from bigel.schema import LATEST_FILE, RECOMMENDATIONS_FILE, REPORT_FILE
 from bigel.store import Record, Workspace, file_digest, write_json, write_text
@@ -115,12 +116,11 @@ def _is_older(report: dict[str, Any], lists: dict[str, Any]) -> bool:
 
 def _told(lists: dict[str, Any], report: dict[str, Any] | None) -> str:
     """Return, as HTML, which lists stand beside a report."""
-    made = lists["made"][:16].replace("T", " ")
     version = lists["version"]
     who = f"version {version}" if version is not None else "the model just trained"
     who += f", the {lists['alias']}" if lists["alias"] else ""
     by = f"by {RULE}" if lists["by_rule"] else f"by {who}"
-    text = f"The lists beside this page were made on {made} UTC {by}."
+    text = f"The lists beside this page were made on {as_time(lists['made'])} {by}."
     if not lists["by_rule"] and report and report.get("version") != version:
         text += f" This page is about version {report.get('version') or 'without a number'}."
     if report and _is_older(report, lists):

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from bigel.config.exclusion import ANY, NONE
+from bigel.data.days import as_time
 from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, ZONE, split_file
 from bigel.store import Record
 
@@ -152,8 +153,7 @@ class Verdict:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return label and text of what is known about the run."""
-        made = self.made[:16].replace("T", " ")
-        facts = [("made", f"{made} UTC")] if made else []
+        facts = [("made", as_time(self.made))] if self.made else []
         days = f"{' to '.join(self.data)}, {self.zone}" if self.data else "without times"
         newest = f"{' to '.join(self.held_out)}, the newest days" if self.held_out else "test"
         return [*facts, ("data", f"{days}; held out: {newest}")]
@@ -170,13 +170,13 @@ class Verdict:
 
     def _row(self, line: Line) -> list[tuple[str, str]]:
         users = f"{line.users:,} users"
-        cells = [(line.behavior, ""), (_rate(line.value), users), _cell(line.rule, line.users)]
+        cells = [(line.behavior, ""), (rate(line.value), users), _cell(line.rule, line.users)]
         return cells if self.champion is None else [*cells, _cell(line.champion, line.users)]
 
     def notes(self) -> list[str]:
         """Return what changes how the figures are read, at most one sentence a kind."""
         below = [
-            f"{line.behavior} {_rate(line.discovery)} against {_rate(line.discovery_rule)}"
+            f"{line.behavior} {rate(line.discovery)} against {rate(line.discovery_rule)}"
             for line in self.lines
             if line.discovery is not None
             and line.discovery_rule is not None
@@ -356,14 +356,19 @@ def _cell(found: Beside | None, users: int) -> tuple[str, str]:
     if found is None:
         return NO_FIGURE, ""
     fewer = "" if found.users == users else f", {found.users:,} users"
-    return _rate(found.value), found.told + fewer
+    return rate(found.value), found.told + fewer
 
 
 def _in_one(cell: Sequence[str]) -> str:
     return f"{cell[TITLE]} · {cell[SUB]}" if cell[SUB] else cell[TITLE]
 
 
-def _rate(value: float | None) -> str:
+def rate(value: float | None) -> str:
+    """Return a figure as it is shown.
+
+    >>> rate(0.12345), rate(None)
+    ('0.1235', '–')
+    """
     return NO_FIGURE if value is None else f"{value:.4f}"
 
 

@@ -19,7 +19,7 @@ from bigel import schema
 from bigel.config.write import to_toml
 from bigel.store import Workspace
 from bigel.summary import verdict_of
-from bigel.verdict import BELOW, Verdict
+from bigel.verdict import BELOW, Verdict, rate
 
 if TYPE_CHECKING:
     from bigel.backtest import Row as NightsRow
@@ -391,9 +391,7 @@ def _version_cells(one: dict[str, Any]) -> list[str]:
     broken = [name for name, passed in (contracts or {}).items() if not passed]
     passed = "passed" if contracts else "–"
     rule = one["rule"]
-    ndcg = {
-        name: f"{_rate(value)} ({_rate(rule.get(name))})" for name, value in one["ndcg"].items()
-    }
+    ndcg = {name: f"{rate(value)} ({rate(rule.get(name))})" for name, value in one["ndcg"].items()}
     facts = [
         one["registered"][:16].replace("T", " "),
         f"data {(one['data'] or '–')[:DIGITS_SHOWN]}",
@@ -407,10 +405,6 @@ def _version_cells(one: dict[str, Any]) -> list[str]:
         "\n".join(facts),
         one["why"],
     ]
-
-
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def _stage_line(summary: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bigel.config import Config
+from bigel.data.days import as_time
 from bigel.errors import WorkspaceError
 from bigel.realized import all_nights
 from bigel.store import MANIFEST, Record, Workspace, write_json
@@ -167,15 +168,6 @@ def accepted_at(profile: str, config: Config, workspace: Workspace) -> str:
     """Return when the run of a profile was accepted, "2026-11-29 02:13 UTC"; "" for no such run."""
     found = [one.time for one in accepted(config, workspace) if one.profile == profile]
     return as_time(found[0]) if found else ""
-
-
-def as_time(iso: str) -> str:
-    """Return an ISO time in UTC as pages show it.
-
-    >>> as_time("2026-11-29T02:13:45+00:00")
-    '2026-11-29 02:13 UTC'
-    """
-    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def needed_profiles(workspace: Workspace) -> set[str]:

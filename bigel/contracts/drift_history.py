@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bigel.contracts.accepted import Accepted, History, as_time
+from bigel.contracts.accepted import Accepted, History
 from bigel.contracts.contract import DRIFT
 from bigel.contracts.drift import FIRST, MEASURES
+from bigel.data.days import as_time
 
 RUNS = 30  # shown at most
 WIDTH, HEIGHT, EDGE = 180, 36, 4  # of a drawing, in pixels

@@ -1,6 +1,6 @@
-"""Days of a time zone: where each begins, as clocks there show it."""
+"""Days of a time zone, where each begins as clocks there show it; times as people read them."""
 
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 
@@ -15,3 +15,12 @@ def day_of(second: int, zone: str, days: int = 0) -> int:
     where: tzinfo = ZoneInfo(zone)
     date = datetime.fromtimestamp(second, where).date() + timedelta(days)
     return int(datetime(date.year, date.month, date.day, tzinfo=where).timestamp())
+
+
+def as_time(iso: str) -> str:
+    """Return an ISO time in UTC as pages show it.
+
+    >>> as_time("2026-11-29T02:13:45+00:00")
+    '2026-11-29 02:13 UTC'
+    """
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -24,10 +24,10 @@ from bigel.schema import (
     VALID,
     VIEWS,
 )
+from bigel.verdict import NO_FIGURE, rate
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
 LIMITS = ("max_steps", "max_minutes")
-NO_FIGURE = "–"
 
 
 def write_report(
@@ -58,7 +58,7 @@ def write_report(
         loader=PackageLoader("bigel", "evaluate"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"rate": _rate, "share": _share, "count": _count, "when": _when}
+    environment.filters |= {"rate": rate, "share": _share, "count": _count, "when": _when}
     page = environment.get_template("report.html.j2").render(
         behaviors=behaviors,
         k=k,
@@ -156,8 +156,8 @@ def _parts(history: Mapping[str, Any], k: int) -> list[str]:
         ("memory", "funnel memory (what a user did under other behaviors, item by item)"),
     )
     return [
-        f"{behavior}: {text} is on; on validation it raised NDCG@{k} from {_rate(found['ndcg'])} "
-        f"to {_rate(found['ndcg_with'])}, fitted on other users."
+        f"{behavior}: {text} is on; on validation it raised NDCG@{k} from {rate(found['ndcg'])} "
+        f"to {rate(found['ndcg_with'])}, fitted on other users."
         for part, text in parts
         for behavior, found in history.get(part, {}).items()
         if found["on"]
@@ -269,10 +269,6 @@ def _coverage_panels(
 
 def _when(moment: int) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _rate(value: float | None) -> str:
-    return NO_FIGURE if value is None else f"{value:.4f}"
 
 
 def _share(value: float | None) -> str:
