@@ -120,24 +120,27 @@ def names_of(users: Path, items: Path, catalogue: Path | None) -> dict[str, pl.S
         items: the same of items.
         catalogue: table with the names of items by id, if there is one.
     """
-    of_users, of_items = (
-        pl.read_parquet(path).sort(inner).select(pl.col(name).cast(pl.String))
-        for path, inner, name in ((users, USER, USER_ID), (items, ITEM, ITEM_ID))
-    )
+    of_users, of_items = _ids(users, USER, USER_ID), _ids(items, ITEM, ITEM_ID)
     found = {USER: of_users[USER_ID], ITEM: of_items[ITEM_ID]}
     if catalogue is None or NAME not in pl.read_parquet_schema(catalogue):
         return found
-    known = pl.read_parquet(catalogue, columns=[ITEM_ID, NAME]).unique(ITEM_ID, keep="first")
-    named = of_items.join(known, on=ITEM_ID, how="left", maintain_order="left")
     shown = pl.coalesce(pl.format("{} ({})", NAME, ITEM_ID), ITEM_ID)
-    return found | {ITEM: named.select(shown.alias(ITEM)).to_series()}
+    return found | {ITEM: _beside(of_items, catalogue, NAME).select(shown.alias(ITEM)).to_series()}
 
 
 def categories_of(items: Path, catalogue: Path | None) -> list[str | None]:
     """Return the category of each item, by inner number; [] where no catalogue has categories."""
     if catalogue is None or CATEGORY not in pl.read_parquet_schema(catalogue):
         return []
-    ids = pl.read_parquet(items).sort(ITEM).select(pl.col(ITEM_ID).cast(pl.String))
-    known = pl.read_parquet(catalogue, columns=[ITEM_ID, CATEGORY]).unique(ITEM_ID, keep="first")
-    found = ids.join(known, on=ITEM_ID, how="left", maintain_order="left")
-    return found[CATEGORY].to_list()
+    return _beside(_ids(items, ITEM, ITEM_ID), catalogue, CATEGORY)[CATEGORY].to_list()
+
+
+def _ids(path: Path, inner: str, name: str) -> pl.DataFrame:
+    """Return ids as text, by inner number."""
+    return pl.read_parquet(path).sort(inner).select(pl.col(name).cast(pl.String))
+
+
+def _beside(of_items: pl.DataFrame, catalogue: Path, column: str) -> pl.DataFrame:
+    """Return item ids with what the catalogue says of each, null where it says nothing."""
+    known = pl.read_parquet(catalogue, columns=[ITEM_ID, column]).unique(ITEM_ID, keep="first")
+    return of_items.join(known, on=ITEM_ID, how="left", maintain_order="left")

@@ -25,7 +25,7 @@ from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import METRICS, coverage_at
 from bigel.evaluate.ranking import rank_under, rank_users
 from bigel.model.scores import Scores
-from bigel.schema import DISCOVERY, PUBLISHED, VIEWS
+from bigel.schema import DISCOVERY, VIEWS
 
 Figures = dict[str, float]
 
@@ -125,11 +125,11 @@ def rank_views(
         most: users of "published" that are ranked, evenly spaced; "discovery" ranks those of
             them that it can.
     """
-    tasks = [make_task(known, held_out, behavior, view) for view in (PUBLISHED, DISCOVERY)]
+    tasks = [make_task(known, held_out, behavior, view) for view in VIEWS]  # the wider mask last
     users = tasks[0].only(most).users
     lists = rank_under(scores, behavior, users, [task.mask for task in tasks], k, batch_users)
     found = {}
-    for view, task, items_BR in zip((PUBLISHED, DISCOVERY), tasks, lists, strict=True):
+    for view, task, items_BR in zip(VIEWS, tasks, lists, strict=True):
         asked_B = task.relevant.counts[users] > 0
         found[view] = _judged(replace(task, users=users[asked_B]), items_BR[asked_B])
     return found

@@ -20,6 +20,7 @@ from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import (
     Figures,
     Ranked,
+    Task,
     make_again_task,
     rank_task,
     rank_views,
@@ -114,22 +115,22 @@ def evaluate(
         scores = _scores(trained, split, known)
         model, popular = _served_and_popular(scores, split, known, cutoff)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
-        lists: tuple[dict[str, Ranked], dict[str, Ranked]] = {}, {}
-        metrics, of_popular = (
-            measure(scores, known, held_out, events_U, config.evaluate, kept)
-            for scores, kept in zip((model, popular), lists, strict=True)
+        (metrics, lists), (of_popular, of_rule) = (
+            measure(scores, known, held_out, events_U, config.evaluate)
+            for scores in (model, popular)
         )
+        tasks = again_tasks(split, again, config.evaluate.most_users)
         for tree, by in ((metrics, model), (of_popular, popular)):
-            for name, figures in measure_again(by, split, again, config.evaluate).items():
+            for name, figures in measure_again(by, tasks, config.evaluate).items():
                 tree[name][AGAIN_VIEW] = figures
-        found = headline(*lists, metrics, of_popular, cutoff) | {"exclude": exclude}
+        found = headline(lists, of_rule, metrics, of_popular, cutoff) | {"exclude": exclude}
         on = newest(held_out)
         before = history_at(split, TEST) if has_moments(split) else None
         then = known[on], held_out[on]
         metrics |= {HEADLINE: found, "popularity": of_popular}
         table = catalogue.file(CATALOGUE_FILE) if catalogue else None
         categories = categories_of(split.file(ITEMS_FILE), table)
-        metrics["slices"] = slices(*lists, *then, before, cutoff, categories)
+        metrics["slices"] = slices(lists, of_rule, *then, before, cutoff, categories)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         progress.at("drawing the report")
@@ -137,7 +138,7 @@ def evaluate(
         told = unjudged(metrics[HEADLINE], split, "This model", "the gate judges it next")
         facts = _facts(split, trained) | {"nights": nights, "verdict": told, "synthetic": made_up}
         named = names_of(split.file(USERS_FILE), split.file(ITEMS_FILE), table)
-        facts["examples"] = examples(lists[0], *then, before, named, cutoff)
+        facts["examples"] = examples(lists, *then, before, named, cutoff)
         write_report(out, metrics, history, facts, config.evaluate)
         return {
             name: {b: figures[f"ndcg@{cutoff}"] for b, figures in metrics[name][PUBLISHED].items()}
@@ -184,9 +185,10 @@ def measure(
     held_out: Mapping[str, Interactions],
     events_U: IntArray,
     settings: EvaluateConfig,
-    kept: dict[str, Ranked] | None = None,
-) -> dict[str, Any]:
-    """Return valid and test figures of both views, and test figures by user activity.
+) -> tuple[dict[str, Any], dict[str, Ranked]]:
+    """Return valid and test figures of both views, and test figures by user activity; and lists.
+
+    The lists are those of the newest held-out days, published view, by behavior.
 
     Args:
         scores: a trained model, as it ranks "valid", "test" and, where it was refitted, "refit".
@@ -194,57 +196,71 @@ def measure(
         held_out: the interactions that are ranked.
         events_U: number of train events of each user over all behaviors.
         settings: cutoffs, activity bounds and batch size.
-        kept: gets the lists of the newest held-out days, published view, by behavior.
     """
     tree: dict[str, Any] = {"activity": {TEST: {}}}
+    tree |= {name: {view: {} for view in VIEWS} for name in held_out}
+    lists: dict[str, Ranked] = {}
     width, batch = max(settings.cutoffs), settings.batch_users
-    behaviors = known[next(iter(held_out))].behaviors
-    parts = [(name, title) for name in held_out for title in behaviors]
-    for name in held_out:
-        tree[name] = {view: {} for view in VIEWS}
-        for behavior, title in enumerate(behaviors):
-            progress.at(f"ranking {name}, {title}", parts.index((name, title)) / len(parts))
-            found = rank_views(
-                scores[name], known[name], held_out[name], behavior, width, batch,
-                settings.most_users,
-            )  # fmt: skip
-            for view, ranked in found.items():
-                tree[name][view][title] = summarize(ranked, settings.cutoffs)
-            ranked = found[PUBLISHED]
-            if kept is not None and name == newest(held_out):
-                kept[title] = ranked.first(settings.select_cutoff)
-            if name == TEST:
-                tree["activity"][TEST][title] = by_activity(ranked, events_U, settings)
-    return tree
+    parts = [(name, *one) for name in held_out for one in enumerate(known[name].behaviors)]
+    for done, (name, behavior, title) in enumerate(parts):
+        progress.at(f"ranking {name}, {title}", done / len(parts))
+        found = rank_views(
+            scores[name], known[name], held_out[name], behavior, width, batch,
+            settings.most_users,
+        )  # fmt: skip
+        for view, ranked in found.items():
+            tree[name][view][title] = summarize(ranked, settings.cutoffs)
+        if name == newest(held_out):
+            lists[title] = found[PUBLISHED].first(settings.select_cutoff)
+        if name == TEST:
+            tree["activity"][TEST][title] = by_activity(found[PUBLISHED], events_U, settings)
+    return tree, lists
 
 
-def measure_again(
-    scores: Mapping[str, Scores], split: Record, behaviors: Sequence[str], settings: EvaluateConfig
-) -> dict[str, dict[str, Figures]]:
-    """Return valid and test figures of the view "again", by split and behavior; {} of none.
+def again_tasks(
+    split: Record, behaviors: Sequence[str], most: int
+) -> dict[str, dict[str, tuple[int, Task]]]:
+    """Return place and task of behaviors under the view "again", by split and name; {} of none.
 
     Args:
-        scores: as of ``measure``.
         split: record of a split by time.
         behaviors: names of those that are measured so.
-        settings: cutoffs, how many users, and batch size.
+        most: users of each, evenly spaced.
     """
     if not behaviors:
         return {}
     history, moments = History.load(split), split.counts[MOMENTS]
     horizon = split.counts.get(HORIZON) or history.until
-    tree: dict[str, dict[str, Figures]] = {}
+    places = {title: history.behaviors.index(title) for title in behaviors}
+    tasks = {}
     for name, end in ((VALID, moments[TEST]), (TEST, moments[NOW])):
-        start = moments[name]
-        done = history.done_between(start, min(end, start + horizon))
-        tree[name] = {}
-        for title in behaviors:
-            behavior = history.behaviors.index(title)
-            task = make_again_task(done, behavior).only(settings.most_users)
-            width = max(settings.cutoffs)
-            ranked = rank_task(scores[name], behavior, task, width, settings.batch_users)
-            tree[name][title] = summarize(ranked, settings.cutoffs)
-    return tree
+        done = history.done_between(moments[name], min(end, moments[name] + horizon))
+        tasks[name] = {
+            title: (at, make_again_task(done, at).only(most)) for title, at in places.items()
+        }
+    return tasks
+
+
+def measure_again(
+    scores: Mapping[str, Scores],
+    tasks: Mapping[str, Mapping[str, tuple[int, Task]]],
+    settings: EvaluateConfig,
+) -> dict[str, dict[str, Figures]]:
+    """Return figures of the view "again", by split and behavior.
+
+    Args:
+        scores: as of ``measure``.
+        tasks: of ``again_tasks``.
+        settings: cutoffs and batch size.
+    """
+    width, batch = max(settings.cutoffs), settings.batch_users
+    return {
+        name: {
+            title: summarize(rank_task(scores[name], at, task, width, batch), settings.cutoffs)
+            for title, (at, task) in of_split.items()
+        }
+        for name, of_split in tasks.items()
+    }
 
 
 def by_activity(ranked: Ranked, events_U: IntArray, settings: EvaluateConfig) -> dict[str, Figures]:
