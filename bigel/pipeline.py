@@ -106,8 +106,7 @@ STAGES = ("ingest", "validate", "split", "graph", "train", "evaluate", "register
 
 def _read(run: Run) -> Generator[str, None, ReadLog]:
     """Read and check the log, beside the last accepted one, and how the last lists did on it."""
-    with progress.during("log"):
-        ingested = run.make("ingest", ingest)
+    ingested = run.make("ingest", ingest)
     yield "ingest"
     run.check("raw_log", ingested)
     profile = run.make("profile", profile_log, ingested)

@@ -64,7 +64,8 @@ def ingest(config: Config, workspace: Workspace) -> Record:
     config.data.require_log()
     if config.data.is_synthetic:
         return _ingest_synthetic(config, workspace)
-    data, files, left_out = _find_files(config.data, workspace)
+    with progress.during("looking for new files"):
+        data, files, left_out = _find_files(config.data, workspace)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         with working_folder(out, "spilled") as spilled, open_base(spilled) as base:
