@@ -11,12 +11,12 @@ import pytest
 from bigel.config import load_config
 from bigel.errors import ConfigError
 from bigel.evaluate.protocol import make_again_task
-from bigel.evaluate.stage import evaluate
+from bigel.evaluate.stage import again_tasks, evaluate
 from bigel.lists.bundle import build_bundle
 from bigel.lists.recommend import recommend
 from bigel.signals.history import History
 from bigel.state.embed import embed
-from tests.signals.timed import DAY, START, Made, log, make
+from tests.signals.timed import DAY, START, Made, log, make, split_of
 
 K = 5
 AGAIN = 'recommend.exclude={ buy = "none" }'
@@ -136,3 +136,19 @@ def test_by_hand() -> None:
 def test_wrong_policies_are_refused(wrong: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=told):
         load_config("", ['data.behaviors=["view","buy"]', wrong])
+
+
+def test_only_what_was_done_within_the_horizon_counts(tmp_path: Path) -> None:
+    _, _, parts = split_of(rows(), tmp_path, AGAIN, UNDO, "split.horizon=1")
+    tasks = again_tasks(parts, ["buy"], 1_000)
+    events, moments = stands(rows()).filter(behavior="buy"), parts.counts["moments"]
+    for name in ("valid", "test"):
+        start = moments[name]
+        done = events.filter(pl.col("timestamp").is_between(start, start + DAY, closed="left"))
+        place, task = tasks[name]["buy"]
+        assert place == 1
+        assert len(task.relevant.keys()) == done.select("user_id", "item_id").n_unique() > 0
+    after = events.filter(pl.col("timestamp") >= moments["test"])
+    assert after.select("user_id", "item_id").n_unique() > len(
+        tasks["test"]["buy"][1].relevant.keys()
+    )

@@ -134,6 +134,9 @@ def test_test_after_a_refit_is_reported_as_its_bundle_ranks(made: Served) -> Non
     found = metrics["refit"]["published"]["buy"]
     assert found["users"] == len(known) > 10
     assert found["ndcg@5"] == pytest.approx(np.mean(gains / best), abs=1e-5)
+    headline = metrics["headline"]
+    assert headline["on"] == "refit"
+    assert headline["behaviors"]["buy"]["value"] == pytest.approx(found["ndcg@5"], abs=1e-6)
 
 
 def test_what_a_session_touches_has_neighbours_too(made: Served) -> None:
