@@ -14,7 +14,7 @@ from pyarrow import ArrowException
 
 from bigel import schema
 from bigel.config import Columns, Config, load_config
-from bigel.config.write import to_toml
+from bigel.config.write import to_overrides
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.propose import propose
 from bigel.lists.bundle import build_bundle, load_bundle
@@ -69,7 +69,8 @@ def fit(
             shutil.rmtree(temporary, ignore_errors=True)
         raise
     if temporary is not None:
-        weakref.finalize(found, shutil.rmtree, temporary, ignore_errors=True)
+        shared = found._served  # by what ``with_rules`` makes of it
+        weakref.finalize(shared, shutil.rmtree, temporary, ignore_errors=True)
     return found
 
 
@@ -80,7 +81,8 @@ def _fit(config: Config, workspace: Workspace) -> Recommender:
         embedded = embed(split, trained, config, workspace)
         bundle = build_bundle(split, trained, embedded, config, workspace)
         folder = Path(bundle.path)
-        return Recommender(load_bundle(folder), folder, _figures(records["evaluate"]))
+        found = Recommender(load_bundle(folder), folder, _figures(records["evaluate"]))
+        return found.with_rules(config, workspace.root)
 
 
 def _given(
@@ -105,8 +107,7 @@ def _config(log: Any, given: dict[str, Any], scratch: Path) -> Config:
         path = scratch / FRAME_FILE
         _frame(log).write_parquet(path)
         given = _proposed(str(path), given) | given | {"data.path": str(path)}
-    overrides = [f"{key}={to_toml(_as_tuples(value))}" for key, value in given.items()]
-    return load_config(source, ["run.progress=false", *overrides])
+    return load_config(source, ["run.progress=false", *to_overrides(given)])
 
 
 def _proposed(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,10 +170,6 @@ def _frame(log: Any) -> pl.DataFrame:
             f"log is a {type(log).__name__} that cannot be read ({error}); give a polars or pandas "
             "frame with one type per column, a preset or a .toml file"
         ) from None
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _figures(evaluated: Record) -> pl.DataFrame:

@@ -4,10 +4,12 @@
 ``Recommender.champion`` what MLflow's registry of a workspace has.
 """
 
+import copy
 import difflib
 import logging
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -17,11 +19,13 @@ import numpy as np
 import polars as pl
 
 from bigel import schema
-from bigel.config import Config, parse_config
+from bigel.config import Config, load_config
 from bigel.config.exclusion import POLICIES, Exclude
+from bigel.config.write import to_overrides
 from bigel.errors import ConfigError, DataError, UnreachableError, nearest
 from bigel.lists.bundle import MODEL_FILE, load_bundle
 from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
+from bigel.lists.rules import ItemRules, candidates_of
 from bigel.quiet import hush
 from bigel.store import Workspace
 from bigel.tracking import offline_model, open_model
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 
 Id = int | str
 Ids = Id | Iterable[Any]  # one, or many in a list, an array or a column
-SIMILAR_ID = "similar_id"
+Settings = Config | str | Path | Mapping[str, Any]  # a preset or TOML file, or by section.key
+SIMILAR_ID, SIMILAR_NAME = "similar_id", "similar_name"
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +56,7 @@ class Explanation:
             other behaviors); or "popularity" alone. What the model lacks is missing.
         neighbours: items that she touched, and what each brought to the part "neighbours".
         has: behaviors under which she has the item; lists leave it out under these.
+        allowed: whether the rules let it be listed.
     """
 
     user: Id
@@ -61,10 +67,14 @@ class Explanation:
     parts: dict[str, float]
     neighbours: list[tuple[Id, float]]
     has: list[str]
+    allowed: bool = True
 
 
 class Recommender:
     """A trained model that answers by external ids.
+
+    It obeys rules for items where it was given settings: by ``fit`` those of the fit, else by
+    ``load``, ``champion``, ``registered`` or ``with_rules``.
 
     Args:
         served: the loaded bundle.
@@ -85,15 +95,23 @@ class Recommender:
         self.alias = alias
         self._served, self.folder = served, folder
         self._figures, self._only_popular = figures, only_popular
+        self._config = Config()
+        self._rules: ItemRules | None = None
         self.users = pl.Series(schema.USER_ID, served.user_ids.to_numpy())
         self.items = pl.Series(schema.ITEM_ID, served.item_ids)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, settings: Settings | None = None) -> Self:
         """Read a bundle: what ``save`` wrote, or the artifacts of a registered model.
+
+        Args:
+            folder: of the bundle.
+            settings: whose rules lists obey, as for ``with_rules``; None: a bundle holds no
+                catalogue, so every item may be listed.
 
         Raises:
             DataError: if the folder is no bundle, is damaged or of another format.
+            BigelError: as ``with_rules``.
         """
         place = Path(folder)
         if not (place / MODEL_FILE).is_file():
@@ -102,10 +120,16 @@ class Recommender:
                 "Recommender.save wrote, or artifacts/bundle of a registered model"
             )
         hush()
-        return cls(load_bundle(place), place)
+        found = cls(load_bundle(place), place)
+        return found if settings is None else found.with_rules(settings)
 
     @classmethod
-    def champion(cls, workspace: str | Path = ".", name: str | None = None) -> Self:
+    def champion(
+        cls,
+        workspace: str | Path = ".",
+        name: str | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
         """Read the champion; while there is none the challenger, with a warning, as in batch.
 
         It answers as it was registered, with the log of that day. While the registry does not
@@ -115,25 +139,31 @@ class Recommender:
             workspace: folder of ``bigel run``; MLFLOW_TRACKING_URI comes before it.
             name: of the registered model; None: "bigel", or the only one registered (while the
                 registry does not answer, the only one whose champion was seen).
+            settings: whose rules lists obey, as for ``with_rules``; None: none. Where they say
+                ``tracking.model_name``, that is the name.
 
         Raises:
             ConfigError: if nothing is registered.
             DataError: if its bundle cannot be read.
             WorkspaceError: if MLflow's store cannot be used.
         """
-        config, place = _named(name), Workspace(workspace)
+        config, place = _named(name, settings), Workspace(workspace)
         try:
-            return cls._opened(None, config, place)
+            return cls._opened(None, config, place, settings)
         except UnreachableError as error:
             last = offline_model(config, place, None)
             if last is None:
                 raise
             log.warning("%s; the last champion that was seen here answers", error)
-            return cls._opened(last, config, place)
+            return cls._opened(last, config, place, settings)
 
     @classmethod
     def registered(
-        cls, reference: str, workspace: str | Path = ".", name: str | None = None
+        cls,
+        reference: str,
+        workspace: str | Path = ".",
+        name: str | None = None,
+        settings: Settings | None = None,
     ) -> Self:
         """Read a registered version.
 
@@ -141,17 +171,52 @@ class Recommender:
             reference: an alias such as "challenger", a version number, or models:/NAME/3.
             workspace: as for ``champion``.
             name: as for ``champion``.
+            settings: as for ``champion``.
 
         Raises:
             BigelError: as ``champion``.
         """
-        return cls._opened(reference, _named(name), Workspace(workspace))
+        config, place = _named(name, settings), Workspace(workspace)
+        return cls._opened(reference, config, place, settings)
 
     @classmethod
-    def _opened(cls, reference: str | None, config: Config, workspace: Workspace) -> Self:
+    def _opened(
+        cls,
+        reference: str | None,
+        config: Config,
+        workspace: Workspace,
+        settings: Settings | None,
+    ) -> Self:
         with open_model(reference, config, workspace) as found:
             served = load_bundle(found.folder)
-            return cls(served, found.folder, only_popular=found.loses, alias=found.alias)
+            made = cls(served, found.folder, only_popular=found.loses, alias=found.alias)
+            return made if settings is None else made.with_rules(settings, workspace.root)
+
+    def with_rules(self, settings: Settings, workspace: str | Path | None = None) -> Self:
+        """Return the same model, whose lists obey the rules of settings, read at this moment.
+
+        That is what ``items`` and ``recommend`` say: catalogue, stock and dates by the clock,
+        filter, allow, deny, max_per_category, names, and k and exclude where a call gives none.
+        Call it again when the catalogue has changed, or an hour has passed.
+
+        Args:
+            settings: a preset or TOML file as of ``bigel run``, or by section and key, for example
+                {"items.path": "items.csv", "recommend.filter": "price < 100"}.
+            workspace: where the catalogue is kept as it was read; None: nowhere.
+
+        Raises:
+            ConfigError: on a wrong setting.
+            ContractError: if the catalogue breaks its contract.
+            DataError: if it cannot be read, or no item may be listed.
+        """
+        from bigel.lists.current import current_rules  # the contracts take a while
+
+        made = copy.copy(self)
+        made._config = _resolved(settings, self.behaviors)
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Workspace(scratch if workspace is None else workspace)
+            made._rules = current_rules(self._served.item_ids, made._config, place)
+        return made
 
     @property
     def behaviors(self) -> list[str]:
@@ -178,32 +243,36 @@ class Recommender:
         self,
         users: Ids | None = None,
         behavior: str | None = None,
-        k: int = 20,
-        exclude: Exclude = "same",
+        k: int | None = None,
+        exclude: Exclude | None = None,
     ) -> pl.DataFrame:
         """Return top-k lists: user_id, behavior, rank (from 1), item_id, score, source.
 
         A user unknown gets the behavior's popular items, with source = "popular". A list is
-        shorter than k where fewer items are left.
+        shorter than k where fewer items are left. With ``recommend.names`` of the rules also
+        item_name.
 
         Args:
             users: an id or ids, each answered once; None: every user of the model.
             behavior: of the lists; None: all of them.
-            k: length of a list.
+            k: length of a list; None: ``recommend.k`` of the settings, 20 without any.
             exclude: leave out what the user has under the "same", "any" or no ("none") behavior; a
-                mapping says so by behavior.
+                mapping says so by behavior; None: ``recommend.exclude`` of the settings, "same"
+                without any.
 
         Raises:
             ConfigError: if the behavior is unknown (naming the nearest), or k or exclude is wrong.
             DataError: if an id is null, or neither an integer nor text.
         """
-        length = _length(k)
+        settings = self._config.recommend
+        length = settings.k if k is None else _length(k)
+        exclude = settings.exclude if exclude is None else exclude
         for policy in [exclude] if isinstance(exclude, str) else exclude.values():
             if policy not in POLICIES:
                 raise ConfigError(f"exclude = {policy!r}{nearest(policy, POLICIES)}")
         chosen = choose(self.behaviors, None if behavior is None else [behavior])
         asked = self.users if users is None else _ids(users, self.users, "users")
-        request = Request(chosen, length, exclude, self._only_popular)
+        request = Request(chosen, length, exclude, self._only_popular, self._rules)
         inner = inner_of(asked, self.users)
         rank = self._served.recommend
         return lists_of(rank, self.behaviors, self.items, asked, inner, request)[0]
@@ -215,6 +284,8 @@ class Recommender:
         behavior: str | None = None,
     ) -> pl.DataFrame:
         """Return the items nearest to some: item_id, rank (from 1), similar_id, score.
+
+        The rules hold for similar_id; with ``recommend.names`` of the rules also similar_name.
 
         Args:
             items: an id or ids, each answered once; None: all that have similar ones.
@@ -234,13 +305,16 @@ class Recommender:
         else:
             asked = _ids(items, self.items, "items")
             inner = self._known_items(asked)
-        row, rank, item, score = similar(self._served, inner, length, at)
+        candidates = candidates_of(self._rules, "none", self.behaviors)
+        row, rank, item, score = similar(self._served, inner, length, at, candidates)
         columns = {
             schema.ITEM_ID: self.items.gather(inner[row]),
             schema.RANK: pl.Series(rank, dtype=pl.Int32),
             SIMILAR_ID: self.items.gather(item),
             schema.SCORE: score,
         }
+        if self._rules and self._rules.names is not None:
+            columns[SIMILAR_NAME] = self._rules.names.gather(item)
         return pl.DataFrame(columns)
 
     def explain(self, user: Id, item: Id, behavior: str | None = None) -> Explanation:
@@ -271,6 +345,7 @@ class Recommender:
             found.parts,
             [(self.items[one], value) for one, value in found.brought],
             [name for name, has in zip(self.behaviors, found.has, strict=True) if has],
+            self._rules is None or bool(self._rules.allowed[inner[0]]),
         )
 
     def history(self, user: Id) -> pl.DataFrame:
@@ -349,8 +424,25 @@ def _ids(given: Any, known: pl.Series, what: str) -> pl.Series:
     return checked_ids(ids.alias(known.name), known, what)
 
 
-def _named(name: str | None) -> Config:
-    return parse_config({} if name is None else {"tracking": {"model_name": name}})
+def _named(name: str | None, settings: Settings | None) -> Config:
+    """Return what finds a registered model: a name or, without one, what settings say of it."""
+    if isinstance(settings, Mapping):
+        settings = {key: value for key, value in settings.items() if key.startswith("tracking.")}
+    config = Config() if settings is None else _resolved(settings)
+    if name is None:
+        return config
+    tracking = config.tracking.model_copy(update={"model_name": name})
+    return config.model_copy(update={"tracking": tracking})
+
+
+def _resolved(settings: Settings, behaviors: list[str] | None = None) -> Config:
+    """Return settings; where they are given by key, of a model's behaviors."""
+    if isinstance(settings, Config):
+        return settings
+    if isinstance(settings, str | Path):
+        return load_config(str(settings))
+    of_model = {} if behaviors is None else {"data.behaviors": behaviors}
+    return load_config("", to_overrides(of_model | dict(settings)))
 
 
 def _one_id(given: Any, known: pl.Series, what: str) -> pl.Series:

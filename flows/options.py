@@ -14,6 +14,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable."),
 ]
+Rules = Annotated[
+    str,
+    typer.Option(
+        "--config", metavar="PRESET|FILE.toml", help="Settings: rules for items, the model's name."
+    ),
+]
 Place = Annotated[
     Path, typer.Option("--workspace", help="Folder of all outputs and of mlruns/.", file_okay=False)
 ]

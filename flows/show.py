@@ -2,6 +2,7 @@
 
 import contextlib
 import json as to_json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,9 @@ import polars as pl
 import typer
 
 from bigel import schema
+from bigel.config import load_config
 from bigel.errors import BigelError
-from flows.options import ModelName, Place
+from flows.options import ModelName, Place, Rules, Settings
 
 if TYPE_CHECKING:
     from bigel.recommender import Recommender
@@ -26,21 +28,25 @@ def show(
     behavior: Annotated[str | None, typer.Option(help="One behavior; without it, all.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
     name: ModelName = None,
+    source: Rules = "",
+    settings: Settings = None,
     workspace: Place = Path(),
 ) -> None:
     """Show what a user did, what the model gives her, and why: beside the challenger's lists.
 
     The parts of a score add up to it. Behind "neighbours" stand the items that brought most of it.
-    Rules for items (a catalogue, allow and deny) are not applied here.
+    The rules of --config (catalogue, stock, filter, allow, deny, max_per_category, names, exclude)
+    hold, as in what `bigel recommend` writes.
 
-    Example: bigel show 42 -k 5 --behavior purchase
+    Example: bigel show 42 -k 5 --behavior purchase --config mine.toml
     """
+    config = load_config(source, settings or [])
     from bigel.recommender import Recommender
 
-    champion = Recommender.champion(workspace, name)
+    champion = Recommender.champion(workspace, name, config)
     found = {"champion": champion}
     with contextlib.suppress(BigelError):  # there is none, or it cannot be read now
-        challenger = Recommender.registered("challenger", workspace, name)
+        challenger = Recommender.registered("challenger", workspace, name, config)
         alone = champion.alias == "challenger"  # it answers for want of a champion
         found = {} if alone else found
         found["challenger"] = challenger
@@ -97,4 +103,14 @@ def _line(row: dict[str, Any]) -> str:
             brought = f" of {', '.join(str(item) for item, _ in row['neighbours'][:BROUGHT])}"
         parts.append(f"{name} {value:+.2f}{brought}")
     score = f"{row[schema.SCORE]:.3f}"
-    return f"{row[schema.RANK]:>4}  {row[schema.ITEM_ID]}  {score} = {', '.join(parts)}"
+    return f"{row[schema.RANK]:>4}  {called(row)}  {score} = {', '.join(parts)}"
+
+
+def called(row: Mapping[str, Any], prefix: str = "item_") -> str:
+    """Return the id of an item for a person to read, with its name where there is one.
+
+    >>> called({"item_id": 7, "item_name": "lamp"}), called({"item_id": 7})
+    ('7 lamp', '7')
+    """
+    name = row.get(f"{prefix}name")
+    return f"{row[f'{prefix}id']}" + (f" {name}" if name else "")

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from bigel.config import load_config
 from bigel.errors import ConfigError
-from flows.options import ModelName, Place
+from flows.options import ModelName, Place, Rules, Settings
 from flows.places import check_file
+from flows.show import called
 
 
 def similar(
@@ -22,15 +24,17 @@ def similar(
         Path | None, typer.Option(help="Parquet: item_id, rank, similar_id, score.")
     ] = None,
     name: ModelName = None,
+    source: Rules = "",
+    settings: Settings = None,
     workspace: Place = Path(),
 ) -> None:
     """Show the items most similar to an item, by the champion.
 
     Items are similar whose served states point the same way (the cosine), and, on a log with
-    times, that the same users had. Items that nobody had yet have none. Rules for items (a
-    catalogue, allow and deny) are not applied here; `bigel api` applies them.
+    times, that the same users had. Items that nobody had yet have none. The rules of --config
+    (catalogue, stock, filter, allow, deny, max_per_category, names) hold, as in lists.
 
-    Example: bigel similar SKU-00123 -k 5 --behavior purchase
+    Example: bigel similar SKU-00123 -k 5 --behavior purchase --config mine.toml
 
     Example: bigel similar --all --out similar.parquet
     """
@@ -38,11 +42,13 @@ def similar(
         raise ConfigError("say for which: an ITEM, or --all with --out FILE.parquet")
     if out is not None:
         check_file("--out", out, (".parquet",))
+    config = load_config(source, settings or [])
     from bigel.recommender import Recommender
     from bigel.store.files import written_aside
     from flows.recommending import as_json
 
-    found = Recommender.champion(workspace, name).similar(None if everything else item, k, behavior)
+    model = Recommender.champion(workspace, name, config)
+    found = model.similar(None if everything else item, k, behavior)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(out) as aside:
@@ -51,5 +57,5 @@ def similar(
     elif json:
         typer.echo(as_json(found))
     else:
-        for rank, other, score in found.select("rank", "similar_id", "score").iter_rows():
-            typer.echo(f"{rank:>4}  {score:.4f}  {other}")
+        for row in found.to_dicts():
+            typer.echo(f"{row['rank']:>4}  {row['score']:.4f}  {called(row, 'similar_')}")

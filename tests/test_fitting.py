@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -102,12 +103,15 @@ def test_a_temporary_workspace_goes_with_its_model(
 
     def quick(config: object, workspace: Workspace) -> Recommender:
         used.append(workspace.root)
-        return Recommender(fitted._served, fitted.folder)
+        return Recommender(replace(fitted._served), fitted.folder)
 
     monkeypatch.setattr("bigel.fitting._fit", quick)
     found = fit("demo")
     assert used[0].is_dir() and used[0].parent == tmp_path
+    ruled = found.with_rules({"recommend.k": 3}).with_rules({})
     del found
+    assert used[0].is_dir(), "a copy of it is there"
+    del ruled
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("bigel.fitting._fit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

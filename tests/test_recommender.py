@@ -1,5 +1,6 @@
 """`bigel.Recommender` beside what batch and the bundle say."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import polars as pl
 import pytest
 
 from bigel import Recommender
-from bigel.config import parse_config
-from bigel.errors import ConfigError, DataError, UnreachableError
+from bigel.config import load_config, parse_config
+from bigel.contracts.contract import contract_folder
+from bigel.errors import ConfigError, ContractError, DataError, UnreachableError
 from bigel.lists.bundle import build_bundle, parts_of
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
@@ -65,6 +67,105 @@ def test_lists_are_those_of_batch(home: Workspace) -> None:
         .recommend([100], "click", 3)
         .equals(batch.filter(user_id=100, behavior="click"))
     )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings with a catalogue: item 2 is sold out, item 5 is not in it."""
+    place = tmp_path_factory.mktemp("shop")
+    rows = ["0,Lamp,light,true,5", "1,Desk,seat,true,50", "2,Chair,seat,false,20"]
+    rows += ["3,Stool,seat,true,10", "4,Sofa,,true,900"]
+    (place / "items.csv").write_text(
+        "item_id,name,category,in_stock,price\n" + "".join(f"item {row}\n" for row in rows)
+    )
+    (place / "mine.toml").write_text(
+        f"""
+        [data]
+        behaviors = ["click", "purchase"]
+        [items]
+        path = "{place}/items.csv"
+        [recommend]
+        k = 4
+        exclude = {{ purchase = "none" }}
+        filter = "price < 800"
+        max_per_category = 1
+        names = true
+        """
+    )
+    return place
+
+
+def test_under_rules_lists_are_those_of_batch_too(home: Workspace, shop: Path) -> None:
+    config = load_config(str(shop / "mine.toml"))
+    batch = pl.read_parquet(recommend(config, home).file("recommendations.parquet"))
+    assert set(batch["item_id"]) == {"item 0", "item 1", "item 3"}
+    champion = Recommender.champion(home.root, settings=shop / "mine.toml")
+    assert champion.recommend().equals(batch)
+    for same in (
+        Recommender.registered("champion", home.root, settings=shop / "mine.toml"),
+        Recommender.load(champion.folder, shop / "mine.toml"),
+        Recommender.load(champion.folder).with_rules(str(shop / "mine.toml")),
+        champion.with_rules({}).with_rules(config),
+    ):
+        assert same.recommend().equals(batch)
+    strangers = champion.recommend([999], "click")
+    assert strangers["item_id"].to_list() == ["item 1", "item 0"], "one of each category"
+    assert strangers["item_name"].to_list() == ["Desk", "Lamp"]
+    plain = champion.with_rules({})
+    assert plain.recommend().equals(Recommender.champion(home.root).recommend())
+    assert champion.recommend().equals(batch), "the first one is as it was"
+
+
+def test_rules_given_by_key_know_the_models_behaviors(untimed: Recommender, shop: Path) -> None:
+    asked = {"items.path": str(shop / "items.csv"), "recommend.exclude": {"purchase": "none"}}
+    ruled = untimed.with_rules(asked)
+    expected = untimed.recommend(100, "purchase", exclude="none")["item_id"].to_list()
+    kept = [item for item in expected if item not in ("item 2", "item 5")]
+    assert ruled.recommend(100, "purchase")["item_id"].to_list() == kept
+    assert "item_name" not in ruled.recommend(100).columns
+    with pytest.raises(ConfigError, match="did you mean 'recommend"):
+        untimed.with_rules({"recomend.deny": "x"})
+    name = {"tracking.model_name": "bigle"}
+    with pytest.raises(ConfigError, match="Registered models: bigel"):
+        Recommender.champion(untimed.folder.parents[3], settings=asked | name)
+
+
+def test_similar_items_and_reasons_obey_the_rules(home: Workspace, shop: Path) -> None:
+    plain, ruled = (
+        Recommender.champion(home.root, settings=settings)
+        for settings in (None, shop / "mine.toml")
+    )
+    categories = {"item 0": "light", "item 1": "seat", "item 3": "seat"}
+    for item in plain.items:
+        expected: list[str] = []
+        for near in plain.similar(item)["similar_id"]:
+            taken = {categories[one] for one in expected}
+            if near in categories and categories[near] not in taken:
+                expected.append(near)
+        found = ruled.similar(item)
+        assert found["similar_id"].to_list() == expected, item
+        assert found["rank"].to_list() == list(range(1, len(expected) + 1))
+    assert found.columns[-1] == "similar_name"
+    allowed = [ruled.explain(100, item).allowed for item in ruled.items]
+    assert allowed == [True, True, False, True, False, False]
+    assert plain.explain(100, "item 2").allowed
+
+
+def test_a_catalogue_that_breaks_its_contract_is_refused(
+    untimed: Recommender, tmp_path: Path
+) -> None:
+    """Two of the six items of the model: fewer than the contract asks for."""
+    (tmp_path / "items.csv").write_text("item_id\nitem 0\nitem 3\nitem 77\n")
+    with pytest.raises(ContractError, match=r"known_share >= 0\.5\): 0\.333333"):
+        untimed.with_rules({"items.path": str(tmp_path / "items.csv")})
+    folder = tmp_path / "contracts"
+    shutil.copytree(contract_folder(""), folder)
+    said = (folder / "catalogue.toml").read_text()
+    lower = said.replace("min_known_share = 0.5", "min_known_share = 0.3")
+    (folder / "catalogue.toml").write_text(lower)
+    asked = {"items.path": str(tmp_path / "items.csv"), "contracts.folder": str(folder)}
+    found = untimed.with_rules(asked).recommend(exclude="none")
+    assert set(found["item_id"]) == {"item 0", "item 3"}
 
 
 def test_while_the_registry_is_away_the_last_champion_answers(

@@ -181,8 +181,9 @@ def _similar(served: Served, item: int, behavior: str | None, k: int) -> list[bo
     if behavior is not None:
         _check_behavior(behavior, known, ["behavior"], source="query")
     at = None if behavior is None else known.index(behavior)
-    allowed = served.rules.allowed if served.rules else None
-    _, rank, found, score = similar(served.recommender, np.array([item]), k, at, allowed)
+    _, rank, found, score = similar(
+        served.recommender, np.array([item]), k, at, served.candidates(None)
+    )
     return _listed(served, found, rank, score)
 
 

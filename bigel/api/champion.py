@@ -1,25 +1,20 @@
 """The model that answers: the champion, followed through promotions without a pause."""
 
 import logging
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from bigel.config import Config
-from bigel.config.exclusion import Exclude, policy_of
-from bigel.contracts.contract import contract_folder, load_contract
-from bigel.data.catalogue import read_catalogue
+from bigel.config.exclusion import Exclude
 from bigel.errors import DataError
 from bigel.latest import read_latest
 from bigel.lists.bundle import load_bundle
-from bigel.lists.rules import ItemRules, item_rules
+from bigel.lists.current import current_rules
+from bigel.lists.rules import ItemRules, candidates_of
 from bigel.lists.serving import Candidates, Recommender
-from bigel.schema import ITEM_ID, ITEMS_FILE
 from bigel.store import Workspace
 from bigel.tracking import open_model
 from bigel.tracking.models import Answering, answering
@@ -57,11 +52,7 @@ class Served:
     def candidates(self, asked: str | None) -> Candidates:
         """Return which items may be in a list; None: by the settings' policy."""
         policy = self.exclude if asked is None else asked
-        exclude = [policy_of(policy, name) for name in self.recommender.behaviors]
-        if self.rules is None:
-            return Candidates(exclude)
-        rules = self.rules
-        return Candidates(exclude, rules.allowed, rules.category, rules.per_category)
+        return candidates_of(self.rules, policy, self.recommender.behaviors)
 
     def name_of(self, item: int) -> str | None:
         """Return what the catalogue calls an inner item; None where it says nothing."""
@@ -161,24 +152,7 @@ class Follower:
             return load_bundle(model.folder)
 
     def _rules(self, recommender: Recommender) -> ItemRules | None:
-        """Return what may be listed now.
-
-        Raises:
-            DataError: if the catalogue lacks more of the model's items than its contract allows.
-        """
-        config, workspace = self._config, self._workspace
-        with tempfile.TemporaryDirectory() as scratch:
-            items = Path(scratch) / ITEMS_FILE
-            pl.DataFrame({ITEM_ID: recommender.item_ids}).write_parquet(items)
-            if config.items.path:
-                known = read_catalogue(items, config, workspace).counts["known_share"]
-                limits = load_contract(contract_folder(config.contracts.folder), "catalogue").limits
-                if known < limits["min_known_share"]:
-                    raise DataError(
-                        f"items.path {config.items.path}: it has {known:.0%} of the model's items; "
-                        "is it whole? (min_known_share in catalogue.toml)"
-                    )
-            return item_rules(items, config, workspace)
+        return current_rules(recommender.item_ids, self._config, self._workspace)
 
 
 def _bundle_of(found: Answering, workspace: Workspace) -> Path | None:

@@ -1,6 +1,7 @@
 """From a configuration back to TOML."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -50,6 +51,19 @@ def to_toml(value: Any) -> str | None:
         inner = ", ".join(f"{to_toml(key)} = {to_toml(part)}" for key, part in value.items())
         return "{ " + inner + " }" if inner else "{}"
     return str(value)
+
+
+def to_overrides(given: Mapping[str, Any]) -> list[str]:
+    """Return settings by section and key in the form of ``load_config``'s overrides.
+
+    >>> to_overrides({"recommend.k": 5, "data.behaviors": ["click", "buy"]})
+    ['recommend.k=5', 'data.behaviors=["click", "buy"]']
+    """
+    return [f"{key}={to_toml(_as_tuples(value))}" for key, value in given.items()]
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def short_toml(config: Config) -> str:

@@ -16,11 +16,12 @@ from bigel.contracts.accepted import accept, needed_profiles
 from bigel.contracts.contract import HANDOVERS
 from bigel.contracts.drift import measure_drift
 from bigel.contracts.profile import profile_log
-from bigel.contracts.validation import holds, validate
+from bigel.contracts.validation import broken, holds, validate
 from bigel.quiet import hush
 
 __all__ = [
-    "HANDOVERS", "accept", "holds", "measure_drift", "needed_profiles", "profile_log", "validate"
+    "HANDOVERS", "accept", "broken", "holds", "measure_drift", "needed_profiles", "profile_log",
+    "validate",
 ]  # fmt: skip
 
 hush()

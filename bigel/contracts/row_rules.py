@@ -178,6 +178,23 @@ def count(
     return pl.DataFrame(told, schema=COUNTS, orient="row")
 
 
+def is_kept(rule: Rule, counts: Mapping[str, Any], parameters: Parameters) -> bool:
+    """Tell from a rule's row of ``count`` whether it is kept.
+
+    >>> rule = Rule("rows", "nearly all", "critical", "a > 0", mostly="$least")
+    >>> is_kept(rule, {"rows": 10, "violations": 1, "kept": 0.9}, {"least": 0.9})
+    True
+    """
+    least: float | str | None = rule.min_rows
+    found = counts["rows"]
+    if least is None:
+        least, found = rule.mostly, counts["kept"]
+    if least is None:
+        return not counts["violations"]
+    limit: float = parameters[least.removeprefix("$")] if isinstance(least, str) else least
+    return bool(found >= limit)
+
+
 def _applied(
     rules: Sequence[Rule], parameters: Parameters, empty: pl.DataFrame, path: Path
 ) -> tuple[list[tuple[Rule, list[str]]], dict[str, pl.Expr]]:

@@ -22,7 +22,7 @@ from bigel.contracts.contract import (
 )
 from bigel.contracts.drift import MEASURES
 from bigel.contracts.profile import profile_log
-from bigel.contracts.row_rules import count, refuse_unknown, shortened
+from bigel.contracts.row_rules import count, is_kept, refuse_unknown, shortened
 from bigel.contracts.tables import Tables
 from bigel.errors import ConfigError, ContractError
 from bigel.store import Record, Workspace
@@ -122,19 +122,23 @@ def holds(handover: str, record: Record, config: Config, workspace: Workspace) -
     """Tell whether the counts alone show that no critical rule is broken.
 
     Without Great Expectations and without a page, for an answer that a person waits for; where it
-    is false, ``validate`` says what is wrong.
+    is false, ``validate`` says what is wrong, and ``broken`` in short.
 
     Args: as of ``validate``.
     """
+    return not broken(handover, record, config, workspace)
+
+
+def broken(handover: str, record: Record, config: Config, workspace: Workspace) -> list[str]:
+    """Return in words each critical rule that the counts show to be broken; as ``holds``."""
     contract = load_contract(contract_folder(config.contracts.folder), handover)
-    _, counts = count_rules(contract, record, config, workspace, {})
-    critical = [rule for rule in contract.rules if rule.severity == CRITICAL]
-    least = {rule.key: rule.min_rows is not None for rule in critical}
-    return all(
-        row["rows"] > 0 if least[row["rule"]] else not row["violations"]
+    found, counts = count_rules(contract, record, config, workspace, {})
+    rules = {rule.key: rule for rule in contract.rules if rule.severity == CRITICAL}
+    return [
+        f"{rule.words(found.parameters)}: {row['found']}. {contract.fix_of(rule)}"
         for row in counts.to_dicts()
-        if row["rule"] in least
-    )
+        if (rule := rules.get(row["rule"])) and not is_kept(rule, row, found.parameters)
+    ]
 
 
 def count_rules(

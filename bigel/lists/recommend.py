@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 
 from bigel import progress, schema
 from bigel.config import Config
-from bigel.config.exclusion import Exclude, hidden_under, policy_of
+from bigel.config.exclusion import Exclude, hidden_under
 from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.lists.bundle import MODEL_FILE, data_fingerprint, known_to, load_bundle, refresh_bundle
 from bigel.lists.folds import CrossFitted, Folds, cross_fitted
-from bigel.lists.rules import ItemRules, item_rules
+from bigel.lists.rules import ItemRules, candidates_of, item_rules
 from bigel.store import Record, Workspace, file_digest, fingerprint
 from bigel.store.code import code_of
 from bigel.tracking import Model, open_model
 
 if TYPE_CHECKING:
-    from bigel.lists.serving import Candidates, Lists, Recommender
+    from bigel.lists.serving import Lists, Recommender
 
 APART = (
     "bigel.tracking.models",
@@ -417,10 +417,8 @@ def lists_of(
     request: Request,
 ) -> tuple[pl.DataFrame, int, dict[str, IntArray]]:
     """Return the lists of some users, how many of them popularity answered, and who has none."""
-    candidates, names = (
-        _candidates(request, behaviors),
-        request.rules.names if request.rules else None,
-    )
+    candidates = candidates_of(request.rules, request.exclude, behaviors)
+    names = request.rules.names if request.rules else None
     parts, popular, empty = [], 0, {}
     for order, name in enumerate(request.behaviors):
         lists = rank(
@@ -454,16 +452,6 @@ def lists_of(
         popular,
         empty,
     )
-
-
-def _candidates(request: Request, behaviors: Sequence[str]) -> "Candidates":
-    from bigel.lists.serving import Candidates  # MLflow takes seconds to import
-
-    rules = request.rules
-    exclude = [policy_of(request.exclude, name) for name in behaviors]
-    if rules is None:
-        return Candidates(exclude)
-    return Candidates(exclude, rules.allowed, rules.category, rules.per_category)
 
 
 @contextlib.contextmanager

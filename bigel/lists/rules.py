@@ -5,15 +5,17 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from bigel.config import Config
+from bigel.config.exclusion import Exclude, policy_of
 from bigel.data.catalogue import (
     CATEGORY,
     FROM,
@@ -27,6 +29,9 @@ from bigel.errors import ConfigError, DataError
 from bigel.ingest.ids import plain_id
 from bigel.schema import CATALOGUE_FILE, ITEM_ID, NOW
 from bigel.store import Workspace, fingerprint
+
+if TYPE_CHECKING:
+    from bigel.lists.serving import Candidates
 
 log = logging.getLogger(__name__)
 Bools = npt.NDArray[np.bool_]
@@ -93,6 +98,24 @@ def item_rules(
     category = _numbers(table, config) if settings.max_per_category else None
     names = _names(table, config) if settings.names else None
     return ItemRules(allowed, left_out, category, settings.max_per_category, names)
+
+
+def candidates_of(
+    rules: ItemRules | None, exclude: Exclude, behaviors: Sequence[str]
+) -> "Candidates":
+    """Return which items may be in a list.
+
+    Args:
+        rules: of items; None: every one may.
+        exclude: what the user has that is left out, for all behaviors or by name.
+        behaviors: the model's, in cascade order.
+    """
+    from bigel.lists.serving import Candidates  # MLflow takes seconds to import
+
+    policies = [policy_of(exclude, name) for name in behaviors]
+    if rules is None:
+        return Candidates(policies)
+    return Candidates(policies, rules.allowed, rules.category, rules.per_category)
 
 
 def told(left_out: dict[str, int]) -> str:

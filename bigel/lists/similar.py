@@ -10,7 +10,7 @@ times), is the cosine of who had i and who had j. Items that nobody had are in n
 import numpy as np
 import numpy.typing as npt
 
-from bigel.lists.serving import Floats, Ints, Recommender, _blocks, top_k
+from bigel.lists.serving import Candidates, Floats, Ints, Recommender, Session, _blocks
 
 Found = tuple[Ints, Ints, Ints, Floats]
 
@@ -20,7 +20,7 @@ def similar(
     items: Ints,
     k: int,
     behavior: int | None = None,
-    allowed: npt.NDArray[np.bool_] | None = None,
+    candidates: Candidates | None = None,
 ) -> Found:
     """Return place in ``items``, rank (from 1), inner item and score of each item's nearest.
 
@@ -31,14 +31,14 @@ def similar(
         items: inner items, shape (B,).
         k: at most so many for each.
         behavior: place in the cascade; None: by all.
-        allowed: bool, (I,): items that may be listed; None: all.
+        candidates: which items may be listed, and how many of a category; None: all. Nobody's
+            own items are left out.
     """
     chosen = range(len(recommender.behaviors)) if behavior is None else [behavior]
     there: npt.NDArray[np.bool_] = np.any(np.isfinite(recommender.offset[chosen]), axis=0)
     states = [recommender.item_directions[at] for at in chosen]
     asked = np.flatnonzero(there[items])
-    if allowed is not None:
-        there &= allowed
+    candidates, nobody = candidates or Candidates(), Session.empty()
     parts = []
     for rows in _blocks(asked, len(there)):
         scores = np.zeros((len(rows), len(there)), np.float32)
@@ -49,7 +49,8 @@ def similar(
             scores += recommender.signals.near[items[rows]].toarray().astype(np.float32)
         scores[:, ~there] = -np.inf
         scores[np.arange(len(rows)), items[rows]] = -np.inf
-        row, *found = top_k(scores, min(k, len(there)))
+        candidates.hide(scores, [], nobody)
+        row, *found = candidates.best(scores, min(k, len(there)))
         parts.append((rows[row], *found))
     empty = np.empty(0, np.int64)
     parts.append((empty, empty, empty, np.empty(0, np.float32)))

@@ -155,7 +155,7 @@ def test_a_new_catalogue_counts_at_once_and_loads_no_model(
     (tmp_path / "items.csv").write_text("item_id\nitem 1\n")
     for _ in range(2):
         follower.look()
-    assert "17%" in str(follower.trouble) and listed(follower) == ["item 1"]
+    assert "0.166667" in str(follower.trouble) and listed(follower) == ["item 1"]
     (tmp_path / "items.csv").write_text("item_id,in_stock\nitem 0,perhaps\n")
     for _ in range(2):
         follower.look()

@@ -358,12 +358,13 @@ def test_unknown_handover_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [one for one in CRITICAL if one[0].startswith("recommendations")], ids=" / ".join
+    "case",
+    [one for one in CRITICAL if one[0].startswith(("recommendations", "catalogue"))],
+    ids=" / ".join,
 )
-def test_a_glance_sees_every_critical_failure_of_lists(
-    case: tuple[str, str], tmp_path: Path
-) -> None:
-    good, bad = GOOD["recommendations"](), GOOD["recommendations"]()
+def test_a_glance_sees_every_critical_failure(case: tuple[str, str], tmp_path: Path) -> None:
+    handover = case[0].partition(".")[0]
+    good, bad = GOOD[handover](), GOOD[handover]()
     CRITICAL[case][1](bad)
     seen = [
         holds(one.name, one.record(tmp_path / name), one.config(), Workspace(tmp_path / "w"))

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
 from bigel import Recommender
-from bigel.errors import ConfigError
+from bigel.config import load_config
+from bigel.errors import ConfigError, DataError
+from bigel.lists.recommend import recommend
 from bigel.store import Workspace
 from flows.cli import app
 from tests import fabricate
@@ -75,6 +78,27 @@ def test_a_challenger_that_answers_for_want_of_a_champion_is_shown_once(tmp_path
     fabricate.register_one(workspace, ndcg=0.05)
     shown = json.loads(call(workspace, 100, "--json").stdout)
     assert list(shown["lists"]) == ["challenger"]
+
+
+def test_the_rules_of_the_settings_hold_as_in_batch(home: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,name,in_stock\n" + "".join(f"item {n},Thing {n},{n != 1}\n" for n in range(5))
+    )
+    asked = {f"items.path={tmp_path}/items.csv", "recommend.names=true", "recommend.exclude=none"}
+    options = [word for one in sorted(asked) for word in ("--set", one)]
+    shown = json.loads(call(home, 100, "-k", 6, "--json", *options).stdout)
+    config = load_config("", [*sorted(asked), "recommend.k=6"])
+    for role, rows in shown["lists"].items():
+        record = recommend(config, home, model=role, users=["100"])
+        expected = pl.read_parquet(record.file("recommendations.parquet"))
+        assert set(expected["item_id"]) == {"item 0", "item 2", "item 3", "item 4"}, role
+        assert pl.DataFrame(rows).select(expected.columns).rows() == [
+            (*row[:4], pytest.approx(row[4]), *row[5:]) for row in expected.rows()
+        ]
+    said = call(home, 100, *options).stdout
+    assert "item 2 Thing 2  " in said and "item 1 Thing" not in said
+    empty = call(home, 100, "--set", f"items.path={tmp_path}/none.csv")
+    assert isinstance(empty.exception, DataError)
 
 
 def test_a_stranger_gets_popular_items_and_is_told(home: Workspace) -> None:

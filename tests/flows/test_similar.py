@@ -51,6 +51,24 @@ def test_by_one_behavior(home: Workspace) -> None:
     assert [row["similar_id"] for row in rows] == expected["similar_id"].to_list()
 
 
+def test_the_rules_of_the_settings_hold(home: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,name,in_stock\n" + "".join(f"item {n},Thing {n},{n != 2}\n" for n in range(5))
+    )
+    (tmp_path / "mine.toml").write_text(
+        f'[items]\npath = "{tmp_path}/items.csv"\n[recommend]\nnames = true\n'
+    )
+    expected = Recommender.champion(home.root).similar("item 1")
+    kept = expected.filter(~pl.col("similar_id").is_in(["item 2", "item 5"]))
+    lines = call(home, "item 1", "--config", tmp_path / "mine.toml").stdout.splitlines()
+    assert [line.split(None, 2)[2] for line in lines] == [
+        f"{item} Thing {item[-1]}" for item in kept["similar_id"]
+    ]
+    out = tmp_path / "similar.parquet"
+    call(home, "--all", "--out", out, "--config", tmp_path / "mine.toml")
+    assert not set(pl.read_parquet(out)["similar_id"]) & {"item 2", "item 5"}
+
+
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
