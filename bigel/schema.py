@@ -57,6 +57,7 @@ RAW_SUMMARY_FILE = "raw_summary.parquet"
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 CATALOGUE_FILE = "catalogue.parquet"
+FILTERS_FILE = "filters.parquet"  # beside it: a column for each of items.filters
 COVERAGE_FILE = "coverage.parquet"  # which items the log and the catalogue have in common
 GRAPHS_FILE = "graphs.safetensors"
 WEIGHTS_FILE = "weights.safetensors"

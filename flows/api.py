@@ -35,8 +35,8 @@ def api(
 ) -> None:
     """Serve lists over HTTP; promotions and rollbacks are followed without a restart.
 
-    POST /lists, GET /users/ID/lists, /users/ID/history, /items/ID/similar, /health, /version; /docs
-    describes them.
+    POST /lists, GET /users/ID/lists, /users/ID/history, /users/ID/explain, /items/ID/similar,
+    /health, /version; /docs describes them.
 
     Example: bigel api --config mine.toml --port 8090
     """

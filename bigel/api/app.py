@@ -15,11 +15,13 @@ from bigel.api import asked as bodies
 from bigel.api.champion import Follower, Served
 from bigel.errors import nearest
 from bigel.lists import serving
+from bigel.lists.explain import Explained, explain
 from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+Filter = Annotated[str | None, Query(alias="filter", description="Name of one of items.filters.")]
 DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
 promotions. Ids are integers or strings, as the log has them; in a path they are read as what they
 are."""
@@ -58,6 +60,7 @@ def create_app(follower: Follower) -> FastAPI:
             users=len(served.recommender.user_ids),
             items=len(served.recommender.item_ids),
             only_popular=served.only_popular,
+            filters=served.filters,
             not_listed=served.rules.left_out if served.rules else {},
         )
 
@@ -75,14 +78,30 @@ def create_app(follower: Follower) -> FastAPI:
         request: Request,
         behavior: Annotated[list[str] | None, Query(description="Repeatable; none: all.")] = None,
         k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 20,
+        chosen: Filter = None,
     ) -> bodies.Lists:
         """Return the lists of one user."""
-        _refuse_unknown(request, "behavior", "k")
+        _refuse_unknown(request, "behavior", "k", "filter")
         served = follower.served
         for name in behavior or ():
             _check_behavior(name, served.recommender.behaviors, ["behavior"], "query")
+        _check_filter(chosen, served, "query")
         one = _from_path(served.recommender.user_ids, user, "user")
-        return answer(served, bodies.ListsAsked(user_id=one, behaviors=behavior, k=k))
+        asked = bodies.ListsAsked(user_id=one, behaviors=behavior, k=k, filter=chosen)
+        return answer(served, asked)
+
+    @app.get("/users/{user:path}/explain")
+    def explain_items(
+        user: str,
+        request: Request,
+        item: Annotated[
+            list[str], Query(max_length=bodies.MOST_EXPLAINED, description="Repeatable.")
+        ],
+        behavior: Annotated[str | None, Query(description="None: the target.")] = None,
+    ) -> bodies.Reasons:
+        """Say why items have their scores for one user: the parts that each was added up from."""
+        _refuse_unknown(request, "behavior", "item")
+        return explained(follower.served, user, item, behavior)
 
     @app.get("/users/{user:path}/history")
     def history(user: str) -> bodies.History:
@@ -100,17 +119,15 @@ def create_app(follower: Follower) -> FastAPI:
         request: Request,
         behavior: Annotated[str | None, Query(description="By one; none: by all.")] = None,
         k: Annotated[int, Query(ge=1, le=bodies.MOST_K)] = 10,
+        chosen: Filter = None,
     ) -> bodies.Similar:
         """Return the items most similar to one; none for an item that nobody had yet."""
-        _refuse_unknown(request, "behavior", "k")
+        _refuse_unknown(request, "behavior", "k", "filter")
         served = follower.served
-        one = _from_path(served.recommender.item_index, item, "item")
-        place = _place(served.recommender.item_index, one, ["item"], "path")
-        if place < 0:
-            raise HTTPException(404, f"no item {one!r} in {served.uri}")
-        return bodies.Similar(
-            item_id=one, model=served.uri, items=_similar(served, place, behavior, k)
-        )
+        _check_filter(chosen, served, "query")
+        one, place = _known_item(served, item, "path")
+        found = _similar(served, place, behavior, k, served.candidates(None, chosen))
+        return bodies.Similar(item_id=one, model=served.uri, items=found)
 
     return app
 
@@ -129,7 +146,8 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
     if wanted.user_id is not None:
         user = _place(recommender.user_ids, wanted.user_id, ["user_id"])
     session = serving.session_of([_request(served, wanted)])
-    candidates = served.candidates(wanted.exclude)
+    _check_filter(wanted.filter, served)
+    candidates = served.candidates(wanted.exclude, wanted.filter)
     lists = {
         name: recommender.recommend(
             known.index(name), np.array([user]), wanted.k, candidates, session, served.only_popular
@@ -141,6 +159,63 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
         model=served.uri,
         lists={name: _written(served, found) for name, found in lists.items()},
     )
+
+
+def explained(served: Served, user: str, items: list[str], behavior: str | None) -> bodies.Reasons:
+    """Return why items have their scores, with ids as a path has them.
+
+    Raises:
+        HTTPException: 422 where an id or the behavior is of the wrong kind, 404 where an item is
+            unknown.
+    """
+    recommender = served.recommender
+    name = recommender.behaviors[-1] if behavior is None else behavior
+    _check_behavior(name, recommender.behaviors, ["behavior"], "query")
+    one = _from_path(recommender.user_ids, user, "user")
+    asked = _place(recommender.user_ids, one, ["user"], "path")
+    known = [_known_item(served, item, "query") for item in dict.fromkeys(items)]
+    at = recommender.behaviors.index(name)
+    told = [
+        _reason(served, item, explain(recommender, at, asked, item, served.only_popular))
+        for _, item in known
+    ]
+    return bodies.Reasons(user_id=one, model=served.uri, behavior=name, items=told)
+
+
+def _reason(served: Served, item: int, why: Explained) -> bodies.Reason:
+    behaviors = served.recommender.behaviors
+    return bodies.Reason(
+        item_id=_id_of(served, item),
+        score=why.score if np.isfinite(why.score) else None,
+        source="popular" if why.popular else "model",
+        parts={part: value for part, value in why.parts.items() if np.isfinite(value)},
+        neighbours=[
+            bodies.Brought(item_id=_id_of(served, near), value=value, name=served.name_of(near))
+            for near, value in why.brought
+        ],
+        has=[name for name, has in zip(behaviors, why.has, strict=True) if has],
+        allowed=served.rules is None or bool(served.rules.allowed[item]),
+        name=served.name_of(item),
+    )
+
+
+def _id_of(served: Served, item: int) -> bodies.Id:
+    found: bodies.Id = served.recommender.item_ids[item : item + 1].tolist()[0]
+    return found
+
+
+def _known_item(served: Served, text: str, source: str) -> tuple[bodies.Id, int]:
+    """Return an item's id as the model has it, and its place.
+
+    Raises:
+        HTTPException: 404, if the model does not know it.
+    """
+    index = served.recommender.item_index
+    one = _from_path(index, text, "item", source)
+    place = _place(index, one, ["item"], source)
+    if place < 0:
+        raise HTTPException(404, f"no item {one!r} in {served.uri}")
+    return one, place
 
 
 def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
@@ -176,14 +251,14 @@ def _listed(
     ]
 
 
-def _similar(served: Served, item: int, behavior: str | None, k: int) -> list[bodies.Listed]:
+def _similar(
+    served: Served, item: int, behavior: str | None, k: int, candidates: serving.Candidates
+) -> list[bodies.Listed]:
     known = served.recommender.behaviors
     if behavior is not None:
         _check_behavior(behavior, known, ["behavior"], source="query")
     at = None if behavior is None else known.index(behavior)
-    _, rank, found, score = similar(
-        served.recommender, np.array([item]), k, at, served.candidates(None)
-    )
+    _, rank, found, score = similar(served.recommender, np.array([item]), k, at, candidates)
     return _listed(served, found, rank, score)
 
 
@@ -194,13 +269,21 @@ def _check_behavior(
         raise _wrong(where, f"{name!r} is not one of {known}{nearest(name, known)}", source)
 
 
+def _check_filter(name: str | None, served: Served, source: str = "body") -> None:
+    if name is None or name in served.filters:
+        return
+    known = f"one of {', '.join(served.filters)}{nearest(name, served.filters)}"
+    if not served.filters:
+        known = "known: the settings name none in items.filters"
+    raise _wrong(["filter"], f"{name!r} is not {known}", source)
+
+
 def _had(served: Served, user: int) -> dict[str, list[bodies.Had]]:
     recommender = served.recommender
-    ids = recommender.item_ids
     return {
         name: [
             bodies.Had(
-                item_id=ids[item : item + 1].tolist()[0],
+                item_id=_id_of(served, item),
                 at=None if at is None else _time(at),
                 name=served.name_of(item),
             )
@@ -219,12 +302,12 @@ def _place(index: Any, value: bodies.Id, where: list[str | int], source: str = "
     return serving.place_of(index, value)
 
 
-def _from_path(index: Any, text: str, name: str) -> bodies.Id:
-    """Read an id in a path as what the model's ids are."""
+def _from_path(index: Any, text: str, name: str, source: str = "path") -> bodies.Id:
+    """Read an id in a path, or its query, as what the model's ids are."""
     if serving.id_rule(index)[1] == serving.STRING:
         return text
     if not WHOLE.fullmatch(text):
-        raise _wrong([name], f"{text!r}: the model's ids are integers", source="path")
+        raise _wrong([name], f"{text!r}: the model's ids are integers", source)
     return int(text)
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 MOST_K = 1_000
 MOST_EVENTS = 1_000  # of a session
 MOST_ITEMS = 100_000  # that are left out, or alone may be listed
+MOST_EXPLAINED = 100  # items
 
 Id = StrictInt | StrictStr
 Ids = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
@@ -43,6 +44,9 @@ class ListsAsked(Asked):
     )
     exclude_items: Ids = Field([], description="Items that are left out.")
     only_items: Ids | None = Field(None, description="Items that alone may be listed.")
+    filter: str | None = Field(
+        None, description="Name of a condition of items.filters that must be true, too."
+    )
 
 
 class Listed(BaseModel):
@@ -75,6 +79,41 @@ class Similar(BaseModel):
     item_id: int | str
     model: str
     items: list[Listed]
+
+
+class Brought(BaseModel):
+    """An item that the user touched, and what it brought to the part "neighbours"."""
+
+    item_id: int | str
+    value: float
+    name: str | None = None
+
+
+class Reason(BaseModel):
+    """Why an item has its score."""
+
+    item_id: int | str
+    score: float | None = Field(
+        description="As it is served; null: nobody had the item, so no list has it."
+    )
+    source: Literal["model", "popular"]
+    parts: dict[str, float] = Field(
+        description="They add up to the score: graph, views, demand, neighbours and memory, of "
+        "these what the model has; or popularity alone."
+    )
+    neighbours: list[Brought] = Field(description="What brought most first.")
+    has: list[str] = Field(description="Behaviors under which the user has the item.")
+    allowed: bool = Field(description="Whether the rules let it be listed.")
+    name: str | None = None
+
+
+class Reasons(BaseModel):
+    """Why items have their scores for one user."""
+
+    user_id: int | str
+    model: str
+    behavior: str
+    items: list[Reason]
 
 
 class Had(BaseModel):
@@ -115,4 +154,5 @@ class Version(BaseModel):
     users: int
     items: int
     only_popular: bool = Field(description="Popularity answers: no champion, and a losing model.")
+    filters: list[str] = Field(description="Names that a request may give as its filter.")
     not_listed: dict[str, int] = Field(description="Items that rules keep out, by reason.")

@@ -49,10 +49,20 @@ class Served:
     loaded: float
     exclude: Exclude = "same"
 
-    def candidates(self, asked: str | None) -> Candidates:
-        """Return which items may be in a list; None: by the settings' policy."""
+    @property
+    def filters(self) -> list[str]:
+        """Names of the filters of which a request may choose one."""
+        return [] if self.rules is None else list(self.rules.filters)
+
+    def candidates(self, asked: str | None, chosen: str | None = None) -> Candidates:
+        """Return which items may be in a list.
+
+        Args:
+            asked: what of a user's items is left out; None: by the settings' policy.
+            chosen: one of ``filters``; None: none.
+        """
         policy = self.exclude if asked is None else asked
-        return candidates_of(self.rules, policy, self.recommender.behaviors)
+        return candidates_of(self.rules, policy, self.recommender.behaviors, chosen)
 
     def name_of(self, item: int) -> str | None:
         """Return what the catalogue calls an inner item; None where it says nothing."""

@@ -32,6 +32,21 @@ class ItemColumns(Section):
         return self
 
 
+def _condition(text: str) -> str:
+    """Return a condition in SQL as it is applied.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    import polars as pl  # takes a while, and only a filter needs it
+
+    try:
+        pl.sql_expr(text)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"no condition in SQL: {error}") from None
+    return text.strip()
+
+
 class ItemsConfig(Section):
     """The item catalogue: what a log does not say of its items."""
 
@@ -45,6 +60,26 @@ class ItemsConfig(Section):
     columns: ItemColumns = Field(
         default_factory=ItemColumns, description="Column names of the catalogue."
     )
+    filters: dict[str, str] = Field(
+        {},
+        description=(
+            "Conditions as of recommend.filter by name, of which a request to `bigel api` may ask "
+            'for one: { cheap = "price < 100" }.'
+        ),
+    )
+
+    @field_validator("filters")
+    @classmethod
+    def _are_conditions(cls, filters: dict[str, str]) -> dict[str, str]:
+        found = {}
+        for name, text in filters.items():
+            if not name.strip():
+                raise ValueError("a filter needs a name")
+            try:
+                found[name] = _condition(text)
+            except ValueError as error:
+                raise ValueError(f"{name} = {text!r}: {error}") from None
+        return found
 
 
 class RecommendConfig(Section):
@@ -92,14 +127,7 @@ class RecommendConfig(Section):
     @field_validator("filter")
     @classmethod
     def _is_a_condition(cls, text: str) -> str:
-        if text.strip():
-            import polars as pl  # takes a while, and only a filter needs it
-
-            try:
-                pl.sql_expr(text)
-            except pl.exceptions.PolarsError as error:
-                raise ValueError(f"no condition in SQL: {error}") from None
-        return text.strip()
+        return _condition(text) if text.strip() else ""
 
     def of_catalogue(self) -> list[str]:
         """Return the settings in use that need a catalogue."""

@@ -163,10 +163,10 @@ class Config(Section):
                         f"{key} names {name!r}, which is not in data.behaviors "
                         f"{list(self.data.behaviors)}{nearest(name, self.data.behaviors)}"
                     )
-        if not self.items.path and (asked := self.recommend.of_catalogue()):
-            raise ConfigError(
-                f"recommend.{asked[0]} needs a catalogue: name its file in items.path"
-            )
+        asked = ["items.filters"] if self.items.filters else []
+        asked += [f"recommend.{name}" for name in self.recommend.of_catalogue()]
+        if asked and not self.items.path:
+            raise ConfigError(f"{asked[0]} needs a catalogue: name its file in items.path")
         if self.evaluate.select_cutoff not in self.evaluate.cutoffs:
             raise ConfigError(
                 f"evaluate.select_cutoff = {self.evaluate.select_cutoff} is not in "

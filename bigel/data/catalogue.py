@@ -11,7 +11,7 @@ from bigel.config.items import ItemsConfig
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.ingest.ids import plain_id
 from bigel.ingest.seconds import to_seconds
-from bigel.schema import CATALOGUE_FILE, COVERAGE_FILE, ITEM_ID
+from bigel.schema import CATALOGUE_FILE, COVERAGE_FILE, FILTERS_FILE, ITEM_ID
 from bigel.store import Record, Workspace, file_digest
 from bigel.store.code import code_of
 
@@ -34,7 +34,9 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
     file has them, ``name`` and ``category`` (String), ``available_from`` and ``available_until``
     (Unix seconds; from the first on, and before the second, an item may be listed), ``in_stock``
     (Boolean), ``passes_filter`` (where ``recommend.filter`` is set). Beside it,
-    ``coverage.parquet``: items of the log and of the catalogue, and what they have in common.
+    ``coverage.parquet``: items of the log and of the catalogue, and what they have in common; and,
+    where ``items.filters`` has some, ``filters.parquet``: by name whether each is true (Boolean),
+    rows as of the catalogue.
 
     Args:
         items: Parquet file with the ``item_id`` of every item of the log.
@@ -54,6 +56,9 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
             raise DataError(f"items.path {path}: changed while it was read; run again")
         table = normalized(raw, config, path)
         table.write_parquet(out / CATALOGUE_FILE)
+        if filters := config.items.filters:
+            named = [_passes(raw, filters[name], path, f"items.filters.{name}") for name in filters]
+            pl.DataFrame(dict(zip(filters, named, strict=True))).write_parquet(out / FILTERS_FILE)
         found = coverage(table[ITEM_ID], pl.read_parquet(items)[ITEM_ID].cast(pl.String))
         found.write_parquet(out / COVERAGE_FILE)
         return {"rows": table.height, **found.to_dicts()[0]}
@@ -95,7 +100,7 @@ def normalized(raw: pl.DataFrame, config: Config, path: Path) -> pl.DataFrame:
     if IN_STOCK in named:
         found.append(_stock(raw[named[IN_STOCK]], path).alias(IN_STOCK))
     if config.recommend.filter:
-        found.append(_passes(raw, config.recommend.filter, path))
+        found.append(_passes(raw, config.recommend.filter, path, "recommend.filter"))
     return pl.DataFrame(found)
 
 
@@ -194,15 +199,15 @@ def _refuse(values: pl.Series, read: pl.Series, path: Path, why: str) -> None:
         raise DataError(f"items.path {path}, row {row}, {values.name}: {value!r} {why}{others}")
 
 
-def _passes(raw: pl.DataFrame, condition: str, path: Path) -> pl.Series:
+def _passes(raw: pl.DataFrame, condition: str, path: Path, setting: str) -> pl.Series:
     """Return whether a condition is true of each row; of one that is null it is not."""
     try:
         found = raw.select(pl.sql_expr(condition).alias(PASSES)).to_series()
     except pl.exceptions.PolarsError as error:
         raise ConfigError(
-            f"recommend.filter {condition!r} cannot be applied to {path}: {error}; it has "
+            f"{setting} {condition!r} cannot be applied to {path}: {error}; it has "
             f"{', '.join(f'{name} ({kind})' for name, kind in raw.schema.items())}"
         ) from None
     if found.dtype != pl.Boolean or len(found) != raw.height:
-        raise ConfigError(f"recommend.filter {condition!r} is no condition on each row of {path}")
+        raise ConfigError(f"{setting} {condition!r} is no condition on each row of {path}")
     return found.fill_null(False)

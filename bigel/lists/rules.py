@@ -5,8 +5,8 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,13 @@ from bigel.data.catalogue import (
 )
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.ids import plain_id
-from bigel.schema import CATALOGUE_FILE, ITEM_ID, NOW
-from bigel.store import Workspace, fingerprint
+from bigel.schema import CATALOGUE_FILE, FILTERS_FILE, ITEM_ID, NOW
+from bigel.store import Record, Workspace, fingerprint
 
 if TYPE_CHECKING:
     from bigel.lists.serving import Candidates
 
+FILTER = "filter."  # before the name of one, as a column
 log = logging.getLogger(__name__)
 Bools = npt.NDArray[np.bool_]
 
@@ -47,6 +48,7 @@ class ItemRules:
         category: (I,) number of the item's category, -1 for none; None: no limit is set on them.
         per_category: items of one category in a list, at most; 0: any number.
         names: name of each item; None: no names are asked for.
+        filters: by name, whether each item passes it; whoever asks for lists may choose one.
     """
 
     allowed: Bools
@@ -54,9 +56,10 @@ class ItemRules:
     category: npt.NDArray[np.int64] | None = None
     per_category: int = 0
     names: pl.Series | None = None
+    filters: Mapping[str, Bools] = field(default_factory=dict)
 
     def identity(self) -> str:
-        """Return a digest of all that changes lists."""
+        """Return a digest of all that changes lists of which nobody chose a filter."""
         category = None if self.category is None else self.category.tolist()
         names = None if self.names is None else self.names.to_list()
         allowed = np.packbits(self.allowed).tobytes().hex()
@@ -84,7 +87,7 @@ def item_rules(
     table = None
     if config.items.path:
         record = read_catalogue(path, config, workspace)
-        table = _in_order(pl.read_parquet(record.file(CATALOGUE_FILE)), ids, config)
+        table = _in_order(_stored(record), ids, config)
     when = moment if isinstance(moment, int) else int(time.time())
     allowed, left_out = np.ones(len(ids), dtype=bool), {}
     for reason, keeps in _reasons(table, ids, config, when):
@@ -97,11 +100,12 @@ def item_rules(
         return ItemRules(allowed, left_out)
     category = _numbers(table, config) if settings.max_per_category else None
     names = _names(table, config) if settings.names else None
-    return ItemRules(allowed, left_out, category, settings.max_per_category, names)
+    filters = {name: _true(table, pl.col(FILTER + name), False) for name in config.items.filters}
+    return ItemRules(allowed, left_out, category, settings.max_per_category, names, filters)
 
 
 def candidates_of(
-    rules: ItemRules | None, exclude: Exclude, behaviors: Sequence[str]
+    rules: ItemRules | None, exclude: Exclude, behaviors: Sequence[str], chosen: str | None = None
 ) -> "Candidates":
     """Return which items may be in a list.
 
@@ -109,13 +113,15 @@ def candidates_of(
         rules: of items; None: every one may.
         exclude: what the user has that is left out, for all behaviors or by name.
         behaviors: the model's, in cascade order.
+        chosen: name of one of the rules' filters, which holds, too; None: none does.
     """
     from bigel.lists.serving import Candidates  # MLflow takes seconds to import
 
     policies = [policy_of(exclude, name) for name in behaviors]
     if rules is None:
         return Candidates(policies)
-    return Candidates(policies, rules.allowed, rules.category, rules.per_category)
+    allowed = rules.allowed if chosen is None else rules.allowed & rules.filters[chosen]
+    return Candidates(policies, allowed, rules.category, rules.per_category)
 
 
 def told(left_out: dict[str, int]) -> str:
@@ -142,7 +148,7 @@ def _reasons(
         }
         for reason, (column, test) in tests.items():
             if column in table.columns:
-                yield reason, table.select(test.fill_null(True)).to_series().to_numpy()
+                yield reason, _true(table, test, True)
     for name in ("allow", "deny"):
         file = getattr(config.recommend, name)
         if file:
@@ -152,6 +158,20 @@ def _reasons(
             named = ids.is_in(asked.implode()).to_numpy()
             reason = "not in recommend.allow" if name == "allow" else "in recommend.deny"
             yield reason, named if name == "allow" else ~named
+
+
+def _true(table: pl.DataFrame, test: pl.Expr, unknown: bool) -> Bools:
+    """Return whether something is true of each row, ``unknown`` where nothing is said."""
+    return table.select(test.fill_null(unknown)).to_series().to_numpy()
+
+
+def _stored(record: Record) -> pl.DataFrame:
+    """Return the catalogue with the named filters beside it."""
+    table = pl.read_parquet(record.file(CATALOGUE_FILE))
+    filters = record.file(FILTERS_FILE)
+    if not filters.exists():
+        return table
+    return table.hstack(pl.read_parquet(filters).rename(lambda name: FILTER + name))
 
 
 def _comparable(ids: pl.Series) -> pl.Series:

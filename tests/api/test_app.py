@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from bigel import __version__
+from bigel import Recommender, __version__
 from bigel.api.app import MOST_BYTES, create_app
-from bigel.api.asked import MOST_K
-from bigel.api.champion import Follower
+from bigel.api.asked import MOST_EXPLAINED, MOST_K
+from bigel.api.champion import Follower, Served
 from bigel.config import parse_config
+from bigel.lists import serving
 from bigel.lists.serving import Candidates
 from tests import fabricate
 from tests.fabricate import BEHAVIORS, CONFIG, ITEMS, PAIRS
+from tests.signals import timed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,15 +28,20 @@ def _own_home() -> Iterator[None]:
         yield
 
 
-def followed(root: Path, user_ids: Any = None, **recommend: Any) -> Follower:
+FILTERS = {"cheap": "price < 25", "even": "price % 20 = 0", "none of them": "price > 1000"}
+
+
+def followed(root: Path, user_ids: Any = None, filters: Any = None, **recommend: Any) -> Follower:
     workspace = fabricate.workspace_at(root)
     fabricate.register_one(workspace, user_ids=user_ids)
     tree = CONFIG.model_dump()
     if recommend:
         (root / "items.csv").write_text(
-            "item_id,name,in_stock\n" + "".join(f"item {n},Thing {n},{n != 1}\n" for n in range(5))
+            "item_id,name,in_stock,price\n"
+            + "".join(f"item {n},Thing {n},{n != 1},{10 * n}\n" for n in range(5))
         )
-        tree |= {"items": {"path": str(root / "items.csv")}, "recommend": recommend}
+        named = {"path": str(root / "items.csv"), "filters": filters or {}}
+        tree |= {"items": named, "recommend": recommend}
     return Follower(parse_config(tree), workspace)
 
 
@@ -120,13 +127,9 @@ def test_a_history_is_what_the_model_knows(http: TestClient) -> None:
     assert missing.status_code == 404 and "999" in missing.json()["detail"]
 
 
-def test_a_history_with_times_begins_with_the_latest(tmp_path: Path) -> None:
-    from bigel.api.champion import Served
-    from bigel.lists.serving import Recommender
-    from tests.signals import timed
-
-    made = timed.make(timed.log(), tmp_path)
-    recommender = Recommender.load(made.bundle())
+def of_timed(place: Path) -> tuple[TestClient, Served]:
+    """Serve a model of a log with times, which has neighbours."""
+    recommender = serving.Recommender.load(timed.make(timed.log(), place).bundle())
     served = Served(recommender, (), (), "models:/m/1", "champion", False, None, 0.0)
 
     class Still:
@@ -134,8 +137,12 @@ def test_a_history_with_times_begins_with_the_latest(tmp_path: Path) -> None:
 
     still: Any = Still()
     still.served = served
-    http = TestClient(create_app(still))
-    user = int(recommender.user_ids[3])
+    return TestClient(create_app(still)), served
+
+
+def test_a_history_with_times_begins_with_the_latest(tmp_path: Path) -> None:
+    http, served = of_timed(tmp_path)
+    user = int(served.recommender.user_ids[3])
     rows = timed.log().filter(user_id=user)
     for name, had in http.get(f"/users/{user}/history").json()["history"].items():
         times = [one["at"] for one in had]
@@ -216,6 +223,119 @@ def test_rules_and_names_of_the_catalogue_hold(tmp_path: Path) -> None:
     assert said == {"not in stock": 1, "not in the catalogue": 1}
 
 
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """Item n costs 10 n; item 1 is not in stock, item 5 not in the catalogue."""
+    root = tmp_path_factory.mktemp("shop")
+    return TestClient(create_app(followed(root, filters=FILTERS, names=True, k=6)))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "passes"), [("cheap", (0, 2)), ("even", (0, 2, 4)), ("none of them", ())]
+)
+def test_a_request_may_choose_a_filter_of_the_settings(
+    shop: TestClient, chosen: str, passes: tuple[int, ...]
+) -> None:
+    """What passes is what the lists without it have, in their order."""
+    expected = {f"item {n}" for n in passes}
+    for body in ({"exclude": "none"}, {"user_id": 101, "exclude": "none"}):
+        whole = shop.post("/lists", json=body)
+        found = shop.post("/lists", json=body | {"filter": chosen})
+        for name in BEHAVIORS:
+            kept = [item for item in items(whole, name) if item in expected]
+            assert items(found, name) == kept
+            assert set(kept) == expected or not body.get("user_id")
+    by_path = shop.get("/users/101/lists", params={"filter": chosen, "k": 6})
+    by_body = shop.post("/lists", json={"user_id": 101, "k": 6, "filter": chosen})
+    assert by_path.json() == by_body.json()
+    near = shop.get("/items/item 3/similar", params={"filter": chosen}).json()["items"]
+    assert {one["item_id"] for one in near} == expected
+    assert shop.get("/version").json()["filters"] == list(FILTERS)
+
+
+def test_an_unknown_filter_is_refused_with_the_known_ones(
+    shop: TestClient, http: TestClient
+) -> None:
+    known = "'cheep' is not one of cheap, even, none of them; did you mean 'cheap'?"
+    for source, answer in (
+        ("body", shop.post("/lists", json={"filter": "cheep"})),
+        ("query", shop.get("/users/101/lists", params={"filter": "cheep"})),
+        ("query", shop.get("/items/item 1/similar", params={"filter": "cheep"})),
+    ):
+        assert answer.status_code == 422
+        (told,) = answer.json()["detail"]
+        assert told["loc"] == [source, "filter"] and told["msg"] == known
+    answer = http.post("/lists", json={"filter": "cheap"})
+    assert answer.status_code == 422 and "the settings name none in items.filters" in answer.text
+
+
+@pytest.mark.parametrize("behavior", [None, *BEHAVIORS])
+def test_reasons_are_those_of_python_and_add_up(
+    follower: Follower, http: TestClient, behavior: str | None
+) -> None:
+    python = Recommender(follower.served.recommender, Path())
+    asked = {"item": [f"item {n}" for n in range(ITEMS)]}
+    asked |= {} if behavior is None else {"behavior": [behavior]}
+    for user in (100, 101, 999):
+        found = http.get(f"/users/{user}/explain", params=asked).json()
+        assert (found["user_id"], found["behavior"]) == (user, behavior or BEHAVIORS[-1])
+        assert [one["item_id"] for one in found["items"]] == asked["item"]
+        for one in found["items"]:
+            expected = python.explain(user, one["item_id"], behavior)
+            told = {name: one[name] for name in ("source", "has", "allowed")}
+            assert told == {name: getattr(expected, name) for name in told}
+            finite = {part: value for part, value in expected.parts.items() if np.isfinite(value)}
+            assert one["parts"] == finite
+            if one["score"] is not None:
+                assert sum(one["parts"].values()) == one["score"] == expected.score
+            else:
+                assert expected.score == -np.inf
+    sources = {one["source"] for one in found["items"]}
+    assert sources == {"popular"}
+
+
+def test_a_reason_names_what_rules_say_and_what_brought_it(
+    shop: TestClient, tmp_path: Path
+) -> None:
+    told = shop.get("/users/100/explain", params={"item": ["item 1", "item 2"]}).json()["items"]
+    assert [(one["allowed"], one["name"]) for one in told] == [
+        (False, "Thing 1"),
+        (True, "Thing 2"),
+    ]
+    timed_http, served = of_timed(tmp_path)
+    user = int(served.recommender.user_ids[3])
+    lists = timed_http.get(f"/users/{user}/lists", params={"k": 3, "behavior": "view"}).json()
+    listed = lists["lists"]["view"]["items"]
+    params = {"item": [one["item_id"] for one in listed], "behavior": "view"}
+    reasons = timed_http.get(f"/users/{user}/explain", params=params).json()["items"]
+    python = Recommender(served.recommender, Path())
+    for one, found in zip(listed, reasons, strict=True):
+        assert found["score"] == pytest.approx(one["score"], rel=1e-6)
+        expected = python.explain(user, one["item_id"], "view").neighbours
+        near = [(brought["item_id"], brought["value"]) for brought in found["neighbours"]]
+        assert near == expected
+    assert any(one["neighbours"] for one in reasons)
+
+
+def test_a_bad_question_for_reasons_is_told(http: TestClient) -> None:
+    def ask(**params: Any) -> Any:
+        return http.get("/users/100/explain", params=params)
+
+    for answer, where, said in (
+        (ask(), ["query", "item"], "required"),
+        (ask(item="item 1", behavior="clik"), ["query", "behavior"], "did you mean 'click'"),
+        (ask(item="item 1", behaviour="click"), ["query", "behaviour"], "no parameter"),
+        (ask(item=["item 1"] * (MOST_EXPLAINED + 1)), ["query", "item"], "at most 100"),
+    ):
+        assert answer.status_code == 422
+        problems = answer.json()["detail"]
+        assert any(one["loc"] == where and said in one["msg"] for one in problems), problems
+    missing = ask(item=["item 1", "item 99"])
+    assert missing.status_code == 404 and "'item 99'" in missing.json()["detail"]
+    wrong = http.get("/users/x1/explain", params={"item": "item 1"})
+    assert wrong.status_code == 422 and "ids are integers" in wrong.text
+
+
 @pytest.mark.parametrize("behavior", [None, *BEHAVIORS])
 def test_similar_items_are_those_of_the_model(
     follower: Follower, http: TestClient, behavior: str | None
@@ -244,6 +364,6 @@ def test_the_server_says_what_answers(http: TestClient) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     assert {path.replace(":path", "") for path in paths} == {
         "/health", "/version", "/lists", "/users/{user}/lists", "/users/{user}/history",
-        "/items/{item}/similar",
+        "/users/{user}/explain", "/items/{item}/similar",
     }  # fmt: skip
     assert http.get("/docs").status_code == 200

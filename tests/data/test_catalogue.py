@@ -145,6 +145,31 @@ def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "x", name="items.xlsx")
 
 
+def test_named_filters_stand_beside_the_catalogue(tmp_path: Path) -> None:
+    asked = ('items.filters={ cheap = "price < 100", "for seats" = "category = \'seat\'" }',)
+    record = read(tmp_path, CSV, *asked)
+    named = pl.read_parquet(record.file("filters.parquet"))
+    assert named.to_dict(as_series=False) == {
+        "cheap": [True, False, False],  # the third has no price
+        "for seats": [False, True, True],
+    }
+    assert "cheap" not in table(record).columns
+    with pytest.raises(ConfigError, match=r"items\.filters\.cheap 'cost < 3' cannot be applied"):
+        read(tmp_path, CSV, 'items.filters={ cheap = "cost < 3" }')
+
+
+def test_named_filters_must_be_sql_and_need_a_catalogue() -> None:
+    for filters, said in (
+        ('{ cheap = "price <" }', r"items\.filters.*cheap = 'price <': no condition in SQL"),
+        ('{ cheap = "" }', "no condition in SQL"),
+        ('{ " " = "price < 3" }', "a filter needs a name"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_config("", [f"items.filters={filters}", 'items.path="items.csv"'])
+    with pytest.raises(ConfigError, match=r"items\.filters needs a catalogue"):
+        load_config("", ['items.filters={ cheap = "price < 3" }'])
+
+
 def test_a_filter_must_be_sql_and_needs_a_catalogue() -> None:
     with pytest.raises(ConfigError, match=r"recommend\.filter.*no condition in SQL"):
         load_config("", ['recommend.filter="price <"', 'items.path="items.csv"'])
