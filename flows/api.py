@@ -1,5 +1,6 @@
 """`bigel api`: the champion over HTTP."""
 
+import gc
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from bigel.store import Workspace
 from flows.options import Place, Reference, Settings
 
 ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
+SWITCH = 0.0005  # seconds after which a thread lets another one run
 
 
 def api(
@@ -58,6 +60,9 @@ def api(
                 answers = f"{follower.served.uri} answers at http://{host}:{port}"
                 print(f"{answers}; /docs says what may be asked", file=sys.stderr)
 
+    gc.collect()
+    gc.freeze()  # else each full collection, of all that was imported, stops every request
+    sys.setswitchinterval(SWITCH)  # a request changes threads often, and waits each time
     follower.start()
     try:
         app = create_app(follower)

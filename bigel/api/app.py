@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -30,7 +30,7 @@ are."""
 def create_app(follower: Follower) -> FastAPI:
     """Return the application of a model that is followed."""
     app = FastAPI(title="bigel", version=__version__, description=DESCRIPTION)
-    app.middleware("http")(_refuse_long_bodies)
+    app.add_middleware(LongBodiesRefused)
     app.exception_handler(RequestValidationError)(_told)
 
     @app.get("/health")
@@ -335,12 +335,22 @@ def _refuse_unknown(asked: Request, *known: str) -> None:
             raise _wrong([name], f"no parameter {name!r}{nearest(name, known)}", "query")
 
 
-async def _refuse_long_bodies(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    """Refuse a body that is longer than any sensible one, or of which nobody says how long."""
-    length = request.headers.get("content-length")
-    if request.method == "POST" and (length is None or int(length) > MOST_BYTES):
-        said = f"a body needs a Content-Length, of at most {MOST_BYTES:,} bytes"
-        return JSONResponse({"detail": said}, status_code=413)
-    return await call_next(request)
+class LongBodiesRefused:
+    """Refuses a body that is longer than any sensible one, or of which nobody says how long.
+
+    It speaks ASGI: the decorator for middlewares costs each request a task of its own.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        """Stand around an application."""
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            length = dict(scope["headers"]).get(b"content-length")
+            if length is None or int(length) > MOST_BYTES:
+                said = f"a body needs a Content-Length, of at most {MOST_BYTES:,} bytes"
+                await JSONResponse({"detail": said}, status_code=413)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

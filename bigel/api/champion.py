@@ -16,7 +16,7 @@ from bigel.lists.current import current_rules
 from bigel.lists.rules import ItemRules, candidates_of
 from bigel.lists.serving import Candidates, Recommender
 from bigel.store import Workspace
-from bigel.tracking import open_model
+from bigel.tracking import home_of, open_model
 from bigel.tracking.models import Answering, answering
 
 MINUTE = 60  # seconds
@@ -95,6 +95,7 @@ class Follower:
         self._config, self._workspace, self._model = config, workspace, model
         self.every = every
         self.trouble: str | None = None
+        self._asked: tuple[Any, Answering] | None = None  # the registry's state, what it said
         self._files_before = self._ruled()[0]
         self.served = self._load(self._key())
         self._stop = threading.Event()
@@ -131,7 +132,10 @@ class Follower:
 
     def _key(self) -> tuple[Any, ...]:
         """Return what decides which model answers, and by which rules, without loading any."""
-        found = answering(self._model, self._config, self._workspace)
+        state = home_of(self._workspace).state()
+        if state is None or self._asked is None or self._asked[0] != state:
+            self._asked = state, answering(self._model, self._config, self._workspace)
+        found = self._asked[1]
         return found, _bundle_of(found, self._workspace)
 
     def _ruled(self) -> tuple[Any, ...]:

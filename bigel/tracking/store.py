@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from bigel.tracking.moved import HOME_TAG, mend
 
 ASIDE = ".new-"  # start of the name of a folder in which a database is made
 SQLITE = "sqlite:///"
+SETTLED = 2_000_000_000  # nanoseconds, longer than any step of a file system's times
 MANAGED = ("http", "https", "databricks", "databricks-uc", "uc")  # the server places artifacts
 TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 # What MLflow says, by the code of any failure, where a server did not do what it was asked.
@@ -87,6 +89,22 @@ class Home:
     def exists(self) -> bool:
         """Whether there is something to read (a server is taken to be there)."""
         return self.database is None or self.database.exists()
+
+    def state(self) -> tuple[Any, ...] | None:
+        """Return what is another after anything was written: a look at files, without asking.
+
+        None: nobody can tell so, as of a server, or where the last write is so fresh that another
+        one may have the same time.
+        """
+        if self.database is None:
+            return None
+        found = []
+        for path in (self.database, self.database.with_name(f"{self.database.name}-wal")):
+            with contextlib.suppress(FileNotFoundError):
+                told = path.stat()
+                found.append((path.name, told.st_ino, told.st_size, told.st_mtime_ns))
+        fresh = any(time.time_ns() - one[-1] < SETTLED for one in found)
+        return None if fresh or not found else (self.uri, *found)
 
     def connect(self) -> Any:
         """Return an ``MlflowClient`` of this home; a moved one is mended first.

@@ -1,9 +1,11 @@
 """The champion is followed: through promotions, new lists, new rules, and what cannot be read."""
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from bigel.api.champion import Follower
 from bigel.config import Config, parse_config
 from bigel.errors import ConfigError
 from bigel.store import Workspace
-from bigel.tracking import promote
+from bigel.tracking import Home, promote
+from bigel.tracking.models import answering
 from tests import fabricate
 from tests.fabricate import CONFIG
 
@@ -55,6 +58,41 @@ def test_a_promotion_is_followed_and_a_rollback(workspace: Workspace) -> None:
     assert follower.served.uri == "models:/bigel/1" and listed(follower) == before
 
 
+def test_the_registry_is_asked_only_after_a_write(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes 30 ms, in which requests wait."""
+    settled(workspace)
+    follower = Follower(CONFIG, workspace)
+    asked: list[int] = []
+
+    def ask(*given: Any) -> Any:
+        asked.append(1)
+        return answering(*given)
+
+    monkeypatch.setattr(module, "answering", ask)
+    follower.look()
+    assert not asked
+    crown_another(workspace)
+    for _ in range(2):
+        follower.look()
+    assert follower.served.uri == "models:/bigel/2" and asked
+    settled(workspace)
+    before = len(asked)
+    for _ in range(3):
+        follower.look()
+    assert len(asked) == before + 1, "once for the time that was set"
+    (workspace.mlruns / "mlflow.db").unlink()
+    follower.look()
+    assert "does not exist" in str(follower.trouble)
+
+
+def settled(workspace: Workspace) -> None:
+    """Give the registry a time of its last write that is long ago."""
+    at = time.time() - 60
+    os.utime(workspace.mlruns / "mlflow.db", (at, at))
+
+
 def test_a_model_that_was_named_stays(workspace: Workspace) -> None:
     follower = Follower(CONFIG, workspace, "1")
     crown_another(workspace)
@@ -74,6 +112,7 @@ def test_what_cannot_be_read_leaves_the_old_model_and_says_so(
     def broken(*given: object) -> None:
         raise RuntimeError("the registry is away")
 
+    monkeypatch.setattr(Home, "state", lambda self: None)
     for fault in (away, broken):
         with monkeypatch.context() as patch:
             patch.setattr(module, "answering", fault)

@@ -279,3 +279,26 @@ def test_a_home_beside_the_noted_one_is_refused_naming_both_and_no_secret(
     note_home(home_of(workspace), workspace)  # now both may need something
     with pytest.raises(WorkspaceError, match="registered at https://host:5000"):
         check_home(home_of(workspace), workspace)
+
+
+def test_the_state_of_a_home_is_another_after_a_write(tmp_path: Path) -> None:
+    home = home_of(fabricate.workspace_at(tmp_path))
+    assert home.database is not None
+    assert home.state() is None, "just written: another write may have the same time"
+    long_ago = 1_700_000_000
+    os.utime(home.database, (long_ago, long_ago))
+    first = home.state()
+    assert first is not None and home.state() == first
+    os.utime(home.database, (long_ago, long_ago + 1))
+    second = home.state()
+    assert second not in (None, first)
+    log_ahead = home.database.with_name("mlflow.db-wal")
+    log_ahead.write_bytes(b"a")
+    os.utime(log_ahead, (long_ago, long_ago))
+    assert home.state() not in (None, first, second)
+    home.connect().create_experiment("new")
+    assert home.state() is None
+    home.database.unlink()
+    log_ahead.unlink(missing_ok=True)
+    assert home.state() is None
+    assert replace(home, uri="http://host:5000", database=None).state() is None
