@@ -69,6 +69,7 @@ def assert_same(one, other):
         ("model.view=true", "train.edge_dropout=0.2"),
         ("model.view=true", "model.own_view=true"),
         ("train.objective='bpr'",),
+        ("train.users_per_step=3", "train.batch_size=6", "model.view=true", "model.own_view=true"),
     ],
 )
 def test_the_checkerboard_is_learned(tmp_path, ablation):
@@ -84,6 +85,18 @@ def test_untrained_weights_do_not_know_the_checkerboard():
     trainer = trainer_of("model.layers=[0]", "model.global_layers=0", world=world)
     figures = evaluate_split(trainer.scores(), *world, "published", (1,))
     assert all(figures[k]["hr@1"] < 0.5 for k in range(3))
+
+
+def test_as_many_users_as_there_are_send_as_if_there_were_no_limit(tmp_path):
+    limited, unlimited = trainer_of("train.users_per_step=12"), trainer_of("train.users_per_step=0")
+    drawn = trainer_of("train.users_per_step=11", "train.batch_size=2")
+    for number, trainer in enumerate((limited, unlimited, drawn)):
+        trainer.fit(tmp_path / str(number))
+    assert_same(limited, unlimited)
+    assert limited.batches.draw().sample is None
+    assert drawn.batches.draw().sample is not None
+    free = trainer_of("train.users_per_step=3", "model.user_vectors=true")
+    assert free.batches.draw().sample is None
 
 
 def test_a_few_pairs_can_be_fitted_to_the_last(tmp_path):
@@ -129,13 +142,14 @@ def fit_until(trainer, folder, step):
         trainer.fit(folder)
 
 
+@pytest.mark.parametrize("sampled", [(), ("train.users_per_step=5", "train.batch_size=4")])
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 8, 11])
-def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step):
-    dropout = "train.edge_dropout=0.4"
-    undisturbed = trainer_of(dropout)
+def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step, sampled):
+    settings = "train.edge_dropout=0.4", *sampled
+    undisturbed = trainer_of(*settings)
     undisturbed.fit(tmp_path / "undisturbed")
-    fit_until(trainer_of(dropout), tmp_path / "killed", step)
-    resumed, started = trainer_of(dropout), []
+    fit_until(trainer_of(*settings), tmp_path / "killed", step)
+    resumed, started = trainer_of(*settings), []
     original = resumed.learner.loss
     watched = lambda *a: started.append(resumed.step) or original(*a)  # noqa: E731
     resumed.learner = replace(resumed.learner, loss=watched)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bigel.config import ModelConfig, TrainConfig
+from bigel.graph.sample import Sample, sample_graphs
 from bigel.model import BiGEL
 from bigel.train.objective import step_loss
 from bigel.train.sampler import Batch
@@ -136,6 +137,17 @@ def test_a_view_learns_by_the_gradient_of_its_loss(name, tau):
     total = sum(naive_loss_of_view(model, name, k, tau, batch) for k in range(3))
     expected = torch.autograd.grad(total, [view.items, view.item_bias])
     torch.testing.assert_close(found, list(expected))
+
+
+def test_a_step_over_a_sample_of_everybody_is_a_step_over_all():
+    everyone = Sample(torch.arange(7), torch.ones(7))
+    found = []
+    for graphs in (GRAPHS, sample_graphs(GRAPHS, everyone)):
+        model = model_of(view=True, own_view=True)
+        loss = step_loss(model, graphs, batch_of(), TrainConfig()).total
+        loss.backward()
+        found.append([loss, *(weight.grad for weight in model.parameters())])
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
 
 
 def test_a_behavior_without_pairs_is_left_out():

@@ -123,3 +123,58 @@ def test_edges_are_dropped_by_their_share_and_change_no_other_draw():
         kept.append(other.kept.float().mean().item())
     assert sum(kept) / 200 == pytest.approx(0.7, abs=0.03)
     assert len(set(kept)) > 1
+
+
+def sampling(world, senders=2, **more):
+    return Sampler(world, 5, 20, 0, senders=senders, **more)
+
+
+def test_a_batch_and_its_negatives_are_the_same_whoever_sends():
+    world = random_world(1)
+    plain, sampled = Sampler(world, 5, 20, 0), sampling(world)
+    for _ in range(9):
+        one, other = plain.draw(), sampled.draw()
+        assert one.sample is None and torch.equal(one.negatives, other.negatives)
+        users = [other.sample.users[places] for places in other.users]
+        assert all(torch.equal(*both) for both in zip(one.users, users, strict=True))
+        assert all(torch.equal(*both) for both in zip(one.items, other.items, strict=True))
+
+
+def test_a_batchs_users_stand_for_themselves_and_on_average_all_users_for_all():
+    world = interactions_of([[(u, u) for u in range(40)]], 40, 40)
+    sampler, weighed = sampling(world, senders=7), torch.zeros(40)
+    apart = 0
+    for _ in range(4_000):
+        batch = sampler.draw()
+        users, weight = batch.sample
+        assert torch.equal(users, users.unique())
+        assert weight[batch.users[0]].eq(1).all()
+        others = torch.ones(len(users), dtype=torch.bool)
+        others[batch.users[0]] = False
+        # twice as many where a pass ends within the draw and begins with the same user
+        torch.testing.assert_close(weight[others] % (40 / 7), torch.zeros(int(others.sum())))
+        apart += int(others.sum())
+        weighed[users] += weight
+    assert 5 < apart / 4_000 < 7
+    torch.testing.assert_close(weighed / 4_000, torch.ones(40), atol=0.15, rtol=0)
+
+
+def test_pairs_of_a_sample_are_dropped_by_their_share():
+    world = random_world(1)
+    counts = [len(set(world.items[world.users == user])) for user in range(world.n_users)]
+    sampler, kept = sampling(world, senders=3, dropout=0.3), []
+    for _ in range(200):
+        batch = sampler.draw()
+        assert len(batch.kept) == sum(counts[user] for user in batch.sample.users.tolist())
+        kept += batch.kept.float().tolist()
+    assert sum(kept) / len(kept) == pytest.approx(0.7, abs=0.03)
+
+
+def test_drawn_users_go_on_where_they_were():
+    one, other = sampling(random_world(1)), sampling(random_world(1))
+    for _ in range(3):
+        one.draw()
+    other.restore(*one.state())
+    for _ in range(9):
+        a, b = one.draw(), other.draw()
+        assert all(torch.equal(x, y) for x, y in zip(a.sample, b.sample, strict=True))
