@@ -10,8 +10,9 @@ from bigel.config import TrainConfig, load_config
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
-from bigel.train.bigel import bigel_learner
+from bigel.train.bigel import bigel_learner, senders_of, step_graphs
 from bigel.train.loop import Trainer, choose_device, learning_rate, use_threads
+from bigel.train.sampler import Sampler
 from tests.worlds import checkerboard, graphs_of, interactions_of, random_world
 
 QUICK = (
@@ -97,6 +98,16 @@ def test_as_many_users_as_there_are_send_as_if_there_were_no_limit(tmp_path):
     assert drawn.batches.draw().sample is not None
     free = trainer_of("train.users_per_step=3", "model.user_vectors=true")
     assert free.batches.draw().sample is None
+
+
+def test_a_steps_graphs_hold_what_its_batch_keeps_of_its_sample():
+    world, _ = checkerboard(12, behaviors=3)
+    config = load_config("", ["train.users_per_step=5", "train.batch_size=2"])
+    sampler = Sampler(world, 2, 8, 0, dropout=0.4, senders=senders_of(config, 12))
+    batch = sampler.draw()
+    found = step_graphs(graphs_of(world), 0.4, sampled=True)(batch)
+    assert found.n_users == len(batch.sample.users) < 12
+    assert found.union.n_edges == int(batch.kept.sum()) < len(batch.kept)
 
 
 def test_a_few_pairs_can_be_fitted_to_the_last(tmp_path):

@@ -159,6 +159,17 @@ def test_a_batchs_users_stand_for_themselves_and_on_average_all_users_for_all():
     torch.testing.assert_close(weighed / 4_000, torch.ones(40), atol=0.15, rtol=0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_in_whole_passes_all_stand_for_as_many_also_where_one_ends_within_a_draw(seed):
+    """Five draws of three are three passes over five users; user 0 is always in the batch."""
+    world = interactions_of([[(0, 0)]], 5, 1)
+    sampler, weighed = Sampler(world, 1, 1, seed, senders=3), torch.zeros(5)
+    for _ in range(5):
+        users, weight = sampler.draw().sample
+        weighed[users] += weight
+    torch.testing.assert_close(weighed, torch.full((5,), 5.0))
+
+
 def test_pairs_of_a_sample_are_dropped_by_their_share():
     world = random_world(1)
     counts = [len(set(world.items[world.users == user])) for user in range(world.n_users)]
