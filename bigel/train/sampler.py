@@ -1,6 +1,7 @@
 """Batches: a shuffled pass over each behavior's pairs, and shared negatives."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from torch import Generator, Tensor
 from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
 from bigel.graph.sample import Sample
+from bigel.model.alignment import first_of_each
+from bigel.train.ranking_loss import Places, where_equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +38,29 @@ class Batch:
     kept: Tensor | None = None
     sample: Sample | None = None
 
+    @cached_property
+    def same(self) -> list[Places]:
+        """Per behavior, (b, s) where a negative is the row's own item."""
+        return [where_equal(*both) for both in zip(self.items, self.negatives, strict=True)]
+
+    @cached_property
+    def firsts(self) -> list[Tensor]:
+        """Places at which each user, and each item, of the target's pairs stands first."""
+        return [first_of_each(self.users[-1]), first_of_each(self.items[-1])]
+
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
+        """Return the batch on a device, with those places, whose number no kernel must wait for."""
+        if device == self.negatives.device:
+            return self
         users, items = ([t.to(device) for t in side] for side in (self.users, self.items))
         log_ratio, kept = (
             None if tensor is None else tensor.to(device) for tensor in (self.log_ratio, self.kept)
         )
         sample = None if self.sample is None else self.sample.to(device)
-        return Batch(users, items, self.negatives.to(device), log_ratio, kept, sample)
+        moved = Batch(users, items, self.negatives.to(device), log_ratio, kept, sample)
+        same = [(rows.to(device), places.to(device)) for rows, places in self.same]
+        vars(moved).update(same=same, firsts=[places.to(device) for places in self.firsts])
+        return moved
 
 
 class Pass:

@@ -189,3 +189,19 @@ def test_drawn_users_go_on_where_they_were():
     for _ in range(9):
         a, b = one.draw(), other.draw()
         assert all(torch.equal(x, y) for x, y in zip(a.sample, b.sample, strict=True))
+
+
+def test_a_batch_goes_to_a_device_with_the_places_that_hang_on_its_ids():
+    """The meta device holds no numbers, so what it has of ``same`` was found before."""
+    sampler = sampling(random_world(1), dropout=0.3, power=0.5)
+    batch = sampler.draw()
+    moved = batch.to(torch.device("meta"))
+    assert batch.to(torch.device("cpu")) is batch
+
+    def shapes(one):
+        parts = [*one.users, *one.items, one.negatives, one.log_ratio, one.kept, *one.sample]
+        parts += [tensor for places in one.same for tensor in places] + one.firsts
+        return [tensor.shape for tensor in parts], {tensor.device.type for tensor in parts}
+
+    assert shapes(moved)[0] == shapes(batch)[0]
+    assert shapes(moved)[1] == {"meta"} and sum(len(rows) for rows, _ in batch.same) > 0
