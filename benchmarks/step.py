@@ -25,8 +25,9 @@ from bigel.data.interactions import Interactions
 from bigel.graph import Graph, Graphs, build_all, propagate
 from bigel.graph.propagate import Backend
 from bigel.model import BiGEL
-from bigel.train.bigel import bigel_learner, senders_of, step_graphs
+from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
 from bigel.train.loop import Trainer, choose_device, use_threads
+from bigel.train.sampler import Batch
 
 USERS, ITEMS = 10_690, 13_465
 FILES = {"click": 217_977, "favourite": 7_380, "target": 60_967}
@@ -63,17 +64,20 @@ def read_log(folder: Path, names: tuple[str, ...]) -> Interactions:
     return Interactions(*np.concatenate(found).T, USERS, ITEMS, names)
 
 
-def milliseconds(call: Callable[[], object], repeat: int) -> float:
+def milliseconds(
+    call: Callable[[], object], repeat: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return the median ms of a call, by a clock."""
     call()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     times = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        start = clock()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return 1e3 * statistics.median(times)
 
 
@@ -151,8 +155,8 @@ def time_propagation(model: BiGEL, graphs: Graphs, backend: Backend, repeat: int
 def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
     """Return the median ms of a step's parts."""
     batch = trainer.batches.draw().to(trainer.device)
-    part_of = graphs_of_batches(trainer, graphs)
-    part = part_of(batch)
+    part_of = parts_of(trainer, graphs)
+    model, part, _ = part_of(trainer.model, batch)
 
     def loss() -> Tensor:
         return trainer.learner.loss(trainer.model, batch).total
@@ -161,8 +165,8 @@ def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float
         trainer.optimizer.zero_grad()
         loss().backward()
 
-    making = milliseconds(lambda: part_of(batch), repeat)
-    messages = milliseconds(lambda: trainer.model(part), repeat)
+    making = milliseconds(lambda: part_of(trainer.model, batch), repeat)
+    messages = milliseconds(lambda: model(part), repeat)
     forward = milliseconds(loss, repeat)
     both = milliseconds(forward_backward, repeat)
     return {
@@ -174,13 +178,14 @@ def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float
         "optimizer": milliseconds(trainer.optimizer.step, repeat),
         "average": milliseconds(trainer._update_average, repeat),
         "whole step": milliseconds(trainer._take_step, repeat),
+        "whole step, CPU": milliseconds(trainer._take_step, repeat, time.process_time),
     }
 
 
-def graphs_of_batches(trainer: Trainer, graphs: Graphs) -> Callable[..., Graphs]:
-    """Return what gives a batch its graphs."""
+def parts_of(trainer: Trainer, graphs: Graphs) -> Callable[..., tuple[BiGEL, Graphs, Batch]]:
+    """Return what gives a step its part of model, graphs and batch."""
     sampled = senders_of(trainer.config, graphs.n_users) > 0
-    return step_graphs(graphs, trainer.config.train.edge_dropout, sampled)
+    return parts_of_steps(graphs, trainer.config.train.edge_dropout, sampled)
 
 
 def time_whole(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
@@ -258,11 +263,12 @@ def main() -> None:
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
         print(f"peak of memory {peak_gib(device):.2f} GiB")
-        part = graphs_of_batches(trainer, graphs)(trainer.batches.draw().to(device))
+        batch = trainer.batches.draw().to(device)
         if not args.rows:
             for name, took in time_whole(trainer, graphs, args.repeat).items():
                 print(f"  {name:24s}{took:9.1f} ms")
-        print_propagation(model, part, device, args.repeat)
+        part, some, _ = parts_of(trainer, graphs)(model, batch)
+        print_propagation(part, some, device, args.repeat)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Messages of some users: a step's graphs hold the edges of a sample of users, and no others.
 
+Items that none of them has, and that the step does not ask for, are no nodes of these graphs.
+
 .. math:: \\tilde R_{ui} = \\sqrt{w_u} \\, R_{ui}, \\qquad u ∈ S
 
 Â_ui is that of the full graph, by its degrees. An item hears only the sampled users, each in place
@@ -44,13 +46,16 @@ class _Edges(NamedTuple):
 
 
 def sample_graphs(
-    graphs: Graphs, sample: Sample, kept: Tensor | None = None, dropout: float = 0.0
-) -> Graphs:
-    """Return the graphs of a sample's pairs; user s of them is ``sample.users[s]``.
+    graphs: Graphs, sample: Sample, asked: Tensor, kept: Tensor | None = None, dropout: float = 0.0
+) -> tuple[Graphs, Tensor]:
+    """Return the graphs of a sample's pairs, and which items they are of, ascending.
+
+    User s of these graphs is ``sample.users[s]``, and item i the i-th of the items.
 
     Args:
         graphs: of all pairs.
         sample: the users.
+        asked: items that are there also where no user of the sample has them.
         kept: by the pairs that the sample has in the union, ordered by user, then item, whether
             each carries messages, bool; None: all do.
         dropout: share of pairs that ``kept`` leaves out; see ``EdgeDropout``.
@@ -62,16 +67,27 @@ def sample_graphs(
         keys = union.place * n_items + union.item
         for at, edges in enumerate(parts):
             chosen = kept[torch.searchsorted(keys, edges.place * n_items + edges.item)].nonzero()
-            parts[at] = _Edges(*(tensor[chosen[:, 0]] for tensor in edges))
-    *rest, union_graph = (_assemble(edges, sample, graphs.n_items, dropout) for edges in parts)
+            parts[at] = _Edges(*(tensor.index_select(0, chosen[:, 0]) for tensor in edges))
+    is_there = torch.zeros(graphs.n_items, dtype=torch.bool, device=asked.device)
+    is_there[parts[-1].item.long()] = True
+    is_there[asked] = True
+    items, number_I = is_there.nonzero()[:, 0], is_there.cumsum(0, dtype=torch.int32) - 1
+    *rest, union_graph = (
+        _assemble(
+            edges._replace(item=number_I.index_select(0, edges.item)), sample, len(items), dropout
+        )
+        for edges in parts
+    )
     behaviors = len(graphs.behaviors)
-    return Graphs(graphs.behaviors, tuple(rest[:behaviors]), union_graph, tuple(rest[behaviors:]))
+    some = Graphs(graphs.behaviors, tuple(rest[:behaviors]), union_graph, tuple(rest[behaviors:]))
+    return some, items
 
 
 def _edges_of(graph: Graph, users: Tensor) -> _Edges:
     first = graph.crow[users].long()
     place, at = runs(first, graph.crow[users + 1].long() - first)
-    return _Edges(place, graph.col[at] - graph.n_users, graph.value[at])
+    item, value = graph.col.index_select(0, at), graph.value.index_select(0, at)
+    return _Edges(place, item - graph.n_users, value)
 
 
 def _assemble(edges: _Edges, sample: Sample, n_items: int, dropout: float) -> Graph:
@@ -79,9 +95,10 @@ def _assemble(edges: _Edges, sample: Sample, n_items: int, dropout: float) -> Gr
     by_item, order = edges.item.sort(stable=True)
     of_user, of_item = _starts(edges.place, n_users), _starts(by_item, n_items)
     crow = torch.cat([of_user[:-1], of_item + n_edges]).int()
-    col = torch.cat([edges.item + n_users, edges.place.int()[order]])
-    value = edges.value * sample.weight.sqrt()[edges.place] * (1 / (1 - dropout))
-    both = torch.cat([value, value[order]])
+    col = torch.cat([edges.item + n_users, edges.place.int().index_select(0, order)])
+    scale_S = sample.weight.sqrt() * (1 / (1 - dropout))
+    value = edges.value * scale_S.index_select(0, edges.place)
+    both = torch.cat([value, value.index_select(0, order)])
     return Graph(n_users, n_items, crow, col, both, sample.weight)
 
 

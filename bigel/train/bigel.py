@@ -34,7 +34,7 @@ def bigel_learner(
     model = BiGEL(config.model, *size, make_generator(seed, "weights")).to(device)
     on_device = graphs.to(device)
     senders = senders_of(config, train.n_users)
-    graphs_of = step_graphs(on_device, settings.edge_dropout, sampled=senders > 0)
+    part_of = parts_of_steps(on_device, settings.edge_dropout, sampled=senders > 0)
     return Learner(
         model,
         Sampler(
@@ -46,7 +46,7 @@ def bigel_learner(
             settings.edge_dropout,
             senders,
         ),
-        lambda model, batch: step_loss(model, graphs_of(batch), batch, settings),
+        lambda model, batch: step_loss(*part_of(model, batch), settings),
         lambda model: EmbeddingScores(**model.final_embeddings(on_device)),
     )
 
@@ -61,20 +61,25 @@ def senders_of(config: Config, n_users: int) -> int:
     return 0 if everyone else limit
 
 
-def step_graphs(graphs: Graphs, dropout: float, sampled: bool) -> Callable[[Batch], Graphs]:
-    """Return what gives a batch its graphs.
+def parts_of_steps(
+    graphs: Graphs, dropout: float, sampled: bool
+) -> Callable[[BiGEL, Batch], tuple[BiGEL, Graphs, Batch]]:
+    """Return what gives a step the part of model and graphs that it passes messages over.
 
     Args:
         graphs: of all pairs.
         dropout: share of the pairs that a step leaves out.
-        sampled: whether batches have a sample of users.
+        sampled: whether batches have a sample of users; then the items are those that it has and
+            those of the batch, which is returned in their numbers.
     """
     if not sampled:
         thinned = thinning(graphs, dropout)
-        return lambda batch: thinned(batch.kept)
+        return lambda model, batch: (model, thinned(batch.kept), batch)
 
-    def of_sample(batch: Batch) -> Graphs:
+    def of_sample(model: BiGEL, batch: Batch) -> tuple[BiGEL, Graphs, Batch]:
         assert batch.sample is not None
-        return sample_graphs(graphs, batch.sample, batch.kept, dropout)
+        asked = torch.cat([*batch.items, batch.negatives.flatten()])
+        some, items = sample_graphs(graphs, batch.sample, asked, batch.kept, dropout)
+        return model.of_items(items), some, batch.in_numbers_of(items)
 
     return of_sample

@@ -1,6 +1,6 @@
 """Batches: a shuffled pass over each behavior's pairs, and shared negatives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -59,8 +59,18 @@ class Batch:
         sample = None if self.sample is None else self.sample.to(device)
         moved = Batch(users, items, self.negatives.to(device), log_ratio, kept, sample)
         same = [(rows.to(device), places.to(device)) for rows, places in self.same]
-        vars(moved).update(same=same, firsts=[places.to(device) for places in self.firsts])
-        return moved
+        return moved._with(same, [places.to(device) for places in self.firsts])
+
+    def in_numbers_of(self, items: Tensor) -> "Batch":
+        """Return the batch with each item called by its place among some, which are ascending."""
+        of_pairs = [torch.searchsorted(items, of_behavior) for of_behavior in self.items]
+        negatives = torch.searchsorted(items, self.negatives)
+        return replace(self, items=of_pairs, negatives=negatives)._with(self.same, self.firsts)
+
+    def _with(self, same: list[Places], firsts: list[Tensor]) -> "Batch":
+        """Return the batch, which then need not find these places."""
+        vars(self).update(same=same, firsts=firsts)
+        return self
 
 
 class Pass:

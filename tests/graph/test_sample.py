@@ -13,9 +13,15 @@ CHOSEN = [1, 2, 4]
 SAMPLE = Sample(torch.tensor(CHOSEN), torch.tensor([1.0, 2.25, 4.0]))
 
 
+def over_all(graphs, sample, *more):
+    """Return a sample's graphs over all items."""
+    found, items = sample_graphs(graphs, sample, torch.arange(graphs.n_items), *more)
+    assert torch.equal(items, torch.arange(graphs.n_items))
+    return found
+
+
 def union_of(pairs, sample, n_users, n_items):
-    frame = worlds.frame_of(pairs)
-    return sample_graphs(build_all(frame, ("buy",), n_users, n_items), sample).union
+    return over_all(build_all(worlds.frame_of(pairs), ("buy",), n_users, n_items), sample).union
 
 
 def dense(graph):
@@ -36,7 +42,7 @@ def test_an_item_hears_a_user_as_often_as_she_weighs_and_a_user_all_her_items():
 @pytest.mark.parametrize("layers", [0, 1, 2, 3, 4])
 def test_values_and_gradients_equal_those_of_the_matrix_that_is_not_symmetric(layers, backend):
     world = worlds.random_world(0)
-    graphs = sample_graphs(worlds.graphs_of(world).to("cpu", torch.float64), SAMPLE)
+    graphs = over_all(worlds.graphs_of(world).to("cpu", torch.float64), SAMPLE)
     full = dense(worlds.graphs_of(world).union.to("cpu", torch.float64))
     up = full[CHOSEN]
     down = up.T * SAMPLE.weight
@@ -62,7 +68,7 @@ def test_all_users_once_are_the_graphs_themselves():
     graphs = worlds.graphs_of(worlds.random_world(1))
     everyone = Sample(torch.arange(7), torch.ones(7))
     for (_, found), (_, full) in zip(
-        sample_graphs(graphs, everyone).named(), graphs.named(), strict=True
+        over_all(graphs, everyone).named(), graphs.named(), strict=True
     ):
         for part in ("crow", "col", "value"):
             one, other = getattr(found, part), getattr(full, part)
@@ -83,7 +89,7 @@ def test_over_all_samples_the_mean_is_the_message_of_everybody():
     for drawn in combinations([0, 1, 3, 5, 6], 2):
         users = torch.tensor(sorted([2, 4, *drawn]))
         weight = torch.tensor([1.0 if u in (2, 4) else 5 / 2 for u in users.tolist()])
-        graph = sample_graphs(full, Sample(users, weight)).union
+        graph = over_all(full, Sample(users, weight)).union
         to_items.append(propagate(graph, 1, items_ID, users_UD[users]).items)
         own = torch.searchsorted(users, torch.tensor([2, 4]))
         to_own.append(propagate(graph, 3, items_ID).users[own])
@@ -102,12 +108,26 @@ def test_dropped_pairs_of_a_sample_equal_masking_the_dense_matrix(seed):
     kept = torch.rand(int(union.sum()), generator=torch.Generator().manual_seed(seed)) < 0.6
     mask = torch.zeros_like(union)
     mask[union] = kept
-    found = sample_graphs(graphs, SAMPLE, kept, 0.25)
+    found = over_all(graphs, SAMPLE, kept, 0.25)
     root = SAMPLE.weight.sqrt()[:, None]
     for (_, graph), (_, full) in zip(found.named(), graphs.named(), strict=True):
         expected = dense(full)[CHOSEN] * mask / 0.75 * root
         torch.testing.assert_close(dense(graph), expected)
         torch.testing.assert_close(graph.half("items").to_dense(), expected.T)
+
+
+def test_items_are_those_of_the_sample_and_those_asked_for_in_order():
+    world = worlds.random_world(0)
+    graphs = worlds.graphs_of(world)
+    own = set(world.items[world.users == 2].tolist())
+    missing = sorted(set(range(world.n_items)) - own)
+    assert len(missing) == 2
+    one = Sample(torch.tensor([2]), torch.tensor([4.0]))
+    found, items = sample_graphs(graphs, one, torch.tensor([missing[0]] * 2))
+    assert items.tolist() == sorted({*own, missing[0]})
+    for (_, some), (_, full) in zip(found.named(), over_all(graphs, one).named(), strict=True):
+        torch.testing.assert_close(dense(some), dense(full)[:, items])
+        torch.testing.assert_close(some.half("items").to_dense(), dense(some).T)
 
 
 def test_users_without_pairs_send_nothing():

@@ -10,7 +10,7 @@ from bigel.config import TrainConfig, load_config
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
-from bigel.train.bigel import bigel_learner, senders_of, step_graphs
+from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
 from bigel.train.loop import Trainer, choose_device, learning_rate, use_threads
 from bigel.train.sampler import Sampler
 from tests.worlds import checkerboard, graphs_of, interactions_of, random_world
@@ -105,7 +105,8 @@ def test_a_steps_graphs_hold_what_its_batch_keeps_of_its_sample():
     config = load_config("", ["train.users_per_step=5", "train.batch_size=2"])
     sampler = Sampler(world, 2, 8, 0, dropout=0.4, senders=senders_of(config, 12))
     batch = sampler.draw()
-    found = step_graphs(graphs_of(world), 0.4, sampled=True)(batch)
+    model = bigel_learner(world, graphs_of(world), config, torch.device("cpu"), 0).model
+    _, found, _ = parts_of_steps(graphs_of(world), 0.4, sampled=True)(model, batch)
     assert found.n_users == len(batch.sample.users) < 12
     assert found.union.n_edges == int(batch.kept.sum()) < len(batch.kept)
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from bigel.config import ModelConfig, TrainConfig
 from bigel.graph.sample import Sample, sample_graphs
 from bigel.model import BiGEL
+from bigel.train.bigel import parts_of_steps
 from bigel.train.objective import step_loss
 from bigel.train.sampler import Batch
 from tests.worlds import graphs_of, interactions_of, random_world
@@ -140,14 +142,36 @@ def test_a_view_learns_by_the_gradient_of_its_loss(name, tau):
 
 
 def test_a_step_over_a_sample_of_everybody_is_a_step_over_all():
-    everyone = Sample(torch.arange(7), torch.ones(7))
-    found = []
-    for graphs in (GRAPHS, sample_graphs(GRAPHS, everyone)):
+    """Item 8, which nobody has, is a negative, so all items are there."""
+    batch, found = batch_of(), []
+    sampled = replace(batch, sample=Sample(torch.arange(7), torch.ones(7)))
+    for one in (batch, sampled):
         model = model_of(view=True, own_view=True)
-        loss = step_loss(model, graphs, batch_of(), TrainConfig()).total
+        part_of = parts_of_steps(GRAPHS, 0.0, sampled=one is sampled)
+        loss = step_loss(*part_of(model, one), TrainConfig()).total
         loss.backward()
         found.append([loss, *(weight.grad for weight in model.parameters())])
     assert all(torch.equal(*both) for both in zip(*found, strict=True))
+
+
+def test_items_that_a_step_leaves_out_change_nothing_of_it():
+    """Beside a step over the same sample's graphs with all items."""
+    batch, few = batch_of(), Sample(torch.tensor([0, 1, 3]), torch.tensor([1.0, 4.0, 1.0]))
+    users = [torch.tensor([0, 1]), torch.tensor([2, 1, 1]), torch.tensor([1, 1, 2, 0])]
+    batch = replace(batch, users=users, sample=few)
+    graphs, every = sample_graphs(GRAPHS, few, torch.arange(9))
+    assert len(every) == 9
+    batch = replace(batch, items=[*batch.items[:2], torch.tensor([3, 0, 3, 5])])
+    batch = replace(batch, negatives=torch.tensor([[0, 1], [2, 3], [3, 2]]))
+    model, found = model_of(view=True, own_view=True), []
+    part, some, renamed = parts_of_steps(GRAPHS, 0.0, sampled=True)(model, batch)
+    assert part.items.shape[0] == some.n_items < 9
+    for given in ((model, graphs, batch), (part, some, renamed)):
+        model.zero_grad()
+        loss = step_loss(*given, TrainConfig()).total
+        loss.backward()
+        found.append([loss.detach(), *(weight.grad.clone() for weight in model.parameters())])
+    torch.testing.assert_close(*found)
 
 
 def test_a_behavior_without_pairs_is_left_out():

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bigel.config import load_config
-from bigel.train.bigel import bigel_learner, senders_of, step_graphs
+from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
 from bigel.train.loop import Trainer
 from bigel.train.objective import step_loss
 from tests.worlds import checkerboard, graphs_of
@@ -67,11 +67,11 @@ def test_no_operation_of_a_step_waits(objective, senders):
     trainer._take_step()  # Adam makes its moments in the first
     batch = trainer.batches.draw()
     assert (batch.sample is None) == (senders_of(config, 12) == 0)
-    part = step_graphs(graphs, 0.2, sampled=senders > 0)(batch)
     assert len(batch.same) == 3 and len(batch.firsts) == 2  # found before, as ``to`` does
+    given = parts_of_steps(graphs, 0.2, sampled=senders > 0)(trainer.model, batch)
     with Waits() as seen:
         trainer.optimizer.zero_grad()
-        step_loss(trainer.model, part, batch, config.train).total.backward()
+        step_loss(*given, config.train).total.backward()
         trainer.optimizer.step()
         trainer._update_average()
     assert seen.found == []
