@@ -129,6 +129,18 @@ def test_a_few_pairs_can_be_fitted_to_the_last(tmp_path):
     assert losses[-1] < 0.05
 
 
+def test_each_step_tells_its_loss_and_the_parts_of_it(tmp_path):
+    world = interactions_of([[(u, u) for u in range(8)], [], [(0, 1), (1, 0)]], 8, 8)
+    trainer = trainer_of("train.behavior_weights=[1, 1, 3]", world=(world, world))
+    trainer.fit(tmp_path)
+    weight = trainer.config.train.alignment_weight
+    for step in trainer.history["steps"]:
+        first, second, third = step["losses"].values()
+        assert second is None
+        total = first + 3 * third + weight * step["alignment"]
+        assert step["loss"] == pytest.approx(total, rel=1e-5)
+
+
 def test_the_same_seed_gives_the_same_bits(tmp_path):
     runs = [trainer_of(), trainer_of(), trainer_of("train.seed=1")]
     for number, trainer in enumerate(runs):

@@ -155,17 +155,16 @@ def test_a_step_over_a_sample_of_everybody_is_a_step_over_all():
 
 
 def test_items_that_a_step_leaves_out_change_nothing_of_it():
-    """Beside a step over the same sample's graphs with all items."""
-    batch, few = batch_of(), Sample(torch.tensor([0, 1, 3]), torch.tensor([1.0, 4.0, 1.0]))
-    users = [torch.tensor([0, 1]), torch.tensor([2, 1, 1]), torch.tensor([1, 1, 2, 0])]
-    batch = replace(batch, users=users, sample=few)
+    """Beside a step over the same sample's graphs with all items; 0, 5 and 8 are left out."""
+    few = Sample(torch.tensor([3, 6]), torch.tensor([1.0, 4.0]))
+    users = [torch.tensor([0, 1]), torch.tensor([0, 1, 1]), torch.tensor([1, 1, 0, 0])]
+    items = [torch.tensor([1, 2]), torch.tensor([2, 4, 6]), torch.tensor([3, 4, 3, 6])]
+    batch = Batch(users, items, torch.tensor([[4, 1], [7, 3], [3, 2]]), sample=few)
     graphs, every = sample_graphs(GRAPHS, few, torch.arange(9))
     assert len(every) == 9
-    batch = replace(batch, items=[*batch.items[:2], torch.tensor([3, 0, 3, 5])])
-    batch = replace(batch, negatives=torch.tensor([[0, 1], [2, 3], [3, 2]]))
     model, found = model_of(view=True, own_view=True), []
     part, some, renamed = parts_of_steps(GRAPHS, 0.0, sampled=True)(model, batch)
-    assert part.items.shape[0] == some.n_items < 9
+    assert len(part.items) == some.n_items == 6
     for given in ((model, graphs, batch), (part, some, renamed)):
         model.zero_grad()
         loss = step_loss(*given, TrainConfig()).total
