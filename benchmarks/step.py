@@ -208,17 +208,22 @@ def peak_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def print_propagation(model: BiGEL, graphs: Graphs, device: torch.device, repeat: int) -> None:
+def print_propagation(trainer: Trainer, graphs: Graphs, repeat: int) -> None:
     """Print the time of a step's messages alone, by both backends, in both widths of rows."""
+    device, batch = trainer.device, trainer.batches.draw().to(trainer.device)
     speed = bandwidth(device)
     print(f"a streaming copy reaches {speed:.1f} GB/s")
     for dtype in (torch.float32, torch.bfloat16):
-        narrow, part = model.to(dtype), graphs.to(device, dtype)
-        moved = propagation_bytes(narrow, part)
+        whole = trainer.model.to(dtype)
+        with torch.no_grad():  # tables are where the backward pass ends
+            model, part, _ = parts_of(trainer, graphs.to(device, dtype))(whole, batch)
+        for module in (model, *model.views):
+            module.items.requires_grad_()
+        moved = propagation_bytes(model, part)
         for backend in BACKENDS:
             name = f"{backend}, {str(dtype).removeprefix('torch.')}"
             try:
-                took = time_propagation(narrow, part, backend, repeat if backend == "sparse" else 2)
+                took = time_propagation(model, part, backend, repeat if backend == "sparse" else 2)
             except RuntimeError as error:  # this build or device cannot
                 print(f"  {name:20s} not run: {str(error).splitlines()[0]}")
                 continue
@@ -263,12 +268,10 @@ def main() -> None:
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
         print(f"peak of memory {peak_gib(device):.2f} GiB")
-        batch = trainer.batches.draw().to(device)
         if not args.rows:
             for name, took in time_whole(trainer, graphs, args.repeat).items():
                 print(f"  {name:24s}{took:9.1f} ms")
-        part, some, _ = parts_of(trainer, graphs)(model, batch)
-        print_propagation(part, some, device, args.repeat)
+        print_propagation(trainer, graphs, args.repeat)
 
 
 if __name__ == "__main__":

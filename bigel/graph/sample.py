@@ -96,10 +96,11 @@ def _assemble(edges: _Edges, sample: Sample, n_items: int, dropout: float) -> Gr
     of_user, of_item = _starts(edges.place, n_users), _starts(by_item, n_items)
     crow = torch.cat([of_user[:-1], of_item + n_edges]).int()
     col = torch.cat([edges.item + n_users, edges.place.int().index_select(0, order)])
-    scale_S = sample.weight.sqrt() * (1 / (1 - dropout))
+    weight = sample.weight.to(edges.value.dtype)
+    scale_S = weight.sqrt() * (1 / (1 - dropout))
     value = edges.value * scale_S.index_select(0, edges.place)
     both = torch.cat([value, value.index_select(0, order)])
-    return Graph(n_users, n_items, crow, col, both, sample.weight)
+    return Graph(n_users, n_items, crow, col, both, weight)
 
 
 def _starts(ascending: Tensor, count: int) -> Tensor:
