@@ -1,11 +1,14 @@
 """Where the time of a training step goes, and how close propagation comes to the memory's speed.
 
-python benchmarks/step.py [--data FOLDER] [--set section.key=value]… [--repeat N]
+python benchmarks/step.py [--data FOLDER | --rows N] [--set section.key=value]… [--repeat N]
 
-FOLDER holds the JD pair files; without it a random log of the same size is used.
+FOLDER holds the JD pair files; without it a random log of the same size is used. --rows takes one
+of so many pairs in the proportions of the UserBehavior log (100 pairs a user, 416 items per 10,000
+pairs, four behaviors), with default settings.
 """
 
 import argparse
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -13,50 +16,68 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
+from userbehavior import ROWS_PER_USER, items_of
 
 from bigel.config import load_config
 from bigel.data.interactions import Interactions
 from bigel.graph import Graph, Graphs, build_all, propagate
-from bigel.graph.dropout import thinning
+from bigel.graph.propagate import Backend
 from bigel.model import BiGEL
-from bigel.train.bigel import bigel_learner
+from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
 from bigel.train.loop import Trainer, choose_device, use_threads
+from bigel.train.sampler import Batch
 
 USERS, ITEMS = 10_690, 13_465
 FILES = {"click": 217_977, "favourite": 7_380, "target": 60_967}
+SHARES = (0.895, 0.029, 0.056, 0.02)  # of the pairs, by behavior, in UserBehavior
+BACKENDS: tuple[Backend, ...] = ("sparse", "scatter")
 
 
-def read_log(folder: Path | None) -> pl.DataFrame:
-    """Return the training pairs: user, item, behavior_index."""
-    frames = []
+def random_log(
+    sizes: list[int], n_users: int, n_items: int, names: tuple[str, ...]
+) -> Interactions:
+    """Return a log of so many pairs per behavior; some items have many users, most have few."""
     rng = np.random.default_rng(0)
-    for k, (name, size) in enumerate(FILES.items()):
-        if folder is None:
-            popular = (rng.pareto(1.0, 2 * size) * 20).astype(np.int64) % ITEMS
-            pairs = pl.DataFrame({"user": rng.integers(0, USERS, 2 * size), "item": popular})
-            pairs = pairs.unique(maintain_order=True).head(size)
-        else:
-            path = folder / f"{name}_train"
-            pairs = pl.read_csv(path, separator=" ", has_header=False, new_columns=["user", "item"])
-            pairs = pairs.select(pl.col("user") - 1, pl.col("item") - 1).unique(maintain_order=True)
-        frames.append(pairs.with_columns(behavior_index=pl.lit(k, pl.Int64)))
-    return pl.concat(frames)
+    found = []
+    for size in sizes:
+        keys = np.empty(0, np.int64)
+        while len(keys) < size:
+            popular = (rng.pareto(1.0, size) * n_items / 100).astype(np.int64) % n_items
+            more = rng.integers(0, n_users, size) * n_items + popular
+            keys = np.unique(np.concatenate([keys, more]))
+        found.append(np.sort(rng.permutation(keys)[:size]))
+    behaviors = np.repeat(np.arange(len(sizes)), sizes)
+    users, items = np.divmod(np.concatenate(found), n_items)
+    return Interactions(users, items, behaviors, n_users, n_items, names)
 
 
-def milliseconds(call: Callable[[], object], repeat: int) -> float:
+def read_log(folder: Path, names: tuple[str, ...]) -> Interactions:
+    """Read JD's train pairs."""
+    found = []
+    for k, name in enumerate(FILES):
+        pairs = np.unique(
+            np.loadtxt(folder / f"{name}_train", dtype=np.int64, usecols=(0, 1)), axis=0
+        )
+        found.append(np.column_stack([pairs - 1, np.full(len(pairs), k)]))
+    return Interactions(*np.concatenate(found).T, USERS, ITEMS, names)
+
+
+def milliseconds(
+    call: Callable[[], object], repeat: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return the median ms of a call, by a clock."""
     call()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     times = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        start = clock()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return 1e3 * statistics.median(times)
 
 
@@ -70,8 +91,8 @@ def bandwidth(device: torch.device) -> float:
 
 def half_bytes(graph: Graph, dim: int) -> float:
     """Return the mean bytes of a half product: neighbours' rows, indices, weights, result."""
-    rows = (graph.n_users + graph.n_items) / 2
-    return graph.n_edges * (4 * dim + 8) + rows * 4 * dim
+    rows, size = (graph.n_users + graph.n_items) / 2, graph.value.element_size()
+    return graph.n_edges * (size * dim + 4 + size) + rows * size * dim
 
 
 class Way(NamedTuple):
@@ -114,7 +135,7 @@ def propagation_bytes(model: BiGEL, graphs: Graphs) -> float:
     return total
 
 
-def time_propagation(model: BiGEL, graphs: Graphs, backend: str, repeat: int) -> float:
+def time_propagation(model: BiGEL, graphs: Graphs, backend: Backend, repeat: int) -> float:
     """Return the ms of one step's propagation alone, forward and backward."""
 
     def once() -> None:
@@ -134,6 +155,8 @@ def time_propagation(model: BiGEL, graphs: Graphs, backend: str, repeat: int) ->
 def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
     """Return the median ms of a step's parts."""
     batch = trainer.batches.draw().to(trainer.device)
+    part_of = parts_of(trainer, graphs)
+    model, part, _ = part_of(trainer.model, batch)
 
     def loss() -> Tensor:
         return trainer.learner.loss(trainer.model, batch).total
@@ -142,65 +165,113 @@ def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float
         trainer.optimizer.zero_grad()
         loss().backward()
 
-    thin = thinning(graphs, trainer.config.train.edge_dropout)
-    thinned = thin(batch.kept)
-    dropout = milliseconds(lambda: thin(batch.kept), repeat)
-    messages = milliseconds(lambda: trainer.model(thinned), repeat)
+    making = milliseconds(lambda: part_of(trainer.model, batch), repeat)
+    messages = milliseconds(lambda: model(part), repeat)
     forward = milliseconds(loss, repeat)
     both = milliseconds(forward_backward, repeat)
     return {
         "sample a batch": milliseconds(trainer.batches.draw, repeat),
-        "forward: edge dropout": dropout,
+        "forward: its graphs": making,
         "forward: messages": messages,
-        "forward: rows and loss": forward - dropout - messages,
+        "forward: rows and loss": forward - making - messages,
         "backward": both - forward,
         "optimizer": milliseconds(trainer.optimizer.step, repeat),
         "average": milliseconds(trainer._update_average, repeat),
         "whole step": milliseconds(trainer._take_step, repeat),
-        "final embeddings": milliseconds(
-            lambda: trainer.average.final_embeddings(graphs), max(repeat // 4, 1)
-        ),
-        "validation": milliseconds(trainer._validate, max(repeat // 4, 1)),
+        "whole step, CPU": milliseconds(trainer._take_step, repeat, time.process_time),
     }
 
 
+def parts_of(trainer: Trainer, graphs: Graphs) -> Callable[..., tuple[BiGEL, Graphs, Batch]]:
+    """Return what gives a step its part of model, graphs and batch."""
+    sampled = senders_of(trainer.config, graphs.n_users) > 0
+    return parts_of_steps(graphs, trainer.config.train.edge_dropout, sampled)
+
+
+def time_whole(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
+    """Return the median ms of what takes all users, and of a step whose products are in TF32."""
+    torch.set_float32_matmul_precision("high")
+    found = {"whole step, TF32": milliseconds(trainer._take_step, repeat)}
+    torch.set_float32_matmul_precision("highest")
+    few = max(repeat // 4, 1)
+    embed = trainer.average.final_embeddings
+    return found | {
+        "final embeddings": milliseconds(lambda: embed(graphs), few),
+        "validation": milliseconds(trainer._validate, few),
+    }
+
+
+def peak_gib(device: torch.device) -> float:
+    """Return the most memory that was held so far, on a GPU that of the device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def print_propagation(trainer: Trainer, graphs: Graphs, repeat: int) -> None:
+    """Print the time of a step's messages alone, by both backends, in both widths of rows."""
+    device, batch = trainer.device, trainer.batches.draw().to(trainer.device)
+    speed = bandwidth(device)
+    print(f"a streaming copy reaches {speed:.1f} GB/s")
+    for dtype in (torch.float32, torch.bfloat16):
+        whole = trainer.model.to(dtype)
+        with torch.no_grad():  # tables are where the backward pass ends
+            model, part, _ = parts_of(trainer, graphs.to(device, dtype))(whole, batch)
+        for module in (model, *model.views):
+            module.items.requires_grad_()
+        moved = propagation_bytes(model, part)
+        for backend in BACKENDS:
+            name = f"{backend}, {str(dtype).removeprefix('torch.')}"
+            try:
+                took = time_propagation(model, part, backend, repeat if backend == "sparse" else 2)
+            except RuntimeError as error:  # this build or device cannot
+                print(f"  {name:20s} not run: {str(error).splitlines()[0]}")
+                continue
+            rate = moved / took / 1e6
+            print(f"  {name:20s}{took:9.1f} ms, {moved / 1e6:.0f} MB, {rate:7.1f} GB/s, "
+                  f"{rate / speed:6.0%} of streaming")  # fmt: skip
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--repeat", type=int, default=15)
     args = parser.parse_args()
-    config = load_config("jd", args.overrides)
-    device = choose_device(config.run.device)
-    frame = read_log(args.data)
-    columns = (frame[name].to_numpy() for name in ("user", "item", "behavior_index"))
-    log = Interactions(*columns, USERS, ITEMS, config.data.behaviors)
-    held_out = Interactions(*(a[::13] for a in (log.users, log.items, log.behavior_index)),
-                            USERS, ITEMS, config.data.behaviors)  # fmt: skip
-    graphs = build_all(frame, config.data.behaviors, USERS, ITEMS)
+    config = load_config("userbehavior" if args.rows else "jd", args.overrides)
+    device, names = choose_device(config.run.device), config.data.behaviors
+    if args.rows:
+        sizes = [round(share * args.rows) for share in SHARES]
+        log = random_log(sizes, max(args.rows // ROWS_PER_USER, 1), items_of(args.rows), names)
+    elif args.data:
+        log = read_log(args.data, names)
+    else:
+        log = random_log([*FILES.values()], USERS, ITEMS, names)
+    few = np.zeros(len(log), bool)
+    few[::13] = True
+    size = (log.n_users, log.n_items)
     with use_threads(config.run.threads):
+        graphs = build_all(log.frame(), names, *size).to(device)
         learner = bigel_learner(log, graphs, config, device, config.train.seed)
-        trainer, graphs = Trainer(learner, log, held_out, config, device), graphs.to(device)
+        trainer = Trainer(learner, log, log.only(few), config, device)
         model = trainer.model
         assert isinstance(model, BiGEL)
-        print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}")
+        print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}: "
+              f"{len(log):,} pairs, {size[0]:,} users, {size[1]:,} items")  # fmt: skip
         print(f"dim {config.model.dim}, layers {config.model.layers}, "
               f"union {[way.layers for way in union_ways(model, graphs)]}, "
               f"own {[way.layers for way in own_ways(model, graphs)]}, "
               f"edge dropout {config.train.edge_dropout}, "
-              f"batch {config.train.batch_size}, negatives {config.train.negatives}")  # fmt: skip
+              f"batch {config.train.batch_size}, negatives {config.train.negatives}, "
+              f"drawn users {senders_of(config, size[0]) or 'all'}")  # fmt: skip
         for name, took in time_parts(trainer, graphs, args.repeat).items():
             print(f"  {name:24s}{took:9.1f} ms")
-        kept = trainer.batches.draw().to(device).kept
-        graphs = thinning(graphs, config.train.edge_dropout)(kept)
-        moved, speed = propagation_bytes(model, graphs), bandwidth(device)
-        print(f"propagation moves {moved / 1e6:.0f} MB per step; "
-              f"a streaming copy reaches {speed:.1f} GB/s")  # fmt: skip
-        for backend in ("sparse", "scatter"):
-            repeat = args.repeat if backend == "sparse" else 2
-            took = time_propagation(model, graphs, backend, repeat)
-            print(f"  {backend:10s}{took:9.1f} ms {moved / took / 1e6:7.1f} GB/s "
-                  f"{moved / took / 1e6 / speed:6.0%} of streaming")  # fmt: skip
+        print(f"peak of memory {peak_gib(device):.2f} GiB")
+        if not args.rows:
+            for name, took in time_whole(trainer, graphs, args.repeat).items():
+                print(f"  {name:24s}{took:9.1f} ms")
+        print_propagation(trainer, graphs, args.repeat)
 
 
 if __name__ == "__main__":

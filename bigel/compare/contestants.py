@@ -73,7 +73,7 @@ NO_NEXT = "they learn a user's next event, and no user of train has two"
 OF_NOBODY = frozenset({"checkpoint_every", "refit", "warm_start"})
 OF_BIGEL = frozenset({
     "objective", "negatives", "negative_power", "edge_dropout", "behavior_weights",
-    "alignment_weight", "alignment_temperature",
+    "alignment_weight", "alignment_temperature", "users_per_step",
 })  # fmt: skip
 log = logging.getLogger(__name__)
 

@@ -189,6 +189,14 @@ class TrainConfig(Section):
     edge_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
     )
+    users_per_step: int = Field(
+        20_000,
+        ge=0,
+        description=(
+            "Users drawn for each step, whose messages it passes beside those of its batch; 0, no "
+            "more users than that, or model.user_vectors: all users."
+        ),
+    )
     batch_size: int = Field(1_024, ge=1, description="Positive pairs per behavior and step.")
     behavior_weights: OneOrEach[NonNegativeFloat] = Field(
         (1.0,), description="Loss weight per behavior; one value serves all."

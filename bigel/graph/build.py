@@ -30,6 +30,8 @@ class Graph:
         crow: (N+1,) int32 row pointers of Â.
         col: (2 E,) int32 neighbours, ascending within a row; each pair stands once per direction.
         value: (2 E,) weights 1 / sqrt(d_user · d_item).
+        weight: (U,) how many users each stands for, where they are a sample (``graph/sample.py``);
+            None: one.
     """
 
     n_users: int
@@ -37,6 +39,7 @@ class Graph:
     crow: Tensor
     col: Tensor
     value: Tensor
+    weight: Tensor | None = None
 
     @property
     def n_edges(self) -> int:
@@ -68,6 +71,7 @@ class Graph:
             self.crow.to(device),
             self.col.to(device),
             self.value.to(device, dtype),
+            None if self.weight is None else self.weight.to(device, dtype),
         )
 
     @cached_property

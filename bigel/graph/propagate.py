@@ -38,6 +38,8 @@ def propagate(
 ) -> Nodes:
     """Return P_L(Â, [users; items]).
 
+    Where the users are a sample, items hear each of them in place of as many as her weight says.
+
     Args:
         graph: Â, with U users and I items.
         layers: L.
@@ -49,7 +51,12 @@ def propagate(
     """
     backend = backend or DEFAULT_BACKEND[items_ID.device.type]
     apply: Callable[..., tuple[Tensor, Tensor]] = _PowerMean.apply
-    return Nodes(*apply(items_ID, users_UD, graph, layers, backend))
+    if graph.weight is None:
+        return Nodes(*apply(items_ID, users_UD, graph, layers, backend))
+    root_U1 = graph.weight.sqrt().unsqueeze(1)
+    given = None if users_UD is None else users_UD * root_U1
+    found = Nodes(*apply(items_ID, given, graph, layers, backend))
+    return Nodes(found.users / root_U1, found.items)
 
 
 class _PowerMean(torch.autograd.Function):

@@ -24,7 +24,7 @@ from bigel.graph.propagate import Side
 from bigel.model.cascade import learn_cascade
 from bigel.model.context import fuse, learn_context
 from bigel.model.feedback import CGF
-from bigel.model.table import normal_table
+from bigel.model.table import normal_table, some_rows
 from bigel.model.view import GlobalView, OwnView, View, take
 
 
@@ -88,6 +88,20 @@ class BiGEL(nn.Module):
     def views(self) -> list[View]:
         """The views that are on."""
         return [view for view in (self.global_view, self.own_view) if view is not None]
+
+    def of_items(self, items: Tensor) -> "BiGEL":
+        """Return the same model of some items only, in that order, for graphs of these.
+
+        What it computes carries gradients to this model's weights.
+        """
+        part = some_rows(self, {"items": 0, "item_bias": 1}, items)
+        part.__dict__["_modules"] = {
+            name: some_rows(module, {"items": 1, "item_bias": 1}, items)
+            if isinstance(module, View)
+            else module
+            for name, module in self._modules.items()
+        }
+        return part
 
     def forward(self, graphs: Graphs) -> States:
         """Pass messages over all graphs: CGL, the union's part of GCE and CPA, the views."""

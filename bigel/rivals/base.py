@@ -17,7 +17,7 @@ from bigel.schema import GRAPHS_FILE, TRAIN
 from bigel.store import Record
 from bigel.train.learner import Learner
 from bigel.train.loop import choose_device
-from bigel.train.ranking_loss import Loss, ranking_loss, where_equal
+from bigel.train.ranking_loss import Loss, ranking_loss
 from bigel.train.sampler import Batch, Sampler
 
 Embedded = tuple[Sequence[Tensor], Sequence[Tensor]]  # per behavior: users (U, D), items (I, D)
@@ -87,7 +87,7 @@ def pair_loss(
         item_CD = scored(items_KID[k].index_select(0, candidates), settings)
         bias_C = None if bias_KI is None else bias_KI[k][candidates]
         log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
-        more = bias_C, where_equal(items, batch.negatives[k]), log_ratio_S
+        more = bias_C, batch.same[k], log_ratio_S
         losses.append(ranking_loss(settings.objective, user_BD, item_CD, *more))
         if settings.l2:
             free_users, free_items = penalized[k]

@@ -1,5 +1,7 @@
 """BiGEL as the training loop takes it."""
 
+from collections.abc import Callable
+
 import torch
 
 from bigel.config import Config
@@ -7,11 +9,12 @@ from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
 from bigel.graph import Graphs
 from bigel.graph.dropout import thinning
+from bigel.graph.sample import sample_graphs
 from bigel.model import BiGEL
 from bigel.model.scores import EmbeddingScores
 from bigel.train.learner import Learner
 from bigel.train.objective import step_loss
-from bigel.train.sampler import Sampler
+from bigel.train.sampler import Batch, Sampler
 
 
 def bigel_learner(
@@ -30,7 +33,8 @@ def bigel_learner(
     size = (train.n_users, train.n_items, len(train.behaviors))
     model = BiGEL(config.model, *size, make_generator(seed, "weights")).to(device)
     on_device = graphs.to(device)
-    thinned = thinning(on_device, settings.edge_dropout)
+    senders = senders_of(config, train.n_users)
+    part_of = parts_of_steps(on_device, settings.edge_dropout, sampled=senders > 0)
     return Learner(
         model,
         Sampler(
@@ -40,7 +44,42 @@ def bigel_learner(
             seed,
             settings.negative_power,
             settings.edge_dropout,
+            senders,
         ),
-        lambda model, batch: step_loss(model, thinned(batch.kept), batch, settings),
+        lambda model, batch: step_loss(*part_of(model, batch), settings),
         lambda model: EmbeddingScores(**model.final_embeddings(on_device)),
     )
+
+
+def senders_of(config: Config, n_users: int) -> int:
+    """Return how many users are drawn for a step's messages, of so many; 0: all send.
+
+    All do where they are no more than ``train.users_per_step``, or have free vectors.
+    """
+    limit = config.train.users_per_step
+    everyone = n_users <= limit or config.model.user_vectors
+    return 0 if everyone else limit
+
+
+def parts_of_steps(
+    graphs: Graphs, dropout: float, sampled: bool
+) -> Callable[[BiGEL, Batch], tuple[BiGEL, Graphs, Batch]]:
+    """Return what gives a step the part of model and graphs that it passes messages over.
+
+    Args:
+        graphs: of all pairs.
+        dropout: share of the pairs that a step leaves out.
+        sampled: whether batches have a sample of users; then the items are those that it has and
+            those of the batch, which is returned in their numbers.
+    """
+    if not sampled:
+        thinned = thinning(graphs, dropout)
+        return lambda model, batch: (model, thinned(batch.kept), batch)
+
+    def of_sample(model: BiGEL, batch: Batch) -> tuple[BiGEL, Graphs, Batch]:
+        assert batch.sample is not None
+        asked = torch.cat([*batch.items, batch.negatives.flatten()])
+        some, items = sample_graphs(graphs, batch.sample, asked, batch.kept, dropout)
+        return model.of_items(items), some, batch.in_numbers_of(items)
+
+    return of_sample

@@ -130,11 +130,11 @@ class Trainer:
         batch = self.batches.draw().to(self.device)
         self.optimizer.zero_grad()
         loss = self.learner.loss(self.model, batch)
-        facts = self._facts(loss)
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         self._update_average()
+        facts = self._facts(loss)  # a GPU is waited for here, and only here
         seconds = time.perf_counter() - started
         self.spent += seconds
         self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
@@ -153,16 +153,19 @@ class Trainer:
         progress.at(reached, min(max(share, by_limit), 1.0))
 
     def _facts(self, loss: Loss) -> dict[str, Any]:
-        total = loss.total.item()
-        losses = [None if part is None else part.item() for part in loss.behaviors]
+        parts = [*loss.behaviors, loss.alignment]
+        there = [loss.total, *(part for part in parts if part is not None)]
+        total, *read = torch.stack(there).tolist()  # at once: each reading waits for the device
+        found = iter(read)
+        *losses, alignment = (None if part is None else next(found) for part in parts)
         facts = {
             "loss": total,
             "losses": dict(zip(self.train.behaviors, losses, strict=True)),
-            "alignment": None if loss.alignment is None else loss.alignment.item(),
+            "alignment": alignment,
         }
         if not math.isfinite(total):
             raise TrainingError(
-                f"the loss is not finite at step {self.step + 1}: {facts}; try a lower "
+                f"the loss is not finite at step {self.step}: {facts}; try a lower "
                 f"learning_rate (now {self.config.train.learning_rate}), more warmup_steps (now "
                 f"{self.config.train.warmup_steps}) or a higher temperature"
             )

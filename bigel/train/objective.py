@@ -6,10 +6,10 @@ from torch import Tensor
 from bigel.config import TrainConfig
 from bigel.graph import Graphs
 from bigel.model import BiGEL
-from bigel.model.alignment import align, first_of_each
+from bigel.model.alignment import align
 from bigel.model.bigel import Embedded
 from bigel.model.view import View
-from bigel.train.ranking_loss import Loss, Places, ranking_loss, where_equal
+from bigel.train.ranking_loss import Loss, Places, ranking_loss
 from bigel.train.sampler import Batch
 
 
@@ -38,7 +38,7 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
             total = total + weight * loss
     alignment = None
     if model.config.alignment and len(batch.users[-1]):
-        alignment = _alignment(users, batch.users[-1], items, batch.items[-1], config)
+        alignment = _alignment(users, items, batch, config)
         total = total + config.alignment_weight * alignment
     return Loss(total, losses, alignment)
 
@@ -49,8 +49,7 @@ def _behavior_loss(
 ) -> Tensor:  # fmt: skip
     """Return L_k and the views' added; candidates: the B positive items, then the S negatives."""
     log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
-    same = where_equal(batch.items[k], batch.negatives[k])
-    more = candidates, same, log_ratio_S, config.objective
+    more = candidates, batch.same[k], log_ratio_S, config.objective
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
         if view.omegas[k]:
@@ -67,14 +66,11 @@ def _loss_of_scores(
     return ranking_loss(objective, user_BD, item_CD, bias_C, same, log_ratio_S)
 
 
-def _alignment(
-    users: Embedded, user_ids: Tensor, items: Embedded, item_ids: Tensor, config: TrainConfig
-) -> Tensor:
+def _alignment(users: Embedded, items: Embedded, batch: Batch, config: TrainConfig) -> Tensor:
     """Return CPA: users' and items' InfoNCE over the distinct nodes of the target's pairs."""
     total = users.target.new_zeros(())
-    for rows, ids in ((users, user_ids), (items, item_ids)):
+    for rows, once in zip((users, items), batch.firsts, strict=True):
         assert rows.context is not None
-        once = first_of_each(ids)
         target, context = rows.target.index_select(0, once), rows.context.index_select(0, once)
         total = total + align(target, context, config.alignment_temperature)
     return total / 2

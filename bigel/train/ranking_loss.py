@@ -99,7 +99,7 @@ class _LogSumExp(torch.autograd.Function):
     ) -> Tensor:
         kept_BS = (user_BD @ item_SD.T).add_(shift_S)
         if same is not None:
-            kept_BS[same] = -torch.inf
+            kept_BS.index_put_(same, kept_BS.new_full((), -torch.inf))
         largest_B1 = kept_BS.amax(1, keepdim=True).clamp_(min=torch.finfo(kept_BS.dtype).min)
         total_B = kept_BS.sub_(largest_B1).exp_().sum(1)
         ctx.save_for_backward(kept_BS, total_B, user_BD, item_SD)
@@ -129,7 +129,7 @@ def bpr(
     Source: BPR (UAI 2009).
     """
     negative_BS = torch.addmm(shift_S, user_BD, item_SD.T)
-    negative_BS[same] = -torch.inf
+    negative_BS.index_put_(same, negative_BS.new_full((), -torch.inf))
     margins = functional.softplus(negative_BS - positive_B.unsqueeze(1))
     return margins.sum() / max(negative_BS.numel() - len(same[0]), 1)
 

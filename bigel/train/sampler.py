@@ -1,6 +1,7 @@
 """Batches: a shuffled pass over each behavior's pairs, and shared negatives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -8,6 +9,9 @@ from torch import Generator, Tensor
 
 from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
+from bigel.graph.sample import Sample
+from bigel.model.alignment import first_of_each
+from bigel.train.ranking_loss import Places, where_equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,10 @@ class Batch:
         log_ratio: (K, S) log(I · q), where q is the chance with which a negative is drawn; None
             where all items are alike. Taken from the scores of a sampled softmax, it makes its
             sum the same on average as with uniform negatives.
-        kept: (E,) whether each pair of the union graph carries messages; None: all do.
+        kept: (E,) whether each pair of the union graph (of the sample's users) carries messages;
+            None: all do.
+        sample: users whose messages pass, those of the batch among them, and then ``users`` are
+            places in it; None: all users.
     """
 
     users: list[Tensor]
@@ -29,14 +36,41 @@ class Batch:
     negatives: Tensor
     log_ratio: Tensor | None = None
     kept: Tensor | None = None
+    sample: Sample | None = None
+
+    @cached_property
+    def same(self) -> list[Places]:
+        """Per behavior, (b, s) where a negative is the row's own item."""
+        return [where_equal(*both) for both in zip(self.items, self.negatives, strict=True)]
+
+    @cached_property
+    def firsts(self) -> list[Tensor]:
+        """Places at which each user, and each item, of the target's pairs stands first."""
+        return [first_of_each(self.users[-1]), first_of_each(self.items[-1])]
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
+        """Return the batch on a device, with those places, whose number no kernel must wait for."""
+        if device == self.negatives.device:
+            return self
         users, items = ([t.to(device) for t in side] for side in (self.users, self.items))
         log_ratio, kept = (
             None if tensor is None else tensor.to(device) for tensor in (self.log_ratio, self.kept)
         )
-        return Batch(users, items, self.negatives.to(device), log_ratio, kept)
+        sample = None if self.sample is None else self.sample.to(device)
+        moved = Batch(users, items, self.negatives.to(device), log_ratio, kept, sample)
+        same = [(rows.to(device), places.to(device)) for rows, places in self.same]
+        return moved._with(same, [places.to(device) for places in self.firsts])
+
+    def in_numbers_of(self, items: Tensor) -> "Batch":
+        """Return the batch with each item called by its place among some, which are ascending."""
+        of_pairs = [torch.searchsorted(items, of_behavior) for of_behavior in self.items]
+        negatives = torch.searchsorted(items, self.negatives)
+        return replace(self, items=of_pairs, negatives=negatives)._with(self.same, self.firsts)
+
+    def _with(self, same: list[Places], firsts: list[Tensor]) -> "Batch":
+        """Return the batch, which then need not find these places."""
+        vars(self).update(same=same, firsts=firsts)
+        return self
 
 
 class Pass:
@@ -123,14 +157,16 @@ class Sampler:
         batch_size: positive pairs per behavior and step.
         negatives: S.
         seed: of its generators: one per behavior for the order, one for the negatives, one for
-            the edges.
+            the edges, one for the users.
         power: of ``Negatives``.
         dropout: share of the distinct user–item pairs that carry no messages.
+        senders: users drawn for each step's messages, beside those of its batch; 0: all users
+            send.
     """
 
     def __init__(
         self, train: Interactions, batch_size: int, negatives: int, seed: int,
-        power: float = 0.0, dropout: float = 0.0,
+        power: float = 0.0, dropout: float = 0.0, senders: int = 0,
     ) -> None:  # fmt: skip
         self._batch_size = batch_size
         self._pairs = [
@@ -143,25 +179,45 @@ class Sampler:
         ]
         self._negatives = Negatives(train, negatives, make_generator(seed, "negatives"), power)
         self._dropout, self._edges = dropout, make_generator(seed, "edges")
-        self._n_edges = len(np.unique(train.users * train.n_items + train.items)) if dropout else 0
+        self._n_users, self._senders = train.n_users, senders
+        if senders:
+            self._passes.append(Pass(train.n_users, make_generator(seed, "users")))
+        self._pairs_of_user = torch.zeros(train.n_users, dtype=torch.int64)
+        if dropout:
+            pairs = np.unique(train.users * train.n_items + train.items)
+            counts = np.bincount(pairs // train.n_items, minlength=train.n_users)
+            self._pairs_of_user = torch.from_numpy(counts)
 
     def draw(self) -> Batch:
         """Return the next batch."""
-        places = [one.take(self._batch_size) for one in self._passes]
-        return Batch(
-            [users[at] for (users, _), at in zip(self._pairs, places, strict=True)],
-            [items[at] for (_, items), at in zip(self._pairs, places, strict=True)],
-            *self._negatives.draw(),
-            self._draw_kept(),
-        )
+        places = [one.take(self._batch_size) for one in self._passes[: len(self._pairs)]]
+        users = [users[at] for (users, _), at in zip(self._pairs, places, strict=True)]
+        items = [items[at] for (_, items), at in zip(self._pairs, places, strict=True)]
+        sample = self._draw_sample(torch.cat(users)) if self._senders else None
+        if sample is not None:
+            users = [torch.searchsorted(sample.users, of_behavior) for of_behavior in users]
+        return Batch(users, items, *self._negatives.draw(), self._draw_kept(sample), sample)
 
-    def _draw_kept(self) -> Tensor | None:
+    def _draw_sample(self, own: Tensor) -> Sample:
+        """Return the batch's users, each for herself, and others, each for U / senders.
+
+        Who is drawn twice, where one pass ends and the next begins, stands for twice as many.
+        """
+        drawn, times = torch.unique(self._passes[-1].take(self._senders), return_counts=True)
+        own = torch.unique(own)
+        others = ~torch.isin(drawn, own)
+        stands_for = times[others] * (self._n_users / min(self._senders, self._n_users))
+        users, order = torch.cat([own, drawn[others]]).sort()
+        return Sample(users, torch.cat([torch.ones(len(own)), stands_for.float()])[order])
+
+    def _draw_kept(self, sample: Sample | None) -> Tensor | None:
         if not self._dropout:
             return None
-        return torch.rand(self._n_edges, generator=self._edges) >= self._dropout
+        counts = self._pairs_of_user if sample is None else self._pairs_of_user[sample.users]
+        return torch.rand(int(counts.sum()), generator=self._edges) >= self._dropout
 
     def state(self) -> tuple[dict[str, Tensor], list[int]]:
-        """Return the generators' states by name, and the position in each behavior's pass."""
+        """Return the generators' states by name, and the position in each pass."""
         states = [one.state() for one in self._passes]
         tensors = {f"order.{k}": before for k, (before, _) in enumerate(states)}
         negatives = self._negatives.generator.get_state()

@@ -24,6 +24,7 @@ BY_FIELD = {  # another value, and whose figures hang on it; rivals have most in
     "negatives": (7, ("bigel",)),
     "negative_power": (0.3, ("bigel",)),
     "edge_dropout": (0.3, ("bigel",)),
+    "users_per_step": (7, ("bigel",)),
     "batch_size": (7, ("bigel",)),
     "behavior_weights": ((2.0,), ("bigel",)),
     "alignment_weight": (0.3, ("bigel",)),

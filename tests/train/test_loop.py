@@ -10,8 +10,9 @@ from bigel.config import TrainConfig, load_config
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
-from bigel.train.bigel import bigel_learner
+from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
 from bigel.train.loop import Trainer, choose_device, learning_rate, use_threads
+from bigel.train.sampler import Sampler
 from tests.worlds import checkerboard, graphs_of, interactions_of, random_world
 
 QUICK = (
@@ -69,6 +70,7 @@ def assert_same(one, other):
         ("model.view=true", "train.edge_dropout=0.2"),
         ("model.view=true", "model.own_view=true"),
         ("train.objective='bpr'",),
+        ("train.users_per_step=3", "train.batch_size=6", "model.view=true", "model.own_view=true"),
     ],
 )
 def test_the_checkerboard_is_learned(tmp_path, ablation):
@@ -84,6 +86,29 @@ def test_untrained_weights_do_not_know_the_checkerboard():
     trainer = trainer_of("model.layers=[0]", "model.global_layers=0", world=world)
     figures = evaluate_split(trainer.scores(), *world, "published", (1,))
     assert all(figures[k]["hr@1"] < 0.5 for k in range(3))
+
+
+def test_as_many_users_as_there_are_send_as_if_there_were_no_limit(tmp_path):
+    limited, unlimited = trainer_of("train.users_per_step=12"), trainer_of("train.users_per_step=0")
+    drawn = trainer_of("train.users_per_step=11", "train.batch_size=2")
+    for number, trainer in enumerate((limited, unlimited, drawn)):
+        trainer.fit(tmp_path / str(number))
+    assert_same(limited, unlimited)
+    assert limited.batches.draw().sample is None
+    assert drawn.batches.draw().sample is not None
+    free = trainer_of("train.users_per_step=3", "model.user_vectors=true")
+    assert free.batches.draw().sample is None
+
+
+def test_a_steps_graphs_hold_what_its_batch_keeps_of_its_sample():
+    world, _ = checkerboard(12, behaviors=3)
+    config = load_config("", ["train.users_per_step=5", "train.batch_size=2"])
+    sampler = Sampler(world, 2, 8, 0, dropout=0.4, senders=senders_of(config, 12))
+    batch = sampler.draw()
+    model = bigel_learner(world, graphs_of(world), config, torch.device("cpu"), 0).model
+    _, found, _ = parts_of_steps(graphs_of(world), 0.4, sampled=True)(model, batch)
+    assert found.n_users == len(batch.sample.users) < 12
+    assert found.union.n_edges == int(batch.kept.sum()) < len(batch.kept)
 
 
 def test_a_few_pairs_can_be_fitted_to_the_last(tmp_path):
@@ -102,6 +127,18 @@ def test_a_few_pairs_can_be_fitted_to_the_last(tmp_path):
     losses = [step["loss"] for step in trainer.history["steps"]]
     assert losses[0] > 2
     assert losses[-1] < 0.05
+
+
+def test_each_step_tells_its_loss_and_the_parts_of_it(tmp_path):
+    world = interactions_of([[(u, u) for u in range(8)], [], [(0, 1), (1, 0)]], 8, 8)
+    trainer = trainer_of("train.behavior_weights=[1, 1, 3]", world=(world, world))
+    trainer.fit(tmp_path)
+    weight = trainer.config.train.alignment_weight
+    for step in trainer.history["steps"]:
+        first, second, third = step["losses"].values()
+        assert second is None
+        total = first + 3 * third + weight * step["alignment"]
+        assert step["loss"] == pytest.approx(total, rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path):
@@ -129,13 +166,14 @@ def fit_until(trainer, folder, step):
         trainer.fit(folder)
 
 
+@pytest.mark.parametrize("sampled", [(), ("train.users_per_step=5", "train.batch_size=4")])
 @pytest.mark.parametrize("step", [0, 1, 3, 5, 8, 11])
-def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step):
-    dropout = "train.edge_dropout=0.4"
-    undisturbed = trainer_of(dropout)
+def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, monkeypatch, step, sampled):
+    settings = "train.edge_dropout=0.4", *sampled
+    undisturbed = trainer_of(*settings)
     undisturbed.fit(tmp_path / "undisturbed")
-    fit_until(trainer_of(dropout), tmp_path / "killed", step)
-    resumed, started = trainer_of(dropout), []
+    fit_until(trainer_of(*settings), tmp_path / "killed", step)
+    resumed, started = trainer_of(*settings), []
     original = resumed.learner.loss
     watched = lambda *a: started.append(resumed.step) or original(*a)  # noqa: E731
     resumed.learner = replace(resumed.learner, loss=watched)

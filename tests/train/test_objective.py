@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bigel.config import ModelConfig, TrainConfig
+from bigel.graph.sample import Sample, sample_graphs
 from bigel.model import BiGEL
+from bigel.train.bigel import parts_of_steps
 from bigel.train.objective import step_loss
 from bigel.train.sampler import Batch
 from tests.worlds import graphs_of, interactions_of, random_world
@@ -136,6 +139,38 @@ def test_a_view_learns_by_the_gradient_of_its_loss(name, tau):
     total = sum(naive_loss_of_view(model, name, k, tau, batch) for k in range(3))
     expected = torch.autograd.grad(total, [view.items, view.item_bias])
     torch.testing.assert_close(found, list(expected))
+
+
+def test_a_step_over_a_sample_of_everybody_is_a_step_over_all():
+    """Item 8, which nobody has, is a negative, so all items are there."""
+    batch, found = batch_of(), []
+    sampled = replace(batch, sample=Sample(torch.arange(7), torch.ones(7)))
+    for one in (batch, sampled):
+        model = model_of(view=True, own_view=True)
+        part_of = parts_of_steps(GRAPHS, 0.0, sampled=one is sampled)
+        loss = step_loss(*part_of(model, one), TrainConfig()).total
+        loss.backward()
+        found.append([loss, *(weight.grad for weight in model.parameters())])
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+
+
+def test_items_that_a_step_leaves_out_change_nothing_of_it():
+    """Beside a step over the same sample's graphs with all items; 0, 5 and 8 are left out."""
+    few = Sample(torch.tensor([3, 6]), torch.tensor([1.0, 4.0]))
+    users = [torch.tensor([0, 1]), torch.tensor([0, 1, 1]), torch.tensor([1, 1, 0, 0])]
+    items = [torch.tensor([1, 2]), torch.tensor([2, 4, 6]), torch.tensor([3, 4, 3, 6])]
+    batch = Batch(users, items, torch.tensor([[4, 1], [7, 3], [3, 2]]), sample=few)
+    graphs, every = sample_graphs(GRAPHS, few, torch.arange(9))
+    assert len(every) == 9
+    model, found = model_of(view=True, own_view=True), []
+    part, some, renamed = parts_of_steps(GRAPHS, 0.0, sampled=True)(model, batch)
+    assert len(part.items) == some.n_items == 6
+    for given in ((model, graphs, batch), (part, some, renamed)):
+        model.zero_grad()
+        loss = step_loss(*given, TrainConfig()).total
+        loss.backward()
+        found.append([loss.detach(), *(weight.grad.clone() for weight in model.parameters())])
+    torch.testing.assert_close(*found)
 
 
 def test_a_behavior_without_pairs_is_left_out():

@@ -123,3 +123,85 @@ def test_edges_are_dropped_by_their_share_and_change_no_other_draw():
         kept.append(other.kept.float().mean().item())
     assert sum(kept) / 200 == pytest.approx(0.7, abs=0.03)
     assert len(set(kept)) > 1
+
+
+def sampling(world, senders=2, **more):
+    return Sampler(world, 5, 20, 0, senders=senders, **more)
+
+
+def test_a_batch_and_its_negatives_are_the_same_whoever_sends():
+    world = random_world(1)
+    plain, sampled = Sampler(world, 5, 20, 0), sampling(world)
+    for _ in range(9):
+        one, other = plain.draw(), sampled.draw()
+        assert one.sample is None and torch.equal(one.negatives, other.negatives)
+        users = [other.sample.users[places] for places in other.users]
+        assert all(torch.equal(*both) for both in zip(one.users, users, strict=True))
+        assert all(torch.equal(*both) for both in zip(one.items, other.items, strict=True))
+
+
+def test_a_batchs_users_stand_for_themselves_and_on_average_all_users_for_all():
+    world = interactions_of([[(u, u) for u in range(40)]], 40, 40)
+    sampler, weighed = sampling(world, senders=7), torch.zeros(40)
+    apart = 0
+    for _ in range(4_000):
+        batch = sampler.draw()
+        users, weight = batch.sample
+        assert torch.equal(users, users.unique())
+        assert weight[batch.users[0]].eq(1).all()
+        others = torch.ones(len(users), dtype=torch.bool)
+        others[batch.users[0]] = False
+        # twice as many where a pass ends within the draw and begins with the same user
+        torch.testing.assert_close(weight[others] % (40 / 7), torch.zeros(int(others.sum())))
+        apart += int(others.sum())
+        weighed[users] += weight
+    assert 5 < apart / 4_000 < 7
+    torch.testing.assert_close(weighed / 4_000, torch.ones(40), atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_whole_passes_all_stand_for_as_many_also_where_one_ends_within_a_draw(seed):
+    """Five draws of three are three passes over five users; user 0 is always in the batch."""
+    world = interactions_of([[(0, 0)]], 5, 1)
+    sampler, weighed = Sampler(world, 1, 1, seed, senders=3), torch.zeros(5)
+    for _ in range(5):
+        users, weight = sampler.draw().sample
+        weighed[users] += weight
+    torch.testing.assert_close(weighed, torch.full((5,), 5.0))
+
+
+def test_pairs_of_a_sample_are_dropped_by_their_share():
+    world = random_world(1)
+    counts = [len(set(world.items[world.users == user])) for user in range(world.n_users)]
+    sampler, kept = sampling(world, senders=3, dropout=0.3), []
+    for _ in range(200):
+        batch = sampler.draw()
+        assert len(batch.kept) == sum(counts[user] for user in batch.sample.users.tolist())
+        kept += batch.kept.float().tolist()
+    assert sum(kept) / len(kept) == pytest.approx(0.7, abs=0.03)
+
+
+def test_drawn_users_go_on_where_they_were():
+    one, other = sampling(random_world(1)), sampling(random_world(1))
+    for _ in range(3):
+        one.draw()
+    other.restore(*one.state())
+    for _ in range(9):
+        a, b = one.draw(), other.draw()
+        assert all(torch.equal(x, y) for x, y in zip(a.sample, b.sample, strict=True))
+
+
+def test_a_batch_goes_to_a_device_with_the_places_that_hang_on_its_ids():
+    """The meta device holds no numbers, so what it has of ``same`` was found before."""
+    sampler = sampling(random_world(1), dropout=0.3, power=0.5)
+    batch = sampler.draw()
+    moved = batch.to(torch.device("meta"))
+    assert batch.to(torch.device("cpu")) is batch
+
+    def shapes(one):
+        parts = [*one.users, *one.items, one.negatives, one.log_ratio, one.kept, *one.sample]
+        parts += [tensor for places in one.same for tensor in places] + one.firsts
+        return [tensor.shape for tensor in parts], {tensor.device.type for tensor in parts}
+
+    assert shapes(moved)[0] == shapes(batch)[0]
+    assert shapes(moved)[1] == {"meta"} and sum(len(rows) for rows, _ in batch.same) > 0
