@@ -21,7 +21,7 @@ from bigel.store.locks import take_lock
 from bigel.tracking.told import present_verdict
 from bigel.verdict import Verdict, stamp, stamp_lists
 
-RULE = "the simple rule: no version is champion, and the challenger is below it"
+RULE = "popularity: no version is champion, and the challenger is below it"
 LOCK = "latest.lock"  # one run at a time writes the folder
 log = logging.getLogger(__name__)
 

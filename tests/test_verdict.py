@@ -20,9 +20,9 @@ RULE = Beside(0.1, 0.05, 0.01, 0.09, 900)
 CHAMPION = Beside(0.16, -0.01, -0.03, 0.01, 850)
 VERDICT = Verdict(
     "shop", 3, "challenger", "2026-11-30T02:00:00+00:00", ("2026-11-01", "2026-11-29"),
-    ("2026-11-28", "2026-11-29"), "NDCG@5", "recent popularity", 2,
+    ("2026-11-28", "2026-11-29"), "NDCG@5", "best simple rule", 2,
     (
-        Line("view", 900, 0.15, RULE, CHAMPION, 0.02, 0.03),
+        Line("view", 900, 0.15, RULE, CHAMPION, 0.02, 0.03, "latest first", 0.04),
         Line("a|<b>", 0, None),
     ),
     "is not better on the mean", ("version 2 stays champion",),
@@ -36,11 +36,12 @@ def test_a_verdict_comes_back_from_json_as_it_was() -> None:
 
 def test_the_table_has_the_figure_the_rule_and_the_champion() -> None:
     assert VERDICT.header() == [
-        "behavior", "NDCG@5, as served", "recent popularity", "champion, version 2",
+        "behavior", "NDCG@5, as served", "best simple rule", "champion, version 2",
     ]  # fmt: skip
     view, nothing = VERDICT.rows()
     assert view == [
-        ("view", ""), ("0.1500", "900 users"), ("0.1000", "+0.0500 (+0.0100 to +0.0900)"),
+        ("view", ""), ("0.1500", "900 users"),
+        ("0.1000", "latest first:\n+0.0500 (+0.0100 to +0.0900)"),
         ("0.1600", "-0.0100 (-0.0300 to +0.0100), 850 users"),
     ]  # fmt: skip
     assert nothing[1:] == [("–", "0 users"), ("–", ""), ("–", "")]
@@ -49,7 +50,9 @@ def test_the_table_has_the_figure_the_rule_and_the_champion() -> None:
 
 def test_what_is_below_the_rule_among_new_items_is_a_note() -> None:
     (note,) = VERDICT.notes()
-    assert note.startswith("among items that a user never touched it is not above recent")
+    assert note.startswith(
+        "among items that a user never touched it is not above the best simple rule: "
+    )
     assert note.endswith("view 0.0200 against 0.0300")
 
 
@@ -203,7 +206,7 @@ def test_where_there_is_no_room_the_last_rows_of_the_table_are_left_out(most: in
     text, whole = MANY.markdown(most), MANY.markdown()
     shown = text.count("\n| b")
     assert whole.count("\n| b") == 91 and len(whole) > 5000  # with the header
-    assert most - 120 < len(text) <= most
+    assert most - 140 < len(text) <= most
     assert f"… and {91 - shown} more: see verdict.json of the run" in text
     assert text.startswith(whole[:100])
     assert MANY.markdown(len(whole)) == whole == MANY.markdown(99_999)

@@ -53,7 +53,9 @@ def make_lists(
         origin = "the model just trained" if last == f"{STORED}{new}" else LAST_SEEN
         log.warning("%s; lists come from %s", error, origin)
     if trained is not None and last == f"{STORED}{new}" and trained.counts["loses"]:
-        log.warning("the model loses to popularity, and no champion was seen: lists are the rule's")
+        log.warning(
+            "the model loses to popularity, and no champion was seen: lists are popularity's"
+        )
         asked["only_popular"] = True
     record = step(recommend)(config, workspace, model=last, **asked)
     return record

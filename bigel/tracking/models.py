@@ -108,7 +108,7 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         alias = alias_of(version.aliases)
         loses = _loses(reference, version)
         if loses:
-            log.warning("%s loses to popularity: lists are those of the rule", version.uri)
+            log.warning("%s loses to popularity, so that makes the lists", version.uri)
         yield Model(version.uri, version.name, version.number, alias, folder, facts, loses)
 
 

@@ -165,7 +165,7 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
     if alias == CHALLENGER and champion is None:
         if LOSES_TAG in version.tags:
             return (
-                "no version is champion, so lists are the rule's; bigel backtest FILE says what "
+                "no version is champion, so lists are popularity's; bigel backtest FILE says what "
                 "bigel is worth on this log, bigel tune FILE searches better settings",
                 by_hand,
             )
