@@ -170,7 +170,7 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
                 by_hand,
             )
         return ("no version is champion, so this one makes the lists", by_hand)
-    if champion is None:
+    if champion is None or not alias:  # who has no alias is not told anew when the champion changes
         return (by_hand,)
     return (f"version {champion} stays champion and makes the lists", by_hand)
 

@@ -1,5 +1,6 @@
 """`bigel recommend` while the registry is away: the rule is that of the flows."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -33,3 +34,23 @@ def test_lists_come_from_the_last_champion_unless_a_model_is_named(
     tried = [message for message in caplog.messages if "tried again in 0.0 s" in message]
     assert len(tried) == 2
     assert "lists come from the last champion that was seen" in caplog.text
+
+
+def test_what_was_written_is_a_line_for_people_and_an_object_for_scripts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("bigel.tracking.runs.log_model", log_bundle)
+    workspace, out = fabricate.workspace_at(tmp_path), tmp_path / "lists.csv"
+    fabricate.register_one(workspace)
+    capsys.readouterr()
+    write_lists(QUICK, workspace, None, None, None, out)
+    said = capsys.readouterr().out
+    rows, users = (
+        f"{n:,}" for n in (pl.read_csv(out).height, pl.read_csv(out)["user_id"].n_unique())
+    )
+    assert said.startswith(f"wrote {out}: {rows} rows for {users} users, by models:/bigel/1")
+    assert "{" not in said and said.count("\n") == 1
+    write_lists(QUICK, workspace, None, None, None, out, to_scripts=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["out"] == str(out) and f"{told['rows']:,}" == rows
