@@ -262,15 +262,15 @@ BELOW = "Beside a rule's or a champion's figure: ours minus it, with its 95 % in
 
 def stamp(page: str, verdict: Verdict) -> str:
     """Return a report with this verdict in the place of the one it has."""
-    return _stamped(page, "verdict", verdict.html())
+    return stamped(page, "verdict", verdict.html())
 
 
 def stamp_lists(page: str, told: str) -> str:
     """Return a report that says this, as HTML, of the lists that stand beside it."""
-    return _stamped(page, "lists", told)
+    return stamped(page, "lists", told)
 
 
-def _stamped(page: str, name: str, block: str) -> str:
+def stamped(page: str, name: str, block: str) -> str:
     """Return a page with a block between its comments of that name; without them as it is."""
     head, begin, rest = page.partition(f"<!--{name}-->")
     _, end, tail = rest.partition(f"<!--/{name}-->")

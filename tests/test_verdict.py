@@ -101,12 +101,12 @@ def test_a_report_shows_the_verdict_that_was_stamped_last() -> None:
     assert "<!--lists-->told<!--/lists-->" in stamp_lists(once, "told")
 
 
-def lists(folder: Path, version: int, text: str, alias: str = "champion") -> Record:
+def lists(folder: Path, version: int, text: str, alias: str = "champion", **counts: Any) -> Record:
     folder.mkdir()
     (folder / "recommendations.parquet").write_text(text)
     model: dict[str, Any] = {"uri": f"models:/shop/{version}", "bundle": "bundle/x", "name": "shop"}
     model |= {"version": version, "alias": alias}
-    return Record("recommend", text, str(folder), False, 0.0, {"model": model})
+    return Record("recommend", text, str(folder), False, 0.0, {"model": model} | counts)
 
 
 def test_latest_says_which_version_lists_and_report_are_of(tmp_path: Path) -> None:
@@ -154,6 +154,42 @@ def test_a_report_says_what_its_version_is_now_after_a_promotion(
         assert "crowned by hand" in page and "version 2 stays champion" not in page
         assert "by version 3, the champion." in page and "This page" not in page
     assert asked == [("shop", 3, workspace)]
+
+
+def test_a_report_says_what_lists_leave_out_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE)
+    of_both: dict[str, Any] = {"behaviors": ["view", "buy"], "exclude": "same"}
+    publish(lists(tmp_path / "a", 3, "night", "challenger", **of_both), workspace, report, VERDICT)
+    monkeypatch.setattr("bigel.latest.present_verdict", lambda *_: VERDICT)
+    of_both["exclude"] = {"buy": "none"}
+    publish(lists(tmp_path / "b", 3, "hour", "challenger", **of_both), workspace)
+    said, page = published(workspace)
+    assert said["exclude"] == {"buy": "none"}
+    assert "lists of buy leave out nothing that the user has" in page and "is older" not in page
+
+    def away(*_: Any) -> None:
+        raise UnreachableError("away")
+
+    monkeypatch.setattr("bigel.latest.present_verdict", away)
+    of_both["exclude"] = "any"
+    publish(lists(tmp_path / "c", 3, "later", "challenger", **of_both), workspace)
+    said, page = published(workspace)
+    assert said["exclude"] == {"buy": "none"}
+    assert "What this page says of items that lists leave out is older than they are." in page
+
+
+def test_a_published_report_has_the_last_runs_side_by_side(tmp_path: Path) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE + "<!--trend-->none yet<!--/trend-->")
+    publish(lists(tmp_path / "a", 2, "first"), workspace, report, replace(VERDICT, version=2))
+    publish(lists(tmp_path / "b", 2, "second"), workspace, report, VERDICT)
+    publish(lists(tmp_path / "c", 2, "an hour later"), workspace)
+    assert [one["version"] for one in read_latest(workspace)["runs"]] == [2, 3]
+    page = published(workspace)[1]
+    assert "none yet" not in page and page.count("0.1500 (0.1000)") == 2
 
 
 @pytest.mark.parametrize("answer", [None, UnreachableError("away")])

@@ -104,6 +104,7 @@ def _contents(
         ("refit", "Test after a refit", REFIT in metrics),
         ("discovery", "Never touched before", True),
         ("again", "Again", AGAIN_VIEW in metrics[TEST]),
+        ("trend", "The last runs", True),
         ("nights", "How last nights' lists did", facts["nights"]),
         ("activity", "User activity", True),
         ("coverage", "Catalogue coverage", True),
