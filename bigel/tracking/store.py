@@ -43,6 +43,7 @@ FROM_SERVER = ("API request to", "The following failures occurred while")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 # Which pages an experiment opens with: without it, those for language models.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+SETTLED = 2.0  # seconds after which a file that was written shows it
 NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
 ABOUT = (
     "Runs of bigel. A training's description is its verdict, its metrics are the figures in that, "
@@ -227,6 +228,24 @@ def home_of(workspace: Workspace) -> Home:
     managed = urlsplit(uri).scheme in MANAGED or uri in MANAGED
     artifacts = None if managed else workspace.mlruns / "artifacts"
     return Home(uri, None, artifacts, workspace.artifacts / ".register.lock")
+
+
+def stamp_of(home: Home) -> list[Any] | None:
+    """Return what changes whenever the registry of a home may have changed; None: not known.
+
+    Time and size of an SQLite file, unless it was written a moment ago (a second write within the
+    same tick of the clock shows nowhere) or is being written.
+    """
+    if home.database is None:
+        return None
+    beside = (home.database.with_name(home.database.name + end) for end in ("-wal", "-journal"))
+    try:
+        found = home.database.stat()
+    except OSError:
+        return None
+    if time.time() - found.st_mtime < SETTLED or any(map(Path.exists, beside)):
+        return None
+    return [str(home.database), found.st_mtime_ns, found.st_size]
 
 
 def existing_home(workspace: Workspace) -> Home:
