@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from bigel import schema
 from bigel.config import Config
-from bigel.realized.stage import read_night
 from bigel.store import Workspace
 from bigel.tracking.outbox import names_waiting
 from bigel.verdict import Verdict, unjudged
@@ -63,6 +62,8 @@ def summarize(
             summary["undo"] = counts["undo"]
         summary["left_out"] = counts.get("left_out", {})
     if "realized" in records:
+        from bigel.realized.stage import read_night  # scipy and more, and few verbs need it
+
         summary["realized"] = read_night(records["realized"])
     if "evaluate" in records:
         metrics = json.loads(records["evaluate"].file(schema.METRICS_FILE).read_text("utf-8"))
