@@ -43,7 +43,6 @@ FROM_SERVER = ("API request to", "The following failures occurred while")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 # Which pages an experiment opens with: without it, those for language models.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-SETTLED = 2.0  # seconds after which a file that was written shows it
 NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
 ABOUT = (
     "Runs of bigel. A training's description is its verdict, its metrics are the figures in that, "
@@ -231,21 +230,9 @@ def home_of(workspace: Workspace) -> Home:
 
 
 def stamp_of(home: Home) -> list[Any] | None:
-    """Return what changes whenever the registry of a home may have changed; None: not known.
-
-    Time and size of an SQLite file, unless it was written a moment ago (a second write within the
-    same tick of the clock shows nowhere) or is being written.
-    """
-    if home.database is None:
-        return None
-    beside = (home.database.with_name(home.database.name + end) for end in ("-wal", "-journal"))
-    try:
-        found = home.database.stat()
-    except OSError:
-        return None
-    if time.time() - found.st_mtime < SETTLED or any(map(Path.exists, beside)):
-        return None
-    return [str(home.database), found.st_mtime_ns, found.st_size]
+    """Return ``Home.state`` as JSON values."""
+    found: list[Any] | None = json.loads(json.dumps(home.state()))
+    return found
 
 
 def existing_home(workspace: Workspace) -> Home:
