@@ -3,25 +3,29 @@
 ``latest.json`` is written last and says of both files which model and version they are of, when
 they were made, and their digests: a reader that finds other digests has met a run in between. Lists
 that are made without a training leave the report where it is; it then says so on its first screen,
-and what its version has become since.
+and what its version has become since. ``runs`` has the figures of the last runs, which the report
+shows side by side.
 """
 
 import html
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bigel.config.exclusion import SAME, not_same
 from bigel.data.days import as_time
 from bigel.errors import BigelError
 from bigel.schema import LATEST_FILE, RECOMMENDATIONS_FILE, REPORT_FILE
 from bigel.store import Record, Workspace, file_digest, write_json, write_text
 from bigel.store.locks import take_lock
 from bigel.tracking.told import present_verdict
+from bigel.trend import stamp_trend, with_run
 from bigel.verdict import Verdict, stamp, stamp_lists
 
-RULE = "the simple rule: no version is champion, and the challenger is below it"
+RULE = "popularity: no version is champion, and the challenger is below it"
 LOCK = "latest.lock"  # one run at a time writes the folder
 log = logging.getLogger(__name__)
 
@@ -52,23 +56,24 @@ def _publish(
     now, folder = datetime.now(UTC).isoformat(timespec="seconds"), workspace.latest
     of_lists = _of_lists(lists) | {"made": now}
     said = read_latest(workspace)
-    before = said.get("report")
+    before, runs = said.get("report"), said.get("runs", [])
     page, place = None, folder / REPORT_FILE
     if report is not None:
         page = report.read_text("utf-8")
         before = {"made": now} | _of_report(verdict)
+        runs = with_run(runs, verdict)
     elif before and place.is_file():
         page = place.read_text("utf-8")
         verdict = _present(before, of_lists, said.get("lists"), workspace)
         before |= _of_report(verdict)
     if page is not None and verdict is not None:
-        page = stamp(page, verdict)
+        page = stamp_trend(stamp(page, verdict), runs)
     workspace.publish(lists.file(RECOMMENDATIONS_FILE))
     if page is not None:
         write_text(place, stamp_lists(page, _told(of_lists, before)))
         before = (before or {}) | {"digest": file_digest(place)}
     of_lists |= {"digest": file_digest(lists.file(RECOMMENDATIONS_FILE))}
-    write_json(folder / LATEST_FILE, {"lists": of_lists, "report": before})
+    write_json(folder / LATEST_FILE, {"lists": of_lists, "report": before, "runs": runs})
 
 
 def read_latest(workspace: Workspace) -> dict[str, Any]:
@@ -83,13 +88,16 @@ def read_latest(workspace: Workspace) -> dict[str, Any]:
 def _of_lists(lists: Record) -> dict[str, Any]:
     model = lists.counts["model"]
     told = {name: model.get(name) for name in ("uri", "bundle", "name", "version", "alias")}
-    return told | {"by_rule": bool(lists.counts.get("only_popular"))}
+    counts = lists.counts
+    policies = not_same(counts.get("exclude", SAME), counts.get("behaviors", []))
+    return told | {"by_rule": bool(counts.get("only_popular")), "exclude": policies}
 
 
 def _of_report(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
         return {}
-    return {"name": verdict.model, "version": verdict.version, "alias": verdict.alias}
+    told = {"name": verdict.model, "version": verdict.version, "alias": verdict.alias}
+    return told | {"exclude": dict(verdict.exclude)}
 
 
 def _present(
@@ -98,11 +106,13 @@ def _present(
     """Return what a report's version is now, where it may be something else than the page says."""
     if report.get("version") is None:
         return None
-    same = last is not None and all(last.get(key) == lists[key] for key in ("uri", "alias"))
+    keys = "uri", "alias", "exclude"
+    same = last is not None and all(last.get(key) == lists[key] for key in keys)
     if same and not _is_older(report, lists):
         return None
     try:
-        return present_verdict(report["name"], report["version"], workspace)
+        found = present_verdict(report["name"], report["version"], workspace)
+        return found and replace(found, exclude=lists["exclude"])
     except BigelError as error:
         log.warning("the report in %s keeps an older verdict: %s", workspace.latest, error)
         return None
@@ -126,4 +136,6 @@ def _told(lists: dict[str, Any], report: dict[str, Any] | None) -> str:
     if report and _is_older(report, lists):
         was = report["alias"] or "without an alias"
         text += f" The verdict on this page is older: it calls version {version} {was}."
+    if report and report.get("exclude", lists["exclude"]) != lists["exclude"]:
+        text += " What this page says of items that lists leave out is older than they are."
     return f'<p class="lists">{html.escape(text)}</p>'

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from bigel import schema
 from bigel.config import Config
-from bigel.realized.stage import read_night
 from bigel.store import Workspace
 from bigel.tracking.outbox import names_waiting
 from bigel.verdict import Verdict, unjudged
@@ -26,7 +25,8 @@ def summarize(
     ``files`` (read), ``left_out`` (what else was there, to the reason), ``lines`` (of text files:
     raw = rows + header + inside quoted rows + blank),
     ``contracts``, ``metrics`` (valid/test, published/discovery, behavior, ``"ndcg@5"`` …),
-    ``popularity`` (the same tree), ``headline`` and ``verdict`` (see ``bigel.evaluate``),
+    ``popularity`` (the same tree), ``rule`` (the best simple rule on the newest held-out days, and
+    how it was chosen), ``headline`` and ``verdict`` (see ``bigel.evaluate``),
     ``realized`` (how the lists published last did, as of
     ``bigel.realized.stage.measure``; {} where none were scored), ``model`` (without a version where
     it waits for the tracking store), ``lists_from``,
@@ -62,11 +62,13 @@ def summarize(
             summary["undo"] = counts["undo"]
         summary["left_out"] = counts.get("left_out", {})
     if "realized" in records:
+        from bigel.realized.stage import read_night  # scipy and more, and few verbs need it
+
         summary["realized"] = read_night(records["realized"])
     if "evaluate" in records:
         metrics = json.loads(records["evaluate"].file(schema.METRICS_FILE).read_text("utf-8"))
         summary["metrics"] = {split: metrics[split] for split in (schema.VALID, schema.TEST)}
-        summary["popularity"] = metrics["popularity"]
+        summary |= {name: metrics[name] for name in ("popularity", "rule")}
         summary["cutoff"] = config.evaluate.select_cutoff
         if schema.HEADLINE in metrics and "split" in records:
             summary["headline"] = found = metrics[schema.HEADLINE]
@@ -111,6 +113,7 @@ def metric_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 "behavior": behavior,
                 "users": figures["users"],
                 metric: _rounded(value),
+                "best simple rule": figures["rule_name"],
                 f"rule's {metric}": _rounded(rule),
                 "above the rule": _rounded(above),
                 "from": _rounded(figures["low"]),

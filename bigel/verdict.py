@@ -18,6 +18,7 @@ from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE
 from bigel.store import Record
 
 NO_FIGURE = "–"
+BEST_RULE = "best simple rule"
 CUT = " …"  # where a text ends early
 TITLE, SUB = 0, 1  # of a cell
 
@@ -58,10 +59,12 @@ class Line:
         behavior: its name.
         users: that count.
         value: the mean; None: nothing was measured.
-        rule: the simple rule on the same users; None: likewise.
+        rule: the best simple rule on the same users; None: likewise.
         champion: the champion, ranked side by side; None: it was not.
         discovery: the figure among items that the user never touched; None: no such user.
         discovery_rule: the rule's.
+        rule_name: what the rule does; "" in a verdict of before rules were chosen.
+        popularity: popularity on the same users, whatever the best rule is.
     """
 
     behavior: str
@@ -71,6 +74,8 @@ class Line:
     champion: Beside | None = None
     discovery: float | None = None
     discovery_rule: float | None = None
+    rule_name: str = ""
+    popularity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Verdict:
         data: first and last day of the log; None: it has no times.
         held_out: first and last day that was held out; None likewise.
         metric: for example "NDCG@5".
-        rule: what the simple rule is called.
+        rule: what the column of the simple rule is called.
         champion: version that was champion when it was judged, if it was another.
         lines: one per behavior.
         why: the gate's reason.
@@ -170,7 +175,8 @@ class Verdict:
 
     def _row(self, line: Line) -> list[tuple[str, str]]:
         users = f"{line.users:,} users"
-        cells = [(line.behavior, ""), (rate(line.value), users), _cell(line.rule, line.users)]
+        rule = _cell(line.rule, line.users, line.rule_name)
+        cells = [(line.behavior, ""), (rate(line.value), users), rule]
         return cells if self.champion is None else [*cells, _cell(line.champion, line.users)]
 
     def notes(self) -> list[str]:
@@ -185,7 +191,7 @@ class Verdict:
         notes = []
         if below:
             notes.append(
-                f"among items that a user never touched it is not above {self.rule}: "
+                f"among items that a user never touched it is not above the {self.rule}: "
                 + ", ".join(below)
             )
         return notes + self._policies()
@@ -256,15 +262,15 @@ BELOW = "Beside a rule's or a champion's figure: ours minus it, with its 95 % in
 
 def stamp(page: str, verdict: Verdict) -> str:
     """Return a report with this verdict in the place of the one it has."""
-    return _stamped(page, "verdict", verdict.html())
+    return stamped(page, "verdict", verdict.html())
 
 
 def stamp_lists(page: str, told: str) -> str:
     """Return a report that says this, as HTML, of the lists that stand beside it."""
-    return _stamped(page, "lists", told)
+    return stamped(page, "lists", told)
 
 
-def _stamped(page: str, name: str, block: str) -> str:
+def stamped(page: str, name: str, block: str) -> str:
     """Return a page with a block between its comments of that name; without them as it is."""
     head, begin, rest = page.partition(f"<!--{name}-->")
     _, end, tail = rest.partition(f"<!--/{name}-->")
@@ -285,10 +291,9 @@ def unjudged(
         made: as of ``Verdict``, "" where it is not known.
         todo: likewise.
     """
-    rule = "recent popularity" if MOMENTS in split.counts else "popularity"
     return Verdict(
         model=model, version=None, alias="", made=made, metric=f"NDCG@{headline['cutoff']}",
-        rule=rule, champion=None, lines=lines_of(headline), why=why, todo=todo,
+        rule=BEST_RULE, champion=None, lines=lines_of(headline), why=why, todo=todo,
         zone=split.counts.get(ZONE, "UTC"), exclude=headline.get("exclude", {}), **spans_of(split),
     )  # fmt: skip
 
@@ -311,6 +316,8 @@ def lines_of(
             (champion or {}).get(name),
             found["discovery"],
             found["discovery_rule"],
+            found.get("rule_name", ""),
+            found.get("popularity"),
         )
         for name, found in headline["behaviors"].items()
     )
@@ -352,11 +359,11 @@ def _rule(found: Mapping[str, Any]) -> Beside | None:
     return Beside(rule, value - rule, found["low"], found["high"], found["users"])
 
 
-def _cell(found: Beside | None, users: int) -> tuple[str, str]:
+def _cell(found: Beside | None, users: int, name: str = "") -> tuple[str, str]:
     if found is None:
-        return NO_FIGURE, ""
+        return NO_FIGURE, name
     fewer = "" if found.users == users else f", {found.users:,} users"
-    return rate(found.value), found.told + fewer
+    return rate(found.value), (f"{name}:\n" if name else "") + found.told + fewer
 
 
 def _in_one(cell: Sequence[str]) -> str:

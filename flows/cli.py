@@ -162,7 +162,7 @@ def recommend(
         typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, printed here."),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for scripts; so does a pipe.")
+        bool, typer.Option("--json", help="Print JSON, for scripts; so does a pipe without --out.")
     ] = False,
     as_of: Annotated[
         str | None,

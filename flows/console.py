@@ -205,7 +205,7 @@ def list_lines(summary: dict[str, Any]) -> list[str]:
         return []
     if summary.get("lists_of_the_rule"):
         return [
-            "are the rule's: no version is champion, and the challenger is below the rule "
+            "are popularity's: no version is champion, and the challenger is below it "
             "(source = popular)"
         ]
     number = model["version"]

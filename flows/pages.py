@@ -17,8 +17,11 @@ from urllib.parse import unquote, urlsplit
 FOLDERS = ("latest", "data_docs")
 PLACES = (
     ("latest/report.html", "The last run's verdict and report"),
+    ("latest/report.html#examples", "People: users' histories beside their lists"),
+    ("latest/report.html#trend", "The last runs side by side"),
     ("latest/latest.json", "Which versions the last lists and report are of"),
-    ("data_docs/index.html", "Data Docs: what was checked, drift, limits"),
+    ("data_docs/index.html", "Data Docs: what was checked, limits"),
+    ("data_docs/index.html#drift", "Drift over the last runs"),
 )
 NAMES = ("localhost", "127.0.0.1", "[::1]")  # of this machine
 STYLE = (
@@ -83,7 +86,7 @@ def first_page(folder: Path, links: tuple[tuple[str, str], ...]) -> str:
     """Return the page of a workspace: what there is to see, and what will be."""
     found = [
         f'<li><a href="/{place}">{html.escape(told)}</a></li>'
-        if (folder / place).is_file()
+        if (folder / place.partition("#")[0]).is_file()
         else f'<li class="soft">{html.escape(told)}: not there yet</li>'
         for place, told in PLACES
     ]

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,29 @@ def write_lists(
             return
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(lists, out)
-    print(f"wrote {out}: {record.counts}")
+    if to_scripts:
+        print(json.dumps({"out": str(out), **record.counts}, ensure_ascii=False, default=str))
+    else:
+        print(f"wrote {out}: {told(record.counts)}")
+
+
+def told(counts: Mapping[str, Any]) -> str:
+    """Return what was written, in words.
+
+    >>> told({"rows": 12_000, "users": 1, "popular_users": 0, "model": {"uri": "models:/m/3"}})
+    '12,000 rows for 1 user, by models:/m/3'
+    """
+    users, popular = counts["users"], counts["popular_users"]
+    parts = [f"{counts['rows']:,} rows for {users:,} {'user' if users == 1 else 'users'}"]
+    parts.append(f"by {counts['model']['uri']}")
+    if popular:
+        parts.append(f"{popular:,} lists of popular items")
+    parts += [
+        f"{n:,} empty lists of {name}: every item is had"
+        for name, n in counts.get("nothing_left", {}).items()
+        if n
+    ]
+    return ", ".join(parts)
 
 
 def _tell_unknown(record: Record) -> None:

@@ -153,9 +153,27 @@ def block(shown: Mapping[str, Any]) -> str:
         f"| {rule} | "
         + " | ".join(f"{line['rule']['value']:.4f}" for line in verdict["lines"])
         + " |",
+        "| recent popularity | "
+        + " | ".join(f"{line['popularity']:.4f}" for line in verdict["lines"])
+        + " |",
+        "",
+        f"The {rule}, chosen on validation: {told_rules(verdict)}.",
         "",
     ]
     return "\n".join(rows) + "\n"
+
+
+def told_rules(verdict: Mapping[str, Any]) -> str:
+    """Return which rule is the best of which behaviors.
+
+    >>> lines = [{"behavior": b, "rule_name": r} for b, r in (("a", "x"), ("b", "y"), ("c", "x"))]
+    >>> told_rules({"lines": lines})
+    'of a and c "x"; of b "y"'
+    """
+    names: dict[str, list[str]] = {}
+    for line in verdict["lines"]:
+        names.setdefault(line["rule_name"], []).append(line["behavior"])
+    return "; ".join(f'of {" and ".join(of)} "{name}"' for name, of in names.items())
 
 
 def with_block(page: str, text: str) -> str:

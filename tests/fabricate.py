@@ -214,18 +214,27 @@ def sign_again(folder: Path) -> None:
 
 
 def evaluate_stage(
-    workspace: Workspace, trained: Record, ndcg: float | None = 0.3, popular: float = 0.1
+    workspace: Workspace,
+    trained: Record,
+    ndcg: float | None = 0.3,
+    popular: float = 0.1,
+    rule: float | None = None,
 ) -> Record:
+    """Make figures of a model, of popularity, and of the best simple rule: None, popularity."""
+    best = popular if rule is None else rule
+
     def tree(value: float | None) -> dict[str, Any]:
         of_behavior = {"ndcg@5": value, "hr@5": value, "users": 3}
         views = {view: dict.fromkeys(BEHAVIORS, of_behavior) for view in schema.VIEWS}
         return {"valid": views, "test": views}
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        measured = {"users": 3, "value": ndcg, "rule": popular, "low": 0.0, "high": 0.4}
-        measured |= {"discovery": ndcg, "discovery_rule": popular}
+        measured = {"users": 3, "value": ndcg, "rule": best, "low": 0.0, "high": 0.4}
+        measured |= {"discovery": ndcg, "discovery_rule": best, "popularity": popular}
+        measured["rule_name"] = "popularity" if rule is None else "latest first"
         headline = {"on": "test", "cutoff": 5, "behaviors": dict.fromkeys(BEHAVIORS, measured)}
         metrics = tree(ndcg) | {"popularity": tree(popular), "activity": {"test": {}}}
+        metrics["rule"] = {"chosen": {}, "test": tree(best)["test"]}
         metrics["headline"] = headline
         (out / schema.METRICS_FILE).write_text(json.dumps(metrics))
         (out / schema.REPORT_FILE).write_text("<html><!--verdict--><!--/verdict-->report</html>")
@@ -233,4 +242,6 @@ def evaluate_stage(
         (out / "plots" / "curves.png").write_bytes(b"\x89PNG")
         return {}
 
-    return stage(workspace, "evaluate", [trained.fingerprint, str(ndcg), str(popular)], build)
+    return stage(
+        workspace, "evaluate", [trained.fingerprint, str(ndcg), str(popular), str(rule)], build
+    )

@@ -81,7 +81,8 @@ def test_what_is_imported_is_what_the_package_says_it_needs() -> None:
 def test_the_command_line_starts_without_what_few_verbs_need() -> None:
     program = (
         "import sys, flows.cli\n"
-        "heavy = {'duckdb', 'torch', 'mlflow', 'prefect', 'great_expectations', 'bigel.ingest'}\n"
+        "heavy = {'duckdb', 'torch', 'mlflow', 'prefect', 'great_expectations', 'bigel.ingest', "
+        "'bigel.realized'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     told = subprocess.run(

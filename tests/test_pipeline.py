@@ -70,7 +70,7 @@ RECORDS = [
     *("evaluate", "embed", "bundle", "preview", "register", "recommend", "rule"),
 ]
 SERVED = {"uri": "models:/m/1", "bundle": "bundle/b", "version": 1, "alias": "champion"}
-FIGURES = {"valid": {}, "test": {}, "popularity": {}}
+FIGURES = {"valid": {}, "test": {}, "popularity": {}, "rule": {}}
 
 
 class StandIns:

@@ -114,6 +114,7 @@ def test_figures_are_those_of_the_run_or_of_the_benchmarks() -> None:
     lines: list[dict[str, Any]] = SHOWN["verdict"]["lines"]
     run = {f"{line['value']:.4f}" for line in lines}
     run |= {f"{line['rule']['value']:.4f}" for line in lines}
+    run |= {f"{line['popularity']:.4f}" for line in lines}
     found = set(re.findall(r"\b0\.\d{3,4}\b", README))
     assert run <= found and len(found) > 15
     assert {one for one in found - run if one not in told} == set()

@@ -94,13 +94,17 @@ def test_the_model_is_what_register_counted_and_all_of_it_is_json(tmp_path: Path
 
 def test_rows_put_the_headline_figures_of_both_side_by_side() -> None:
     click = {"users": 7, "value": 0.123456, "rule": 0.04, "low": 0.07, "high": 0.0912345}
+    click["rule_name"] = "latest first"
     none = {"users": 0, "value": None, "rule": None, "low": None, "high": None}
+    none["rule_name"] = "popularity"
     found = {"on": "test", "cutoff": 10, "behaviors": {"click": click, "purchase": none}}
     assert metric_rows({"headline": found}) == [
-        {"behavior": "click", "users": 7, "ndcg@10": 0.1235, "rule's ndcg@10": 0.04,
-         "above the rule": 0.0835, "from": 0.07, "to": 0.0912},
-        {"behavior": "purchase", "users": 0, "ndcg@10": None, "rule's ndcg@10": None,
-         "above the rule": None, "from": None, "to": None},
+        {"behavior": "click", "users": 7, "ndcg@10": 0.1235,
+         "best simple rule": "latest first", "rule's ndcg@10": 0.04, "above the rule": 0.0835,
+         "from": 0.07, "to": 0.0912},
+        {"behavior": "purchase", "users": 0, "ndcg@10": None,
+         "best simple rule": "popularity", "rule's ndcg@10": None, "above the rule": None,
+         "from": None, "to": None},
     ]  # fmt: skip
 
 

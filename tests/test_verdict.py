@@ -20,9 +20,9 @@ RULE = Beside(0.1, 0.05, 0.01, 0.09, 900)
 CHAMPION = Beside(0.16, -0.01, -0.03, 0.01, 850)
 VERDICT = Verdict(
     "shop", 3, "challenger", "2026-11-30T02:00:00+00:00", ("2026-11-01", "2026-11-29"),
-    ("2026-11-28", "2026-11-29"), "NDCG@5", "recent popularity", 2,
+    ("2026-11-28", "2026-11-29"), "NDCG@5", "best simple rule", 2,
     (
-        Line("view", 900, 0.15, RULE, CHAMPION, 0.02, 0.03),
+        Line("view", 900, 0.15, RULE, CHAMPION, 0.02, 0.03, "latest first", 0.04),
         Line("a|<b>", 0, None),
     ),
     "is not better on the mean", ("version 2 stays champion",),
@@ -36,11 +36,12 @@ def test_a_verdict_comes_back_from_json_as_it_was() -> None:
 
 def test_the_table_has_the_figure_the_rule_and_the_champion() -> None:
     assert VERDICT.header() == [
-        "behavior", "NDCG@5, as served", "recent popularity", "champion, version 2",
+        "behavior", "NDCG@5, as served", "best simple rule", "champion, version 2",
     ]  # fmt: skip
     view, nothing = VERDICT.rows()
     assert view == [
-        ("view", ""), ("0.1500", "900 users"), ("0.1000", "+0.0500 (+0.0100 to +0.0900)"),
+        ("view", ""), ("0.1500", "900 users"),
+        ("0.1000", "latest first:\n+0.0500 (+0.0100 to +0.0900)"),
         ("0.1600", "-0.0100 (-0.0300 to +0.0100), 850 users"),
     ]  # fmt: skip
     assert nothing[1:] == [("–", "0 users"), ("–", ""), ("–", "")]
@@ -49,7 +50,9 @@ def test_the_table_has_the_figure_the_rule_and_the_champion() -> None:
 
 def test_what_is_below_the_rule_among_new_items_is_a_note() -> None:
     (note,) = VERDICT.notes()
-    assert note.startswith("among items that a user never touched it is not above recent")
+    assert note.startswith(
+        "among items that a user never touched it is not above the best simple rule: "
+    )
     assert note.endswith("view 0.0200 against 0.0300")
 
 
@@ -98,12 +101,12 @@ def test_a_report_shows_the_verdict_that_was_stamped_last() -> None:
     assert "<!--lists-->told<!--/lists-->" in stamp_lists(once, "told")
 
 
-def lists(folder: Path, version: int, text: str, alias: str = "champion") -> Record:
+def lists(folder: Path, version: int, text: str, alias: str = "champion", **counts: Any) -> Record:
     folder.mkdir()
     (folder / "recommendations.parquet").write_text(text)
     model: dict[str, Any] = {"uri": f"models:/shop/{version}", "bundle": "bundle/x", "name": "shop"}
     model |= {"version": version, "alias": alias}
-    return Record("recommend", text, str(folder), False, 0.0, {"model": model})
+    return Record("recommend", text, str(folder), False, 0.0, {"model": model} | counts)
 
 
 def test_latest_says_which_version_lists_and_report_are_of(tmp_path: Path) -> None:
@@ -151,6 +154,42 @@ def test_a_report_says_what_its_version_is_now_after_a_promotion(
         assert "crowned by hand" in page and "version 2 stays champion" not in page
         assert "by version 3, the champion." in page and "This page" not in page
     assert asked == [("shop", 3, workspace)]
+
+
+def test_a_report_says_what_lists_leave_out_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE)
+    of_both: dict[str, Any] = {"behaviors": ["view", "buy"], "exclude": "same"}
+    publish(lists(tmp_path / "a", 3, "night", "challenger", **of_both), workspace, report, VERDICT)
+    monkeypatch.setattr("bigel.latest.present_verdict", lambda *_: VERDICT)
+    of_both["exclude"] = {"buy": "none"}
+    publish(lists(tmp_path / "b", 3, "hour", "challenger", **of_both), workspace)
+    said, page = published(workspace)
+    assert said["exclude"] == {"buy": "none"}
+    assert "lists of buy leave out nothing that the user has" in page and "is older" not in page
+
+    def away(*_: Any) -> None:
+        raise UnreachableError("away")
+
+    monkeypatch.setattr("bigel.latest.present_verdict", away)
+    of_both["exclude"] = "any"
+    publish(lists(tmp_path / "c", 3, "later", "challenger", **of_both), workspace)
+    said, page = published(workspace)
+    assert said["exclude"] == {"buy": "none"}
+    assert "What this page says of items that lists leave out is older than they are." in page
+
+
+def test_a_published_report_has_the_last_runs_side_by_side(tmp_path: Path) -> None:
+    workspace, report = Workspace(tmp_path), tmp_path / "made.html"
+    report.write_text(PAGE + "<!--trend-->none yet<!--/trend-->")
+    publish(lists(tmp_path / "a", 2, "first"), workspace, report, replace(VERDICT, version=2))
+    publish(lists(tmp_path / "b", 2, "second"), workspace, report, VERDICT)
+    publish(lists(tmp_path / "c", 2, "an hour later"), workspace)
+    assert [one["version"] for one in read_latest(workspace)["runs"]] == [2, 3]
+    page = published(workspace)[1]
+    assert "none yet" not in page and page.count("0.1500 (0.1000)") == 2
 
 
 @pytest.mark.parametrize("answer", [None, UnreachableError("away")])
@@ -203,7 +242,7 @@ def test_where_there_is_no_room_the_last_rows_of_the_table_are_left_out(most: in
     text, whole = MANY.markdown(most), MANY.markdown()
     shown = text.count("\n| b")
     assert whole.count("\n| b") == 91 and len(whole) > 5000  # with the header
-    assert most - 120 < len(text) <= most
+    assert most - 140 < len(text) <= most
     assert f"… and {91 - shown} more: see verdict.json of the run" in text
     assert text.startswith(whole[:100])
     assert MANY.markdown(len(whole)) == whole == MANY.markdown(99_999)

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from bigel import __version__
 from bigel.api import asked as bodies
 from bigel.api.champion import Follower, Served
+from bigel.api.docs import docs_page
 from bigel.errors import nearest
 from bigel.lists import serving
 from bigel.lists.explain import Explained, explain
@@ -29,9 +30,15 @@ are."""
 
 def create_app(follower: Follower) -> FastAPI:
     """Return the application of a model that is followed."""
-    app = FastAPI(title="bigel", version=__version__, description=DESCRIPTION)
+    app = FastAPI(
+        title="bigel", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
     app.add_middleware(LongBodiesRefused)
     app.exception_handler(RequestValidationError)(_told)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
 
     @app.get("/health")
     def health() -> bodies.Health:

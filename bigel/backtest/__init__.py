@@ -11,11 +11,11 @@ from bigel.backtest.cut import SHOWN
 from bigel.backtest.guests import score_guest
 from bigel.backtest.night import BIGEL, score_bigel, score_rules
 from bigel.backtest.rehearsal import NIGHTS, rehearse
-from bigel.backtest.rules import CANDIDATES
 from bigel.backtest.tally import CONTESTANT, FIGURES_FILE, metric_names
 from bigel.backtest.verdict import Row, sentences, summarize
 from bigel.config import Config
 from bigel.errors import DataError
+from bigel.signals.rules import CANDIDATES
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
 

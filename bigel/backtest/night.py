@@ -9,10 +9,10 @@ import torch
 
 from bigel.backtest.cut import load_history
 from bigel.backtest.rehearsal import REHEARSAL_FILE, choose_half_lives
-from bigel.backtest.rules import CANDIDATES, POPULAR, Evening
 from bigel.backtest.tally import KNOWN, NEW, Tally
 from bigel.config import Config
 from bigel.signals.recent import OrRecent, recent_demand
+from bigel.signals.rules import CANDIDATES, POPULAR, Evening
 from bigel.state.moment import learned_of, state_at
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of

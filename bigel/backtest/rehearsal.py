@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 
 from bigel.backtest.cut import SHOWN, After, after, load_history
-from bigel.backtest.rules import CANDIDATES, Evening, HalfLives
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import rank_task
 from bigel.schema import BEHAVIOR, DAY
+from bigel.signals.rules import CANDIDATES, Evening, HalfLives
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
 

@@ -1,8 +1,8 @@
 """The one figure of a behavior: what is served, on the newest held-out days, beside the rule.
 
 The newest held-out days are test, ranked by what was trained once more on train and validation
-where a model is ("refit"), for that is what is served. The rule is popularity: where the log has
-times, lately, by the half-life that did best just before. Both rank the same users.
+where a model is ("refit"), for that is what is served. The rule is the best simple one of the
+behavior, chosen on validation (``bigel.evaluate.simple``). Both rank the same users.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Ranked
 from bigel.evaluate.resampling import ENDS, resample
-from bigel.schema import DISCOVERY, REFIT, TEST
+from bigel.schema import DISCOVERY, PUBLISHED, REFIT, TEST
 
 SEED = 0  # of the resampling
 Lists = Mapping[str, Ranked]
@@ -29,29 +29,33 @@ def newest(parts: Collection[str]) -> str:
 
 
 def headline(
-    model: Lists, rule: Lists, metrics: Mapping[str, Any], popular: Mapping[str, Any], k: int
-) -> dict[str, Any]:
+    model: Lists, rule: Lists, metrics: Mapping[str, Any], of_rule: Mapping[str, Any],
+    popular: Mapping[str, Any], k: int,
+) -> dict[str, Any]:  # fmt: skip
     """Return the headline branch of the metrics.
 
     Args:
         model: behavior to the model's lists, published view.
         rule: the same of the rule, of the same users.
         metrics: the model's tree, for the discovery view.
-        popular: the rule's.
+        of_rule: the rule's; "chosen" has the name of each behavior's.
+        popular: popularity's.
         k: cutoff of the NDCG.
 
     Returns:
         "on" (the part), "cutoff", and "behaviors": by name "users", "value", "rule", "low" and
-        "high" (95 % interval of the difference, paired over users), "discovery" and
-        "discovery_rule". Figures of no users are NaN.
+        "high" (95 % interval of the difference, paired over users), "rule_name", "popularity",
+        "discovery" and "discovery_rule". Figures of no users are NaN.
     """
     on = newest(metrics)
     found = {}
     for name, ours in model.items():
-        discovery = (tree[on][DISCOVERY][name][f"ndcg@{k}"] for tree in (metrics, popular))
-        found[name] = _beside(ours, rule[name], k) | dict(
-            zip(("discovery", "discovery_rule"), discovery, strict=True)
-        )
+        found[name] = _beside(ours, rule[name], k) | {
+            "rule_name": of_rule["chosen"][name]["name"],
+            "popularity": popular[on][PUBLISHED][name][f"ndcg@{k}"],
+            "discovery": metrics[on][DISCOVERY][name][f"ndcg@{k}"],
+            "discovery_rule": of_rule[on][DISCOVERY][name][f"ndcg@{k}"],
+        }
     return {"on": on, "cutoff": k, "behaviors": found}
 
 

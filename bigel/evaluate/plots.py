@@ -63,14 +63,14 @@ class Panel:
         title: above the axis.
         labels: one per pair, under the axis.
         model: heights of the model's bars.
-        popular: heights of popularity's bars.
+        beside: heights of the other's bars.
         errors: half length of the model's error bars, if there are any.
     """
 
     title: str
     labels: Sequence[str]
     model: Sequence[float | None]
-    popular: Sequence[float | None]
+    beside: Sequence[float | None]
     errors: Sequence[float | None] | None = None
 
 
@@ -128,10 +128,18 @@ def _draw_validations(
     )  # fmt: skip
 
 
-def paired_bars(panels: Sequence[Panel], ylabel: str, percent: bool = False) -> Figure:
-    """Draw the model's bars beside popularity's, one axis per panel, at most three in a row.
+def paired_bars(
+    panels: Sequence[Panel], ylabel: str, percent: bool = False, beside: str = "popularity"
+) -> Figure:
+    """Draw the model's bars beside another's, one axis per panel, at most three in a row.
 
     A panel without any bar is left out, unless all are.
+
+    Args:
+        panels: one per axis.
+        ylabel: what the heights are.
+        percent: whether they are shares.
+        beside: what the other is called.
     """
     panels = [p for p in panels if any(height is not None for height in p.model)] or panels
     columns = min(3, len(panels))
@@ -139,7 +147,7 @@ def paired_bars(panels: Sequence[Panel], ylabel: str, percent: bool = False) -> 
     figure = new_figure(height=2.9 * rows + 0.3)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for axis, panel in zip(axes, panels, strict=False):
-        _draw_pairs(axis, panel, percent)
+        _draw_pairs(axis, panel, percent, beside)
     axes[0].set_ylim(bottom=0)  # shared, and after all bars: the top fits the highest
     for spare in axes[len(panels) :]:
         spare.set_visible(False)
@@ -150,11 +158,11 @@ def paired_bars(panels: Sequence[Panel], ylabel: str, percent: bool = False) -> 
     return figure
 
 
-def _draw_pairs(axis: Axes, panel: Panel, percent: bool) -> None:
+def _draw_pairs(axis: Axes, panel: Panel, percent: bool, beside: str) -> None:
     width = 0.38
     places = range(len(panel.labels))
     series = (
-        (-width / 2, panel.popular, None, POPULAR, "popularity"),
+        (-width / 2, panel.beside, None, POPULAR, beside),
         (width / 2, panel.model, panel.errors, MODEL, "model"),
     )
     for shift, heights, errors, color, label in series:

@@ -12,6 +12,7 @@ from bigel.config import EvaluateConfig
 from bigel.evaluate.examples import TOLD
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.plots import Panel, paired_bars, realized_lines, save, style, training_curves
+from bigel.evaluate.simple import POPULAR, RECENT
 from bigel.schema import (
     AGAIN_VIEW,
     DISCOVERY,
@@ -24,7 +25,7 @@ from bigel.schema import (
     VALID,
     VIEWS,
 )
-from bigel.verdict import NO_FIGURE, rate
+from bigel.verdict import BEST_RULE, NO_FIGURE, rate
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
 LIMITS = ("max_steps", "max_minutes")
@@ -69,6 +70,8 @@ def write_report(
         contents=_contents(metrics, history, facts),
         notes=_notes(metrics, {**facts, "history": history}),
         parts=_parts(history, k),
+        rules=metrics["rule"]["chosen"],
+        plain=(RECENT, POPULAR),
         examples=facts["examples"],
         told=TOLD,
         slices=_sliced(metrics["slices"]),
@@ -101,6 +104,7 @@ def _contents(
         ("refit", "Test after a refit", REFIT in metrics),
         ("discovery", "Never touched before", True),
         ("again", "Again", AGAIN_VIEW in metrics[TEST]),
+        ("trend", "The last runs", True),
         ("nights", "How last nights' lists did", facts["nights"]),
         ("activity", "User activity", True),
         ("coverage", "Catalogue coverage", True),
@@ -108,6 +112,7 @@ def _contents(
         ("training", "Training", True),
         ("data", "Data and model", True),
         ("all", "All figures", True),
+        ("rules", "Simple rules", True),
         ("how", "How the figures are made", True),
     )
     return [(name, title) for name, title, shown in there if shown]
@@ -194,7 +199,9 @@ def _draw(
     with style():
         figures = {
             "curves": training_curves(history, behaviors, k),
-            "behaviors": paired_bars(_behavior_panels(metrics, behaviors, k), f"NDCG@{k}"),
+            "behaviors": paired_bars(
+                _behavior_panels(metrics, behaviors, k), f"NDCG@{k}", beside=BEST_RULE
+            ),
             "activity": paired_bars(
                 _activity_panels(metrics, behaviors, k, settings.activity), f"NDCG@{k}"
             ),
@@ -222,7 +229,7 @@ def _behavior_panels(metrics: Mapping[str, Any], behaviors: Sequence[str], k: in
             titles[view],
             behaviors,
             [metrics[on][view][b][f"ndcg@{k}"] for b in behaviors],
-            [metrics["popularity"][on][view][b][f"ndcg@{k}"] for b in behaviors],
+            [metrics["rule"][on][view][b][f"ndcg@{k}"] for b in behaviors],
             [metrics[on][view][b][f"ndcg_se@{k}"] for b in behaviors],
         )
         for view in VIEWS

@@ -1,8 +1,9 @@
-"""The evaluate stage: metrics of the model and of popularity, and the report."""
+"""The evaluate stage: metrics of the model, of simple rules beside it, and the report."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,18 @@ from bigel.evaluate.protocol import (
     Ranked,
     Task,
     make_again_task,
+    make_tasks,
     rank_task,
     rank_views,
     summarize,
+)
+from bigel.evaluate.simple import (
+    Rules,
+    choose,
+    chosen_scores,
+    few_users,
+    timed_rules,
+    untimed_rules,
 )
 from bigel.evaluate.slices import slices
 from bigel.model.memory import load_scores
@@ -71,7 +81,7 @@ def evaluate(
     realized: Record | None = None,
     catalogue: Record | None = None,
 ) -> Record:
-    """Rank valid and test for model and popularity; write metrics, plots and report.
+    """Rank valid and test for model and simple rules; write metrics, plots and report.
 
     Each is ranked by the model at its moment, see ``bigel.state.moment``.
 
@@ -87,10 +97,12 @@ def evaluate(
         record with ``metrics.json`` (split → view → behavior → figure, where a "refit" beside
         "test" is test ranked by what was trained on train and valid, both known; the same under
         ``popularity``; where ``recommend.exclude`` is "none" for some behaviors and the log is
-        split by time, a view "again" of these; ``activity`` → "test" → behavior → group; where
-        lists were scored, ``realized`` → behavior → figure of the last ones, and under ``rule``
-        what recent popularity has; ``headline`` and ``slices``, see the modules of these names, and
-        under ``headline`` ``exclude``, the policies of lists under which nothing is measured here),
+        split by time, a view "again" of these; under ``rule`` the newest part ranked by the best
+        simple rule of each behavior, and ``chosen``, which that is; ``activity`` → "test" →
+        behavior → group; where lists were scored, ``realized`` → behavior → figure of the last
+        ones, and under ``rule`` what recent popularity has; ``headline`` and ``slices``, see the
+        modules of these names, and under ``headline`` ``exclude``, the policies of lists under
+        which nothing is measured here),
         ``report.html``, ``plots/``.
         A figure without users is null.
 
@@ -113,24 +125,25 @@ def evaluate(
         cutoff = config.evaluate.select_cutoff
         progress.at("embedding the model at the moments that are ranked")
         scores = _scores(trained, split, known)
-        model, popular = _served_and_popular(scores, split, known, cutoff)
+        model, popular, half_lives = _served_and_popular(scores, split, known, cutoff)
+        rules_at = partial(_rules_at, split, known, popular, half_lives)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
-        (metrics, lists), (of_popular, of_rule) = (
-            measure(scores, known, held_out, events_U, config.evaluate)
-            for scores in (model, popular)
-        )
+        metrics, lists = measure(model, known, held_out, events_U, config.evaluate)
+        of_popular, _ = measure(popular, known, held_out, events_U, config.evaluate)
+        on = newest(held_out)
+        of_rule, of_rules = measure_rule(rules_at, known, held_out, on, config.evaluate)
         tasks = again_tasks(split, again, config.evaluate.most_users)
         for tree, by in ((metrics, model), (of_popular, popular)):
             for name, figures in measure_again(by, tasks, config.evaluate).items():
                 tree[name][AGAIN_VIEW] = figures
-        found = headline(lists, of_rule, metrics, of_popular, cutoff) | {"exclude": exclude}
-        on = newest(held_out)
+        found = headline(lists, of_rules, metrics, of_rule, of_popular, cutoff)
+        found |= {"exclude": exclude}
         before = history_at(split, TEST) if has_moments(split) else None
         then = known[on], held_out[on]
-        metrics |= {HEADLINE: found, "popularity": of_popular}
+        metrics |= {HEADLINE: found, "popularity": of_popular, "rule": of_rule}
         table = catalogue.file(CATALOGUE_FILE) if catalogue else None
         categories = categories_of(split.file(ITEMS_FILE), table)
-        metrics["slices"] = slices(lists, of_rule, *then, before, cutoff, categories)
+        metrics["slices"] = slices(lists, of_rules, *then, before, cutoff, categories)
         metrics = _none_for_nan(metrics) | _realized(nights)
         write_json(out / METRICS_FILE, metrics)
         progress.at("drawing the report")
@@ -300,25 +313,61 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
 
 def _served_and_popular(
     scores: Mapping[str, Scores], split: Record, known: Mapping[str, Interactions], cutoff: int
-) -> tuple[Mapping[str, Scores], dict[str, Scores]]:
-    """Return the model as it is served, and the rule, on valid and test.
+) -> tuple[Mapping[str, Scores], dict[str, Scores], dict[str, list[float]]]:
+    """Return the model as it is served, and popularity, on valid and test; and its half-lives.
 
-    Where there are times, the rule is recent popularity at each moment, and serving gives it to
-    users without an event; else it is popularity in train, for "refit" in train and valid.
+    Where there are times, it is recent popularity at each moment, and serving gives it to users
+    without an event; else it is popularity in train, for "refit" in train and valid.
     """
     if not has_moments(split):
         by_train: dict[str, Scores] = dict.fromkeys(scores, popularity(known[VALID]))
         if REFIT in known:
             by_train[REFIT] = popularity(known[REFIT])
-        return scores, by_train
+        return scores, by_train, {}
     served: dict[str, Scores] = {}
     popular: dict[str, Scores] = {}
+    half_lives: dict[str, list[float]] = {}
     for name, found in scores.items():
         history = history_at(split, name)
-        demand_KI, _ = recent_demand(history, cutoff)
+        demand_KI, half_lives[name] = recent_demand(history, cutoff)
         served[name] = OrRecent.of(found, history, demand_KI)
         popular[name] = in_order(history.n_users, [popular_order(wanted) for wanted in demand_KI])
-    return served, popular
+    return served, popular, half_lives
+
+
+def _rules_at(
+    split: Record, known: Mapping[str, Interactions], popular: Mapping[str, Scores],
+    half_lives: Mapping[str, Sequence[float]], name: str,
+) -> Rules:  # fmt: skip
+    """Return the simple rules as they rank a part."""
+    if has_moments(split):
+        return timed_rules(history_at(split, name), popular[name], half_lives[name])
+    return untimed_rules(known[name], popular[name])
+
+
+def measure_rule(
+    rules_at: Callable[[str], Rules], known: Mapping[str, Interactions],
+    held_out: Mapping[str, Interactions], on: str, settings: EvaluateConfig,
+) -> tuple[dict[str, Any], dict[str, Ranked]]:  # fmt: skip
+    """Return figures of the best simple rules on the newest held-out days, and their lists.
+
+    Args:
+        rules_at: gives the rules as they rank a part.
+        known: as of ``measure``.
+        held_out: likewise.
+        on: the part that is the newest held-out days.
+        settings: cutoffs and batch size.
+    """
+    progress.at("choosing the best simple rule")
+    behaviors, batch = known[on].behaviors, few_users(settings.batch_users, known[on].n_items)
+    tasks = make_tasks(known[VALID], held_out[VALID], PUBLISHED)
+    chosen = choose(rules_at(VALID), tasks, settings.select_cutoff, batch)
+    scores = chosen_scores(rules_at(on), chosen)
+    none = np.zeros(known[on].n_users, np.int64)
+    small = settings.model_copy(update={"batch_users": batch})
+    tree, lists = measure({on: scores}, {on: known[on]}, {on: held_out[on]}, none, small)
+    named = dict(zip(behaviors, (one.to_dict() for one in chosen), strict=True))
+    return {"chosen": named, on: tree[on]}, lists
 
 
 def _train_events(split: Record) -> IntArray:

@@ -47,6 +47,25 @@ def unknown_values(
     return _ordered(found)
 
 
+def only_unknown(
+    sources: Iterable[Source], data: DataConfig, base: duckdb.DuckDBPyConnection
+) -> list[tuple[str, int]]:
+    """Return what ``unknown_values`` does where no row has a known value, and [] where one has.
+
+    The first row with a known value ends the search; of a log of more than ``MOST_ROWS`` rows
+    nothing is known for sure, so nothing is told.
+    """
+    known, rows = list(behavior_codes(data)), 0
+    value = pl.col(BEHAVIOR).cast(pl.String).str.strip_chars()
+    sources = list(sources)
+    for source in sources:
+        for batch in raw_rows(source, data, base):
+            rows += batch.height
+            if rows > MOST_ROWS or batch.select(value.is_in(known).any()).item():
+                return []
+    return unknown_values(sources, data, base)
+
+
 def told(values: list[tuple[str, int]]) -> str:
     """Return the values with their rows, as a part of a sentence.
 

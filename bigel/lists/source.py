@@ -9,7 +9,7 @@ from bigel.errors import UnreachableError
 from bigel.lists.recommend import recommend
 from bigel.store import Record, Workspace
 from bigel.tracking import offline_model
-from bigel.tracking.models import STORED
+from bigel.tracking.models import STORED, unchanged_champion
 
 LAST_SEEN = "the last champion that was seen"
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ def make_lists(
     **asked: Any,
 ) -> Record:
     """Make lists from the registry's model; where it does not answer, from ``offline_model``.
+
+    Where nothing was trained and the registry's file did not change since it was asked last, it is
+    not asked again.
 
     A model that was named is the only one that answers.
 
@@ -40,6 +43,8 @@ def make_lists(
         UnreachableError: if the registry does not answer, and no other model may.
         BigelError: as ``recommend``.
     """
+    if model is None and trained is None and "split" not in asked:
+        model = unchanged_champion(config, workspace)
     new = trained.fingerprint if trained else None
     try:
         if trained is None or "waiting" not in trained.counts:
@@ -53,7 +58,9 @@ def make_lists(
         origin = "the model just trained" if last == f"{STORED}{new}" else LAST_SEEN
         log.warning("%s; lists come from %s", error, origin)
     if trained is not None and last == f"{STORED}{new}" and trained.counts["loses"]:
-        log.warning("the model loses to popularity, and no champion was seen: lists are the rule's")
+        log.warning(
+            "the model loses to popularity, and no champion was seen: lists are popularity's"
+        )
         asked["only_popular"] = True
     record = step(recommend)(config, workspace, model=last, **asked)
     return record

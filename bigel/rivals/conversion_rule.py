@@ -15,20 +15,30 @@ import torch
 from bigel.data.interactions import IntArray, Interactions
 from bigel.evaluate.popularity import popularity
 from bigel.model.memory import PRIOR, Evidence, Memory, MemoryScores
+from bigel.model.scores import Scores
 from bigel.rivals.base import World
 
 
 def fit(world: World, own: Any = None) -> MemoryScores:
-    """Return the rule's scores; they are exact in float32 below 2^23 items, on the CPU."""
-    train = world.train
-    n_behaviors, n_items = len(train.behaviors), train.n_items
+    """Return the rule's scores on train, all others by popularity."""
+    return converting_first(popularity(world.train), world.train)
+
+
+def converting_first(base: Scores, log: Interactions) -> MemoryScores:
+    """Return the rule's scores; they are exact in float32 below 2^23 items, on the CPU.
+
+    Args:
+        base: popularity, see ``bigel.evaluate.popularity.in_order``.
+        log: what users touched.
+    """
+    n_behaviors, n_items = len(log.behaviors), log.n_items
     weights = torch.zeros(n_behaviors, 1 << n_behaviors, 2)
     weights[:, :, 0], weights[:, :, 1] = 1.0, -1.0  # the feature stands in the place of the score
     features = torch.zeros(n_behaviors, 1, n_items)
     for behavior in range(n_behaviors):
-        order = torch.from_numpy(conversion_order(train, behavior))
+        order = torch.from_numpy(conversion_order(log, behavior))
         features[behavior, 0, order] = torch.arange(n_items, 0, -1, dtype=torch.float32)
-    return MemoryScores(popularity(train), Memory(weights, features), Evidence.of(train))
+    return MemoryScores(base, Memory(weights, features), Evidence.of(log))
 
 
 def conversion_order(train: Interactions, behavior: int) -> IntArray:

@@ -11,17 +11,28 @@ from typing import Any
 
 import torch
 
+from bigel.data.interactions import Interactions
 from bigel.evaluate.popularity import popularity
 from bigel.model.memory import Evidence, Memory, MemoryScores
+from bigel.model.scores import Scores
 from bigel.rivals.base import World
 
 
 def fit(world: World, own: Any = None) -> MemoryScores:
-    """Return the rule's scores; they are exact in float32 while K · I < 2^24, on the CPU."""
-    train = world.train
-    n_behaviors, n_items = len(train.behaviors), train.n_items
+    """Return the rule's scores on train, all others by popularity."""
+    return touched_first(popularity(world.train), world.train)
+
+
+def touched_first(base: Scores, log: Interactions) -> MemoryScores:
+    """Return the rule's scores; they are exact in float32 while K · I < 2^24, on the CPU.
+
+    Args:
+        base: popularity, see ``bigel.evaluate.popularity.in_order``.
+        log: what users touched.
+    """
+    n_behaviors, n_items = len(log.behaviors), log.n_items
     weights = torch.zeros(n_behaviors, 1 << n_behaviors, 2)  # of the one feature; of the score
     touched = [pattern.bit_count() for pattern in range(1 << n_behaviors)]
     weights[:, :, 0] = n_items * torch.tensor(touched)
     memory = Memory(weights, torch.ones(n_behaviors, 1, n_items))
-    return MemoryScores(popularity(train), memory, Evidence.of(train))
+    return MemoryScores(base, memory, Evidence.of(log))

@@ -116,17 +116,21 @@ class ItemKnnScores:
 
 
 def fit(world: World, settings: ItemKnnConfig) -> LogScores:
-    """Return item-kNN by the logarithm of its scores.
+    """Return item-kNN on train by the logarithm of its scores."""
+    return LogScores(near_items(world.train, settings))
+
+
+def near_items(train: Interactions, settings: ItemKnnConfig) -> ItemKnnScores:
+    """Return item-kNN.
 
     One S serves all behaviors whose settings are alike. Without times nothing decays.
 
     Args:
-        world: training data.
+        train: what users have.
         settings: weights of behaviors, similarity, n, half-life.
 
     Source: the trade; BM25 and TF-IDF as in the package implicit, whose lists these are.
     """
-    train = world.train
     n_behaviors = len(train.behaviors)
     weight_K = per_behavior("rivals.item_knn.weights", settings.weights, n_behaviors)
     log = union(train, weight_K)
@@ -145,7 +149,7 @@ def fit(world: World, settings: ItemKnnConfig) -> LogScores:
     ]
     rows = list(zip(*each, strict=True))
     inputs = [decayed(half_life) for _, _, half_life in rows]
-    return LogScores(ItemKnnScores(inputs, [nearest(b, n) for b, n, _ in rows]))
+    return ItemKnnScores(inputs, [nearest(b, n) for b, n, _ in rows])
 
 
 def union(train: Interactions, weight_K: Sequence[float], half_life: float = 0.0) -> Sparse:

@@ -6,12 +6,25 @@ from dataclasses import dataclass
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PREVIOUS = "previous"  # the version that was champion before the present one
-BEATS_POPULARITY = "beats popularity on every behavior"
+BEATS_THE_RULE = "beats the best simple rule on every behavior"
 
 
 # NDCG on the newest held-out days (published view, at the selection cutoff) of one ranking, by
 # behavior; None or NaN where nothing could be measured.
 Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The best simple rule of a behavior.
+
+    Args:
+        name: what it does.
+        value: its figure, on the candidate's users; None or NaN where nothing was measured.
+    """
+
+    name: str
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -83,51 +96,50 @@ class Unranked:
 
 @dataclass(frozen=True)
 class Decision:
-    """The alias of a version and the reason; loses: it does not beat popularity somewhere."""
+    """The alias of a version and the reason."""
 
     alias: str
     why: str
-    loses: bool = False
 
 
 def decide(
     candidate: Figures,
-    popularity: Figures,
+    rules: Mapping[str, Rule],
     champion: SideBySide | Unranked | None,
     tolerance: float = 0.0,
     broken: Sequence[str] = (),
 ) -> Decision:
     """Let a candidate become champion only on evidence.
 
-    Its data must have passed their contracts, and it must beat popularity on every behavior
-    (strictly). Ranked side by side with the present champion it must be better on the mean over
-    behaviors, and on no behavior worse by more than the tolerance. What was not measured counts
-    as not shown: without the ranking side by side the champion stays, whatever was logged.
+    Its data must have passed their contracts, and it must beat the best simple rule on every
+    behavior (strictly). Ranked side by side with the present champion it must be better on the
+    mean over behaviors, and on no behavior worse by more than the tolerance. What was not measured
+    counts as not shown: without the ranking side by side the champion stays, whatever was logged.
 
     Args:
         candidate: the new version.
-        popularity: the rule on the same days: recent popularity where the log has times.
+        rules: the best simple rule of each behavior on the same days, chosen before them.
         champion: the present champion side by side with the candidate, or why it could not be
             ranked so; None if there is none.
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
-    >>> decide({"buy": 0.2}, {"buy": 0.1}, None).why
-    'beats popularity on every behavior (buy 0.2000 against 0.1000); there was no champion'
+    >>> decide({"buy": 0.2}, {"buy": Rule("popularity", 0.1)}, None).why[:71]
+    'beats the best simple rule on every behavior (buy 0.2000 against 0.1000'
     """
     lost = [f"the {handover} contract did not pass" for handover in broken]
-    beaten = [*filter(None, (_beaten(name, candidate, popularity) for name in candidate))]
-    lost += beaten
+    lost += filter(None, (_beaten(name, candidate[name], rules.get(name)) for name in candidate))
     if not candidate:
         lost.append("no behavior was measured")
     against, passed = _against(champion, tolerance)
     if lost:
         why = "; ".join([*lost, against] if not passed else lost)
-        return Decision(CHALLENGER, why, bool(beaten))
+        return Decision(CHALLENGER, why)
     figures = (
-        f"{name} {ours:.4f} against {popularity[name]:.4f}" for name, ours in candidate.items()
+        f"{name} {ours:.4f} against {rules[name].value:.4f} by {rules[name].name}"
+        for name, ours in candidate.items()
     )
-    beats = f"{BEATS_POPULARITY} ({', '.join(figures)})"
+    beats = f"{BEATS_THE_RULE} ({'; '.join(figures)})"
     if isinstance(champion, Unranked):
         by_hand = "to make it champion all the same: bigel promote challenger --why TEXT"
         return Decision(CHALLENGER, f"{beats}; {against}; {by_hand}")
@@ -145,14 +157,32 @@ def alias_of(aliases: Collection[str]) -> str:
     return next((alias for alias in (CHAMPION, CHALLENGER, PREVIOUS) if alias in aliases), "")
 
 
-def _beaten(behavior: str, candidate: Figures, popularity: Figures) -> str:
-    """Return how popularity is not beaten on a behavior, "" if it is."""
-    ours, baseline = (_measured(one.get(behavior)) for one in (candidate, popularity))
-    if ours is None or baseline is None:
-        return f"{behavior} cannot be compared with popularity: no figure of held-out days"
-    if ours > baseline:
+def loses(candidate: Figures, popularity: Figures) -> bool:
+    """Tell whether a model does not beat popularity on every behavior, so that it may not serve.
+
+    >>> loses({"view": 0.2, "buy": 0.1}, {"view": 0.1, "buy": 0.1}), loses({"buy": 0.2}, {})
+    (True, True)
+    """
+    return any(_behind(ours, popularity.get(name)) is not False for name, ours in candidate.items())
+
+
+def _behind(ours: float | None, other: float | None) -> bool | None:
+    """Tell whether a figure is not above another, None where one of them is not known."""
+    measured, beside = _measured(ours), _measured(other)
+    return None if measured is None or beside is None else not measured > beside
+
+
+def _beaten(behavior: str, ours: float | None, rule: Rule | None) -> str:
+    """Return how the rule is not beaten on a behavior, "" if it is."""
+    behind = None if rule is None else _behind(ours, rule.value)
+    if rule is None or behind is None:
+        return f"{behavior} cannot be compared with a simple rule: no figure of held-out days"
+    if not behind:
         return ""
-    return f"does not beat popularity on {behavior} ({ours:.4f} against {baseline:.4f})"
+    return (
+        f"does not beat the best simple rule ({rule.name}) on {behavior} "
+        f"({ours:.4f} against {rule.value:.4f})"
+    )
 
 
 def _measured(value: float | None) -> float | None:

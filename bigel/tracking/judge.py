@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,17 @@ from bigel.errors import ConfigError, DataError
 from bigel.store import Record, Workspace
 from bigel.tracking import runs
 from bigel.tracking.champion import GATE, carry_out
-from bigel.tracking.gate import CHAMPION, Decision, Figures, SideBySide, Unranked, decide
+from bigel.tracking.gate import (
+    CHALLENGER,
+    CHAMPION,
+    Decision,
+    Figures,
+    Rule,
+    SideBySide,
+    Unranked,
+    decide,
+    loses,
+)
 from bigel.tracking.models import open_model
 from bigel.tracking.registry import (
     DATA_TAG,
@@ -113,18 +124,21 @@ class Candidate:
         found: dict[str, Any] = self.metrics[schema.HEADLINE]
         return found
 
-    def ranked(self) -> tuple[Figures, Figures]:
-        """Return the headline figures of the model, and those of popularity."""
+    def ranked(self) -> tuple[Figures, Mapping[str, Rule]]:
+        """Return the headline figures of the model, and the best simple rules."""
         found = self.headline["behaviors"]
-        ours, rule = (
-            {name: found[name][of] for name in self.config.data.behaviors}
-            for of in ("value", "rule")
-        )
-        return ours, rule
+        ours = {name: found[name]["value"] for name in self.config.data.behaviors}
+        rules = {
+            name: Rule(found[name].get("rule_name", "popularity"), found[name]["rule"])
+            for name in ours
+        }
+        return ours, rules
 
     def loses(self) -> bool:
         """Tell whether lists must be popularity's for want of a champion."""
-        return decide(*self.ranked(), champion=None).loses
+        found, (ours, rules) = self.headline["behaviors"], self.ranked()
+        popular = {name: found[name].get("popularity", rules[name].value) for name in ours}
+        return loses(ours, popular)
 
     def verdict(self, why: str, todo: tuple[str, ...] = ()) -> Verdict:
         """Return the verdict before a gate has judged: without version, alias and champion."""
@@ -171,7 +185,7 @@ def judge(
                 held = model.aliases
                 model.tag(now, MADE_TAG, max(candidate.made, now.made).isoformat())
                 carry_out(model, number, decision, GATE, details)
-                if decision.loses:
+                if decision.alias == CHALLENGER and candidate.loses():
                     model.tag(now, LOSES_TAG, "true")
                 judged = candidate.judged(number, decision, beside)
                 verdict = keep_verdict(model, number, judged, runs.example_of(candidate.bundle))

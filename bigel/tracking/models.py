@@ -28,7 +28,7 @@ from bigel.tracking.registry import (
     seen,
 )
 from bigel.tracking.runs import BEHAVIORS_TAG, BUNDLE, COMMIT_TAG, CONTRACTS_TAG, metric_name
-from bigel.tracking.store import Home, existing_home
+from bigel.tracking.store import Home, existing_home, home_of, stamp_of
 from bigel.tracking.told import best_refused, verdict_of
 
 BY_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
@@ -91,6 +91,7 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
         yield _stored_model(reference, config, workspace)
         return
     home = existing_home(workspace)
+    stamp = stamp_of(home)
     client = home.connect()
     with tempfile.TemporaryDirectory() as scratch:
         with home.explained():
@@ -104,11 +105,11 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
                     raise DataError(f"{error}. {version.uri} {NO_LISTS}") from error
                 raise
             if CHAMPION in version.aliases:
-                note_champion(Registered(client, version.name), workspace)
+                note_champion(Registered(client, version.name), workspace, stamp)
         alias = alias_of(version.aliases)
         loses = _loses(reference, version)
         if loses:
-            log.warning("%s loses to popularity: lists are those of the rule", version.uri)
+            log.warning("%s loses to popularity, so that makes the lists", version.uri)
         yield Model(version.uri, version.name, version.number, alias, folder, facts, loses)
 
 
@@ -171,6 +172,19 @@ def offline_model(config: Config, workspace: Workspace, trained: str | None) -> 
     if known and stored_bundle(known["bundle"], workspace):
         return STORED + str(known["bundle"])
     return None if trained is None else STORED + trained
+
+
+def unchanged_champion(config: Config, workspace: Workspace) -> str | None:
+    """Return the reference of the champion last seen where the registry did not change since.
+
+    Then MLflow, which takes seconds of CPU to import and to open its store, need not be asked.
+    None: it must be, or the bundle is not in the stage store.
+    """
+    known = _last_seen(config, workspace)
+    stamp = None if known is None else known.get("stamp")
+    if stamp is None or stamp != stamp_of(home_of(workspace)):
+        return None
+    return offline_model(config, workspace, None)
 
 
 def _last_seen(config: Config, workspace: Workspace) -> dict[str, Any] | None:

@@ -229,6 +229,12 @@ def home_of(workspace: Workspace) -> Home:
     return Home(uri, None, artifacts, workspace.artifacts / ".register.lock")
 
 
+def stamp_of(home: Home) -> list[Any] | None:
+    """Return ``Home.state`` as JSON values."""
+    found: list[Any] | None = json.loads(json.dumps(home.state()))
+    return found
+
+
 def existing_home(workspace: Workspace) -> Home:
     """Return the MLflow home of a workspace.
 

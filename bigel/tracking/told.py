@@ -165,12 +165,12 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
     if alias == CHALLENGER and champion is None:
         if LOSES_TAG in version.tags:
             return (
-                "no version is champion, so lists are the rule's; bigel backtest FILE says what "
+                "no version is champion, so lists are popularity's; bigel backtest FILE says what "
                 "bigel is worth on this log, bigel tune FILE searches better settings",
                 by_hand,
             )
         return ("no version is champion, so this one makes the lists", by_hand)
-    if champion is None:
+    if champion is None or not alias:  # who has no alias is not told anew when the champion changes
         return (by_hand,)
     return (f"version {champion} stays champion and makes the lists", by_hand)
 

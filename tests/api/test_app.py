@@ -1,5 +1,6 @@
 """What the HTTP server answers, and what it refuses."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -366,4 +367,27 @@ def test_the_server_says_what_answers(http: TestClient) -> None:
         "/health", "/version", "/lists", "/users/{user}/lists", "/users/{user}/history",
         "/users/{user}/explain", "/items/{item}/similar",
     }  # fmt: skip
-    assert http.get("/docs").status_code == 200
+
+
+def test_the_page_of_what_may_be_asked_loads_nothing_and_leaves_nothing_out(
+    http: TestClient,
+) -> None:
+    page, schema = http.get("/docs"), http.get("/openapi.json").json()
+    assert page.headers["content-type"].startswith("text/html")
+    text = page.text
+    assert not re.search(r"<script|<link|<img|@import|src=", text)
+    assert set(re.findall(r'href="([^#"][^"]*)"', text)) == {"openapi.json"}
+    anchors = set(re.findall(r'id="([^"]+)"', text))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= anchors
+    for path, methods in schema["paths"].items():
+        for method, one in methods.items():
+            shown = path.replace(":path", "")
+            assert f"<code>{method.upper()} {shown}</code>" in text
+            for given in one.get("parameters", []):
+                assert f"<code>{given['name']}</code>" in text
+    shapes = schema["components"]["schemas"]
+    assert anchors == shapes.keys() - {"HTTPValidationError", "ValidationError"}
+    fields = {name for shape in anchors for name in shapes[shape].get("properties", {})}
+    assert {f"<code>{name}</code>" for name in fields} <= set(re.findall("<code>.*?</code>", text))
+    assert "Length of each list, at most; from 1 to 1,000; default 20" in text
+    assert http.get("/redoc").status_code == 404

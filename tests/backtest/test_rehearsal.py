@@ -9,10 +9,10 @@ from bigel.backtest.rehearsal import (
     rehearse,
     rehearsed_before,
 )
-from bigel.backtest.rules import CANDIDATES, KNN, POPULAR, Evening
 from bigel.evaluate.protocol import rank_task, summarize
 from bigel.schema import DAY
 from bigel.signals.history import History
+from bigel.signals.rules import CANDIDATES, KNN, POPULAR, Evening
 from tests.signals.timed import NAMES, START, log, split_of
 
 

@@ -12,7 +12,6 @@ import torch
 
 from bigel.backtest import read_rows
 from bigel.backtest.cut import load_history, nights_of
-from bigel.backtest.rules import CANDIDATES, POPULAR
 from bigel.backtest.series import Plan, Series, run_backtest
 from bigel.compare import choose
 from bigel.config import load_config
@@ -23,6 +22,7 @@ from bigel.graph import build_graphs
 from bigel.ingest import ingest
 from bigel.pipeline import plain
 from bigel.schema import PUBLISHED
+from bigel.signals.rules import CANDIDATES, POPULAR
 from bigel.state.moment import history_at, learned_of, state_at
 from bigel.store import Workspace
 from bigel.tracking import outbox

@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from bigel.contracts.accepted import Accepted, History
-from bigel.contracts.drift_history import draw
 from bigel.contracts.page import render_index
+from bigel.sparkline import draw
 
 
 def report(night: int, value: float | None, **changes: Any) -> dict[str, Any]:

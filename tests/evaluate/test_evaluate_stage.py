@@ -1,4 +1,6 @@
 import json
+import math
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -7,13 +9,17 @@ import torch
 from safetensors.torch import save_file
 
 from bigel.config import parse_config
+from bigel.data.interactions import Interactions
 from bigel.data.split import split
 from bigel.errors import TrainingError
+from bigel.evaluate.popularity import in_order
 from bigel.evaluate.protocol import Ranked
-from bigel.evaluate.stage import by_activity, evaluate
+from bigel.evaluate.simple import FUNNEL, POPULAR
+from bigel.evaluate.stage import by_activity, evaluate, measure_rule
 from bigel.store import Record, Workspace, write_json
 
 BEHAVIORS = ["click", "buy"]
+SECOND = pytest.approx(1 / math.log2(3))
 CONFIG = {
     "data": {"behaviors": BEHAVIORS},
     "split": {"method": "official"},
@@ -21,9 +27,9 @@ CONFIG = {
 }
 
 
-def world(tmp_path, scale=1.0, trend=None):
+def world(tmp_path, scale=1.0, trend=None, rows=None):
     """Return (split record, trained record): 4 users, 6 items; the model knows the test items."""
-    rows = [
+    rows = rows or [
         # user, item, behavior, count, split
         ("a", 0, "click", 4, "train"), ("a", 1, "click", 1, "valid"), ("a", 2, "click", 1, "test"),
         ("b", 2, "click", 1, "train"), ("b", 3, "click", 1, "valid"), ("b", 4, "click", 1, "test"),
@@ -37,12 +43,13 @@ def world(tmp_path, scale=1.0, trend=None):
     frame.write_parquet(folder / "interactions.parquet")
     ingested = Record("ingest", "f", str(folder), False, 0.0, {})
     divided = split(ingested, parse_config(CONFIG), Workspace(tmp_path))
-    user_emb, item_emb = torch.zeros(2, 4, 6), torch.eye(6).repeat(2, 1, 1)
+    size = divided.counts["users"], divided.counts["items"]
+    user_emb, item_emb = torch.zeros(2, size[0], 6), torch.eye(size[1], 6).repeat(2, 1, 1)
     for user, item in ((0, 2), (1, 4), (3, 1)):
         user_emb[0, user, item] = scale
     trained = tmp_path / "trained"
     trained.mkdir(exist_ok=True)
-    tensors = {"user_emb": user_emb, "item_emb": item_emb, "item_bias": torch.zeros(2, 6)}
+    tensors = {"user_emb": user_emb, "item_emb": item_emb, "item_bias": torch.zeros(2, size[1])}
     if trend is not None:
         tensors["item_trend"] = trend
     save_file(tensors, trained / "embeddings.safetensors")
@@ -98,13 +105,16 @@ def test_how_the_last_lists_did_is_a_branch_of_the_metrics(tmp_path, no_drawing,
 def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing):
     record = run(tmp_path)
     metrics = json.loads(record.file("metrics.json").read_text())
-    assert set(metrics) == {"valid", "test", "activity", "popularity", "headline", "slices"}
+    assert set(metrics) == {"valid", "test", "activity", "popularity", "rule", "headline", "slices"}
     found = metrics["headline"]
     assert (found["on"], found["cutoff"]) == ("test", CONFIG["evaluate"]["select_cutoff"])
+    trees = {"value": metrics, "rule": metrics["rule"], "popularity": metrics["popularity"]}
     for name, figures in found["behaviors"].items():
-        for key, tree in (("value", metrics), ("rule", metrics["popularity"])):
+        for key, tree in trees.items():
             published = tree["test"]["published"][name][f"ndcg@{found['cutoff']}"]
             assert figures[key] == pytest.approx(published)
+        assert figures["rule_name"] == metrics["rule"]["chosen"][name]["name"]
+        assert figures["discovery_rule"] == metrics["rule"]["test"]["discovery"][name]["ndcg@3"]
     assert set(metrics["popularity"]) == {"valid", "test", "activity"}
     clicks = metrics["test"]["published"]["click"]
     assert set(clicks) == {"users"} | {
@@ -124,6 +134,47 @@ def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing)
     assert "NaN" not in record.file("metrics.json").read_text()
     assert record.counts["test"] == {"click": 1.0, "buy": None}
     assert set(record.counts["valid"]) == set(BEHAVIORS)
+
+
+def test_the_rule_is_chosen_on_validation_and_shown_where_it_is_worse(tmp_path, no_drawing):
+    """In validation all buy what they clicked; in test what is popular."""
+    users = range(8)
+    rows = [
+        *((f"u{u}", "cup", "click", 1, "train") for u in users[:4]),
+        *((f"u{u}", "hat", "click", 1, "train") for u in users[4:]),
+        *((f"v{u}", "tea", "buy", 1, "train") for u in users),
+        ("v0", "cup", "click", 1, "valid"),
+        *((f"u{u}", "cup", "buy", 1, "valid") for u in users[:4]),
+        *((f"u{u}", "tea", "buy", 1, "test") for u in users[4:]),
+    ]
+    split, trained = world(tmp_path, rows=rows)
+    record = evaluate(split, trained, parse_config(CONFIG), Workspace(tmp_path))
+    metrics = json.loads(record.file("metrics.json").read_text())
+    chosen, found = metrics["rule"]["chosen"]["buy"], metrics["headline"]["behaviors"]["buy"]
+    assert chosen["name"] == found["rule_name"] == FUNNEL
+    assert chosen["valid"][FUNNEL] == 1 and chosen["valid"][POPULAR] == SECOND
+    assert found["users"] == 4 and (found["popularity"], found["rule"]) == (1, SECOND)
+    assert metrics["rule"]["test"]["published"]["buy"]["users"] == 4
+    assert metrics["rule"]["chosen"]["click"]["name"] == POPULAR  # of equals the first
+
+
+def test_the_chosen_rule_ranks_the_newest_days_as_of_their_moment():
+    """On validation "b" puts what was bought first; on the days after, the same rule shows 2."""
+    nothing = Interactions([], [], [], 2, 3, ("buy",))
+    bought = {name: Interactions([0, 1], [item] * 2, [0, 0], 2, 3, ("buy",))
+              for name, item in (("valid", 1), ("refit", 2))}  # fmt: skip
+    orders = {"valid": {"a": [0, 1, 2], "b": [1, 0, 2]}, "refit": {"a": [1, 0, 2], "b": [2, 1, 0]}}
+
+    def rules_at(part):
+        made = {name: in_order(2, [np.array(order)]) for name, order in orders[part].items()}
+        return {name: partial(list, [scores]) for name, scores in made.items()}
+
+    known = dict.fromkeys(bought, nothing)
+    settings = parse_config(CONFIG).evaluate
+    tree, lists = measure_rule(rules_at, known, bought, "refit", settings)
+    assert tree["chosen"] == {"buy": {"name": "b", "valid": {"a": SECOND, "b": 1}}}
+    assert lists["buy"].items.tolist() == [[2, 1, 0]] * 2
+    assert tree["refit"]["published"]["buy"]["ndcg@3"] == 1 and set(tree) == {"chosen", "refit"}
 
 
 def test_valid_is_ranked_without_trend_and_test_with_it(tmp_path, no_drawing):

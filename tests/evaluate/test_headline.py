@@ -1,17 +1,25 @@
 """The headline figure: hand-worked means, and the interval of a paired difference."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from bigel.evaluate.headline import headline
 from bigel.evaluate.protocol import Ranked
-from bigel.schema import DISCOVERY
+from bigel.schema import DISCOVERY, PUBLISHED
 
 SECOND = 1 / math.log2(3)
-TREE = {"test": {DISCOVERY: {"buy": {"ndcg@2": 0.3}}}}
-POPULAR = {"test": {DISCOVERY: {"buy": {"ndcg@2": 0.4}}}}
+CHOSEN = {"chosen": {"buy": {"name": "the rule"}}}
+
+
+def tree(discovery: float, published: float = 9.9) -> dict[str, Any]:
+    figures = {DISCOVERY: discovery, PUBLISHED: published}
+    return {"test": {view: {"buy": {"ndcg@2": value}} for view, value in figures.items()}}
+
+
+TREES = tree(0.3), tree(0.4) | CHOSEN, tree(0.5, 0.2)
 
 
 def ranked(hits: list[list[bool]]) -> Ranked:
@@ -22,7 +30,7 @@ def ranked(hits: list[list[bool]]) -> Ranked:
 
 
 def of(ours: list[list[bool]], rule: list[list[bool]]) -> dict[str, float]:
-    found = headline({"buy": ranked(ours)}, {"buy": ranked(rule)}, TREE, POPULAR, 2)
+    found = headline({"buy": ranked(ours)}, {"buy": ranked(rule)}, *TREES, 2)
     assert (found["on"], found["cutoff"]) == ("test", 2)
     figures: dict[str, float] = found["behaviors"]["buy"]
     return figures
@@ -36,6 +44,7 @@ def test_two_users_by_hand() -> None:
     # The differences are 1 - SECOND and 0: drawn twice, they are 0 to 1 - SECOND.
     assert (found["low"], found["high"]) == pytest.approx((0, 1 - SECOND))
     assert (found["discovery"], found["discovery_rule"]) == (0.3, 0.4)
+    assert (found["rule_name"], found["popularity"]) == ("the rule", 0.2)
 
 
 def test_a_difference_that_all_users_share_has_no_width() -> None:
@@ -50,7 +59,7 @@ def test_no_user_no_figure() -> None:
 
 
 def test_what_was_trained_once_more_is_what_is_served() -> None:
-    both = {"refit": TREE["test"], "test": {DISCOVERY: {"buy": {"ndcg@2": 9.9}}}}
+    both = {"refit": tree(0.3)["test"], **tree(9.9), **CHOSEN}
     lists = {"buy": ranked([[True, False]])}
-    found = headline(lists, lists, both, both, 2)
+    found = headline(lists, lists, both, both, both, 2)
     assert found["on"] == "refit" and found["behaviors"]["buy"]["discovery"] == 0.3

@@ -107,7 +107,7 @@ def test_the_best_step_is_written_where_there_is_room(best, side, shift):
     ],
 )
 def test_bars_are_labelled_with_their_height_and_missing_ones_with_nothing(percent, expected):
-    panel = Panel("t", ["a", "b"], model=[0.5, 0.001], popular=[0.125, None])
+    panel = Panel("t", ["a", "b"], model=[0.5, 0.001], beside=[0.125, None])
     axis = paired_bars([panel], "y", percent).axes[0]
     assert bar_texts(axis) == expected
     tick = axis.yaxis.get_major_formatter()(0.5, 0)

@@ -38,6 +38,9 @@ def tree(values):
 def inputs(names=NAMES):
     metrics = tree({name: 0.1 + at / 100 for at, name in enumerate(names)})
     metrics["popularity"] = tree(dict.fromkeys(names, 0.05))
+    tried = {"popularity": 0.03, "the rule": 0.04}
+    chosen = {name: {"name": "the rule", "valid": tried} for name in names}
+    metrics["rule"] = {"test": tree(dict.fromkeys(names, 0.07))["test"], "chosen": chosen}
     beside = {"users": 2000, "value": 0.1, "rule": 0.05, "low": 0.04, "high": 0.06,
               "discovery": 0.1, "discovery_rule": 0.05}  # fmt: skip
     found = {name: beside | {"value": 0.1 + at / 100} for at, name in enumerate(names)}
@@ -133,10 +136,24 @@ def test_tables_show_the_figures(drawn):
     ]  # fmt: skip
     assert rows[1] == ["click", "model", "2,000", *["0.1000"] * 5, "10.0%"]
     assert rows[2] == ["", "popularity", "2,000", *["0.0500"] * 5, "5.0%"]
-    assert rows[3][:4] == ["buy", "model", "2,000", "0.1100"]
+    assert rows[3] == ["", "the rule", "2,000", *["0.0700"] * 5, "7.0%"]
+    assert rows[4][:4] == ["buy", "model", "2,000", "0.1100"]
     assert {len(row) for row in rows} == {9, 4}
     assert ["click", "1,234", "1,234", "1,234"] in rows
     assert "Read with care" not in text
+
+
+def test_it_is_told_how_the_simple_rule_was_chosen(tmp_path):
+    metrics, history, facts = inputs()
+    metrics["rule"]["chosen"]["buy"] = {"name": "recent popularity", "valid": {}}
+    text, page = write(tmp_path, metrics, history, facts)
+    assert ["click", "popularity", "0.0300", ""] in page.rows
+    assert ["", "the rule", "0.0400", "chosen"] in page.rows
+    assert ["buy", "recent popularity", "–", "nobody to choose by"] in page.rows
+    ranked = [row[1] for row in page.rows if row[1:2] == ["recent popularity"]]
+    assert len(ranked) == 1, "popularity has a row already"
+    legend = text[text.index('id="figure"') : text.index("</figure>")]
+    assert ">best simple rule<" in legend and ">popularity<" not in legend
 
 
 def test_the_page_needs_nothing_else(drawn):

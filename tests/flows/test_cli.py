@@ -99,7 +99,7 @@ def test_the_history_of_both_runs_is_complete(finished: Path) -> None:
 
 def test_terminal_page_names_metrics_lists_and_places(finished: Path) -> None:
     text = (finished / "first.out").read_text()
-    parts = ("NDCG@5, as served", "recent popularity", "version 1", "why  ", "next  ", "lists  ")
+    parts = ("NDCG@5, as served", "best simple rule", "version 1", "why  ", "next  ", "lists  ")
     for part in (*parts, "rows in", "mlflow ui", "report.html"):
         assert part.replace("rows in", "rows ") in text, part
 

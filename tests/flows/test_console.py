@@ -171,7 +171,7 @@ def test_the_verdict_shows_figures_dashes_and_names_as_they_are(
 def test_it_is_said_whose_the_lists_are(model: dict[str, Any], said: str) -> None:
     assert list_lines({"lists_from": model}) == [said]
     (rule,) = list_lines({"lists_from": model, "lists_of_the_rule": True})
-    assert rule.startswith("are the rule's")
+    assert rule.startswith("are popularity's")
     assert list_lines({}) == []
 
 

@@ -106,7 +106,10 @@ def test_the_first_page_leads_to_what_is_there(
     monkeypatch.setattr(Handler, "links", (("MLflow", "http://127.0.0.1:5000"),))
     page = urllib.request.urlopen(f"{served}/", timeout=10).read().decode()
     assert '<a href="/latest/report.html">' in page and 'href="http://127.0.0.1:5000"' in page
-    assert "Data Docs: what was checked, drift, limits: not there yet" in page
+    assert "Data Docs: what was checked, limits: not there yet" in page
+    for part in ("examples", "trend"):
+        assert f'<a href="/latest/report.html#{part}">' in page
+    assert "Drift over the last runs: not there yet" in page
     report = urllib.request.urlopen(f"{served}/latest/report.html", timeout=10).read()
     assert report == b"text of latest/report.html"
 

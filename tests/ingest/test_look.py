@@ -3,6 +3,8 @@
 import gzip
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +99,45 @@ def test_a_line_longer_than_the_look_is_no_matter(tmp_path: Path, rest: bytes) -
         look_at(data_of(path, columns={"user": "uid"}))
 
 
-@pytest.mark.parametrize(("behaviors", "warned"), [(["view", "buy"], 0), (["pv", "order"], 1)])
-def test_a_log_of_which_no_first_row_can_be_used_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, behaviors: list[str], warned: int
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_a_log_of_which_no_behavior_is_known_is_refused_with_all_its_values(
+    tmp_path: Path, name: str
 ) -> None:
-    FRAME.write_csv(tmp_path / "log.csv")
+    path = tmp_path / name
+    FRAME.write_parquet(path) if name.endswith("parquet") else FRAME.write_csv(path)
+    with pytest.raises(DataError) as caught:
+        look_at(data_of(path, behaviors=["pv", "order"]))
+    said = str(caught.value)
+    assert "unknown: 'buy' 20, 'view' 20; name them in data.behaviors, data.rename" in said
+    look_at(data_of(path, behaviors=["pv", "order"], rename={"view": "pv"}))
+
+
+def test_a_log_whose_known_rows_come_late_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = FRAME.with_columns(pl.lit("gift").alias("behavior"))
+    pl.concat([*[late] * 3_000, FRAME]).write_csv(tmp_path / "log.csv")
+    data = data_of(tmp_path / "log.csv")
     with caplog.at_level(logging.WARNING, logger="bigel"):
-        look_at(data_of(tmp_path / "log.csv", behaviors=behaviors))
-    told = [text for text in caplog.messages if "none of the log's first 40 rows" in text]
-    assert len(told) == warned
-    assert all("40 unknown behavior" in text for text in told)
+        look_at(data)
+    assert "rows can be used" in caplog.text and "unknown behavior" in caplog.text
+    late.write_csv(tmp_path / "log.csv")
+    with pytest.raises(DataError, match="unknown: 'gift' 40"):
+        look_at(data)
+    monkeypatch.setattr("bigel.ingest.unknown.MOST_ROWS", 39)
+    look_at(data)  # of so many rows nothing is known for sure
+
+
+def test_a_first_look_imports_nothing_that_a_wrong_setting_need_not_wait_for() -> None:
+    program = (
+        "import sys, flows.cli, bigel.ingest.look\n"
+        "heavy = {'torch', 'mlflow', 'prefect', 'great_expectations', 'matplotlib'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[]\n"
 
 
 def test_of_many_files_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,15 @@ def test_a_gate_tells_the_versions_whose_aliases_it_moved_too(
         assert "version 4 stays champion" in description(workspace, 3)
 
 
+def test_who_has_no_alias_names_no_champion_that_may_change(workspace: Workspace) -> None:
+    promote("2", "to try", CONFIG, workspace)
+    promote("3", "better still", CONFIG, workspace)
+    promote("2", "after all", CONFIG, workspace)
+    told = description(workspace, 1)
+    assert "bigel version 1 is without an alias" in told and "stays champion" not in told
+    assert "to crown version 1 all the same: bigel promote 1" in told
+
+
 def test_a_promotion_by_hand_tells_every_version_that_has_or_had_an_alias(
     workspace: Workspace,
 ) -> None:

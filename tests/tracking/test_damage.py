@@ -146,8 +146,9 @@ def test_without_a_whole_copy_the_night_ends_with_a_judged_challenger_and_what_t
     counts = register_one(workspace, seed=3).counts
     assert (counts["version"], counts["alias"]) == (4, "challenger")
     unranked = (
-        "beats popularity on every behavior (click 0.3000 against 0.1000, purchase 0.3000 against "
-        "0.1000); not ranked side by side with the champion, version 1: "
+        "beats the best simple rule on every behavior (click 0.3000 against 0.1000 by popularity; "
+        "purchase 0.3000 against 0.1000 by popularity); not ranked side by side with the champion, "
+        "version 1: "
     )
     assert counts["why"].startswith(unranked)
     assert counts["why"].endswith("champion all the same: bigel promote challenger --why TEXT")

@@ -157,12 +157,12 @@ def test_each_version_is_told_newest_first(
     assert len(first["data"]) == 24
     assert first["registered"] <= second["registered"]
     assert first["why"] == (
-        "beats popularity on every behavior (click 0.3000 against 0.1000, purchase 0.3000 against "
-        "0.1000); there was no champion"
+        "beats the best simple rule on every behavior (click 0.3000 against 0.1000 by popularity; "
+        "purchase 0.3000 against 0.1000 by popularity); there was no champion"
     )
     assert (second["aliases"], second["commit"]) == (["challenger"], None)
     assert second["contracts"] == {"split": False}
-    assert "does not beat popularity" in second["why"]
+    assert "does not beat the best simple rule (popularity) on click" in second["why"]
     when = first["decision"]["when"]
     assert found["champion"] == {
         "version": 1, "by": "gate", "who": "ann", "when": when, "why": first["why"],

@@ -4,6 +4,7 @@ import shutil
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,27 @@ def ranked(monkeypatch: pytest.MonkeyPatch, *item_2: float) -> None:
 
 
 @pytest.mark.usefixtures("_light_model")
+@pytest.mark.parametrize(("ndcg", "loses"), [(0.15, False), (0.1, True), (0.05, True)])
+def test_between_popularity_and_the_best_rule_it_is_refused_and_may_make_lists(
+    ndcg: float, loses: bool, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruled = partial(fabricate.evaluate_stage, rule=0.2)
+    monkeypatch.setattr(fabricate, "evaluate_stage", ruled)
+    counts = register_one(workspace, ndcg=ndcg).counts
+    assert (counts["alias"], counts["loses"]) == ("challenger", loses)
+    said = f"on click ({ndcg:.4f} against 0.2000)"
+    assert f"does not beat the best simple rule (latest first) {said}" in counts["why"]
+    todo = " ".join(counts["verdict"]["todo"])
+    assert ("this one makes the lists" in todo) != loses
+    assert ("lists are popularity's" in todo) == loses
+
+
+@pytest.mark.usefixtures("_light_model")
 def test_the_gate_moves_the_aliases(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     ranked(monkeypatch, 1, 0, -1, 0, 1)
     first = register_one(workspace, ndcg=0.05).counts
     assert first["alias"] == "challenger"
-    assert "does not beat popularity on click" in first["why"]
+    assert "does not beat the best simple rule (popularity) on click" in first["why"]
     assert register_one(workspace, seed=1).counts["alias"] == "champion"
     worse = register_one(workspace, seed=2).counts
     assert worse["alias"] == "challenger"
@@ -235,9 +252,9 @@ def test_a_new_evaluation_is_judged_again_without_a_new_version(
     still = register_one(workspace, ndcg=0.01).counts
     assert still["alias"] == "champion"
     assert "is the champion already" in still["why"]
-    assert "does not beat popularity" in still["why"]
+    assert "does not beat the best simple rule" in still["why"]
     said = "version 1 stays champion, but measured again it would not become one: "
-    assert f"{said}does not beat popularity on click" in caplog.text
+    assert f"{said}does not beat the best simple rule (popularity) on click" in caplog.text
     register_one(workspace, ndcg=0.4, contract_passed=False)
     assert f"{said}the split contract did not pass; to take it back: bigel rollback" in caplog.text
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bigel.backtest.rules import BOTH, CANDIDATES, KNN, POPULAR, REPEAT, TOUCHED, Evening
 from bigel.schema import DAY
 from bigel.signals.history import History
+from bigel.signals.rules import BOTH, CANDIDATES, KNN, POPULAR, REPEAT, TOUCHED, Evening
 
 USERS, ITEMS, END = 6, 9, 20 * DAY
 
