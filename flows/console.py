@@ -296,7 +296,7 @@ def print_backtest(summary: dict[str, Any], workspace: Workspace) -> None:
 def print_search(summary: dict[str, Any]) -> None:
     """Print the best trials of a search, the best settings, and where its files are."""
     console = Console(highlight=False, emoji=False)
-    title = f"{summary['model']}: validation mean of NDCG@{summary['cutoff']}"
+    title = f"{summary['model']}: validation mean of NDCG@{summary['cutoff']}, calibrated"
     table = Table(title=title, min_width=len(title))  # or the title is broken
     for name in ("trial", "value"):
         table.add_column(name, justify="right")

@@ -14,14 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 from bigel import progress, schema
 from bigel.compare.contestants import CLOSED, choose
 from bigel.compare.fitting import CHOOSES, code_of_model, learner_of
-from bigel.config import Config
+from bigel.config import CALIBRATION, Config
 from bigel.config.write import short_toml
 from bigel.data.interactions import Interactions
 from bigel.errors import ConfigError, TrainingError, nearest
+from bigel.model.scores import Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace, code_digest, fingerprint, write_text
 from bigel.store.code import code_of
 from bigel.store.locks import take_lock
+from bigel.train.calibration import calibrate
 from bigel.train.loop import Trainer, Validation, choose_device, use_threads, validate
 from bigel.tune.space import apply, present, suggest
 from bigel.tune.spaces import SPACES, space_of
@@ -56,9 +58,10 @@ def tune(
 ) -> dict[str, Any]:  # fmt: skip
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
-    A trial's value is the best validation mean over behaviors of NDCG at
-    ``evaluate.select_cutoff``, of one member, uncalibrated; test is not read. The first
-    trial is the configuration as far as the space holds it. Pruning: from half of its own steps on,
+    A trial's value is the validation mean over behaviors of NDCG at ``evaluate.select_cutoff`` of
+    one member as it is served: calibrated, each user by what was fitted without the user. Test is
+    not read. The first trial is the configuration as far as the space holds it. Pruning, by
+    validations of the model as trained: from half of its own steps on,
     at each tenth, a trial whose best value so far is below the median of the others at the same
     tenth ends; so a long schedule is not judged by a short one's pace. A trial validates at most
     ``MOST_VALIDATIONS`` times, so patience, too, goes by its own pace. Each proposal hangs on the
@@ -92,7 +95,7 @@ def tune(
         raise ConfigError("no user has a validation item, so settings cannot be compared")
     folder = workspace.artifacts / "tune" / _study_key(model, split, graph, config)
     folder.mkdir(parents=True, exist_ok=True)
-    metric = f"mean valid NDCG@{config.evaluate.select_cutoff}"
+    metric = f"mean valid NDCG@{config.evaluate.select_cutoff}, calibrated,"
     with _alone(folder), use_threads(config.run.threads), progress.during(f"tune {model}"):
         study = _open_study(folder, model, config)
         while (done := len(_finished(study))) < trials and _seconds(study) < 60 * minutes:
@@ -144,9 +147,10 @@ def _study_key(model: str, split: Record, graph: Record, config: Config) -> str:
     (contestant,) = choose(config, [model])
     space = {key: repr(part) for key, part in SPACES[model].items()}
     device = choose_device(config.run.device).type
-    fixed = contestant.of_model, contestant.of_train, config.evaluate.selection, space, device
+    calibration = config.model.model_dump(mode="json", include=CALIBRATION)
+    of_trial = contestant.of_model, contestant.of_train, config.evaluate.selection, calibration
     code = code_digest({*code_of(__name__, apart=APART), *code_of_model(model)})
-    return fingerprint(model, split.fingerprint, graph.fingerprint, fixed, code)
+    return fingerprint(model, split.fingerprint, graph.fingerprint, of_trial, space, device, code)
 
 
 def _alone(folder: Path) -> contextlib.ExitStack:
@@ -205,15 +209,16 @@ def _measure(
     trial: optuna.Trial, model: str, config: Config, world: World, valid: Interactions,
     scratch: Path,
 ) -> float:  # fmt: skip
-    """Train one trial and return its best validation mean.
+    """Train one trial and return its calibrated validation mean.
 
     Raises:
         optuna.TrialPruned: when it falls behind the others.
     """
     (contestant,) = choose(config, [model])
     if model in CLOSED:
-        scores = CLOSED[model](world, contestant.settings)
-        return float(validate(scores, world.train, valid, config)["mean"])
+        return calibrated_mean(
+            CLOSED[model](world, contestant.settings), world.train, valid, config
+        )
     learner = learner_of(contestant, world)(world.seed)
     trainer = Trainer(learner, world.train, valid, contestant.config, world.device)
 
@@ -229,7 +234,18 @@ def _measure(
             raise optuna.TrialPruned
 
     trainer.fit(scratch, watch)
-    return max((found["mean"] or 0.0 for found in trainer.history["validations"]), default=0.0)
+    return calibrated_mean(
+        learner.ranked(trainer.scores(), world.train), world.train, valid, config
+    )
+
+
+def calibrated_mean(
+    scores: Scores, train: Interactions, valid: Interactions, config: Config
+) -> float:
+    """Return the mean over behaviors of NDCG of valid, as ``bigel compare`` calibrates a model."""
+    progress.at("calibrating")
+    found = calibrate(scores, train, valid, config.model, config.evaluate, config.train.seed)
+    return float(validate(found.cross_fitted(scores, train), train, valid, config)["mean"])
 
 
 def by_tenths(validations: Sequence[Validation], max_steps: int) -> dict[int, float]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bigel.compare.contestants import MODELS
+from bigel import schema
+from bigel.compare.contest import contest
+from bigel.compare.contestants import MODELS, choose
 from bigel.config import load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, TrainingError, WorkspaceError
@@ -90,6 +92,22 @@ def test_the_first_trial_is_the_configuration_as_it_is(data, tmp_path):
     assert settings == present(data[0], space_of("bigel", 3))
     assert len(settings) == len(space_of("bigel", 3))
     assert apply(data[0], settings).train == data[0].train
+
+
+@pytest.mark.usefixtures("small_space")
+@pytest.mark.parametrize("model", ["bigel", "item_knn"])
+def test_a_trial_has_the_figure_that_a_comparison_calls_calibrated(data, tmp_path, model):
+    config, split, graph = data
+    value = run(data, tmp_path, model, trials=1)["best"]["value"]
+    (contestant,) = choose(config, [model])
+    ranked = contest(contestant, split, graph, schema.VALID, Workspace(tmp_path))
+    figures = pl.read_parquet(ranked.file("figures.parquet"))
+    k = config.evaluate.select_cutoff
+    by_line = (
+        figures.filter(view="published").drop("view").group_by("calibrated", "behavior").mean()
+    )
+    means = dict(by_line.group_by("calibrated").agg(pl.col(f"ndcg@{k}").mean()).iter_rows())
+    assert value == pytest.approx(means[True], abs=1e-6) and abs(value - means[False]) > 1e-3
 
 
 @pytest.mark.parametrize("preset", ["jd", "taobao"])
@@ -191,15 +209,10 @@ def test_an_interrupted_trial_is_run_again_from_its_checkpoint(data, tmp_path, m
 def test_a_trial_that_goes_on_from_a_checkpoint_ends_with_the_same_value(
     data, tmp_path, monkeypatch, step
 ):
-    """Validations fall from the first one, at step 2, which lies before every checkpoint."""
     config, *records = data
     data = apply(config, {"train.checkpoint_every": 1}), *records
-    validate_once, save, killed = Trainer._validate, loop.save_checkpoint, []
-
-    def fall(trainer):
-        found = validate_once(trainer)
-        found["mean"] = 1 / trainer.step
-        return found
+    whole = run(data, tmp_path / "whole", trials=1)
+    save, killed = loop.save_checkpoint, []
 
     def save_and_die(scratch, at, *state):
         save(scratch, at, *state)
@@ -207,11 +220,11 @@ def test_a_trial_that_goes_on_from_a_checkpoint_ends_with_the_same_value(
             killed.append(at)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_validate", fall)
     monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path, trials=1)
-    assert run(data, tmp_path, trials=1)["best"]["value"] == 1 / 2
+        run(data, tmp_path / "cut", trials=1)
+    again = run(data, tmp_path / "cut", trials=1)
+    assert killed and again["best"]["value"] == whole["best"]["value"]
 
 
 def test_a_trial_is_judged_at_tenths_of_its_own_way():
