@@ -32,6 +32,7 @@ from bigel.train.logit import collect, fit, fit_beside, fit_scale
 from bigel.train.trend import Counts
 
 FOLDS = 5
+MOMENTUM = 0.3  # share of a trend that goes on, docs/lab/neighbours.md
 Facts = dict[str, Any]
 
 
@@ -177,8 +178,9 @@ def count_again(
     """Return the calibration for scores that were fitted again, on train and validation.
 
     They have learned what validation has more of, in part. So its pairs are counted against what
-    these scores expect of them, by a β of their own. Which behaviors keep a trend stays, and what
-    else was fitted.
+    these scores expect of them, by a β of their own. What rose until validation mostly goes on
+    rising, so a share of the first trend is added, ``MOMENTUM``. Which behaviors keep a trend
+    stays, and what else was fitted.
 
     Args:
         found: by scores of train alone.
@@ -200,9 +202,9 @@ def count_again(
     for behavior, both in enumerate(zip(everyone, tasks, strict=True)):
         if found.trend[:, behavior].any():
             counts.add(scores, behavior, *both, scales[behavior], found.fold_of, how.batch_users)
-    trend = counts.log_ratios(settings.trend_prior) / torch.tensor(scales)[:, None]
+    counted = counts.log_ratios(settings.trend_prior) / torch.tensor(scales)[:, None]
     kept_K = found.trend.flatten(2).any(2).any(0)
-    return replace(found, trend=trend * kept_K[:, None])
+    return replace(found, trend=counted * kept_K[:, None] + MOMENTUM * found.trend)
 
 
 def fit_scales(scores: Scores, tasks: Sequence[Task], batch_users: int) -> list[float]:
