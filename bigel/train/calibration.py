@@ -179,8 +179,8 @@ def count_again(
 
     They have learned what validation has more of, in part. So its pairs are counted against what
     these scores expect of them, by a β of their own. What rose until validation mostly goes on
-    rising, so a share of the first trend is added, ``MOMENTUM``. Which behaviors keep a trend
-    stays, and what else was fitted.
+    rising, so a share of the first trend is added, ``MOMENTUM``, as an offset to scores that the
+    same settings gave twice. Which behaviors keep a trend stays, and what else was fitted.
 
     Args:
         found: by scores of train alone.

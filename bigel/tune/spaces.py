@@ -31,7 +31,10 @@ def _graph_rival(name: str, layers: Part, **more: Part) -> dict[str, Part]:
 
 
 def _bigel() -> dict[str, Part]:
-    """Return what BiGEL searches."""
+    """Return what BiGEL searches; not its own view.
+
+    That costs as trained, by which trials are pruned, and pays once calibrated.
+    """
     of_model = ("temperature", "dim", "item_bias")
     shared = {
         f"{'model' if key in of_model else 'train'}.{key}": part for key, part in SHARED.items()
@@ -42,7 +45,6 @@ def _bigel() -> dict[str, Part]:
         "model.global_layers": LAYERS,
         "model.view": OneOf((True, False)),
         "model.view_layers": LAYERS,
-        "model.own_view": OneOf((True, False)),
         "train.alignment_weight": Between(0.0, 1.0),
         "train.edge_dropout": DROPOUT,
     }

@@ -59,14 +59,13 @@ def tune(
     """Search a model's settings until so many trials are finished; a killed search goes on.
 
     A trial's value is the validation mean over behaviors of NDCG at ``evaluate.select_cutoff`` of
-    one member as it is served: calibrated, each user by what was fitted without the user. Test is
-    not read. The first trial is the configuration as far as the space holds it. Pruning, by
-    validations of the model as trained: from half of its own steps on,
-    at each tenth, a trial whose best value so far is below the median of the others at the same
-    tenth ends; so a long schedule is not judged by a short one's pace. A trial validates at most
-    ``MOST_VALIDATIONS`` times, so patience, too, goes by its own pace. Each proposal hangs on the
-    seed and the trials before it alone, so a search that was stopped and one that was not are the
-    same.
+    one member, calibrated as ``bigel compare`` does, each user by what was fitted without the user.
+    Test is not read. The first trial is the configuration as far as the space holds it. Pruning, by
+    validations of the model as trained: from half of its own steps on, at each tenth, a trial whose
+    best validation so far is below the median of the others at the same tenth ends; so a long
+    schedule is not judged by a short one's pace. A trial validates at most ``MOST_VALIDATIONS``
+    times, so patience, too, goes by its own pace. Each proposal hangs on the seed and the trials
+    before it alone, so a search that was stopped and one that was not are the same.
 
     Args:
         model: a key of ``SPACES``.
@@ -224,7 +223,7 @@ def _measure(
 
     told: set[int] = set()
 
-    def watch(_: Validation) -> None:
+    def watch(_: Validation | None = None) -> None:
         history = trainer.history["validations"]  # with those before the checkpoint gone on from
         for tenth, value in by_tenths(history, contestant.config.train.max_steps).items():
             if tenth not in told:
@@ -234,6 +233,7 @@ def _measure(
             raise optuna.TrialPruned
 
     trainer.fit(scratch, watch)
+    watch()  # where the last checkpoint was gone on from, nothing was validated
     return calibrated_mean(
         learner.ranked(trainer.scores(), world.train), world.train, valid, config
     )

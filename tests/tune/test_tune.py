@@ -22,7 +22,7 @@ from bigel.tune import SPACES, tune
 from bigel.tune.search import run_search
 from bigel.tune.space import Between, Each, OneOf, apply, present
 from bigel.tune.spaces import SHARED, space_of
-from bigel.tune.study import _study_key, by_tenths
+from bigel.tune.study import _open_study, _study_key, by_tenths
 
 QUICK = (
     "synth.users=150", "synth.items=60", "synth.events=4000", "model.dim=64", "train.max_steps=6",
@@ -225,6 +225,11 @@ def test_a_trial_that_goes_on_from_a_checkpoint_ends_with_the_same_value(
         run(data, tmp_path / "cut", trials=1)
     again = run(data, tmp_path / "cut", trials=1)
     assert killed and again["best"]["value"] == whole["best"]["value"]
+    reported = [
+        _open_study(Path(found["study"]).parent, "bigel", data[0]).trials[-1].intermediate_values
+        for found in (whole, again)
+    ]
+    assert reported[0] == reported[1] != {}
 
 
 def test_a_trial_is_judged_at_tenths_of_its_own_way():
