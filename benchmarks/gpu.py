@@ -3,12 +3,14 @@
 python benchmarks/gpu.py PRESET --workspace FOLDER [--device cuda] [--against cpu] [--set …]…
 
 Trains by the stages of a run, without Prefect. With --against it trains on another device, too, and
-compares the losses of all steps. Exit status 1 if one differs by more than a thousandth.
+compares the losses of all steps. Exit status 1 if one differs by more than a thousandth. The time
+of what comes before the training, and each validation, are printed as they come.
 """
 
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 from bigel.config import load_config
@@ -27,8 +29,11 @@ def history_of(preset: str, folder: str, device: str, settings: list[str]) -> di
     config = load_config(preset, [*settings, f"run.device={device}"])
     workspace = Workspace(folder)
     with workspace.in_use():
+        start = time.perf_counter()
         parts = split(ingest(config, workspace), config, workspace)
-        record = train(parts, build_graphs(parts, config, workspace), config, workspace)
+        graphs = build_graphs(parts, config, workspace)
+        print(f"{preset} on {device}: prepared in {time.perf_counter() - start:.1f} s", flush=True)
+        record = train(parts, graphs, config, workspace, tell)
     history: dict[str, Any] = json.loads(record.file(HISTORY_FILE).read_text("utf-8"))
     seconds = sum(step["seconds"] for step in history["steps"])
     steps, mean = len(history["steps"]), history["valid"]["mean"]
@@ -38,6 +43,11 @@ def history_of(preset: str, folder: str, device: str, settings: list[str]) -> di
         flush=True,
     )
     return history
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Print a validation."""
+    print(f"  step {found['step']}: mean valid NDCG {found['mean']}", flush=True)
 
 
 def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:

@@ -3,7 +3,8 @@
 # CPU does, the time of a step and of its messages by both backends for logs of four sizes, in float32
 # and bfloat16, with and without TF32, and a whole training on JD.
 # Usage: [DEVICE=cuda] [PYTHON=python] benchmarks/gpu.sh WORKSPACE [FOLDER_OF_JD]
-# Each part has a limit; one that fails or runs over it does not stop the others.
+# Each part has a limit; one that fails or runs over it does not stop the others, and what it printed
+# by then stands.
 set -u
 workspace=$1
 jd=${2:-}

@@ -4,25 +4,29 @@ python benchmarks/step.py [--data FOLDER | --rows N] [--set section.key=value]â€
 
 FOLDER holds the JD pair files; without it a random log of the same size is used. --rows takes one
 of so many pairs in the proportions of the UserBehavior log (100 pairs a user, 416 items per 10,000
-pairs, four behaviors), with default settings.
+pairs, four behaviors), with default settings. Each figure is printed as soon as it is known, those
+of the preparation in seconds; with --rows nobody is validated.
 """
 
 import argparse
+import contextlib
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from random_log import graphs_on, random_log
 from torch import Tensor
 from userbehavior import ROWS_PER_USER, items_of
 
 from bigel.config import load_config
 from bigel.data.interactions import Interactions
-from bigel.graph import Graph, Graphs, build_all, propagate
+from bigel.graph import Graph, Graphs, propagate
 from bigel.graph.propagate import Backend
 from bigel.model import BiGEL
 from bigel.train.bigel import bigel_learner, parts_of_steps, senders_of
@@ -33,24 +37,20 @@ USERS, ITEMS = 10_690, 13_465
 FILES = {"click": 217_977, "favourite": 7_380, "target": 60_967}
 SHARES = (0.895, 0.029, 0.056, 0.02)  # of the pairs, by behavior, in UserBehavior
 BACKENDS: tuple[Backend, ...] = ("sparse", "scatter")
+tell = partial(print, flush=True)  # what is known stays, if a limit of time cuts the rest
 
 
-def random_log(
-    sizes: list[int], n_users: int, n_items: int, names: tuple[str, ...]
+def make_log(
+    args: argparse.Namespace, names: tuple[str, ...], device: torch.device
 ) -> Interactions:
-    """Return a log of so many pairs per behavior; some items have many users, most have few."""
-    rng = np.random.default_rng(0)
-    found = []
-    for size in sizes:
-        keys = np.empty(0, np.int64)
-        while len(keys) < size:
-            popular = (rng.pareto(1.0, size) * n_items / 100).astype(np.int64) % n_items
-            more = rng.integers(0, n_users, size) * n_items + popular
-            keys = np.unique(np.concatenate([keys, more]))
-        found.append(np.sort(rng.permutation(keys)[:size]))
-    behaviors = np.repeat(np.arange(len(sizes)), sizes)
-    users, items = np.divmod(np.concatenate(found), n_items)
-    return Interactions(users, items, behaviors, n_users, n_items, names)
+    """Return the log that was asked for."""
+    if args.rows:
+        sizes = [round(share * args.rows) for share in SHARES]
+        n_users = max(args.rows // ROWS_PER_USER, 1)
+        return random_log(sizes, n_users, items_of(args.rows), names, device)
+    if args.data:
+        return read_log(args.data, names)
+    return random_log([*FILES.values()], USERS, ITEMS, names, device)
 
 
 def read_log(folder: Path, names: tuple[str, ...]) -> Interactions:
@@ -79,6 +79,16 @@ def milliseconds(
             torch.cuda.synchronize()
         times.append(clock() - start)
     return 1e3 * statistics.median(times)
+
+
+@contextlib.contextmanager
+def prepared(name: str) -> Iterator[None]:
+    """Print the seconds of a block."""
+    start = time.perf_counter()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    tell(f"  {'prepare: ' + name:24s}{time.perf_counter() - start:9.1f} s")
 
 
 def bandwidth(device: torch.device) -> float:
@@ -152,8 +162,8 @@ def time_propagation(model: BiGEL, graphs: Graphs, backend: Backend, repeat: int
     return milliseconds(once, repeat)
 
 
-def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
-    """Return the median ms of a step's parts."""
+def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> Iterator[tuple[str, float]]:
+    """Yield the median ms of a step's parts."""
     batch = trainer.batches.draw().to(trainer.device)
     part_of = parts_of(trainer, graphs)
     model, part, _ = part_of(trainer.model, batch)
@@ -165,21 +175,18 @@ def time_parts(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float
         trainer.optimizer.zero_grad()
         loss().backward()
 
+    yield "sample a batch", milliseconds(trainer.batches.draw, repeat)
     making = milliseconds(lambda: part_of(trainer.model, batch), repeat)
+    yield "forward: its graphs", making
     messages = milliseconds(lambda: model(part), repeat)
+    yield "forward: messages", messages
     forward = milliseconds(loss, repeat)
-    both = milliseconds(forward_backward, repeat)
-    return {
-        "sample a batch": milliseconds(trainer.batches.draw, repeat),
-        "forward: its graphs": making,
-        "forward: messages": messages,
-        "forward: rows and loss": forward - making - messages,
-        "backward": both - forward,
-        "optimizer": milliseconds(trainer.optimizer.step, repeat),
-        "average": milliseconds(trainer._update_average, repeat),
-        "whole step": milliseconds(trainer._take_step, repeat),
-        "whole step, CPU": milliseconds(trainer._take_step, repeat, time.process_time),
-    }
+    yield "forward: rows and loss", forward - making - messages
+    yield "backward", milliseconds(forward_backward, repeat) - forward
+    yield "optimizer", milliseconds(trainer.optimizer.step, repeat)
+    yield "average", milliseconds(trainer._update_average, repeat)
+    yield "whole step", milliseconds(trainer._take_step, repeat)
+    yield "whole step, CPU", milliseconds(trainer._take_step, repeat, time.process_time)
 
 
 def parts_of(trainer: Trainer, graphs: Graphs) -> Callable[..., tuple[BiGEL, Graphs, Batch]]:
@@ -188,17 +195,16 @@ def parts_of(trainer: Trainer, graphs: Graphs) -> Callable[..., tuple[BiGEL, Gra
     return parts_of_steps(graphs, trainer.config.train.edge_dropout, sampled)
 
 
-def time_whole(trainer: Trainer, graphs: Graphs, repeat: int) -> dict[str, float]:
-    """Return the median ms of what takes all users, and of a step whose products are in TF32."""
+def time_whole(trainer: Trainer, graphs: Graphs, repeat: int) -> Iterator[tuple[str, float]]:
+    """Yield the median ms of a step whose products are in TF32, and of what takes all users."""
     torch.set_float32_matmul_precision("high")
-    found = {"whole step, TF32": milliseconds(trainer._take_step, repeat)}
+    took = milliseconds(trainer._take_step, repeat)
     torch.set_float32_matmul_precision("highest")
+    yield "whole step, TF32", took
     few = max(repeat // 4, 1)
     embed = trainer.average.final_embeddings
-    return found | {
-        "final embeddings": milliseconds(lambda: embed(graphs), few),
-        "validation": milliseconds(trainer._validate, few),
-    }
+    yield "final embeddings", milliseconds(lambda: embed(graphs), few)
+    yield "validation", milliseconds(trainer._validate, few)
 
 
 def peak_gib(device: torch.device) -> float:
@@ -212,7 +218,7 @@ def print_propagation(trainer: Trainer, graphs: Graphs, repeat: int) -> None:
     """Print the time of a step's messages alone, by both backends, in both widths of rows."""
     device, batch = trainer.device, trainer.batches.draw().to(trainer.device)
     speed = bandwidth(device)
-    print(f"a streaming copy reaches {speed:.1f} GB/s")
+    tell(f"a streaming copy reaches {speed:.1f} GB/s")
     for dtype in (torch.float32, torch.bfloat16):
         whole = trainer.model.to(dtype)
         with torch.no_grad():  # tables are where the backward pass ends
@@ -225,11 +231,11 @@ def print_propagation(trainer: Trainer, graphs: Graphs, repeat: int) -> None:
             try:
                 took = time_propagation(model, part, backend, repeat if backend == "sparse" else 2)
             except RuntimeError as error:  # this build or device cannot
-                print(f"  {name:20s} not run: {str(error).splitlines()[0]}")
+                tell(f"  {name:20s} not run: {str(error).splitlines()[0]}")
                 continue
             rate = moved / took / 1e6
-            print(f"  {name:20s}{took:9.1f} ms, {moved / 1e6:.0f} MB, {rate:7.1f} GB/s, "
-                  f"{rate / speed:6.0%} of streaming")  # fmt: skip
+            tell(f"  {name:20s}{took:9.1f} ms, {moved / 1e6:.0f} MB, {rate:7.1f} GB/s, "
+                 f"{rate / speed:6.0%} of streaming")  # fmt: skip
 
 
 def main() -> None:
@@ -241,36 +247,33 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config("userbehavior" if args.rows else "jd", args.overrides)
     device, names = choose_device(config.run.device), config.data.behaviors
-    if args.rows:
-        sizes = [round(share * args.rows) for share in SHARES]
-        log = random_log(sizes, max(args.rows // ROWS_PER_USER, 1), items_of(args.rows), names)
-    elif args.data:
-        log = read_log(args.data, names)
-    else:
-        log = random_log([*FILES.values()], USERS, ITEMS, names)
-    few = np.zeros(len(log), bool)
-    few[::13] = True
-    size = (log.n_users, log.n_items)
     with use_threads(config.run.threads):
-        graphs = build_all(log.frame(), names, *size).to(device)
-        learner = bigel_learner(log, graphs, config, device, config.train.seed)
-        trainer = Trainer(learner, log, log.only(few), config, device)
+        with prepared("log"):
+            log = make_log(args, names, device)
+        tell(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}: "
+            f"{len(log):,} pairs, {log.n_users:,} users, {log.n_items:,} items")  # fmt: skip
+        with prepared("graphs"):
+            graphs = graphs_on(device, log)
+        with prepared("trainer"):
+            few = log.only(np.arange(0, 0 if args.rows else len(log), 13))
+            learner = bigel_learner(log, graphs, config, device, config.train.seed)
+            trainer = Trainer(learner, few if args.rows else log, few, config, device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         model = trainer.model
         assert isinstance(model, BiGEL)
-        print(f"device {device}, {torch.get_num_threads()} threads, log {args.data or 'random'}: "
-              f"{len(log):,} pairs, {size[0]:,} users, {size[1]:,} items")  # fmt: skip
-        print(f"dim {config.model.dim}, layers {config.model.layers}, "
-              f"union {[way.layers for way in union_ways(model, graphs)]}, "
-              f"own {[way.layers for way in own_ways(model, graphs)]}, "
-              f"edge dropout {config.train.edge_dropout}, "
-              f"batch {config.train.batch_size}, negatives {config.train.negatives}, "
-              f"drawn users {senders_of(config, size[0]) or 'all'}")  # fmt: skip
-        for name, took in time_parts(trainer, graphs, args.repeat).items():
-            print(f"  {name:24s}{took:9.1f} ms")
-        print(f"peak of memory {peak_gib(device):.2f} GiB")
+        tell(f"dim {config.model.dim}, layers {config.model.layers}, "
+             f"union {[way.layers for way in union_ways(model, graphs)]}, "
+             f"own {[way.layers for way in own_ways(model, graphs)]}, "
+             f"edge dropout {config.train.edge_dropout}, "
+             f"batch {config.train.batch_size}, negatives {config.train.negatives}, "
+             f"drawn users {senders_of(config, log.n_users) or 'all'}")  # fmt: skip
+        for name, took in time_parts(trainer, graphs, args.repeat):
+            tell(f"  {name:24s}{took:9.1f} ms")
+        tell(f"peak of memory {peak_gib(device):.2f} GiB")
         if not args.rows:
-            for name, took in time_whole(trainer, graphs, args.repeat).items():
-                print(f"  {name:24s}{took:9.1f} ms")
+            for name, took in time_whole(trainer, graphs, args.repeat):
+                tell(f"  {name:24s}{took:9.1f} ms")
         print_propagation(trainer, graphs, args.repeat)
 
 

@@ -66,10 +66,9 @@ def _publish(
         page = place.read_text("utf-8")
         verdict = _present(before, of_lists, said.get("lists"), workspace)
         before |= _of_report(verdict)
-    if page is not None and verdict is not None:
-        page = stamp_trend(stamp(page, verdict), runs)
     workspace.publish(lists.file(RECOMMENDATIONS_FILE))
     if page is not None:
+        page = stamp_trend(page if verdict is None else stamp(page, verdict), runs)
         write_text(place, stamp_lists(page, _told(of_lists, before)))
         before = (before or {}) | {"digest": file_digest(place)}
     of_lists |= {"digest": file_digest(lists.file(RECOMMENDATIONS_FILE))}

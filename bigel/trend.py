@@ -14,7 +14,8 @@ Run = dict[str, Any]
 def with_run(runs: Sequence[Run], verdict: Verdict | None) -> list[Run]:
     """Return the last runs, the oldest first, and this one after them.
 
-    A run that found what the one before it had found (nothing was new) takes its place.
+    A run that found what the one before it had found (nothing was new) takes its place; a model
+    that waited for the registry between them, or does now, has the version that the other knows.
 
     Args:
         runs: of earlier calls.
@@ -30,9 +31,14 @@ def with_run(runs: Sequence[Run], verdict: Verdict | None) -> list[Run]:
         }
         for line in verdict.lines
     }
-    name = {"model": verdict.model, "version": verdict.version, "metric": verdict.metric}
-    this = {"made": verdict.made, "alias": verdict.alias, **name, "behaviors": figures}
-    same = bool(runs) and all(runs[-1].get(key) == this[key] for key in (*name, "behaviors"))
+    this: Run = {"made": verdict.made, "model": verdict.model, "metric": verdict.metric}
+    this |= {"version": verdict.version, "alias": verdict.alias, "behaviors": figures}
+    last = runs[-1] if runs else {}
+    same = all(last.get(key) == this[key] for key in ("model", "metric", "behaviors"))
+    versions = last.get("version"), verdict.version
+    same = same and (None in versions or versions[0] == versions[1])
+    if same and verdict.version is None:
+        this |= {key: last[key] for key in ("version", "alias")}
     return [*(runs[:-1] if same else runs), this][-RUNS:]
 
 

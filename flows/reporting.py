@@ -54,7 +54,7 @@ def create_artifacts(summary: dict[str, Any], workspace: Workspace) -> None:
             key="bigel-verdict", markdown=verdict.markdown() + lists, description=verdict.title
         )
     if rows := metric_rows(summary):
-        told = "What is served, on the newest held-out days, beside the simple rule"
+        told = "What is served, on the newest held-out days, beside the best simple rule"
         create_table_artifact(table=rows, key="bigel-metrics", description=told)
     lists = summary.get("paths", {}).get("recommendations")
     if lists and (sample := sample_of(Path(lists))):

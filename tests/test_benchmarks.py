@@ -22,6 +22,7 @@ from bigel.errors import DataError
 from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, propagate
 from bigel.model import BiGEL
+from bigel.train.loop import Trainer
 from tests.worlds import graphs_of, interactions_of, random_world
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -217,7 +218,8 @@ def test_a_step_is_measured_with_its_view_and_its_edge_dropout(
         views = "model.view=true", "model.own_view=true"
         settings = (*TINY, *views, f"train.edge_dropout={share}")
         lines = run("step", "--repeat", 1, settings=settings)
-        assert f"union [4, 1], own [2, 2], edge dropout {share}" in lines[1]
+        (dims,) = (line for line in lines if line.startswith("dim "))
+        assert f"union [4, 1], own [2, 2], edge dropout {share}" in dims
         assert any(line.startswith("  forward: its graphs ") for line in lines)
         *cascade, gce, view = passes[:5]
         edges[share], own = passes[:7], passes[5:7]
@@ -277,10 +279,75 @@ def test_a_steps_messages_pass_over_the_drawn_users_and_the_batchs(
     few = "train.users_per_step=10", "train.batch_size=4"
     for rows in ((), ("--rows", 4_000)):
         lines = run("step", "--repeat", 1, *rows, settings=(*TINY, *few))
-        assert lines[1].endswith(", drawn users 10")
-        assert ("4,000 pairs, 40 users, 166 items" in lines[0]) == bool(rows)
+        (head,), (dims,) = (
+            [line for line in lines if line.startswith(f"{first} ")] for first in ("device", "dim")
+        )
+        assert dims.endswith(", drawn users 10")
+        assert ("4,000 pairs, 40 users, 166 items" in head) == bool(rows)
         timed = [line.split(",")[0] for line in lines if " of streaming" in line]
         assert {"  sparse", "  scatter"} <= set(timed) and len(timed) >= 3  # MKL has no bfloat16
+
+
+def test_what_was_measured_before_a_step_is_cut_is_there(
+    small_step: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[list[str]] = []
+
+    def cut(self: Trainer) -> None:
+        told.append(capfd.readouterr().out.splitlines())
+        raise TimeoutError
+
+    monkeypatch.setattr(Trainer, "_take_step", cut)
+    given = [part for setting in TINY for part in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["step", "--rows", "4000", "--repeat", "1", *given])
+    with pytest.raises(TimeoutError), open(1, "w", closefd=False) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        small_step.main()
+    names = [line[2:26].strip() for line in told[0] if line.startswith("  ")]
+    assert names == [
+        "prepare: log", "prepare: graphs", "prepare: trainer", "sample a batch",
+        "forward: its graphs", "forward: messages", "forward: rows and loss", "backward",
+        "optimizer", "average",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [[500, 40, 7], [0, 900]])
+def test_a_random_log_has_the_pairs_that_were_asked_for(
+    script: Callable[[str], ModuleType], sizes: list[int]
+) -> None:
+    make, names, cpu = script("random_log"), tuple("abc"[: len(sizes)]), torch.device("cpu")
+    log = make.random_log(sizes, 30, 40, names, cpu)
+    assert np.bincount(log.behavior_index, minlength=len(sizes)).tolist() == sizes
+    assert np.array_equal(log.keys, np.unique(log.keys))
+    assert np.array_equal(log.keys, make.random_log(sizes, 30, 40, names, cpu).keys)
+
+
+def test_half_of_a_random_log_is_of_a_hundredth_of_the_items_and_users_are_alike(
+    script: Callable[[str], ModuleType],
+) -> None:
+    size = 20_000, 1_000, ("buy",), torch.device("cpu")
+    log = script("random_log").random_log([50_000], *size)
+    assert np.mean(log.items < 10) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(log.items < 100) == pytest.approx(10 / 11, abs=0.02)  # 1 - 1 / (1 + 10)
+    assert np.mean(log.users < 5_000) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_graphs_made_on_the_device_are_those_of_training(
+    script: Callable[[str], ModuleType], seed: int
+) -> None:
+    world = random_world(seed)
+    shuffled = world.only(np.random.default_rng(seed).permutation(len(world)))
+    found, expected = (
+        script("random_log").graphs_on(torch.device("cpu"), shuffled),
+        graphs_of(world),
+    )
+    for one, other in zip(
+        (*found.cascade, found.union), (*expected.cascade, expected.union), strict=True
+    ):
+        for name in ("crow", "col", "value", "degree"):
+            given, wanted = getattr(one, name), getattr(other, name)
+            assert given.dtype == wanted.dtype and torch.equal(given, wanted)
 
 
 @pytest.fixture
@@ -322,7 +389,8 @@ def test_all_that_a_gpu_is_to_be_asked_runs_in_eight_minutes_and_on_the_cpu(
         told += run(Path(name).stem, *given, settings=TINY)
     assert "losses differ by at most 0 of their size, 1e-03 are allowed" in told
     assert sum(line.startswith("device cpu") for line in told) == 5
-    assert any(line.startswith("jd on cpu: 2 steps in ") for line in told)
+    ends = "prepared in ", "mean valid NDCG ", "mean valid NDCG ", "2 steps in "
+    assert all(part in line for part, line in zip(ends, told[-4:], strict=True))
 
 
 def test_losses_are_compared_step_by_step(script: Callable[[str], ModuleType]) -> None:

@@ -60,6 +60,16 @@ def test_a_run_that_found_nothing_new_takes_the_place_of_the_one_before() -> Non
     assert len(with_run(again, verdict(1, 0.3))) == len(with_run(again, verdict(2, 0.2))) == 2
 
 
+def test_a_model_that_waited_for_the_registry_stands_once_and_keeps_its_version() -> None:
+    waited = with_run([], verdict(None, 0.2, alias=""))
+    told = with_run(waited, verdict(4, 0.2))
+    away = with_run(told, verdict(None, 0.2, alias="", made="2026-11-09T02:00:00+00:00"))
+    named = [[(one["version"], one["alias"]) for one in runs] for runs in (waited, told, away)]
+    assert named == [[(None, "")], [(4, "champion")], [(4, "champion")]]
+    assert away[0]["made"] == "2026-11-09T02:00:00+00:00"
+    assert len(with_run(waited, verdict(4, 0.3))) == len(with_run(told, verdict(5, 0.2))) == 2
+
+
 def test_the_last_ten_are_kept() -> None:
     runs: list[dict[str, object]] = []
     for version in range(1, RUNS + 3):

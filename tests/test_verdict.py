@@ -190,6 +190,9 @@ def test_a_published_report_has_the_last_runs_side_by_side(tmp_path: Path) -> No
     assert [one["version"] for one in read_latest(workspace)["runs"]] == [2, 3]
     page = published(workspace)[1]
     assert "none yet" not in page and page.count("0.1500 (0.1000)") == 2
+    publish(lists(tmp_path / "d", 2, "not judged"), workspace, report)
+    page = published(workspace)[1]
+    assert "none yet" not in page and page.count("0.1500 (0.1000)") == 2
 
 
 @pytest.mark.parametrize("answer", [None, UnreachableError("away")])

@@ -17,9 +17,10 @@ touched elsewhere, best converting first            see ``bigel.rivals.conversio
 item-kNN                                            see ``bigel.rivals.item_knn``
 ==================================================  ==========================================
 
-All other items follow by popularity, so every list is full. Of each behavior the rule with the
-highest NDCG on validation stands beside the model, each at its moment: nothing of the newest days
-chooses it. Demand and neighbours are those of ``bigel.signals``.
+Those by what the user has touched are left out above ``MAX_PATTERNED`` behaviors, item-kNN above
+``MOST_ITEMS`` items. All other items follow by popularity, so every list is full. Of each behavior
+the rule with the highest NDCG on validation stands beside the model, each at its moment: nothing of
+the newest days chooses it. Demand and neighbours are those of ``bigel.signals``.
 """
 
 import math
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 
 from bigel.config import ItemKnnConfig
+from bigel.config.tree import MAX_PATTERNED
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, rank_task
@@ -154,11 +156,10 @@ def untimed_rules(log: Interactions, popular: Scores) -> Rules:
     def near() -> Sequence[Scores]:
         return [First(popular, [near_items(log, ItemKnnConfig())] * len(log.behaviors))]
 
-    rules: dict[str, Callable[[], Sequence[Scores]]] = {
-        POPULAR: lambda: [popular],
-        FUNNEL: lambda: [touched_first(popular, log)],
-        CONVERTING: lambda: [converting_first(popular, log)],
-    }
+    rules: dict[str, Callable[[], Sequence[Scores]]] = {POPULAR: lambda: [popular]}
+    if len(log.behaviors) <= MAX_PATTERNED:  # they have weights for each set of behaviors
+        rules[FUNNEL] = lambda: [touched_first(popular, log)]
+        rules[CONVERTING] = lambda: [converting_first(popular, log)]
     return rules | ({NEAR: near} if log.n_items <= MOST_ITEMS else {})
 
 

@@ -151,10 +151,24 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
     back = np.sort(item * n_users + user) % max(n_users, 1)
     col = torch.from_numpy(np.concatenate([item + n_users, back]).astype(np.int32))
     del user, item, back
-    crow = torch.zeros(n_nodes + 1, dtype=torch.int32)
+    return weighted(col, degree_N, n_users, n_items)
+
+
+def weighted(col: Tensor, degree_N: Tensor, n_users: int, n_items: int) -> Graph:
+    """Return Â of all neighbours and how many each node has.
+
+    Args:
+        col: (2 E,) int32, see ``Graph``.
+        degree_N: (N,) int64.
+        n_users: U.
+        n_items: I.
+    """
+    n_nodes = n_users + n_items
+    crow = torch.zeros(n_nodes + 1, dtype=torch.int32, device=col.device)
     crow[1:] = degree_N.cumsum(0)
     exact_N = degree_N.double()
-    row = torch.repeat_interleave(torch.arange(n_nodes, dtype=torch.int32), degree_N)
+    nodes = torch.arange(n_nodes, dtype=torch.int32, device=col.device)
+    row = torch.repeat_interleave(nodes, degree_N)
     blocks = zip(
         torch.split(row, _EDGES_AT_A_TIME), torch.split(col, _EDGES_AT_A_TIME), strict=True
     )

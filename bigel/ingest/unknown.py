@@ -18,6 +18,7 @@ from bigel.schema import BEHAVIOR
 MOST_ROWS = 20_000_000  # that are looked at
 SHOWN = 30  # values that are named
 LONGEST = 60  # letters of one
+VALUE = pl.col(BEHAVIOR).cast(pl.String).str.strip_chars()
 
 
 def unknown_values(
@@ -33,14 +34,11 @@ def unknown_values(
     Raises:
         DataError: if a file cannot be read.
     """
-    known = [*behavior_codes(data), *data.ignore, *data.null_values, ""]
-    value = pl.col(BEHAVIOR).cast(pl.String).str.strip_chars()
     found: Counter[str] = Counter()
     rows = 0
     for source in sources:
         for batch in raw_rows(source, data, base):
-            others = batch.select(value).filter(~pl.col(BEHAVIOR).is_in(known))
-            found.update(dict(others.group_by(BEHAVIOR).len().iter_rows()))
+            found.update(_unknown_in(batch, data))
             rows += batch.height
             if rows >= MOST_ROWS:
                 return _ordered(found)
@@ -56,14 +54,14 @@ def only_unknown(
     nothing is known for sure, so nothing is told.
     """
     known, rows = list(behavior_codes(data)), 0
-    value = pl.col(BEHAVIOR).cast(pl.String).str.strip_chars()
-    sources = list(sources)
+    found: Counter[str] = Counter()
     for source in sources:
         for batch in raw_rows(source, data, base):
             rows += batch.height
-            if rows > MOST_ROWS or batch.select(value.is_in(known).any()).item():
+            if rows > MOST_ROWS or batch.select(VALUE.is_in(known).any()).item():
                 return []
-    return unknown_values(sources, data, base)
+            found.update(_unknown_in(batch, data))
+    return _ordered(found)
 
 
 def told(values: list[tuple[str, int]]) -> str:
@@ -75,6 +73,12 @@ def told(values: list[tuple[str, int]]) -> str:
     shown = ", ".join(f"{value[:LONGEST]!r} {rows:,}" for value, rows in values[:SHOWN])
     more = len(values) - SHOWN
     return f"{shown} and {more:,} more values" if more > 0 else shown
+
+
+def _unknown_in(batch: pl.DataFrame, data: DataConfig) -> dict[str, int]:
+    known = [*behavior_codes(data), *data.ignore, *data.null_values, ""]
+    others = batch.select(VALUE).filter(~pl.col(BEHAVIOR).is_in(known))
+    return dict(others.group_by(BEHAVIOR).len().iter_rows())
 
 
 def _ordered(found: Counter[str]) -> list[tuple[str, int]]:

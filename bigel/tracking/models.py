@@ -54,7 +54,7 @@ class Model:
         folder: its bundle on this disk, whole and of our format.
         facts: what the bundle says of itself.
         loses: whether it answers for want of a champion though it loses to popularity, so that
-            lists must be the rule's.
+            lists must be popularity's.
     """
 
     uri: str

@@ -39,7 +39,7 @@ from bigel.state.moment import (
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
 from bigel.store.tensors import save_tensors
-from bigel.train.bigel import bigel_learner
+from bigel.train.bigel import bigel_learner, senders_of
 from bigel.train.calibration import Calibration, calibrate, count_again
 from bigel.train.loop import OnValidation, choose_device, use_threads
 from bigel.train.members import Fitted, fit_members
@@ -93,6 +93,8 @@ def train(
                     facts[REFIT] = True
                     again = _train_again(fitted, known, valid, config, device, scratch, begun)
                     _add_again(learned, again, found, known, valid, config)
+            if drawn := senders_of(config, train.n_users):
+                facts["messages"] = f"messages of {drawn:,} of {train.n_users:,} users a step"
             facts = _write(learned, fitted, facts, out)
         if begun and start:
             shutil.copyfile(start.file(LEARNED_FILE), out / LEARNED_FILE)

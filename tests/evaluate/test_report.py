@@ -395,6 +395,14 @@ def test_a_sample_of_users_is_told(tmp_path, no_drawing):
     assert "Of buy 20,000 users are ranked, evenly spaced" in " ".join(text.split())
 
 
+def test_a_training_on_drawn_users_is_told(tmp_path, no_drawing):
+    metrics, history, facts = inputs()
+    assert "messages of" not in write(tmp_path, metrics, history, facts)[0]
+    facts["model"]["messages"] = "messages of 5 of 12 users a step"
+    page = " ".join(write(tmp_path, metrics, history, facts)[0].split())
+    assert "stopped by <code>train.patience</code>; messages of 5 of 12 users a step.</p>" in page
+
+
 @pytest.mark.parametrize("limit", ["max_steps", "max_minutes"])
 def test_the_limit_that_ended_training_too_early_is_named(limit, tmp_path, no_drawing):
     metrics, history, facts = inputs()

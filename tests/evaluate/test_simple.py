@@ -173,6 +173,17 @@ def test_a_log_of_many_items_is_spared_the_product_of_all_pairs() -> None:
         assert (NEAR in untimed_rules(log, popularity(log))) == there
 
 
+def test_many_behaviors_are_spared_the_weights_of_all_their_sets() -> None:
+    nobody = np.zeros(0, np.int64)
+    for count, there in ((8, [POPULAR, FUNNEL, CONVERTING, NEAR]), (9, [POPULAR, NEAR])):
+        names = tuple(map(str, range(count)))
+        log = Interactions(nobody, nobody, nobody, 1, 4, names)
+        rules = untimed_rules(log, popularity(log))
+        assert list(rules) == there
+        for made in rules.values():
+            assert lists(made()[0], count - 1, torch.tensor([0])) == [[0, 1, 2, 3]]
+
+
 def test_neither_batch_nor_company_changes_a_list() -> None:
     timed, untimed = of_history(history(7)), untimed_rules(log_of(7), popularity(log_of(7)))
     for rules in (timed, untimed):

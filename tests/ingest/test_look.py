@@ -14,7 +14,7 @@ import pytest
 from bigel.config import parse_config
 from bigel.config.data import SYNTHETIC, DataConfig
 from bigel.errors import DataError
-from bigel.ingest import ingest
+from bigel.ingest import ingest, unknown
 from bigel.ingest.look import look_at
 from bigel.store import Workspace
 
@@ -101,13 +101,17 @@ def test_a_line_longer_than_the_look_is_no_matter(tmp_path: Path, rest: bytes) -
 
 @pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
 def test_a_log_of_which_no_behavior_is_known_is_refused_with_all_its_values(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / name
+    times: list[int] = []
     FRAME.write_parquet(path) if name.endswith("parquet") else FRAME.write_csv(path)
+    read = unknown.raw_rows
+    monkeypatch.setattr(unknown, "raw_rows", lambda *given: [times.append(1), read(*given)][1])
     with pytest.raises(DataError) as caught:
         look_at(data_of(path, behaviors=["pv", "order"]))
     said = str(caught.value)
+    assert len(times) == 1, "the log is read once"
     assert "unknown: 'buy' 20, 'view' 20; name them in data.behaviors, data.rename" in said
     look_at(data_of(path, behaviors=["pv", "order"], rename={"view": "pv"}))
 

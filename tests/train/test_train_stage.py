@@ -72,6 +72,13 @@ def test_files_and_counts(split, tmp_path):
     assert record.counts["device"] == "cpu"
 
 
+def test_a_training_on_drawn_users_tells_of_how_many(split, tmp_path):
+    few = "train.users_per_step=5", "train.max_steps=1", "train.batch_size=2"
+    assert run(split, tmp_path, *few).counts["messages"] == "messages of 5 of 12 users a step"
+    for everyone in ("train.users_per_step=12", "model.user_vectors=true"):
+        assert "messages" not in run(split, tmp_path, *few, everyone).counts
+
+
 def test_embeddings_alone_give_the_scores_of_the_best_weights(split, tmp_path):
     record = run(split, tmp_path)
     emb = load_file(record.file("embeddings.safetensors"))
