@@ -87,6 +87,8 @@ def summarize(
         summary |= {"nothing_left": empty} if empty else {}
         if left_out := counts.get("left_out"):
             summary["not_listed"] = left_out
+        if "new_items" in counts:
+            summary["new_items"] = counts["new_items"]
     if "catalogue" in records:
         summary["catalogue"] = records["catalogue"].counts
     summary["waiting"] = names_waiting(workspace)
