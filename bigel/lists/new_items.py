@@ -1,11 +1,13 @@
 """Items of the catalogue that a model does not know, by the mean state of their category.
 
-.. math:: s(u, j) = \\frac{1}{|C|} \\sum_{i ∈ C} (z_u · z_i + b_i + t_i)
+.. math::
+    s(u, j) = z_u · \\frac{1}{|C|} \\sum_{i ∈ C} z_i + \\frac{1}{|I|} \\sum_{i ∈ I} (b_i + t_i)
 
-C are the items of j's category that the model ranks. These parts of a score are linear in an item's
-state, so the mean of states scores as the mean of scores: what is expected of an item of which the
-category alone is known. Neighbours and memory add nothing to what nobody had, and popularity never
-answers with it.
+I are the items that the model ranks, C those of j's category. A category tells of taste, so the
+embedding is its mean. It does not tell how much a newcomer is wanted: on a log with times a
+category's mean demand says how many of its items are out of use, and lists by it were worse
+(docs/lab/new_items.md). So bias and trend are those of an item of which nothing is known, alike for
+all. Neighbours and memory add nothing to what nobody had, and popularity never answers with it.
 """
 
 from dataclasses import dataclass, replace
@@ -91,7 +93,7 @@ def new_items(
 def with_new(recommender: "Recommender", new: NewItems | None) -> "Recommender":
     """Return a recommender whose items are the model's and, behind them, the new ones.
 
-    An item of a category whose items all lack a finite score under a behavior has none, either.
+    An item of a category none of whose items has a finite score under a behavior has none, either.
 
     Args:
         recommender: a loaded bundle.
@@ -123,14 +125,18 @@ def with_new(recommender: "Recommender", new: NewItems | None) -> "Recommender":
 
 def _means(recommender: "Recommender", new: NewItems, behavior: int) -> "Floats":
     """Return embedding, bias and trend of each new item under a behavior, (J, D + 2)."""
-    peers = np.flatnonzero((new.of_known >= 0) & np.isfinite(recommender.offset[behavior]))
-    parts = (recommender.item_emb, recommender.item_bias, recommender.item_trend)
-    states = np.column_stack([part[behavior][peers] for part in parts])
+    ranked = np.isfinite(recommender.offset[behavior])
+    offsets = (recommender.item_bias[behavior], recommender.item_trend[behavior])
+    rest = [part[ranked].sum(dtype=np.float64) / max(ranked.sum(), 1) for part in offsets]
+    peers = np.flatnonzero(ranked & (new.of_known >= 0))
     category = new.of_known[peers]
     size = 1 + max(new.of_known.max(), new.category.max())
     count = np.bincount(category, minlength=size)
     share = (1 / count[category]).astype(np.float32)
     mean = sparse.csr_matrix((share, (category, np.arange(len(peers)))), (size, len(peers)))
-    means: Floats = mean @ states
-    means[count == 0, -1] = -np.inf
-    return means[new.category]
+    states = np.column_stack(
+        [mean @ recommender.item_emb[behavior][peers], np.tile(rest, (size, 1))]
+    )
+    states[count == 0, -1] = -np.inf
+    found: Floats = states[new.category].astype(np.float32)
+    return found

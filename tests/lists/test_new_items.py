@@ -94,28 +94,32 @@ def test_a_new_item_has_the_mean_state_of_its_category() -> None:
     found = with_new(known, new)
     assert found.item_ids.tolist() == ["x", "y", "z", "n", "m"]
     assert found.item_emb[:, 3:].tolist() == [[[2, 1], [5, 5]], [[2, 2], [7, 1]]]
-    assert found.offset[:, 3:].tolist() == [[0.5 + 2, 2], [0 + 2, 2]]
+    assert found.item_bias[:, 3:].tolist() == [[1, 1], [1, 1]], "alike for all"
+    np.testing.assert_allclose(found.item_trend[:, 3:], [[4 / 3, 4 / 3], [1, 1]])
     assert not found.popularity[:, 3:].any()
     alone = with_new(known, replace(new, of_known=np.array([-1, 0, 1])))
     assert alone.offset[1].tolist() == [2, -np.inf, 2, -np.inf, 2], "its one peer has no score"
     one, both = (own.recommend(0, np.array([0]), 5) for own in (known, found))
     assert one.item.tolist() == [2, 1, 0] and one.score.tolist() == [12, 9, 2]
-    assert both.item.tolist() == [2, 4, 1, 3, 0] and both.score.tolist() == [12, 12, 9, 5.5, 2]
+    assert both.item.tolist() == [4, 2, 1, 3, 0]
+    np.testing.assert_allclose(both.score, [10 + 7 / 3, 12, 9, 3 + 7 / 3, 2])
 
 
 def naive(model: serving.Recommender, behavior: int, user: int, peers: list[int]) -> float:
-    """The mean over items of the score by graph and demand."""
-    scores = [
-        float(model.user_emb[behavior, user] @ model.item_emb[behavior, item])
-        + float(model.item_bias[behavior, item] + model.item_trend[behavior, item])
-        for item in peers
-        if np.isfinite(model.item_trend[behavior, item])
-    ]
-    return sum(scores) / len(scores)
+    """The mean graph score of the category's items and the mean offset of all."""
+    graph, offsets = [], []
+    for item in range(len(model.item_ids)):
+        offset = float(model.item_bias[behavior, item]) + float(model.item_trend[behavior, item])
+        if np.isfinite(offset):
+            offsets.append(offset)
+            if item in peers:
+                vectors = model.user_emb[behavior, user], model.item_emb[behavior, item]
+                graph.append(float(vectors[0] @ vectors[1]))
+    return sum(graph) / len(graph) + sum(offsets) / len(offsets)
 
 
 @pytest.mark.parametrize("integers", [False, True])
-def test_a_score_is_the_mean_of_the_categorys_scores(
+def test_a_score_is_the_categorys_mean_with_the_mean_offset_of_all(
     bundle: Record, timed: Path, tmp_path: Path, integers: bool
 ) -> None:
     folder = timed if integers else Path(bundle.path)
@@ -189,6 +193,15 @@ def test_other_lists_are_the_same_less_the_new_items(workspace: Workspace, tmp_p
     assert kept.height < on.height and kept.equals(off)
 
 
+def test_another_category_of_a_new_item_makes_other_lists(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    first = recommend(config(tmp_path), workspace)
+    assert recommend(config(tmp_path), workspace).reused
+    moved = recommend(config(tmp_path, KNOWN + NEW.replace("Bench,seat", "Bench,light")), workspace)
+    assert not moved.reused and not lists(moved).equals(lists(first))
+
+
 @pytest.mark.parametrize(
     ("catalogue", "asked", "reason"),
     [
@@ -219,6 +232,23 @@ def test_a_limit_on_categories_counts_new_items(workspace: Workspace, tmp_path: 
     for _, own in frame.group_by("user_id", "behavior"):
         items = set(own["item_id"])
         assert len(items & {"item 0", "new 0"}) == 1 == len(items & {"item 1", "item 3", "new 1"})
+
+
+def test_a_new_item_has_no_neighbours(timed: Path, tmp_path: Path) -> None:
+    """Who touched it since is moved towards its category, by the graph alone."""
+    known = load_bundle(timed)
+    rules = rules_of(timed, config(tmp_path, "item_id,category\n0,a\n3,a\n40,a\n"))
+    found = with_new(known, rules.new)
+    assert found.signals is not None and known.signals is not None
+    assert found.signals.near.shape == (31, 31) and found.signals.near[30].nnz == 0
+    assert (found.signals.near[:30, :30] != known.signals.near).nnz == 0
+    session = serving.Session.empty()
+    session = replace(session, row=np.array([0]), behavior=np.array([0]), item=np.array([30]))
+    users = np.array([-1])
+    entries = [found.entries(k, users, session) for k in range(2)]
+    parts = {name: scores.copy() for name, scores in found.terms(1, users, session, entries)}
+    assert np.isfinite(parts["graph"]).all() and parts["graph"].any()
+    assert np.array_equal(parts["neighbours"], parts["demand"])
 
 
 def test_an_id_of_another_kind_is_no_item_of_a_log_of_numbers(timed: Path, tmp_path: Path) -> None:
