@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import sparse
 
 from bigel.data.catalogue import CATEGORY
 from bigel.schema import ITEM_ID
@@ -132,11 +131,10 @@ def _means(recommender: "Recommender", new: NewItems, behavior: int) -> "Floats"
     category = new.of_known[peers]
     size = 1 + max(new.of_known.max(), new.category.max())
     count = np.bincount(category, minlength=size)
-    share = (1 / count[category]).astype(np.float32)
-    mean = sparse.csr_matrix((share, (category, np.arange(len(peers)))), (size, len(peers)))
-    states = np.column_stack(
-        [mean @ recommender.item_emb[behavior][peers], np.tile(rest, (size, 1))]
-    )
+    sums = np.zeros((size, recommender.item_emb.shape[2]))
+    np.add.at(sums, category, recommender.item_emb[behavior][peers])
+    means = sums / np.maximum(count, 1)[:, None]
+    states = np.column_stack([means, np.tile(rest, (size, 1))])
     states[count == 0, -1] = -np.inf
     found: Floats = states[new.category].astype(np.float32)
     return found
