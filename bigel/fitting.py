@@ -69,7 +69,7 @@ def fit(
             shutil.rmtree(temporary, ignore_errors=True)
         raise
     if temporary is not None:
-        shared = found._served  # by what ``with_rules`` makes of it
+        shared = found._known  # by what ``with_rules`` makes of it
         weakref.finalize(shared, shutil.rmtree, temporary, ignore_errors=True)
     return found
 

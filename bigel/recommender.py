@@ -24,6 +24,7 @@ from bigel.config.exclusion import POLICIES, Exclude
 from bigel.config.write import to_overrides
 from bigel.errors import ConfigError, DataError, UnreachableError, nearest
 from bigel.lists.bundle import MODEL_FILE, load_bundle
+from bigel.lists.new_items import with_new
 from bigel.lists.recommend import Request, checked_ids, choose, inner_of, lists_of
 from bigel.lists.rules import ItemRules, candidates_of
 from bigel.quiet import hush
@@ -93,7 +94,8 @@ class Recommender:
         alias: str = "",
     ) -> None:
         self.alias = alias
-        self._served, self.folder = served, folder
+        self._known = self._served = served  # without and with what rules add
+        self.folder = folder
         self._figures, self._only_popular = figures, only_popular
         self._config = Config()
         self._rules: ItemRules | None = None
@@ -196,7 +198,8 @@ class Recommender:
         """Return the same model, whose lists obey the rules of settings, read at this moment.
 
         That is what ``items`` and ``recommend`` say: catalogue, stock and dates by the clock,
-        filter, allow, deny, max_per_category, names, and k and exclude where a call gives none.
+        filter, allow, deny, max_per_category, names, new_items (``items`` then has them, too), and
+        k and exclude where a call gives none.
         Call it again when the catalogue has changed, or an hour has passed.
 
         Args:
@@ -215,7 +218,9 @@ class Recommender:
         made._config = _resolved(settings, self.behaviors)
         with tempfile.TemporaryDirectory() as scratch:
             place = Workspace(scratch if workspace is None else workspace)
-            made._rules = current_rules(self._served.item_ids, made._config, place)
+            made._rules = current_rules(self._known.item_ids, made._config, place)
+        made._served = with_new(self._known, made._rules.new if made._rules else None)
+        made.items = pl.Series(schema.ITEM_ID, made._served.item_ids)
         return made
 
     @property

@@ -32,9 +32,9 @@ def summarize(
     it waits for the tracking store), ``lists_from``,
     ``lists_of_the_rule`` (popularity answers for everybody: there is no champion, and the
     challenger loses to it), ``nothing_left`` (empty lists by behavior, of users who have every
-    item), ``not_listed`` (items that rules keep out of all lists, by reason), ``catalogue``
-    (``rows``, and what it has in common with the log), ``waiting`` (entries of the outbox),
-    ``paths``.
+    item), ``not_listed`` (items that rules keep out of all lists, by reason), ``new_items`` (that
+    the log has not, and lists may hold), ``catalogue`` (``rows``, and what it has in common with
+    the log), ``waiting`` (entries of the outbox), ``paths``.
     """
     records = outcome.records
     summary: dict[str, Any] = {
@@ -87,6 +87,8 @@ def summarize(
         summary |= {"nothing_left": empty} if empty else {}
         if left_out := counts.get("left_out"):
             summary["not_listed"] = left_out
+        if "new_items" in counts:
+            summary["new_items"] = counts["new_items"]
     if "catalogue" in records:
         summary["catalogue"] = records["catalogue"].counts
     summary["waiting"] = names_waiting(workspace)

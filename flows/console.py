@@ -110,6 +110,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"lists     items that may not be listed: {escape(told(summary['not_listed']))}"
         )
+    if "new_items" in summary:
+        console.print(f"lists     new items that may be listed: {summary['new_items']:,}")
     for line in waiting_lines(summary, workspace):
         console.print(f"[yellow]waiting[/]   {escape(line)}", soft_wrap=True)
     for name in ("report", "data_docs", "recommendations", "quarantine", "refused", "latest"):

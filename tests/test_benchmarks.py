@@ -101,6 +101,16 @@ def test_a_part_of_the_pairs_is_drawn_trained_and_measured(run: Run, workspace: 
         assert all(0 <= figure < 1 for figure in figures(line, 4)[:-1])
 
 
+def test_new_items_are_measured_beside_simple_rules(run: Run) -> None:
+    lines = run("new_items", "--seeds", 0, "--no-times", settings=(*TINY, "synth.tastes=4"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    rankings = {(row[0], row[1]) for row in rows}
+    assert len(rankings) == 3 + 1 + 4 + 4
+    assert all(0 <= float(value) <= 1 for row in rows for value in row[3:6])
+    shares = {row[0]: float(row[5]) for row in rows if row[1].startswith("on, mean offset of all")}
+    assert shares["new items"] == 1 > shares["all items"]
+
+
 def test_similar_items_are_measured_beside_item_knn(run: Run, workspace: Path) -> None:
     lines = run("similar", "demo", "synth:", "--workspace", workspace, settings=TINY)
     names = [line.split(" | ")[0].strip("| ") for line in lines[2:]]

@@ -13,6 +13,7 @@ from bigel.errors import DataError
 from bigel.latest import read_latest
 from bigel.lists.bundle import load_bundle
 from bigel.lists.current import current_rules
+from bigel.lists.new_items import NewItems, with_new
 from bigel.lists.rules import ItemRules, candidates_of
 from bigel.lists.serving import Candidates, Recommender
 from bigel.store import Workspace
@@ -28,7 +29,7 @@ class Served:
     """A loaded model, never changed: a request is answered by the one that it began with.
 
     Args:
-        recommender: its bundle.
+        recommender: its bundle and, where the rules say so, new items.
         key: what it was loaded of; another key, another model.
         ruled: what the rules were made of, the minute among it.
         uri: of the registered version.
@@ -118,8 +119,9 @@ class Follower:
                 self.served = self._load(key)
                 log.info("%s answers", self.served.uri)
             elif ruled != self.served.ruled and ruled[0] == self._files_before:
-                rules = self._rules(self.served.recommender)
-                self.served = replace(self.served, rules=rules, ruled=ruled)
+                rules = self._rules(self._known)
+                ranks = self._under(rules)
+                self.served = replace(self.served, recommender=ranks, rules=rules, ruled=ruled)
             self._files_before, self.trouble = ruled[0], None
         except Exception as error:  # whatever it is, the next look may find it mended
             if str(error) != self.trouble:
@@ -148,9 +150,11 @@ class Follower:
 
     def _load(self, key: tuple[Any, ...]) -> Served:
         found: Answering = key[0]
-        ruled, recommender = self._ruled(), self._recommender(*key)
-        rules = self._rules(recommender)
+        ruled, known = self._ruled(), self._recommender(*key)
+        rules = self._rules(known)
+        recommender = with_new(known, _new(rules))
         recommender.warm_up()
+        self._known = known
         now = time.time()
         of = (found.uri, found.alias, found.loses, rules, now, self._config.recommend.exclude)
         return Served(recommender, key, ruled, *of)
@@ -164,6 +168,15 @@ class Follower:
                 log.warning("%s answers as it was registered: %s", found.uri, error)
         with open_model(found.uri, self._config, self._workspace) as model:
             return load_bundle(model.folder)
+
+    def _under(self, rules: ItemRules | None) -> Recommender:
+        """Return what ranks under other rules of the same model."""
+        new, before = _new(rules), _new(self.served.rules)
+        if (new and new.identity) == (before and before.identity):
+            return self.served.recommender
+        found = with_new(self._known, new)
+        found.warm_up()
+        return found
 
     def _rules(self, recommender: Recommender) -> ItemRules | None:
         return current_rules(recommender.item_ids, self._config, self._workspace)
@@ -180,6 +193,10 @@ def _bundle_of(found: Answering, workspace: Workspace) -> Path | None:
     except (KeyError, TypeError):
         return None
     return place if said.get("uri") == found.uri and place.is_dir() else None
+
+
+def _new(rules: ItemRules | None) -> NewItems | None:
+    return None if rules is None else rules.new
 
 
 def _state(path: Path) -> tuple[int, int] | None:

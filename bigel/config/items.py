@@ -111,6 +111,13 @@ class RecommendConfig(Section):
     names: bool = Field(
         False, description="Write the catalogue's name of each item beside it, as item_name."
     )
+    new_items: bool = Field(
+        False,
+        description=(
+            "List items of the catalogue that the log has not, too, by the mean state of their "
+            "category."
+        ),
+    )
 
     @field_validator("exclude")
     @classmethod
@@ -131,4 +138,5 @@ class RecommendConfig(Section):
 
     def of_catalogue(self) -> list[str]:
         """Return the settings in use that need a catalogue."""
-        return [name for name in ("filter", "max_per_category", "names") if getattr(self, name)]
+        names = ("filter", "max_per_category", "names", "new_items")
+        return [name for name in names if getattr(self, name)]

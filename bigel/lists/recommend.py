@@ -18,6 +18,7 @@ from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.lists.bundle import MODEL_FILE, data_fingerprint, known_to, load_bundle, refresh_bundle
 from bigel.lists.folds import CrossFitted, Folds, cross_fitted
+from bigel.lists.new_items import with_new
 from bigel.lists.rules import ItemRules, candidates_of, item_rules
 from bigel.store import Record, Workspace, file_digest, fingerprint
 from bigel.store.code import code_of
@@ -100,7 +101,8 @@ def recommend(
     Returns:
         counts: users, rows, popular_users (lists made of popular items), nothing_left (empty lists
         by behavior, of users who have every item already), left_out (items that may not be listed,
-        by reason), behaviors, k, exclude, model (uri, name, version, alias).
+        by reason), behaviors, k, exclude, model (uri, name, version, alias); new_items (that may be
+        listed), where there are any.
 
     Raises:
         ConfigError: on an unknown model or behavior.
@@ -189,10 +191,12 @@ def write_lists(
     Raises:
         DataError: if the bundle cannot be read.
     """
-    recommender = load_bundle(bundle)
+    new = request.rules.new if request.rules else None
+    recommender = with_new(load_bundle(bundle), new)
     rank = CrossFitted(folds).recommend if folds else recommender.recommend
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
+    items = items if new is None else pl.concat([items, new.ids])
     inner = inner_of(asked, known)
     known.gather(inner[inner >= 0]).to_frame().write_parquet(place / schema.USERS_FILE)
     rows = popular = 0
@@ -218,6 +222,8 @@ def write_lists(
         barred = items.filter(~request.rules.allowed)
         barred.to_frame().write_parquet(place / schema.NOT_LISTED_FILE)
     found = {"users": len(asked), "rows": rows, "popular_users": popular}
+    if request.rules and new is not None:
+        found["new_items"] = int(request.rules.allowed[-len(new.ids) :].sum())
     return found | {"nothing_left": nothing_left, **request.told()}
 
 

@@ -27,6 +27,7 @@ from bigel.data.catalogue import (
 )
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.ids import plain_id
+from bigel.lists.new_items import NewItems, new_items
 from bigel.schema import CATALOGUE_FILE, FILTERS_FILE, ITEM_ID, NOW
 from bigel.store import Record, Workspace, fingerprint
 
@@ -40,7 +41,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ItemRules:
-    """What may be said of a model's items tonight.
+    """What may be said of a model's items tonight, and of new ones behind them.
 
     Args:
         allowed: bool, (I,): whether the item may be listed.
@@ -49,6 +50,8 @@ class ItemRules:
         per_category: items of one category in a list, at most; 0: any number.
         names: name of each item; None: no names are asked for.
         filters: by name, whether each item passes it; whoever asks for lists may choose one.
+        new: items of the catalogue that the model does not know; they count among the I. None:
+            there are none, or none are asked for.
     """
 
     allowed: Bools
@@ -57,13 +60,15 @@ class ItemRules:
     per_category: int = 0
     names: pl.Series | None = None
     filters: Mapping[str, Bools] = field(default_factory=dict)
+    new: NewItems | None = None
 
     def identity(self) -> str:
         """Return a digest of all that changes lists of which nobody chose a filter."""
         category = None if self.category is None else self.category.tolist()
         names = None if self.names is None else self.names.to_list()
         allowed = np.packbits(self.allowed).tobytes().hex()
-        return fingerprint(allowed, category, self.per_category, names)
+        new = [] if self.new is None else [self.new.identity]
+        return fingerprint(allowed, category, self.per_category, names, *new)
 
 
 def item_rules(
@@ -75,7 +80,8 @@ def item_rules(
         path: Parquet file with the ``item_id`` of every item, in the model's order.
         config: ``items`` and ``recommend``.
         workspace: where the catalogue is stored.
-        moment: of the lists, Unix seconds; any other word: the time of the clock.
+        moment: of the lists, Unix seconds; any other word: the time of the clock. New items are
+            those of now: what the catalogue had before nobody knows.
 
     Raises:
         DataError: if no item may be listed, or an id stands twice in the catalogue.
@@ -83,25 +89,33 @@ def item_rules(
     settings = config.recommend
     if not (config.items.path or settings.allow or settings.deny):
         return None
-    ids = _comparable(pl.read_parquet(path)[ITEM_ID])
-    table = None
+    known = pl.read_parquet(path)[ITEM_ID]
+    ids = _comparable(known)
+    table, new = None, None
+    lacking: dict[str, int] = {}
     if config.items.path:
-        record = read_catalogue(path, config, workspace)
-        table = _in_order(_stored(record), ids, config)
+        stored = _stored(read_catalogue(path, config, workspace))
+        table = _in_order(stored, ids, config)
+        if settings.new_items and moment == NOW:
+            categories = _column(table, CATEGORY, "recommend.new_items", config)
+            new, lacking = new_items(known, categories, stored)
+        if new is not None:
+            ids = pl.concat([ids, _comparable(new.ids)])
+            table = _in_order(stored, ids, config)
     when = moment if isinstance(moment, int) else int(time.time())
     allowed, left_out = np.ones(len(ids), dtype=bool), {}
     for reason, keeps in _reasons(table, ids, config, when):
         left_out[reason] = int((allowed & ~keeps).sum())
         allowed &= keeps
-    left_out = {reason: count for reason, count in left_out.items() if count}
+    left_out = {reason: count for reason, count in left_out.items() if count} | lacking
     if not allowed.any():
         raise DataError(f"no item of the model may be listed, of {told(left_out)}")
     if table is None:
         return ItemRules(allowed, left_out)
     category = _numbers(table, config) if settings.max_per_category else None
-    names = _names(table, config) if settings.names else None
+    names = _column(table, NAME, "recommend.names", config) if settings.names else None
     filters = {name: _true(table, pl.col(FILTER + name), False) for name in config.items.filters}
-    return ItemRules(allowed, left_out, category, settings.max_per_category, names, filters)
+    return ItemRules(allowed, left_out, category, settings.max_per_category, names, filters, new)
 
 
 def candidates_of(
@@ -193,25 +207,23 @@ def _in_order(table: pl.DataFrame, ids: pl.Series, config: Config) -> pl.DataFra
 
 
 def _numbers(table: pl.DataFrame, config: Config) -> npt.NDArray[np.int64]:
-    if CATEGORY not in table.columns:
-        raise _lacks("recommend.max_per_category", "category", config)
-    found: npt.NDArray[np.int64] = (
-        table[CATEGORY].rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
-    )
+    category = _column(table, CATEGORY, "recommend.max_per_category", config)
+    found: npt.NDArray[np.int64] = category.rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
     return found
 
 
-def _names(table: pl.DataFrame, config: Config) -> pl.Series:
-    if NAME not in table.columns:
-        raise _lacks("recommend.names", "name", config)
-    return table[NAME]
+def _column(table: pl.DataFrame, name: str, setting: str, config: Config) -> pl.Series:
+    """Return a column that a setting needs.
 
-
-def _lacks(setting: str, column: str, config: Config) -> ConfigError:
-    return ConfigError(
-        f"{setting} needs a column {column!r} in {config.items.path}; if it has another name, say "
-        f"items.columns.{column} = NAME"
-    )
+    Raises:
+        ConfigError: if the catalogue has none.
+    """
+    if name not in table.columns:
+        raise ConfigError(
+            f"{setting} needs a column {name!r} in {config.items.path}; if it has another name, "
+            f"say items.columns.{name} = NAME"
+        )
+    return table[name]
 
 
 def _listed(path: Path, setting: str, ids_are: str) -> pl.Series:

@@ -36,6 +36,7 @@ def similar(
     """
     chosen = range(len(recommender.behaviors)) if behavior is None else [behavior]
     there: npt.NDArray[np.bool_] = np.any(np.isfinite(recommender.offset[chosen]), axis=0)
+    there[recommender.facts["items"] :] = False  # new ones: a category's mean is near all of it
     states = [recommender.item_directions[at] for at in chosen]
     asked = np.flatnonzero(there[items])
     candidates, nobody = candidates or Candidates(), Session.empty()
