@@ -163,7 +163,12 @@ def needed_bundles(workspace: Workspace) -> set[str]:
     return found - {""}
 
 
-def note_champion(model: Registered, workspace: Workspace, stamp: list[Any] | None = None) -> None:
+def note_champion(
+    model: Registered,
+    workspace: Workspace,
+    stamp: list[Any] | None = None,
+    unnamed: bool = False,
+) -> None:
     """Ask who is champion and keep name, version and bundle in the workspace.
 
     Args:
@@ -171,13 +176,14 @@ def note_champion(model: Registered, workspace: Workspace, stamp: list[Any] | No
         workspace: keeps the note.
         stamp: of the registry before anything of this was asked, see ``stamp_of``: while it has
             the same, the note is as good as an answer.
+        unnamed: whether this model answers, too, where settings name none.
     """
     place, version = _note_of(model.name, workspace), model.champion
     if version is None:
         place.unlink(missing_ok=True)
         return
     known = {"name": version.name, "version": version.number, "bundle": version.bundle}
-    known |= {} if stamp is None else {"stamp": stamp}
+    known |= {} if stamp is None else {"stamp": stamp, "unnamed": unnamed}
     if known != _read(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, known)
