@@ -19,7 +19,6 @@ from bigel.store import Workspace
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,
-    LOSES_TAG,
     WHY_TAG,
     Registered,
     Version,
@@ -145,7 +144,7 @@ def answering(reference: str | None, config: Config, workspace: Workspace) -> An
 def _loses(reference: str | None, version: Version) -> bool:
     """Tell whether a version answers for want of a champion though it loses to popularity."""
     is_challenger = alias_of(version.aliases) == CHALLENGER
-    return reference is None and is_challenger and LOSES_TAG in version.tags
+    return reference is None and is_challenger and version.loses
 
 
 def model_name(client: Any, config: Config) -> str:
