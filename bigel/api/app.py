@@ -182,10 +182,9 @@ def explained(served: Served, user: str, items: list[str], behavior: str | None)
     asked = _place(recommender.user_ids, one, ["user"], "path")
     known = [_known_item(served, item, "query") for item in dict.fromkeys(items)]
     at = recommender.behaviors.index(name)
-    told = [
-        _reason(served, item, explain(recommender, at, asked, item, served.only_popular))
-        for _, item in known
-    ]
+    places = np.array([item for _, item in known])
+    reasons = explain(recommender, at, asked, places, served.only_popular)
+    told = [_reason(served, item, why) for item, why in zip(places.tolist(), reasons, strict=True)]
     return bodies.Reasons(user_id=one, model=served.uri, behavior=name, items=told)
 
 

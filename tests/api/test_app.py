@@ -318,6 +318,21 @@ def test_a_reason_names_what_rules_say_and_what_brought_it(
     assert any(one["neighbours"] for one in reasons)
 
 
+def test_the_catalogue_is_ranked_once_for_all_items_to_explain(
+    follower: Follower, http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, terms = [], serving.Recommender.terms
+
+    def noted(*given: Any) -> Any:
+        ranked.append(given)
+        return terms(*given)
+
+    monkeypatch.setattr(serving.Recommender, "terms", noted)
+    asked = {"item": [f"item {n}" for n in range(ITEMS)]}
+    assert len(http.get("/users/100/explain", params=asked).json()["items"]) == ITEMS
+    assert len(ranked) == 1
+
+
 def test_a_bad_question_for_reasons_is_told(http: TestClient) -> None:
     def ask(**params: Any) -> Any:
         return http.get("/users/100/explain", params=params)
