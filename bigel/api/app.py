@@ -342,7 +342,7 @@ def _refuse_unknown(asked: Request, *known: str) -> None:
 
 
 class LongBodiesRefused:
-    """Refuses a body that is longer than any sensible one, or of which nobody says how long.
+    """Refuses a body that is longer than any sensible one: by its bytes, whatever headers say.
 
     It speaks ASGI: the decorator for middlewares costs each request a task of its own.
     """
@@ -352,11 +352,15 @@ class LongBodiesRefused:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length")
-            if length is None or int(length) > MOST_BYTES:
-                said = f"a body needs a Content-Length, of at most {MOST_BYTES:,} bytes"
-                await JSONResponse({"detail": said}, status_code=413)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Pass a request on, with a limit on what is read of it."""
+        read = 0
+
+        async def limited() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BYTES:
+                raise HTTPException(413, f"the body is longer than {MOST_BYTES:,} bytes")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)

@@ -1,5 +1,6 @@
 """What the HTTP server answers, and what it refuses."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -198,8 +199,37 @@ def test_a_bad_path_and_a_long_body_are_refused(http: TestClient) -> None:
         assert said.status_code == 422, body
     long = http.post("/lists", content=b" " * (MOST_BYTES + 1))
     assert long.status_code == 413 and "4,000,000 bytes" in long.json()["detail"]
-    unsaid = http.post("/lists", content=iter([b"{}"]))
-    assert unsaid.status_code == 413
+
+
+@pytest.mark.parametrize("length", [{}, {"content-length": "10"}, {"content-length": "wrong"}])
+def test_the_bytes_of_a_body_count_whatever_is_said_of_them(
+    http: TestClient, length: dict[str, str]
+) -> None:
+    said = {"content-type": "application/json", "transfer-encoding": "chunked"} | length
+    whole = b'{"user_id": 101}'.ljust(MOST_BYTES)
+    fits = http.post("/lists", content=iter([whole[:9], whole[9:]]), headers=said)
+    assert fits.status_code == 200 and fits.json()["user_id"] == 101
+    long = http.post("/lists", content=iter([whole, b" "]), headers=said)
+    assert long.status_code == 413
+    assert long.json() == {"detail": "the body is longer than 4,000,000 bytes"}
+
+
+def test_a_body_is_not_read_beyond_the_limit(http: TestClient) -> None:
+    sent, taken = [], []
+
+    async def receive() -> dict[str, Any]:
+        taken.append(1)
+        part = b" " * (MOST_BYTES // 4)
+        return {"type": "http.request", "body": part, "more_body": len(taken) < 8}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"10"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/lists", "headers": headers}
+    scope |= {"query_string": b"", "http_version": "1.1"}
+    asyncio.run(http.app(scope, receive, send))
+    assert (sent[0]["status"], len(taken)) == (413, 5)
 
 
 def test_ids_of_text_are_text_in_a_path_too(tmp_path: Path) -> None:
