@@ -1,5 +1,6 @@
 """The application: lists, similar items, histories, and what answers."""
 
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
+HERE, LOCAL = "http://address.invalid", "http://localhost"  # in the page's examples
+ADDRESS = re.compile(r"https?://[\w.:/\[\]-]+")  # that a page and a shell take as it is
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 Filter = Annotated[str | None, Query(alias="filter", description="Name of one of items.filters.")]
 DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
@@ -36,9 +39,14 @@ def create_app(follower: Follower) -> FastAPI:
     app.add_middleware(LongBodiesRefused)
     app.exception_handler(RequestValidationError)(_told)
 
+    @functools.cache
+    def page() -> str:
+        return docs_page(app.openapi(), HERE)
+
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
+    def docs(request: Request) -> HTMLResponse:
+        here = str(request.base_url).rstrip("/")
+        return HTMLResponse(page().replace(HERE, here if ADDRESS.fullmatch(here) else LOCAL))
 
     @app.get("/health")
     def health() -> bodies.Health:

@@ -1,7 +1,9 @@
 """What the HTTP server answers, and what it refuses."""
 
 import asyncio
+import html
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bigel import Recommender, __version__
+from bigel.api import app as api
 from bigel.api.app import MOST_BYTES, create_app
 from bigel.api.asked import MOST_EXPLAINED, MOST_K
 from bigel.api.champion import Follower, Served
+from bigel.api.docs import docs_page
 from bigel.config import parse_config
 from bigel.lists import serving
 from bigel.lists.serving import Candidates
@@ -436,3 +440,29 @@ def test_the_page_of_what_may_be_asked_loads_nothing_and_leaves_nothing_out(
     assert {f"<code>{name}</code>" for name in fields} <= set(re.findall("<code>.*?</code>", text))
     assert "Length of each list, at most; from 1 to 1,000; default 20" in text
     assert http.get("/redoc").status_code == 404
+    for code in ("422", "404", "413"):
+        assert code in text
+
+
+def test_the_page_of_what_may_be_asked_is_made_once(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def noted(*given: Any) -> str:
+        made.append(given)
+        return docs_page(*given)
+
+    monkeypatch.setattr(api, "docs_page", noted)
+    application = create_app(follower)
+    for address in ("http://shop:8090", "https://lists.shop"):
+        there = TestClient(application, base_url=address)
+        commands = re.findall("curl .*", there.get("/docs").text)
+        assert len(commands) == 2
+        for command in map(html.unescape, commands):
+            _, url, *_ = shlex.split(command)
+            assert url.startswith(f"{address}/") and ("?" not in url or f"'{url}'" in command)
+            assert there.get(url.removeprefix(address)).status_code in (200, 405, 422)
+    assert len(made) == 1
+    strange = TestClient(application, headers={"host": "<b>'$(x)'"}).get("/docs").text
+    assert "<b>" not in strange and "$(x)" not in strange
