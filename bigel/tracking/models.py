@@ -12,7 +12,7 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.disk import is_full
-from bigel.errors import ConfigError, DataError, hide_credentials, nearest
+from bigel.errors import AbsentError, ConfigError, DataError, hide_credentials, nearest
 from bigel.lists.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.retry import is_transient
 from bigel.store import Workspace
@@ -248,7 +248,7 @@ def _find(client: Any, home: Home, reference: str | None, name: str) -> Version:
     return found
 
 
-def _absent(client: Any, home: Home, reference: str | None, name: str) -> ConfigError:
+def _absent(client: Any, home: Home, reference: str | None, name: str) -> AbsentError:
     """Return the error that says what there is."""
     names = sorted(model.name for model in client.search_registered_models())
     if not names:
@@ -257,7 +257,7 @@ def _absent(client: Any, home: Home, reference: str | None, name: str) -> Config
         what = f"Registered models: {', '.join(names)} (tracking.model_name says {name})"
     else:
         what = _what_exists(Registered(client, name), reference or "")
-    return ConfigError(f"no model {reference!r} at {home.shown}. {what}")
+    return AbsentError(f"no model {reference!r} at {home.shown}. {what}")
 
 
 def _what_exists(model: Registered, reference: str) -> str:
