@@ -2,6 +2,7 @@
 
     BigelError (ValueError)        exit 1
     ├── ConfigError                exit 2   a wrong key, type, range or option
+    │   └── AbsentError            exit 2   a model, version or alias that there is not
     ├── DataError                  exit 3   an input that cannot be read or used
     │   ├── ContractError          exit 3   a critical rule was broken
     │   └── SourceUnreachableError exit 3   the log's store or database does not answer now
@@ -35,6 +36,10 @@ class ConfigError(BigelError):
     """The configuration or the command line is wrong."""
 
     exit_code = 2
+
+
+class AbsentError(ConfigError):
+    """There is no model, version or alias of the name that was asked for."""
 
 
 class DataError(BigelError):

@@ -340,7 +340,7 @@ class Recommender:
         at = self._place(behavior or self.behaviors[-1])
         asked = int(inner_of(_one_id(user, self.users, "user"), self.users)[0])
         inner = self._known_items(_one_id(item, self.items, "item"))
-        found = explain(self._served, at, asked, int(inner[0]), self._only_popular)
+        (found,) = explain(self._served, at, asked, inner, self._only_popular)
         return Explanation(
             user,
             self.items[int(inner[0])],

@@ -1,7 +1,7 @@
 """The verb show: a user's history, her lists by champion and challenger, and why each item."""
 
-import contextlib
 import json as to_json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ import typer
 
 from bigel import schema
 from bigel.config import load_config
-from bigel.errors import BigelError
+from bigel.errors import AbsentError, BigelError
 from flows.options import ModelName, Place, Rules, Settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # items of a behavior's history
 BROUGHT = 2  # items that brought another one, by name
+log = logging.getLogger("bigel.show")
 
 
 def show(
@@ -45,11 +46,15 @@ def show(
 
     champion = Recommender.champion(workspace, name, config)
     found = {"champion": champion}
-    with contextlib.suppress(BigelError):  # there is none, or it cannot be read now
+    try:
         challenger = Recommender.registered("challenger", workspace, name, config)
         alone = champion.alias == "challenger"  # it answers for want of a champion
         found = {} if alone else found
         found["challenger"] = challenger
+    except AbsentError:
+        pass
+    except BigelError as error:
+        log.warning("the challenger's lists are left out: %s", error)
     if behavior is not None and behavior not in champion.behaviors:
         champion.recommend([], behavior)  # says which ones there are
     shown = {

@@ -1,5 +1,6 @@
 """`bigel.Recommender` beside what batch and the bundle say."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from bigel.config import load_config, parse_config
 from bigel.contracts.contract import contract_folder
 from bigel.errors import ConfigError, ContractError, DataError, UnreachableError
 from bigel.lists.bundle import build_bundle, parts_of
+from bigel.lists.explain import explain
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
 from tests import fabricate
@@ -273,6 +275,17 @@ def test_the_parts_add_up_to_every_served_score(either: Recommender, exclude: st
             names |= found.parts.keys()
     has = {"views", "neighbours"} if either._served.signals else set()
     assert names == {"graph", "demand", "memory", "popularity", *has}
+
+
+def test_many_items_are_explained_as_each_alone(either: Recommender) -> None:
+    """To the bit, and in the order asked, whatever else is asked for."""
+    served = either._served
+    items = np.random.default_rng(1).permutation(len(served.item_ids))
+    for behavior, user, rule in itertools.product((0, 1), (0, 3, -1), (False, True)):
+        many = explain(served, behavior, user, items, rule)
+        alone = [explain(served, behavior, user, items[at : at + 1], rule)[0] for at in items]
+        assert [vars(many[at]) for at in items] == [vars(one) for one in alone]
+    assert explain(served, 0, 3, items[:0]) == []
 
 
 def test_a_known_user_without_events_is_answered_by_popularity(untimed: Recommender) -> None:

@@ -1,5 +1,6 @@
 """The application: lists, similar items, histories, and what answers."""
 
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
+HERE, LOCAL = "http://address.invalid", "http://localhost"  # in the page's examples
+ADDRESS = re.compile(r"https?://[\w.:/\[\]-]+")  # that a page and a shell take as it is
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 Filter = Annotated[str | None, Query(alias="filter", description="Name of one of items.filters.")]
 DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
@@ -36,9 +39,14 @@ def create_app(follower: Follower) -> FastAPI:
     app.add_middleware(LongBodiesRefused)
     app.exception_handler(RequestValidationError)(_told)
 
+    @functools.cache
+    def page() -> str:
+        return docs_page(app.openapi(), HERE)
+
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
+    def docs(request: Request) -> HTMLResponse:
+        here = str(request.base_url).rstrip("/")
+        return HTMLResponse(page().replace(HERE, here if ADDRESS.fullmatch(here) else LOCAL))
 
     @app.get("/health")
     def health() -> bodies.Health:
@@ -182,10 +190,9 @@ def explained(served: Served, user: str, items: list[str], behavior: str | None)
     asked = _place(recommender.user_ids, one, ["user"], "path")
     known = [_known_item(served, item, "query") for item in dict.fromkeys(items)]
     at = recommender.behaviors.index(name)
-    told = [
-        _reason(served, item, explain(recommender, at, asked, item, served.only_popular))
-        for _, item in known
-    ]
+    places = np.array([item for _, item in known])
+    reasons = explain(recommender, at, asked, places, served.only_popular)
+    told = [_reason(served, item, why) for item, why in zip(places.tolist(), reasons, strict=True)]
     return bodies.Reasons(user_id=one, model=served.uri, behavior=name, items=told)
 
 
@@ -343,7 +350,7 @@ def _refuse_unknown(asked: Request, *known: str) -> None:
 
 
 class LongBodiesRefused:
-    """Refuses a body that is longer than any sensible one, or of which nobody says how long.
+    """Refuses a body that is longer than any sensible one: by its bytes, whatever headers say.
 
     It speaks ASGI: the decorator for middlewares costs each request a task of its own.
     """
@@ -353,11 +360,15 @@ class LongBodiesRefused:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length")
-            if length is None or int(length) > MOST_BYTES:
-                said = f"a body needs a Content-Length, of at most {MOST_BYTES:,} bytes"
-                await JSONResponse({"detail": said}, status_code=413)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Pass a request on, with a limit on what is read of it."""
+        read = 0
+
+        async def limited() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BYTES:
+                raise HTTPException(413, f"the body is longer than {MOST_BYTES:,} bytes")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)

@@ -76,7 +76,8 @@ class Follower:
 
     A new one is loaded beside the old one, which answers until then. What cannot be read leaves
     the old one in its place, with ``trouble``. A file of rules counts once two looks found it
-    alike, so that one that is being written is left alone.
+    alike, so that one that is being written is left alone. Looks tell files apart by size and time
+    of change: a catalogue replaced by one with both the same counts only when the minute turns.
     """
 
     def __init__(

@@ -11,11 +11,12 @@ LIMITS = (("minimum", "from"), ("maximum", "to"), ("maxItems", "at most"), ("enu
 Schema = Mapping[str, Any]
 
 
-def docs_page(schema: Schema) -> str:
+def docs_page(schema: Schema, here: str) -> str:
     """Return the page of an OpenAPI schema.
 
     Args:
         schema: as ``FastAPI.openapi`` gives it.
+        here: the address in the examples.
     """
     environment = Environment(
         loader=PackageLoader("bigel", "api"), autoescape=True, undefined=StrictUndefined,
@@ -24,6 +25,7 @@ def docs_page(schema: Schema) -> str:
     shapes = schema["components"]["schemas"]
     return environment.get_template("docs.html.j2").render(
         info=schema["info"],
+        here=here,
         questions=[
             _question(path, method, one)
             for path, methods in schema["paths"].items()

@@ -7,6 +7,7 @@ columns are whose).
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,31 +37,47 @@ class Explained:
 
 
 def explain(
-    recommender: Recommender, behavior: int, user: int, item: int, only_popular: bool = False
-) -> Explained:
-    """Return the parts of a score.
+    recommender: Recommender, behavior: int, user: int, items: Ints, only_popular: bool = False
+) -> list[Explained]:
+    """Return the parts of the scores of some items, in their order; all are ranked once.
 
     Args:
         recommender: a loaded bundle.
         behavior: place in the cascade.
         user: inner user; -1 for an unknown one.
-        item: inner item.
+        items: inner items, shape (N,).
         only_popular: popularity answers for everybody.
     """
     users, nothing = np.array([user]), Session.empty()
     entries = [recommender.entries(k, users, nothing) for k in range(len(recommender.behaviors))]
-    has = [bool((of_k.column == item).any()) for of_k in entries]
+    has = np.array([np.isin(items, of_k.column) for of_k in entries]).T.tolist()
     if only_popular or user < 0 or not recommender.events[user]:
-        score = float(recommender.demand[behavior, item])
-        return Explained(score, True, {"popularity": score}, has)
+        demand = recommender.demand[behavior, items].tolist()
+        return [
+            Explained(score, True, {"popularity": score}, of_item)
+            for score, of_item in zip(demand, has, strict=True)
+        ]
+    totals = [
+        (name, scores[0, items].tolist())
+        for name, scores in recommender.terms(behavior, users, nothing, entries)
+    ]
+    brought = _brought(recommender, behavior, items, entries)
+    found = []
+    for at, item in enumerate(items.tolist()):
+        reached = [(name, scores[at]) for name, scores in totals]
+        parts = _views_apart(recommender, behavior, user, item, _steps(reached))
+        found.append(Explained(reached[-1][1], False, parts, has[at], brought[at]))
+    return found
+
+
+def _steps(reached: list[tuple[str, float]]) -> dict[str, float]:
+    """Return what each part added; ``reached``: its name and the score with it."""
     parts: dict[str, float] = {}
     total = 0.0
-    for name, scores in recommender.terms(behavior, users, nothing, entries):
-        reached = float(scores[0, item])
-        added = reached - total if np.isfinite(total) else 0.0
-        parts[name], total = parts.get(name, 0.0) + added, reached
-    parts = _views_apart(recommender, behavior, user, item, parts)
-    return Explained(total, False, parts, has, _brought(recommender, behavior, item, entries))
+    for name, score in reached:
+        added = score - total if np.isfinite(total) else 0.0
+        parts[name], total = parts.get(name, 0.0) + added, score
+    return parts
 
 
 def _views_apart(
@@ -78,21 +95,37 @@ def _views_apart(
 
 
 def _brought(
-    recommender: Recommender, behavior: int, item: int, entries: list[Entries]
-) -> list[tuple[int, float]]:
-    """Return how much of the neighbours' part each item brought that the user touched."""
+    recommender: Recommender, behavior: int, items: Ints, entries: list[Entries]
+) -> list[list[tuple[int, float]]]:
+    """Return how much of each item's neighbours' part each item brought that the user touched."""
     signals = recommender.signals
-    if signals is None:
-        return []
-    brought: Floats64 = np.zeros(len(recommender.item_ids))
-    shape = (1, len(brought))
-    for weight, touched in signals.touched(behavior, entries, shape):
-        near = signals.near[touched.indices, [item] * touched.nnz]
-        share = np.asarray(near).ravel() * touched.data
+    shape = (1, len(recommender.item_ids))
+    weights = [] if signals is None else [*signals.touched(behavior, entries, shape)]
+    if signals is None or not weights:
+        return [[] for _ in items]
+    touched = weights[0][1].indices  # every half-life decays the same
+    near = signals.near[touched][:, items].toarray()
+    return [
+        _shared(touched, near[:, at], weights, signals.neighbour_small) for at in range(len(items))
+    ]
+
+
+def _shared(
+    touched: Ints, near: Floats64, weights: list[tuple[float, Any]], small: float
+) -> list[tuple[int, float]]:
+    """Divide the part of one item among what was touched, the largest share first.
+
+    Args:
+        touched: inner items.
+        near: how near the item is to each.
+        weights: of each half-life, and what was touched, decayed by it.
+        small: ε of log(1 + n / ε).
+    """
+    brought: Floats64 = np.zeros(len(touched))
+    for weight, decayed in weights:
+        share = near * decayed.data
         reached = share.sum()
         if reached:
-            brought[touched.indices] += (
-                weight * np.log1p(reached / signals.neighbour_small) * share / reached
-            )
-    order: Ints = np.argsort(-np.abs(brought), kind="stable")
-    return [(int(at), float(brought[at])) for at in order[: np.count_nonzero(brought)]]
+            brought += weight * np.log1p(reached / small) * share / reached
+    order = np.argsort(-np.abs(brought), kind="stable")[: np.count_nonzero(brought)]
+    return list(zip(touched[order].tolist(), brought[order].tolist(), strict=True))

@@ -185,8 +185,8 @@ def judge(
                 held = model.aliases
                 model.tag(now, MADE_TAG, max(candidate.made, now.made).isoformat())
                 carry_out(model, number, decision, GATE, details)
-                if decision.alias == CHALLENGER and candidate.loses():
-                    model.tag(now, LOSES_TAG, "true")
+                behind = decision.alias == CHALLENGER and candidate.loses()
+                model.tag(now, LOSES_TAG, "true" if behind else "false")
                 judged = candidate.judged(number, decision, beside)
                 verdict = keep_verdict(model, number, judged, runs.example_of(candidate.bundle))
                 tell_moved(model, held)

@@ -12,14 +12,13 @@ from typing import Any
 
 from bigel.config import Config
 from bigel.disk import is_full
-from bigel.errors import ConfigError, DataError, hide_credentials, nearest
+from bigel.errors import AbsentError, ConfigError, DataError, hide_credentials, nearest
 from bigel.lists.bundle import MODEL_FILE, read_facts, stored_bundle
 from bigel.retry import is_transient
 from bigel.store import Workspace
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,
-    LOSES_TAG,
     WHY_TAG,
     Registered,
     Version,
@@ -105,7 +104,8 @@ def open_model(reference: str | None, config: Config, workspace: Workspace) -> I
                     raise DataError(f"{error}. {version.uri} {NO_LISTS}") from error
                 raise
             if CHAMPION in version.aliases:
-                note_champion(Registered(client, version.name), workspace, stamp)
+                unnamed = model_name(client, Config()) == version.name
+                note_champion(Registered(client, version.name), workspace, stamp, unnamed)
         alias = alias_of(version.aliases)
         loses = _loses(reference, version)
         if loses:
@@ -144,7 +144,7 @@ def answering(reference: str | None, config: Config, workspace: Workspace) -> An
 def _loses(reference: str | None, version: Version) -> bool:
     """Tell whether a version answers for want of a champion though it loses to popularity."""
     is_challenger = alias_of(version.aliases) == CHALLENGER
-    return reference is None and is_challenger and LOSES_TAG in version.tags
+    return reference is None and is_challenger and version.loses
 
 
 def model_name(client: Any, config: Config) -> str:
@@ -180,15 +180,32 @@ def unchanged_champion(config: Config, workspace: Workspace) -> str | None:
     Then MLflow, which takes seconds of CPU to import and to open its store, need not be asked.
     None: it must be, or the bundle is not in the stage store.
     """
-    known = _last_seen(config, workspace)
-    stamp = None if known is None else known.get("stamp")
-    if stamp is None or stamp != stamp_of(home_of(workspace)):
+    stamp = stamp_of(home_of(workspace))
+    if stamp is None:
         return None
-    return offline_model(config, workspace, None)
+    found = [known for known in _answers(config, workspace) if known.get("stamp") == stamp]
+    if not found or stored_bundle(found[0]["bundle"], workspace) is None:
+        return None
+    return STORED + str(found[0]["bundle"])
+
+
+def _answers(config: Config, workspace: Workspace) -> list[dict[str, Any]]:
+    """Return the notes by which the registry answered what these settings ask, the likeliest first.
+
+    That is the note of the name; where no name was set, also of what was the answer to that.
+    """
+    own = seen(config.tracking.model_name, workspace)
+    found = [] if own is None else [own]
+    if "model_name" not in config.tracking.model_fields_set:
+        found += [known for known in all_seen(workspace) if known.get("unnamed") and known != own]
+    return found
 
 
 def _last_seen(config: Config, workspace: Workspace) -> dict[str, Any] | None:
-    """Return the note of the champion; where no model was named, of the only one with a note."""
+    """Return the note of the champion; where no model was named, of the only one with a note.
+
+    That is a guess, for while the registry cannot be asked.
+    """
     known = seen(config.tracking.model_name, workspace)
     if known or "model_name" in config.tracking.model_fields_set:
         return known
@@ -199,13 +216,14 @@ def _last_seen(config: Config, workspace: Workspace) -> dict[str, Any] | None:
 def _stored_model(reference: str, config: Config, workspace: Workspace) -> Model:
     """Return a model of the stage store; the champion last seen keeps its registered name."""
     key, name = reference.removeprefix(STORED), config.tracking.model_name
-    found, known = stored_bundle(key, workspace), _last_seen(config, workspace)
+    found = stored_bundle(key, workspace)
     if found is None:
         raise ConfigError(f"no model {reference!r}: its bundle is not in {workspace.artifacts}")
-    if known is None or known["bundle"] != key:
-        return Model(reference, name, None, "", *found)
-    uri = f"models:/{known['name']}/{known['version']}"
-    return Model(uri, known["name"], known["version"], CHAMPION, *found)
+    for known in (*_answers(config, workspace), _last_seen(config, workspace)):
+        if known and known["bundle"] == key:
+            uri = f"models:/{known['name']}/{known['version']}"
+            return Model(uri, known["name"], known["version"], CHAMPION, *found)
+    return Model(reference, name, None, "", *found)
 
 
 def _find(client: Any, home: Home, reference: str | None, name: str) -> Version:
@@ -230,7 +248,7 @@ def _find(client: Any, home: Home, reference: str | None, name: str) -> Version:
     return found
 
 
-def _absent(client: Any, home: Home, reference: str | None, name: str) -> ConfigError:
+def _absent(client: Any, home: Home, reference: str | None, name: str) -> AbsentError:
     """Return the error that says what there is."""
     names = sorted(model.name for model in client.search_registered_models())
     if not names:
@@ -239,7 +257,7 @@ def _absent(client: Any, home: Home, reference: str | None, name: str) -> Config
         what = f"Registered models: {', '.join(names)} (tracking.model_name says {name})"
     else:
         what = _what_exists(Registered(client, name), reference or "")
-    return ConfigError(f"no model {reference!r} at {home.shown}. {what}")
+    return AbsentError(f"no model {reference!r} at {home.shown}. {what}")
 
 
 def _what_exists(model: Registered, reference: str) -> str:

@@ -19,7 +19,7 @@ BUNDLE_TAG = "bigel.bundle"  # fingerprint of the bundle: the identity of a vers
 DATA_TAG = "bigel.data"  # fingerprint of the data it was measured on
 JUDGED_TAG = "bigel.judged"  # fingerprint of the evaluation that the gate judged it by
 MADE_TAG = "bigel.made"  # when the run ended that a version was last judged by, ISO, UTC
-LOSES_TAG = "bigel.loses"  # of a version that did not beat popularity when it was last judged
+LOSES_TAG = "bigel.loses"  # "true" of a challenger that lost to popularity when last judged
 WHY_TAG = "bigel.why"
 DECISION_TAG = "bigel.decision"  # JSON: the last decision about a version, see champion.py
 GONE = "RESOURCE_DOES_NOT_EXIST"
@@ -54,6 +54,11 @@ class Version:
     def bundle(self) -> str:
         """The fingerprint of its bundle, "" where it is none of ours."""
         return self.tags.get(BUNDLE_TAG, "")
+
+    @property
+    def loses(self) -> bool:
+        """Whether it was a challenger that lost to popularity when it was last judged."""
+        return self.tags.get(LOSES_TAG) == "true"
 
     @property
     def made(self) -> datetime:
@@ -163,7 +168,12 @@ def needed_bundles(workspace: Workspace) -> set[str]:
     return found - {""}
 
 
-def note_champion(model: Registered, workspace: Workspace, stamp: list[Any] | None = None) -> None:
+def note_champion(
+    model: Registered,
+    workspace: Workspace,
+    stamp: list[Any] | None = None,
+    unnamed: bool = False,
+) -> None:
     """Ask who is champion and keep name, version and bundle in the workspace.
 
     Args:
@@ -171,13 +181,14 @@ def note_champion(model: Registered, workspace: Workspace, stamp: list[Any] | No
         workspace: keeps the note.
         stamp: of the registry before anything of this was asked, see ``stamp_of``: while it has
             the same, the note is as good as an answer.
+        unnamed: whether this model answers, too, where settings name none.
     """
     place, version = _note_of(model.name, workspace), model.champion
     if version is None:
         place.unlink(missing_ok=True)
         return
     known = {"name": version.name, "version": version.number, "bundle": version.bundle}
-    known |= {} if stamp is None else {"stamp": stamp}
+    known |= {} if stamp is None else {"stamp": stamp, "unnamed": unnamed}
     if known != _read(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, known)

@@ -13,7 +13,6 @@ from bigel.store import Workspace
 from bigel.tracking.gate import CHALLENGER, CHAMPION, alias_of
 from bigel.tracking.registry import (
     DATA_TAG,
-    LOSES_TAG,
     WHY_TAG,
     Registered,
     Version,
@@ -163,7 +162,7 @@ def next_steps(version: Version, alias: str, champion: int | None) -> tuple[str,
         return (f"{served}; to take it back: bigel rollback --why TEXT",)
     by_hand = f"to crown version {number} all the same: bigel promote {number} --why TEXT"
     if alias == CHALLENGER and champion is None:
-        if LOSES_TAG in version.tags:
+        if version.loses:
             return (
                 "no version is champion, so lists are popularity's; bigel backtest FILE says what "
                 "bigel is worth on this log, bigel tune FILE searches better settings",

@@ -1,6 +1,9 @@
 """What the HTTP server answers, and what it refuses."""
 
+import asyncio
+import html
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bigel import Recommender, __version__
+from bigel.api import app as api
 from bigel.api.app import MOST_BYTES, create_app
 from bigel.api.asked import MOST_EXPLAINED, MOST_K
 from bigel.api.champion import Follower, Served
+from bigel.api.docs import docs_page
 from bigel.config import parse_config
 from bigel.lists import serving
 from bigel.lists.serving import Candidates
@@ -198,8 +203,37 @@ def test_a_bad_path_and_a_long_body_are_refused(http: TestClient) -> None:
         assert said.status_code == 422, body
     long = http.post("/lists", content=b" " * (MOST_BYTES + 1))
     assert long.status_code == 413 and "4,000,000 bytes" in long.json()["detail"]
-    unsaid = http.post("/lists", content=iter([b"{}"]))
-    assert unsaid.status_code == 413
+
+
+@pytest.mark.parametrize("length", [{}, {"content-length": "10"}, {"content-length": "wrong"}])
+def test_the_bytes_of_a_body_count_whatever_is_said_of_them(
+    http: TestClient, length: dict[str, str]
+) -> None:
+    said = {"content-type": "application/json", "transfer-encoding": "chunked"} | length
+    whole = b'{"user_id": 101}'.ljust(MOST_BYTES)
+    fits = http.post("/lists", content=iter([whole[:9], whole[9:]]), headers=said)
+    assert fits.status_code == 200 and fits.json()["user_id"] == 101
+    long = http.post("/lists", content=iter([whole, b" "]), headers=said)
+    assert long.status_code == 413
+    assert long.json() == {"detail": "the body is longer than 4,000,000 bytes"}
+
+
+def test_a_body_is_not_read_beyond_the_limit(http: TestClient) -> None:
+    sent, taken = [], []
+
+    async def receive() -> dict[str, Any]:
+        taken.append(1)
+        part = b" " * (MOST_BYTES // 4)
+        return {"type": "http.request", "body": part, "more_body": len(taken) < 8}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"10"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/lists", "headers": headers}
+    scope |= {"query_string": b"", "http_version": "1.1"}
+    asyncio.run(http.app(scope, receive, send))
+    assert (sent[0]["status"], len(taken)) == (413, 5)
 
 
 def test_ids_of_text_are_text_in_a_path_too(tmp_path: Path) -> None:
@@ -318,6 +352,21 @@ def test_a_reason_names_what_rules_say_and_what_brought_it(
     assert any(one["neighbours"] for one in reasons)
 
 
+def test_the_catalogue_is_ranked_once_for_all_items_to_explain(
+    follower: Follower, http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, terms = [], serving.Recommender.terms
+
+    def noted(*given: Any) -> Any:
+        ranked.append(given)
+        return terms(*given)
+
+    monkeypatch.setattr(serving.Recommender, "terms", noted)
+    asked = {"item": [f"item {n}" for n in range(ITEMS)]}
+    assert len(http.get("/users/100/explain", params=asked).json()["items"]) == ITEMS
+    assert len(ranked) == 1
+
+
 def test_a_bad_question_for_reasons_is_told(http: TestClient) -> None:
     def ask(**params: Any) -> Any:
         return http.get("/users/100/explain", params=params)
@@ -391,3 +440,29 @@ def test_the_page_of_what_may_be_asked_loads_nothing_and_leaves_nothing_out(
     assert {f"<code>{name}</code>" for name in fields} <= set(re.findall("<code>.*?</code>", text))
     assert "Length of each list, at most; from 1 to 1,000; default 20" in text
     assert http.get("/redoc").status_code == 404
+    for code in ("422", "404", "413"):
+        assert code in text
+
+
+def test_the_page_of_what_may_be_asked_is_made_once(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def noted(*given: Any) -> str:
+        made.append(given)
+        return docs_page(*given)
+
+    monkeypatch.setattr(api, "docs_page", noted)
+    application = create_app(follower)
+    for address in ("http://shop:8090", "https://lists.shop"):
+        there = TestClient(application, base_url=address)
+        commands = re.findall("curl .*", there.get("/docs").text)
+        assert len(commands) == 2
+        for command in map(html.unescape, commands):
+            _, url, *_ = shlex.split(command)
+            assert url.startswith(f"{address}/") and ("?" not in url or f"'{url}'" in command)
+            assert there.get(url.removeprefix(address)).status_code in (200, 405, 422)
+    assert len(made) == 1
+    strange = TestClient(application, headers={"host": "<b>'$(x)'"}).get("/docs").text
+    assert "<b>" not in strange and "$(x)" not in strange

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bigel import Recommender
 from bigel.config import load_config
-from bigel.errors import ConfigError, DataError
+from bigel.errors import BigelError, ConfigError, ContractError, DataError
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
 from flows.cli import app
@@ -78,6 +79,30 @@ def test_a_challenger_that_answers_for_want_of_a_champion_is_shown_once(tmp_path
     fabricate.register_one(workspace, ndcg=0.05)
     shown = json.loads(call(workspace, 100, "--json").stdout)
     assert list(shown["lists"]) == ["challenger"]
+
+
+@pytest.mark.parametrize("error", [DataError, ContractError, ConfigError])
+def test_why_the_challengers_lists_are_missing_is_told(
+    home: Workspace, monkeypatch: pytest.MonkeyPatch, error: type[BigelError],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def refused(*given: Any) -> Recommender:
+        raise error("no item may be listed")
+
+    monkeypatch.setattr(Recommender, "registered", refused)
+    found = call(home, 100, "--json")
+    assert found.exit_code == 0 and list(json.loads(found.stdout)["lists"]) == ["champion"]
+    assert caplog.messages == ["the challenger's lists are left out: no item may be listed"]
+
+
+def test_without_a_challenger_nothing_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = fabricate.workspace_at(tmp_path)
+    fabricate.register_one(workspace)
+    caplog.clear()
+    found = call(workspace, 100, "--json")
+    assert list(json.loads(found.stdout)["lists"]) == ["champion"] and not caplog.messages
 
 
 def test_the_rules_of_the_settings_hold_as_in_batch(home: Workspace, tmp_path: Path) -> None:

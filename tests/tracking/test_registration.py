@@ -15,7 +15,7 @@ import pytest
 from bigel.errors import WorkspaceError
 from bigel.retry import retrying
 from bigel.store import Record, Workspace
-from bigel.tracking import home_of, promote, registration, registry, side_by_side
+from bigel.tracking import home_of, open_model, promote, registration, registry, side_by_side
 from bigel.verdict import Verdict
 from tests import fabricate
 from tests.fabricate import CONFIG, register_one
@@ -164,6 +164,21 @@ def test_between_popularity_and_the_best_rule_it_is_refused_and_may_make_lists(
     todo = " ".join(counts["verdict"]["todo"])
     assert ("this one makes the lists" in todo) != loses
     assert ("lists are popularity's" in todo) == loses
+
+
+@pytest.mark.usefixtures("_light_model")
+def test_judged_again_a_version_loses_by_the_last_figures_only(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruled = partial(fabricate.evaluate_stage, rule=0.2)
+    monkeypatch.setattr(fabricate, "evaluate_stage", ruled)
+    for ndcg, loses in ((0.05, True), (0.15, False), (0.07, True), (0.3, False)):
+        counts = register_one(workspace, ndcg=ndcg).counts
+        assert (counts["version"], counts["loses"]) == (1, loses)
+        assert ("lists are popularity's" in " ".join(counts["verdict"]["todo"])) == loses
+        with open_model(None, CONFIG, workspace) as found:
+            assert found.loses == loses
+    assert counts["alias"] == "champion"
 
 
 @pytest.mark.usefixtures("_light_model")

@@ -1,13 +1,15 @@
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bigel.config import parse_config
+from bigel.config import Config, parse_config
 from bigel.errors import ConfigError, WorkspaceError
 from bigel.store import Workspace, fingerprint, write_json
 from bigel.store import housekeeping as store
 from bigel.tracking import (
+    Home,
     home_of,
     needed_fingerprints,
     offline_model,
@@ -16,6 +18,7 @@ from bigel.tracking import (
     registry,
     rollback,
 )
+from bigel.tracking.models import unchanged_champion
 from tests import fabricate
 from tests.fabricate import CONFIG
 from tests.tracking.conftest import away
@@ -63,12 +66,61 @@ def test_without_a_name_the_only_champion_that_was_seen_answers(three_versions: 
     assert offline_model(CONFIG, three_versions, NEW) == reference
     with away(), open_model(reference, CONFIG, three_versions) as found:
         assert (found.name, found.version, found.alias) == ("shop", 1, "champion")
-    named = {"tracking": {"model_name": "bigel"}}
-    assert offline_model(parse_config(named), three_versions, None) is None
+    assert offline_model(named("bigel"), three_versions, None) is None
     write_note(note | {"name": "other"}, three_versions)
     assert offline_model(CONFIG, three_versions, None) is None
     write_note(note, three_versions)
     assert offline_model(CONFIG, three_versions, None) == reference
+
+
+def named(name: str | None) -> Config:
+    tree = CONFIG.model_dump(include={"data", "recommend"})
+    return parse_config(tree | ({"tracking": {"model_name": name}} if name else {}))
+
+
+def settle(workspace: Workspace) -> None:
+    """Make the last write of the registry so old that its time tells."""
+    database = home_of(workspace).database
+    assert database is not None
+    os.utime(database, (1_000_000_000, 1_000_000_000))
+
+
+def asked(config: Config, workspace: Workspace, reference: str | None = None) -> str:
+    with open_model(reference, config, workspace) as found:
+        return found.uri
+
+
+def known_to_answer(config: Config, workspace: Workspace) -> str | None:
+    """Return which version is known to answer without asking the registry, None if none is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Home, "connect", None)
+        reference = unchanged_champion(config, workspace)
+        return None if reference is None else asked(config, workspace, reference)
+
+
+def test_a_registry_that_did_not_change_answers_by_its_note_of_the_same_model_only(
+    tmp_path: Path,
+) -> None:
+    """Model "bigel" has no champion: its challenger answers, never the champion of another."""
+    workspace = fabricate.workspace_at(tmp_path)
+    fabricate.register_one(workspace, 0.3, config=named("other"))
+    settle(workspace)
+    assert known_to_answer(named(None), workspace) is None  # nobody asked since it was written
+    assert asked(named("other"), workspace) == "models:/other/1"
+    for config in (named(None), named("other")):  # the only one answers where none is named
+        assert known_to_answer(config, workspace) == asked(config, workspace) == "models:/other/1"
+    assert known_to_answer(named("bigel"), workspace) is None
+    fabricate.register_one(workspace, 0.01, seed=1)
+    settle(workspace)
+    assert known_to_answer(named("other"), workspace) is None
+    assert asked(named("other"), workspace) == "models:/other/1"
+    assert known_to_answer(named("other"), workspace) == "models:/other/1"
+    assert asked(named(None), workspace) == "models:/bigel/1"
+    assert known_to_answer(named(None), workspace) is None
+    promote("1", "to try", CONFIG, workspace)
+    settle(workspace)
+    for config, uri in ((named(None), "models:/bigel/1"), (named("other"), "models:/other/1")):
+        assert asked(config, workspace) == uri == known_to_answer(config, workspace)
 
 
 def write_note(note: dict[str, Any], workspace: Workspace) -> None:
