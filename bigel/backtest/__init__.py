@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 APART = tuple(
-    f"bigel.backtest.{name}" for name in ("cut", "guests", "night", "rehearsal", "rules")
+    f"bigel.backtest.{name}" for name in ("cut", "guests", "night", "rehearsal")
 )  # make or find inputs
 ROWS_FILE, NIGHTS_FILE = "backtest.parquet", "nights.parquet"
 TABLE_FILE, PLOT_FILE = "backtest.md", "backtest.png"
