@@ -26,7 +26,8 @@ PLACES = (
 NAMES = ("localhost", "127.0.0.1", "[::1]")  # of this machine
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.6 system-ui,sans-serif;max-width:42em;"
-    "margin:3em auto;padding:0 1em}h1{font-size:1.5em}.soft{opacity:.7}"
+    "margin:3em auto;padding:0 1em;background:Canvas;color:CanvasText}h1{font-size:1.5em}"
+    ".soft{opacity:.7}"
 )
 
 

@@ -1,17 +1,21 @@
 """Pages as a browser shows them, wide, narrow and dark: no complaint, and links lead somewhere."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from bigel.api.app import create_app
+from bigel.api.docs import docs_page
 from bigel.config import load_config
 from bigel.contracts import validate
 from bigel.errors import ContractError
 from bigel.pipeline import run_pipeline
 from bigel.store import Workspace
+from flows.pages import first_page
 from tests.browser import Browser, Shown, browser, program
 from tests.contracts.good import GOOD
 from tests.contracts.mutations import put
@@ -24,7 +28,8 @@ TINY = [
     *("synth.users=200", "synth.items=80", "synth.events=6000", "train.max_steps=10"),
     *("model.dim=8", "run.progress=false"),
 ]
-PAGES = ("report", "data_docs", "checks")
+PAGES = ("report", "data_docs", "checks", "api")
+SHOWN = (*PAGES, "workspace")  # whose links begin at its server
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 validate(name, record, data.config(), bad, checked=checked)
             except ContractError:
                 assert name == "interactions"
+    schema = create_app(None).openapi()
+    (home / "openapi.json").write_text(json.dumps(schema), "utf-8")
+    (home / "api.html").write_text(docs_page(schema, "http://localhost"), "utf-8")
+    (home / "workspace.html").write_text(first_page(workspace.artifacts, ()), "utf-8")
     return {
+        "api": home / "api.html",
+        "workspace": home / "workspace.html",
         "report": made.records["evaluate"].file("report.html"),
         "data_docs": workspace.data_docs / "index.html",
         "checks": bad.data_docs / "index.html",
@@ -60,7 +71,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1_200])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_page_fits_its_window_can_be_read_and_complains_of_nothing(
     chromium: Browser, pages: dict[str, Path], name: str, width: int, dark: bool
 ) -> None:
