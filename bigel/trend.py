@@ -5,6 +5,7 @@ from typing import Any
 
 from bigel.data.days import as_time
 from bigel.sparkline import draw
+from bigel.templates import templates_of
 from bigel.verdict import Verdict, rate, stamped
 
 RUNS = 10  # shown at most
@@ -53,8 +54,6 @@ def trend_html(runs: Sequence[Run]) -> str:
     Args:
         runs: of ``with_run``, one at least. Those of another metric or model are left out.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     last = runs[-1]
     shown = [one for one in runs if all(one[key] == last[key] for key in ("model", "metric"))]
     names = [as_time(one["made"]) for one in shown]
@@ -68,10 +67,7 @@ def trend_html(runs: Sequence[Run]) -> str:
         )
         for behavior in last["behaviors"]
     }
-    environment = Environment(
-        loader=PackageLoader("bigel", "evaluate"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates_of("evaluate")
     environment.filters |= {"rate": rate, "when": as_time}
     page = environment.get_template("trend.html.j2")
     return page.render(runs=shown[::-1], metric=last["metric"], drawings=drawings)

@@ -16,6 +16,7 @@ from bigel.config.exclusion import ANY, NONE
 from bigel.data.days import as_time
 from bigel.schema import FIRST, HORIZON, MOMENTS, NOW, TEST, TRAIN, VERDICT_FILE, ZONE, split_file
 from bigel.store import Record
+from bigel.templates import templates_of
 
 NO_FIGURE = "–"
 BEST_RULE = "best simple rule"
@@ -248,13 +249,11 @@ class Verdict:
 
     def html(self) -> str:
         """Return the whole as a section of a page."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("bigel", "evaluate"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        return environment.get_template("verdict.html.j2").render(verdict=self, below=BELOW)
+        return (
+            templates_of("evaluate")
+            .get_template("verdict.html.j2")
+            .render(verdict=self, below=BELOW)
+        )
 
 
 BELOW = "Beside a rule's or a champion's figure: ours minus it, with its 95 % interval."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from bigel.templates import templates_of
 
 HIDDEN = ("HTTPValidationError", "ValidationError")  # shapes of refusals, the same everywhere
 LIMITS = (("minimum", "from"), ("maximum", "to"), ("maxItems", "at most"), ("enum", "one of"))
@@ -18,12 +18,9 @@ def docs_page(schema: Schema, here: str) -> str:
         schema: as ``FastAPI.openapi`` gives it.
         here: the address in the examples.
     """
-    environment = Environment(
-        loader=PackageLoader("bigel", "api"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     shapes = schema["components"]["schemas"]
-    return environment.get_template("docs.html.j2").render(
+    page = templates_of("api").get_template("docs.html.j2")
+    return page.render(
         info=schema["info"],
         here=here,
         questions=[

@@ -1,12 +1,10 @@
 """One unit of a comparison: a contestant, trained with one seed, ranked on one split."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from torch import Tensor
 
 from bigel import schema
 from bigel.compare.contestants import CLOSED, Contestant
@@ -15,7 +13,7 @@ from bigel.config import CALIBRATION, Config
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import METRICS
 from bigel.evaluate.protocol import rank_views
-from bigel.model.scores import Derived, Scores
+from bigel.model.scores import ByBehavior, Scores
 from bigel.rivals.base import World
 from bigel.store import Record, Workspace
 from bigel.train.calibration import calibrate, count_again
@@ -108,20 +106,6 @@ def _key(contestant: Contestant, on: str) -> dict[str, Any]:
     return key
 
 
-@dataclass(frozen=True, eq=False)
-class Mixed(Derived):
-    """The scores of one model, and of another for some behaviors."""
-
-    base: Scores
-    other: Scores
-    of_other: frozenset[int]
-
-    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
-        """Write the scores of all items for B users; see ``Scores``."""
-        chosen = self.other if behavior in self.of_other else self.base
-        chosen.fill(behavior, users, out_BI)
-
-
 def before_and_after(
     scores: Scores,
     logs: Mapping[str, Interactions],
@@ -155,14 +139,14 @@ def before_and_after(
     if on == schema.VALID:
         after = found.cross_fitted(scores, known)
     else:
-        trending = frozenset(map(known.behaviors.index, kept.get("trend", [])))
-        aside = frozenset[int]() if with_trend else trending
+        aside = () if with_trend else kept.get("trend", [])
         if with_trend:
             found = count_again(
                 found, ranking, logs[schema.TRAIN], logs[schema.VALID], config.model,
                 config.evaluate,
             )  # fmt: skip
-        after = found.applied(Mixed(ranking, scores, aside), known)
+        of_each = [scores if name in aside else ranking for name in known.behaviors]
+        after = found.applied(ByBehavior(of_each), known)
     frames = [
         per_user(one, known, logs[on], config).select(
             pl.lit(at == 1).alias(schema.CALIBRATED), pl.all()

@@ -34,6 +34,7 @@ from bigel.contracts.gx_pages import headed, render_page
 from bigel.errors import WorkspaceError
 from bigel.store import Workspace, write_json, write_text
 from bigel.store.locks import take_lock
+from bigel.templates import templates_of
 
 RUNS = "runs"
 INDEX = "index.html"
@@ -136,13 +137,7 @@ def sessions_of(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 @functools.cache
 def templates() -> jinja2.Environment:
     """Return the page's own templates, which are compiled once in a process."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bigel", "contracts/templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("contracts/templates")
     environment.filters["when"] = lambda time: time.replace("T", " ").replace("+00:00", " UTC")
     return environment
 

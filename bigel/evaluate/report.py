@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bigel.config import EvaluateConfig
@@ -25,6 +24,7 @@ from bigel.schema import (
     VALID,
     VIEWS,
 )
+from bigel.templates import templates_of
 from bigel.verdict import BEST_RULE, NO_FIGURE, rate
 
 FEW_USERS = 100  # below, a note warns that differences may be noise
@@ -55,10 +55,7 @@ def write_report(
         path of the report.
     """
     behaviors, k = list(metrics[TEST][PUBLISHED]), settings.select_cutoff
-    environment = Environment(
-        loader=PackageLoader("bigel", "evaluate"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates_of("evaluate")
     environment.filters |= {"rate": rate, "share": _share, "count": _count, "when": _when}
     page = environment.get_template("report.html.j2").render(
         behaviors=behaviors,

@@ -37,7 +37,7 @@ from bigel.config.tree import MAX_PATTERNED
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.protocol import Task, rank_task
-from bigel.model.scores import Derived, Scores
+from bigel.model.scores import ByBehavior, Derived, Scores
 from bigel.rivals.conversion_rule import converting_first
 from bigel.rivals.funnel_rule import touched_first
 from bigel.rivals.item_knn import near_items
@@ -80,27 +80,6 @@ class First(Derived):
         found_BI = torch.empty_like(out_BI)
         self.first[behavior].fill(behavior, users, found_BI)
         torch.where(found_BI > 0, found_BI, out_BI, out=out_BI)
-
-
-@dataclass(frozen=True, eq=False)
-class ByBehavior:
-    """Scores of which each behavior has its own; itself ``Scores``."""
-
-    parts: Sequence[Scores]
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.parts[0].n_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return self.parts[0].device
-
-    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
-        """Write the scores of all items for B users; see ``Scores``."""
-        self.parts[behavior].fill(behavior, users, out_BI)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,27 @@ class Derived:
         return self.base.device
 
 
+@dataclass(frozen=True, eq=False)
+class ByBehavior:
+    """Scores of which each behavior has its own; itself ``Scores``."""
+
+    parts: Sequence[Scores]
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return self.parts[0].n_items
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self.parts[0].device
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.parts[behavior].fill(behavior, users, out_BI)
+
+
 def fill_products(user_emb_BD: Tensor, item_emb_ID: Tensor, bias_I: Tensor, out_BI: Tensor) -> None:
     """Write every product of B users and I items, plus a bias of each item.
 
