@@ -15,6 +15,7 @@ from flows.options import Place, Reference, Settings
 
 ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
 SWITCH = 0.0005  # seconds after which a thread lets another one run
+IDLE = 75  # seconds; a load balancer keeps its connections for 60, and must not find them closed
 
 
 def api(
@@ -66,6 +67,7 @@ def api(
     follower.start()
     try:
         app = create_app(follower)
-        Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()
+        of = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=IDLE)
+        Server(of).run()
     finally:
         follower.stop()

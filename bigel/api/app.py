@@ -32,7 +32,11 @@ are."""
 
 
 def create_app(follower: Follower) -> FastAPI:
-    """Return the application of a model that is followed."""
+    """Return the application of a model that is followed.
+
+    Lists are made by the thread that reads requests (``async``): they take a few milliseconds, and
+    a thread of their own would wait for the interpreter about as long.
+    """
     app = FastAPI(
         title="bigel", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None
     )
@@ -49,7 +53,7 @@ def create_app(follower: Follower) -> FastAPI:
         return HTMLResponse(page().replace(HERE, here if ADDRESS.fullmatch(here) else LOCAL))
 
     @app.get("/health")
-    def health() -> bodies.Health:
+    async def health() -> bodies.Health:
         """Tell whether the server answers, and by what."""
         served, trouble = follower.served, follower.trouble
         signals = served.recommender.signals
@@ -80,7 +84,7 @@ def create_app(follower: Follower) -> FastAPI:
         )
 
     @app.post("/lists")
-    def lists(wanted: bodies.ListsAsked) -> bodies.Lists:
+    async def lists(wanted: bodies.ListsAsked) -> bodies.Lists:
         """Return a user's lists; what she did since moves them. An unknown one gets popular items.
 
         Items that the model does not know are passed over.
@@ -88,7 +92,7 @@ def create_app(follower: Follower) -> FastAPI:
         return answer(follower.served, wanted)
 
     @app.get("/users/{user:path}/lists")
-    def lists_of(
+    async def lists_of(
         user: str,
         request: Request,
         behavior: Annotated[list[str] | None, Query(description="Repeatable; none: all.")] = None,
