@@ -37,6 +37,7 @@ class _Work:
         detail: of the innermost loop, until the next ``at``.
         first: time and share of the first call of the phase that is under way.
         last: those of the last call.
+        step: share between the last two calls of the phase; 0: not known.
         inside: how many works are under way in this one.
         hushed: whether somebody else shows it.
     """
@@ -48,6 +49,7 @@ class _Work:
     detail: str = ""
     first: tuple[float, float] | None = None
     last: tuple[float, float] | None = None
+    step: float = 0.0
     inside: int = 0
     hushed: bool = False
 
@@ -58,19 +60,29 @@ class _Work:
             return
         here = time.monotonic(), share
         if self.first is None or self.last is None or share < self.last[1]:
-            self.first = here
+            self.first, self.last = here, None
+        self.step = 0.0 if self.last is None else share - self.last[1]
         self.last = here
 
-    def left(self) -> float | None:
-        """Return the seconds that the rest takes at the pace of the phase, None if not known."""
+    def left(self, of_part: float | None = None) -> float | None:
+        """Return the seconds that the rest takes at the pace of the phase, None if not known.
+
+        Args:
+            of_part: seconds that are left of the part that is under way; None: not known. It is
+                taken for a step as large as the last one, and its time counts in the pace.
+        """
         if self.first is None or self.last is None or self.last[1] <= self.first[1]:
             return None
         (begun, share), (reached, done) = self.first, self.last
-        return (reached - begun) / (done - share) * (1 - done)
+        if of_part is None:
+            return (reached - begun) / (done - share) * (1 - done)
+        then = min(done + self.step, 1.0)  # when the part is over
+        pace = (time.monotonic() + of_part - begun) / (then - share)
+        return of_part + pace * (1 - then)
 
-    def words(self, elapsed: float) -> str:
-        """Return where this is, after what it is a part of."""
-        left = self.left()
+    def words(self, elapsed: float, of_part: float | None = None) -> str:
+        """Return where this is, after what it is a part of; ``of_part`` as of ``left``."""
+        left = self.left(of_part)
         parts = [", ".join(filter(None, (self.text, self.detail))), f"{lasting(elapsed)} so far"]
         if left is not None:
             end = datetime.now().astimezone() + timedelta(seconds=left)
@@ -78,7 +90,8 @@ class _Work:
         own = f"{self.name}: {'; '.join(filter(None, parts))}"
         if self.outer is None:
             return own
-        return f"{self.outer.words(time.monotonic() - self.outer.started)} | {own}"
+        around = self.outer.words(time.monotonic() - self.outer.started, left)
+        return f"{around} | {own}"
 
 
 _now: contextvars.ContextVar[_Work | None] = contextvars.ContextVar("work", default=None)

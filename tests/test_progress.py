@@ -112,6 +112,29 @@ def test_the_end_is_told_by_the_pace_of_the_phase(monkeypatch: pytest.MonkeyPatc
     assert "left" not in work.words(80.0)
 
 
+def test_a_whole_does_not_end_before_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    whole = progress._Work("tune", None)
+    part = progress._Work("trial 2", whole)
+
+    def at(seconds: float, work: progress._Work, share: float) -> None:
+        clock[0] = seconds
+        work.at("step", share)
+
+    at(0, whole, 0.0)
+    at(20, whole, 0.25)
+    assert whole.left() == pytest.approx(60)
+    at(20, part, 0.0)
+    at(40, part, 0.1)  # it takes 200 s, ten times as long as the one before
+    assert part.left() == pytest.approx(180)
+    # the half is over at 220 s, and the other half takes as long
+    assert whole.left(part.left()) == pytest.approx(180 + 220)
+    assert "about 7 min left, until " in part.words(20.0).partition(" | ")[0]
+    at(220, whole, 0.75)  # of unequal steps the last one speaks
+    assert whole.left(30.0) == pytest.approx(30)
+
+
 def test_the_block_ends_whatever_happens_in_it(told: Told) -> None:
     with pytest.raises(KeyError), progress.during("outer"), progress.during("inner"):
         raise KeyError
