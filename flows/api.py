@@ -11,6 +11,7 @@ import typer
 
 from bigel.config import load_config
 from bigel.store import Workspace
+from flows import console
 from flows.options import Place, Reference, Settings
 
 ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
@@ -47,6 +48,7 @@ def api(
     if ONE_THREAD not in os.environ:  # one user's product with all items is too short for two
         os.environ[ONE_THREAD] = "1"
         os.execv(sys.executable, [sys.executable, "-P", "-m", "bigel", *sys.argv[1:]])
+    console.tell_begin("bigel api", workspace)
     import uvicorn
 
     from bigel.api.app import create_app

@@ -196,6 +196,7 @@ def recommend(
     if exclude is not None:
         overrides.append(_setting("recommend.exclude", exclude))
     config = load_config(source, overrides)
+    console.tell_begin("bigel recommend", workspace)
     from flows.recommending import write_lists
 
     behaviors = None if behavior == "all" else [behavior]
@@ -232,6 +233,7 @@ def serve(
     Example: bigel serve --no-deploy --workspace /data/bigel
     """
     check_folder("--workspace", workspace)
+    console.tell_begin("bigel serve", workspace)
     from flows.local import Ports, serve_local
 
     serve_local(Workspace(workspace), Ports(prefect_port, mlflow_port, pages_port), deploy)

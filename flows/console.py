@@ -34,6 +34,7 @@ NO_ALIAS = "without an alias"
 SIGNS = {"first": "+", "tied": "=", "behind": "-", None: " "}
 INTERVAL = "Below a figure: its 95 % interval. Beside it, by the interval of the difference to "
 SIGNED = ": + first, = tied, - behind."
+log = logging.getLogger("bigel.run")
 
 
 def set_up_logging() -> None:
@@ -44,6 +45,12 @@ def set_up_logging() -> None:
     ours = logging.getLogger("bigel")
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+
+
+def tell_begin(verb: str, workspace: Path, with_server: bool = False) -> None:
+    """Say at once what begins: libraries take seconds to import."""
+    more = "; Prefect takes some seconds to start" if with_server else ""
+    log.info("%s: begins in the workspace %s%s", verb, workspace.resolve(), more)
 
 
 def print_error(error: object) -> None:

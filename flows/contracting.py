@@ -12,6 +12,7 @@ from bigel.config import PRESETS, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, ContractError
 from bigel.store import Workspace, write_json
+from flows.console import tell_begin
 from flows.options import Json, Place, Settings, Source
 from flows.places import check_file
 
@@ -77,6 +78,7 @@ def check(
         check_file("--json", json)
     config = load_config(source, [*(settings or []), *_in_place_of_path(log)])
     place = Workspace(workspace)
+    tell_begin("bigel contracts check", place.root)
     from bigel.contracts.own_contracts import check_contracts, check_log
     from bigel.ingest import ingest
 
@@ -112,6 +114,7 @@ def suggest(
     Example: bigel contracts suggest mine.toml --runs 14
     """
     config = load_config(source, settings or [])
+    tell_begin("bigel contracts suggest", workspace)
     from bigel.contracts import learned_limits
 
     wanted = runs if runs is not None else learned_limits.FEWEST_RUNS

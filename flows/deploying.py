@@ -42,6 +42,7 @@ def deploy(file: File = DEFAULT_FILE) -> None:
 
     Example: PREFECT_API_URL=http://127.0.0.1:4200/api bigel deploy
     """
+    log.info("bigel deploy %s: begins; Prefect takes some seconds to import", file)
     from prefect.settings import get_current_settings
 
     api = get_current_settings().api.url

@@ -28,6 +28,7 @@ def models(
     Example: bigel models --last 5 --json models.json
     """
     config = load_config(source, settings or [])
+    console.tell_begin("bigel models", workspace)
     from bigel.tracking import list_versions
 
     found = retried(config)(list_versions)(config, Workspace(workspace), last)
@@ -50,6 +51,7 @@ def promote(
     Example: bigel promote challenger --why "won the test on the site"
     """
     config = load_config(source, settings or [])
+    console.tell_begin(f"bigel promote {version}", workspace)
     from bigel.tracking import promote as promote_version
 
     outcome = retried(config)(promote_version)(version, why, config, Workspace(workspace))
@@ -71,6 +73,7 @@ def rollback(
     Example: bigel rollback --why "complaints about the purchase lists"
     """
     config = load_config(source, settings or [])
+    console.tell_begin("bigel rollback", workspace)
     from bigel.tracking import rollback as roll_back
 
     outcome = retried(config)(roll_back)(why, config, Workspace(workspace))

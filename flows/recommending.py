@@ -50,8 +50,6 @@ def write_lists(
     if out is not None:
         check_file("--out", out, FORMS)
     few = out is None and users is not None and not isinstance(users, Path)
-    if not few:
-        log.info("bigel recommend: begins in the workspace %s", workspace.root)
     with workspace.in_use():
         step = retried(config)
         asked: dict[str, Any] = {"users": users, "behaviors": behaviors}

@@ -1,6 +1,5 @@
 """What the verbs of the command line do: run flow or stages, keep the summary, print it."""
 
-import logging
 import random
 from collections.abc import Callable
 from importlib import import_module
@@ -15,8 +14,6 @@ from bigel.store import Workspace, copy_file, write_json
 from flows import console
 from flows.places import check_file, check_folder
 
-log = logging.getLogger("bigel.run")
-
 
 def run_until(
     source: str, settings: list[str] | None, workspace: Path, json: Path | None, until: str
@@ -24,7 +21,7 @@ def run_until(
     """Run the stages up to ``until`` in this process."""
     config = load_config(source, settings or [])
     config.data.require_log()
-    _tell(f"bigel {until} {source}", workspace)
+    console.tell_begin(f"bigel {until} {source}", workspace)
     return run_stages(config, workspace, json, until)
 
 
@@ -33,7 +30,7 @@ def run_flow(
 ) -> dict[str, Any]:
     """Run the training flow, on a local server where none is configured; return the summary."""
     config, place = _checked(source, settings or [], workspace)
-    _tell(f"bigel run {source}", place.root, with_server=True)
+    console.tell_begin(f"bigel run {source}", place.root, with_server=True)
 
     def tasks(summary: dict[str, Any]) -> int:
         return len(summary["stages"]) + len(summary["contracts"])
@@ -52,7 +49,7 @@ def run_comparison(
 ) -> None:
     """Run the comparison flow with the models, variants, seeds and split that were chosen."""
     config, place = _checked(source, settings, workspace)
-    _tell(f"bigel compare {source}", place.root, with_server=True)
+    console.tell_begin(f"bigel compare {source}", place.root, with_server=True)
     from bigel.compare import MODELS, choose, units_of
 
     models = chosen["models"] if chosen["models"] is not None else MODELS
@@ -69,7 +66,7 @@ def run_backtest(
 ) -> None:
     """Run the back-test flow with the nights, models and seeds that were chosen."""
     config, place = _checked(source, settings, workspace)
-    _tell(f"bigel backtest {source}", place.root, with_server=True)
+    console.tell_begin(f"bigel backtest {source}", place.root, with_server=True)
     from bigel.backtest.series import Plan
     from bigel.compare import choose
 
@@ -90,17 +87,27 @@ def _checked(source: str, settings: list[str], workspace: Path) -> tuple[Config,
     return config, place
 
 
-def _tell(verb: str, workspace: Path, with_server: bool = False) -> None:
-    """Say at once what begins: libraries take seconds to import."""
-    more = "; Prefect takes some seconds to start" if with_server else ""
-    log.info("%s: begins in the workspace %s%s", verb, workspace.resolve(), more)
+def _look_at(config: Config, log_alone: bool = False) -> None:
+    """Refuse files and a device that a run cannot use, before anything slow is done.
 
-
-def _look_at(config: Config) -> None:
-    """Refuse a log that cannot be read as configured, before anything slow is imported."""
+    Args:
+        config: names the log, the contracts, what is said of items, and the device.
+        log_alone: whether nothing is done but to read and check the log.
+    """
+    from bigel.contracts.own_contracts import check_contracts
     from bigel.ingest.look import look_at
 
     look_at(config.data)
+    check_contracts(config)
+    if log_alone:
+        return
+    from bigel.lists.rules import look_at_rules
+
+    look_at_rules(config)
+    if config.run.device.startswith("cuda"):
+        from bigel.train.loop import choose_device  # torch takes seconds to import
+
+        choose_device(config.run.device)
 
 
 def _on_server(
@@ -141,7 +148,7 @@ def run_search(
     if out is not None:
         check_file("--out", out, [".toml"])
     place, config = Workspace(workspace), load_config(source, settings)
-    _tell(f"bigel tune {source} --model {model}", workspace)
+    console.tell_begin(f"bigel tune {source} --model {model}", workspace)
 
     def work() -> dict[str, Any]:
         _look_at(config)
@@ -176,7 +183,7 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
     place = Workspace(workspace)
 
     def work() -> dict[str, Any]:
-        _look_at(config)
+        _look_at(config, log_alone=until == "validate")
         from bigel.pipeline import run_and_summarize
 
         return run_and_summarize(config, place, until, retried(config))

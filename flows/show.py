@@ -13,6 +13,7 @@ import typer
 from bigel import schema
 from bigel.config import load_config
 from bigel.errors import AbsentError, BigelError
+from flows import console
 from flows.options import ModelName, Place, Rules, Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def show(
     Example: bigel show 42 -k 5 --behavior purchase --config mine.toml
     """
     config = load_config(source, settings or [])
+    console.tell_begin(f"bigel show {user}", workspace)
     from bigel.recommender import Recommender
 
     champion = Recommender.champion(workspace, name, config)

@@ -7,6 +7,7 @@ import typer
 
 from bigel.config import load_config
 from bigel.errors import ConfigError
+from flows import console
 from flows.options import ModelName, Place, Rules, Settings
 from flows.places import check_file
 from flows.show import called
@@ -43,6 +44,7 @@ def similar(
     if out is not None:
         check_file("--out", out, (".parquet",))
     config = load_config(source, settings or [])
+    console.tell_begin(" ".join(["bigel similar", item or "--all"]), workspace)
     from bigel.recommender import Recommender
     from bigel.store.files import written_aside
     from flows.recommending import as_json

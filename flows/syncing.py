@@ -22,6 +22,7 @@ def sync(workspace: Place = Path(), json: Json = None) -> None:
     Example: bigel sync --workspace /data/bigel
     """
     place = Workspace(workspace)
+    console.tell_begin("bigel sync", place.root)
     with place.in_use():
         done = deliver_all(place)
     if json is not None:

@@ -51,14 +51,12 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
     path = Path(config.items.path)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        raw = _read(path, config.items.columns.id)
+        table, filters = tables_of(config)
         if file_digest(path) != digest:
             raise DataError(f"items.path {path}: changed while it was read; run again")
-        table = normalized(raw, config, path)
         table.write_parquet(out / CATALOGUE_FILE)
-        if filters := config.items.filters:
-            named = [_passes(raw, filters[name], path, f"items.filters.{name}") for name in filters]
-            pl.DataFrame(dict(zip(filters, named, strict=True))).write_parquet(out / FILTERS_FILE)
+        if filters.width:
+            filters.write_parquet(out / FILTERS_FILE)
         found = coverage(table[ITEM_ID], pl.read_parquet(items)[ITEM_ID].cast(pl.String))
         found.write_parquet(out / COVERAGE_FILE)
         return {"rows": table.height, **found.to_dicts()[0]}
@@ -75,6 +73,26 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
         code=code_of(__name__),
         build=build,
     )
+
+
+def tables_of(config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read the catalogue: in our columns, and by name whether each of the filters is true.
+
+    Args:
+        config: ``items`` and ``recommend.filter``.
+
+    Raises:
+        ConfigError: as ``read_catalogue``.
+        DataError: as ``read_catalogue``.
+    """
+    path = Path(config.items.path)
+    raw = _read(path, config.items.columns.id)
+    table = normalized(raw, config, path)
+    filters = {
+        name: _passes(raw, condition, path, f"items.filters.{name}")
+        for name, condition in config.items.filters.items()
+    }
+    return table, pl.DataFrame(filters)
 
 
 def normalized(raw: pl.DataFrame, config: Config, path: Path) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from bigel.data.catalogue import (
     PASSES,
     UNTIL,
     read_catalogue,
+    tables_of,
 )
 from bigel.errors import ConfigError, DataError
 from bigel.ingest.ids import plain_id
@@ -34,6 +35,7 @@ from bigel.store import Record, Workspace, fingerprint
 if TYPE_CHECKING:
     from bigel.lists.serving import Candidates
 
+NEEDED = {"new_items": CATEGORY, "max_per_category": CATEGORY, "names": NAME}  # by recommend.*
 FILTER = "filter."  # before the name of one, as a column
 log = logging.getLogger(__name__)
 Bools = npt.NDArray[np.bool_]
@@ -97,7 +99,7 @@ def item_rules(
         stored = _stored(read_catalogue(path, config, workspace))
         table = _in_order(stored, ids, config)
         if settings.new_items and moment == NOW:
-            categories = _column(table, CATEGORY, "recommend.new_items", config)
+            categories = _needed(table, "new_items", config)
             new, lacking = new_items(known, categories, stored)
         if new is not None:
             ids = pl.concat([ids, _comparable(new.ids)])
@@ -113,9 +115,33 @@ def item_rules(
     if table is None:
         return ItemRules(allowed, left_out)
     category = _numbers(table, config) if settings.max_per_category else None
-    names = _column(table, NAME, "recommend.names", config) if settings.names else None
+    names = _needed(table, "names", config) if settings.names else None
     filters = {name: _true(table, pl.col(FILTER + name), False) for name in config.items.filters}
     return ItemRules(allowed, left_out, category, settings.max_per_category, names, filters, new)
+
+
+def look_at_rules(config: Config) -> None:
+    """Read what the settings say of items, as a run will; nothing is kept.
+
+    Args:
+        config: ``items`` and ``recommend``.
+
+    Raises:
+        ConfigError: if the catalogue lacks a column that a setting needs, or a filter cannot be
+            applied.
+        DataError: if a file is not there or cannot be read, or has a value, or an id twice, that
+            no run could use.
+    """
+    settings = config.recommend
+    if config.items.path:
+        table, _ = tables_of(config)
+        _refuse_repeated(table[ITEM_ID].drop_nulls(), config)
+        for setting in NEEDED:
+            if getattr(settings, setting):
+                _needed(table, setting, config)
+    for name in ("allow", "deny"):
+        if file := getattr(settings, name):
+            _listed(Path(file), f"recommend.{name}", config.data.ids)
 
 
 def candidates_of(
@@ -194,34 +220,38 @@ def _comparable(ids: pl.Series) -> pl.Series:
 
 def _in_order(table: pl.DataFrame, ids: pl.Series, config: Config) -> pl.DataFrame:
     """Return the catalogue's rows in the order of the model's items, nulls where it has none."""
-    ids_there = table[ITEM_ID].drop_nulls()
-    repeated = ids_there.filter(ids_there.is_duplicated())
-    if len(repeated):
-        raise DataError(
-            f"items.path {config.items.path}: {repeated[0]!r} stands "
-            f"{int((ids_there == repeated[0]).sum())} times; write one row per item"
-        )
+    _refuse_repeated(table[ITEM_ID].drop_nulls(), config)
     known = table.with_columns(listed=pl.lit(value=True))
     joined = ids.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
     return joined.with_columns(pl.col("listed").fill_null(False))
 
 
+def _refuse_repeated(ids: pl.Series, config: Config) -> None:
+    repeated = ids.filter(ids.is_duplicated())
+    if len(repeated):
+        raise DataError(
+            f"items.path {config.items.path}: {repeated[0]!r} stands "
+            f"{int((ids == repeated[0]).sum())} times; write one row per item"
+        )
+
+
 def _numbers(table: pl.DataFrame, config: Config) -> npt.NDArray[np.int64]:
-    category = _column(table, CATEGORY, "recommend.max_per_category", config)
+    category = _needed(table, "max_per_category", config)
     found: npt.NDArray[np.int64] = category.rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
     return found
 
 
-def _column(table: pl.DataFrame, name: str, setting: str, config: Config) -> pl.Series:
-    """Return a column that a setting needs.
+def _needed(table: pl.DataFrame, setting: str, config: Config) -> pl.Series:
+    """Return the column that a setting of ``NEEDED`` needs.
 
     Raises:
         ConfigError: if the catalogue has none.
     """
+    name = NEEDED[setting]
     if name not in table.columns:
         raise ConfigError(
-            f"{setting} needs a column {name!r} in {config.items.path}; if it has another name, "
-            f"say items.columns.{name} = NAME"
+            f"recommend.{setting} needs a column {name!r} in {config.items.path}; if it has "
+            f"another name, say items.columns.{name} = NAME"
         )
     return table[name]
 

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from bigel.config import Config, parse_config
-from bigel.errors import ConfigError, DataError
+from bigel.errors import BigelError, ConfigError, DataError
+from bigel.store import Workspace
 from flows import running
 from flows.environment import set_defaults
 
@@ -286,3 +288,40 @@ def test_settings_that_a_search_reads_are_not_written_before_its_end(
     assert handed_on == [False, True]
     assert source.read_text() == "[data]\npath = 'synth:'\n"
     assert other.read_text() == preset.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"items": {"path": "nowhere.csv"}}, "items.path nowhere.csv cannot be read"),
+        ({"items": {"path": "items.csv", "columns": {"id": "skuu"}}}, "did you mean 'sku'"),
+        ({"recommend": {"deny": "nowhere.txt"}}, "recommend.deny nowhere.txt cannot be read"),
+        ({"contracts": {"folder": "nowhere"}}, "contracts.folder = 'nowhere': no such folder"),
+        pytest.param(
+            {"run": {"device": "cuda"}},
+            "torch finds no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+)
+def test_what_a_run_cannot_use_is_told_before_anything_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "items.csv").write_text("sku\n1\n", encoding="utf-8")
+    (tmp_path / "log.csv").write_text("user_id,item_id,behavior\n1,1,click\n", encoding="utf-8")
+    config = parse_config({"data": {"path": "log.csv", "behaviors": ["click"]}, **settings})
+    monkeypatch.setattr("flows.server.prefect_api", failing(AssertionError("a server started")))
+    monkeypatch.setattr("bigel.pipeline.run_and_summarize", failing(AssertionError("it ran")))
+    with pytest.raises(BigelError, match=word):
+        running._on_server("train", "", [], Workspace(tmp_path), {"config": config})
+    with pytest.raises(BigelError, match=word):
+        running.run_stages(config, tmp_path, None, "split")
+
+
+def test_who_reads_the_log_alone_needs_no_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_config({"items": {"path": str(tmp_path / "nowhere.csv")}})
+    monkeypatch.setattr("bigel.pipeline.run_and_summarize", lambda *_: SUMMARY)
+    assert running.run_stages(config, tmp_path, None, "validate") == SUMMARY

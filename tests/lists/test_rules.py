@@ -1,6 +1,6 @@
 """Rules for items hold in every list: batch, preview, the server's, and what popularity answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bigel.lists import serving
 from bigel.lists.bundle import build_bundle
 from bigel.lists.preview import preview
 from bigel.lists.recommend import recommend
-from bigel.lists.rules import item_rules, told
+from bigel.lists.rules import item_rules, look_at_rules, told
 from bigel.store import Record, Workspace
 from tests import fabricate
 from tests.fabricate import CONFIG, ITEMS
@@ -102,6 +102,40 @@ def test_an_item_is_available_from_its_first_day_to_the_end_of_its_last(
     found = item_rules(folder / "items.parquet", config(tmp_path), workspace, moment)
     assert found is not None
     assert found.allowed.tolist() == [True, True, False, True, there, False]
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "asked"),
+    [
+        (CSV, {}),
+        (None, {}),
+        ("sku\nitem 0\n", {}),
+        (CSV + "item 1,Desk,seat,,,true,50\n", {}),
+        (CSV.replace("false", "maybe"), {}),
+        ("item_id\nitem 0\n", {"names": True}),
+        ("item_id\nitem 0\n", {"max_per_category": 1}),
+        ("item_id\nitem 0\n", {"new_items": True}),
+        (CSV, {"filter": "cost < 5"}),
+        (CSV, {"deny": "nowhere.txt"}),
+        (None, {"allow": "nowhere.txt"}),
+    ],
+)
+def test_a_look_before_the_run_says_what_the_rules_say(
+    workspace: Workspace, tmp_path: Path, catalogue: str | None, asked: dict[str, Any]
+) -> None:
+    settings = config(tmp_path, catalogue, **asked)
+    folder = Path(build_bundle(*fabricate.bundle_inputs(workspace), CONFIG, workspace).path)
+
+    def said(call: Callable[[], object]) -> str:
+        try:
+            call()
+        except (ConfigError, DataError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    early = said(lambda: look_at_rules(settings))
+    assert early == said(lambda: item_rules(folder / "items.parquet", settings, workspace))
+    assert bool(early) == (bool(asked) or catalogue not in (CSV, None))
 
 
 def test_the_clock_tells_what_is_available_now(
