@@ -34,6 +34,7 @@ NO_ALIAS = "without an alias"
 SIGNS = {"first": "+", "tied": "=", "behind": "-", None: " "}
 INTERVAL = "Below a figure: its 95 % interval. Beside it, by the interval of the difference to "
 SIGNED = ": + first, = tied, - behind."
+OF_TRAINING = "workflowType=machine_learning"  # else MLflow's pages open as GenAI
 log = logging.getLogger("bigel.run")
 
 
@@ -89,9 +90,10 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         )
     if summary.get("refused"):
         console.print(f"refused   {escape(_refused_line(summary['refused']))}")
-    for contract in summary["contracts"]:
-        for failed in contract["failed"]:
-            console.print(f"[yellow]warning[/]   {escape(_failed_line(contract, failed))}")
+    results = summary["contracts"]
+    failed = [_failed_line(result, one) for result in results for one in result["failed"]]
+    for line in dict.fromkeys(failed):  # a model's sample and all lists may fail alike
+        console.print(f"[yellow]warning[/]   {escape(line)}")
     for line in realized_lines(summary):
         console.print(f"realized  {escape(line)}", soft_wrap=True)
     if "recommendations" in summary["paths"]:
@@ -127,8 +129,11 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     bin_folder = escape(str(Path(sys.executable).parent))
     if "model" in summary and "MLFLOW_TRACKING_URI" not in os.environ:
         uri = escape(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
+        at = f"http://127.0.0.1:5000/#/models?{OF_TRAINING}"
         console.print(
-            f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}", soft_wrap=True
+            f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}\n"
+            f"                then {at}",
+            soft_wrap=True,
         )
     for line in serving_lines(summary, workspace):
         console.print(f"serve           {escape(line)}", soft_wrap=True)
@@ -426,7 +431,9 @@ def _stage_line(summary: dict[str, Any]) -> str:
 
 def _failed_line(contract: dict[str, Any], failed: dict[str, Any]) -> str:
     column = f" on {failed['column']}" if failed.get("column") else ""
-    return f"{contract['handover']}: {failed['rule']}{column}, {failed['count']} rows"
+    count = failed["count"]
+    rows = f"{count:,} {'row' if count == 1 else 'rows'}"
+    return f"{contract['handover']}: {failed['rule']}{column}, {rows}"
 
 
 def _comparison_table(rows: Sequence["Row | NightsRow"], labels: list[str], title: str) -> Table:

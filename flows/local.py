@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigel import progress
 from bigel.errors import BigelError
 from bigel.store import Workspace
+from flows.console import OF_TRAINING
 from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file, write_own
 
 POOL = "bigel"
@@ -83,7 +85,7 @@ def _started(
     prefect_at, tracking, pages = (
         f"http://127.0.0.1:{port}" for port in (ports.prefect, ports.mlflow, ports.pages)
     )
-    api = f"{prefect_at}/api"
+    api, versions = f"{prefect_at}/api", f"{tracking}/#/models?{OF_TRAINING}"
     environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": api}
     prefect = [sys.executable, "-m", "prefect"]
     workspace.mlruns.mkdir(parents=True, exist_ok=True)
@@ -97,7 +99,7 @@ def _started(
         )
 
     address = ["--host", "127.0.0.1", "--port"]
-    links = [f"Prefect: runs and their artifacts={prefect_at}", f"MLflow: versions={tracking}"]
+    links = [f"Prefect: runs and their artifacts={prefect_at}", f"MLflow: versions={versions}"]
     serve = [sys.executable, "-P", str(PAGES), str(workspace.artifacts), str(ports.pages)]
     start("pages", [*serve, *links])
     start("prefect server", [*prefect, "server", "start", *address, str(ports.prefect)])
@@ -108,11 +110,12 @@ def _started(
     yield services
     close_dead_runs(api)
     if file is not None:
-        deploy_file(file, api)
+        with progress.during("deploying"):
+            deploy_file(file, api)
     worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
     start("prefect worker", worker, tracking_of_runs(tracking) | {PAGES_URL: pages})
     _wait(f"{tracking}/health", services)
-    log.info("MLflow   %s", tracking)
+    log.info("MLflow   %s", versions)
     log.info("pages    %s", pages)
     log.info("a worker waits for runs of the pool %r; end with Ctrl-C", POOL)
     yield services

@@ -37,13 +37,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     links: tuple[tuple[str, str], ...] = ()
 
     def do_GET(self) -> None:
-        """Answer the first page, a file, 404, or 403 to who asked for another host."""
+        """Answer the first page, a file, no icon, 404, or 403 to who asked for another host."""
         if not self._is_asked():
             self.send_error(403, "Forbidden", f"Open http://127.0.0.1:{self._port}/ instead.")
             return
         path = unquote(urlsplit(self.path).path)
         if path == "/":
             self._answer(first_page(Path(self.directory), self.links).encode())
+        elif path == "/favicon.ico":  # a browser asks for it; else its console has an error
+            self.send_response(204)
+            self.end_headers()
         elif self._is_shown():
             self._send_file()
         else:

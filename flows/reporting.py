@@ -17,6 +17,7 @@ from flows.console import list_lines, waiting_lines
 
 PAGES = "BIGEL_PAGES_URL"  # where `bigel serve` serves the pages of the workspace
 USERS_SHOWN, ITEMS_SHOWN = 3, 5
+NOTHING = "nothing to check"
 SERVED = ("latest", "data_docs")  # folders of artifacts/ that a browser is shown
 
 
@@ -36,11 +37,11 @@ def show_lines() -> None:
 
 
 def link(path: str | Path, workspace: Workspace) -> str:
-    """Return, as Markdown, a link that a browser opens, or the path where nobody serves pages."""
+    """Return, as Markdown, a link that a browser opens, or the path of what is not served."""
     base, place = os.environ.get(PAGES), Path(path)
     inside = place.is_relative_to(workspace.artifacts)
     name = place.relative_to(workspace.artifacts).as_posix() if inside else ""
-    if base and name.partition("/")[0] in SERVED:
+    if base and name.partition("/")[0] in SERVED and not place.is_dir():
         return f"[{name}]({base}/{name})"
     return f"`{path}`"
 
@@ -94,7 +95,7 @@ def contract_rows(contracts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "hand-over": one["handover"],
-            "passed": "yes" if one["success"] else "no",
+            "passed": ("yes" if one["evaluated"] else NOTHING) if one["success"] else "no",
             "failed rules": ", ".join(f"{rule['rule']} ({rule['count']})" for rule in one["failed"])
             or "none",
         }

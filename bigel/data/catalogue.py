@@ -27,7 +27,9 @@ DATE = r"^\d{4}-\d{2}-\d{2}$"
 Reader = Callable[[Path], pl.DataFrame]
 
 
-def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
+def read_catalogue(
+    items: Path, config: Config, workspace: Workspace, quiet: bool = False
+) -> Record:
     """Read the catalogue into ``catalogue.parquet``, a row per item in the order of the file.
 
     Columns: ``item_id`` (String, in the form in which ids of the log are compared) and, where the
@@ -42,6 +44,7 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
         items: Parquet file with the ``item_id`` of every item of the log.
         config: ``items`` and ``recommend.filter``.
         workspace: where the stage is stored.
+        quiet: whether the log leaves it out, as where only another model's items are looked up.
 
     Raises:
         ConfigError: on a named column that is not there, or a filter that cannot be applied.
@@ -72,6 +75,7 @@ def read_catalogue(items: Path, config: Config, workspace: Workspace) -> Record:
         | {"filter": config.recommend.filter, "ids": config.data.ids, "zone": config.data.zone},
         code=code_of(__name__),
         build=build,
+        quiet=quiet,
     )
 
 

@@ -38,7 +38,7 @@ def current_rules(
         items = Path(scratch) / ITEMS_FILE
         pl.DataFrame({ITEM_ID: item_ids}).write_parquet(items)
         if config.items.path:
-            catalogue = read_catalogue(items, config, workspace)
+            catalogue = read_catalogue(items, config, workspace, quiet=True)
             if wrong := broken("catalogue", catalogue, config, workspace):
                 raise ContractError(
                     f"items.path {config.items.path}: contract catalogue is broken, for the items "

@@ -96,7 +96,7 @@ def item_rules(
     table, new = None, None
     lacking: dict[str, int] = {}
     if config.items.path:
-        stored = _stored(read_catalogue(path, config, workspace))
+        stored = _stored(read_catalogue(path, config, workspace, quiet=True))
         table = _in_order(stored, ids, config)
         if settings.new_items and moment == NOW:
             categories = _needed(table, "new_items", config)

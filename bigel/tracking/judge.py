@@ -191,7 +191,8 @@ def judge(
                 verdict = keep_verdict(model, number, judged, runs.example_of(candidate.bundle))
                 tell_moved(model, held)
                 _log_verdict(client, run_id, verdict, candidate)
-                client.set_terminated(run_id, "FINISHED", runs.milliseconds(candidate.made))
+                if client.get_run(run_id).info.status != "FINISHED":  # else judged once more
+                    client.set_terminated(run_id, "FINISHED", runs.milliseconds(candidate.made))
                 model.tag(now, JUDGED_TAG, candidate.digest)
                 return
         log.info("the champion changed while version %s was ranked; it is judged again", number)

@@ -224,6 +224,7 @@ def test_the_model_and_the_way_to_see_it_are_named(
     workspace = Workspace("/w/a[new]")
     text = printed(capsys, workspace, model=MODEL)
     assert "mlflow ui --backend-store-uri sqlite:////w/a[new]/mlruns/mlflow.db\n" in text
+    assert "then http://127.0.0.1:5000/#/models?workflowType=machine_learning\n" in text
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     assert "mlflow ui" not in printed(capsys, workspace, model=MODEL)
 
@@ -464,3 +465,11 @@ def test_a_back_test_ends_with_what_it_says(
     ]
     assert text.index("bigel 0.2500 + 0.2500 +") < text.index("item-kNN 0.1000 0.1000")
     assert "the difference to the best rule: + first" in " ".join(text)
+
+
+def test_a_warning_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [{"rule": "few", "column": "share", "count": 1}, {"rule": "many", "count": 1_200}]
+    lists = {"handover": "recommendations", "failed": failed}
+    said = printed(capsys, Workspace("/w"), contracts=[lists, lists])
+    assert said.count("recommendations: few on share, 1 row\n") == 1
+    assert said.count("recommendations: many, 1,200 rows\n") == 1

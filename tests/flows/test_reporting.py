@@ -43,11 +43,13 @@ def test_a_sample_of_lists_has_their_first_items_by_name(tmp_path: Path) -> None
 def test_contracts_are_a_row_each_with_what_failed() -> None:
     failed = [{"rule": "few refused", "count": 3}, {"rule": "no gap", "count": 0}]
     rows = reporting.contract_rows([
-        {"handover": "raw_log", "success": False, "failed": failed},
-        {"handover": "split", "success": True, "failed": []},
+        {"handover": "raw_log", "success": False, "evaluated": 17, "failed": failed},
+        {"handover": "drift", "success": True, "evaluated": 0, "failed": []},
+        {"handover": "split", "success": True, "evaluated": 27, "failed": []},
     ])  # fmt: skip
     assert [list(row.values()) for row in rows] == [
-        ["raw_log", "no", "few refused (3), no gap (0)"], ["split", "yes", "none"],
+        ["raw_log", "no", "few refused (3), no gap (0)"], ["drift", "nothing to check", "none"],
+        ["split", "yes", "none"],
     ]  # fmt: skip
 
 
@@ -63,6 +65,8 @@ def test_a_link_is_one_that_a_browser_opens_or_a_path(
     assert reporting.link(page, workspace) == expected
     kept = workspace.artifacts / "stages" / "lists.parquet"
     assert reporting.link(kept, workspace) == f"`{kept}`"
+    workspace.latest.mkdir(parents=True)  # a folder is not served
+    assert reporting.link(workspace.latest, workspace) == f"`{workspace.latest}`"
 
 
 @pytest.mark.parametrize(("source", "log"), [("demo", "demo"), ("logs/mine.toml", "mine")])

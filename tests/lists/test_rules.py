@@ -280,3 +280,15 @@ def test_the_best_within_a_limit_are_those_of_a_greedy_walk(
     for at, expected in enumerate(naive_best(scores, category, per_category, k)):
         assert column[row == at].tolist() == expected
         assert rank[row == at].tolist() == list(range(1, len(expected) + 1))
+
+
+def test_rules_that_are_looked_up_leave_the_log_alone(
+    workspace: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(tmp_path, CSV.replace("Lamp", "Lantern"))
+    items = tmp_path / "items.parquet"
+    pl.DataFrame({"item_id": [f"item {number}" for number in range(6)]}).write_parquet(items)
+    with caplog.at_level("INFO", logger="bigel"):
+        for _ in range(2):
+            assert item_rules(items, settings, workspace)
+    assert "catalogue:" not in caplog.text

@@ -256,13 +256,15 @@ def test_a_champion_that_knew_none_of_the_users_is_embedded_over_them(
 def test_a_new_evaluation_is_judged_again_without_a_new_version(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    register_one(workspace, ndcg=0.05)
+    first = register_one(workspace, ndcg=0.05)
+    ended = client_of(workspace).get_run(first.counts["run_id"]).info.end_time
     better = register_one(workspace, ndcg=0.4)
     assert (better.reused, better.counts["version"]) == (False, 1)
     assert aliases(workspace) == {"champion": 1}
     run = client_of(workspace).get_run(better.counts["run_id"])
     assert run.data.metrics["click/ndcg_at_5"] == 0.4
     assert run.info.status == "FINISHED"
+    assert run.info.end_time == ended, "its duration is that of the work"
     assert "stays champion" not in caplog.text
     still = register_one(workspace, ndcg=0.01).counts
     assert still["alias"] == "champion"
