@@ -1,11 +1,8 @@
 """Pages as a browser shows them, wide, narrow and dark: no complaint, and links lead somewhere."""
 
-import http.server
 import itertools
 import json
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,7 +15,7 @@ from bigel.contracts import validate
 from bigel.errors import ContractError
 from bigel.pipeline import run_pipeline
 from bigel.store import Workspace
-from flows.pages import Handler, first_page
+from flows.pages import first_page
 from tests.browser import Browser, Shown, browser, program
 from tests.contracts.good import GOOD
 from tests.contracts.mutations import put
@@ -42,7 +39,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     workspace = Workspace(home / "nights")
     for night in ("synth.seed=1", "synth.seed=2"):
         made = run_pipeline(load_config("demo", [*TINY, night]), workspace, "evaluate")
-    workspace.publish(made.records["evaluate"].file("report.html"))
     bad = Workspace(home / "bad")
     for checked in ("", "a very long name of a log/" * 5 + "day.csv"):
         for name in ("raw_log", "interactions"):
@@ -101,21 +97,6 @@ def test_links_lead_somewhere_and_headings_are_in_order(
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert facts["bare"] == 0
-
-
-@pytest.mark.parametrize("place", ["", "latest/report.html", "data_docs/index.html", "api.html"])
-def test_a_page_complains_of_nothing_where_it_is_served(
-    chromium: Browser, pages: dict[str, Path], place: str
-) -> None:
-    ours, root = Handler, pages["data_docs"].parents[1]
-    if place == "api.html":
-        ours, root = http.server.SimpleHTTPRequestHandler, pages["api"].parent
-    handler = partial(ours, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        shown = chromium.show(f"http://127.0.0.1:{server.server_port}/{place}")
-        server.shutdown()
-    assert shown.complaints == [] and shown.facts["title"]
 
 
 def test_what_is_wrong_is_found(chromium: Browser, tmp_path: Path) -> None:

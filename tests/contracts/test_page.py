@@ -6,6 +6,7 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from html import unescape
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -167,6 +168,13 @@ def test_tables_can_be_read_without_colour_and_by_a_screen_reader(history: Path)
     ]  # fmt: skip
     assert [label.rpartition(": ")[2] for _, label, _ in marks] == ["passed", "refused", "passed"]
     assert ">✓ kept</span>" in text
+
+
+def test_a_long_text_of_a_row_is_not_squeezed(history: Path) -> None:
+    text = (history / "index.html").read_text("utf-8")
+    cells = re.findall(r'<td(?: style="min-width: (\d+)ch")?>([^<]*)</td>', text)
+    wide = {min(len(unescape(said)), 48): int(width) for width, said in cells if width}
+    assert wide and all(width == length for length, width in wide.items() if length > 12)
 
 
 def test_only_the_last_runs_of_each_handover_stay(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
+from bigel.api.docs import docs_page
 from bigel.store import Workspace
 from flows.environment import set_defaults
 
@@ -167,3 +168,14 @@ def answer(port: int, method: str, path: str, host: str | None) -> tuple[int, st
     head, _, body = found.partition(b"\r\n\r\n")
     length = re.search(rb"Content-Length: (\d+)", head)
     return int(head.split()[1]), length[1].decode() if length else "", body
+
+
+def test_a_browser_that_asks_for_an_icon_gets_no_error(served: str) -> None:
+    with urllib.request.urlopen(f"{served}/favicon.ico", timeout=10) as answer:
+        assert (answer.status, answer.read()) == (204, b"")
+    schema = {
+        "info": {"title": "", "version": "", "description": ""},
+        "paths": {},
+        "components": {"schemas": {}},
+    }
+    assert '<link rel="icon" href="data:,">' in docs_page(schema, "http://here")
