@@ -2,6 +2,9 @@
 
 Nothing of the user's own stands in its way: neither a module or folder ``flows`` on the path, nor a
 PYTHONWARNINGS that makes errors of the warnings of libraries.
+
+Where ``torchrun`` starts it several times, the first process does what the command line says, and
+the others train with it.
 """
 
 import importlib
@@ -21,7 +24,17 @@ def main() -> None:
     found = importlib.util.find_spec("flows")
     if found is None or str(HOME / "flows") not in (found.submodule_search_locations or ()):
         sys.path.insert(0, str(HOME))
-    importlib.import_module("flows.cli").main()
+    if not os.environ.get("TORCHELASTIC_RUN_ID"):
+        importlib.import_module("flows.cli").main()
+        return
+    ranks = importlib.import_module("bigel.train.ranks")  # torch takes seconds to import
+    if int(os.environ["RANK"]):
+        ranks.main()
+        return
+    try:
+        importlib.import_module("flows.cli").main()
+    finally:
+        ranks.dismiss()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
     │   ├── ContractError          exit 3   a critical rule was broken
     │   └── SourceUnreachableError exit 3   the log's store or database does not answer now
     ├── TrainingError              exit 1   a loss that is not finite, say
+    │   └── LostRankError          exit 1   a process that trained with others was killed
     └── WorkspaceError             exit 1   a stage output that is damaged or cannot be written
         ├── DiskFullError          exit 1   no room left; the message says where
         └── UnreachableError       exit 1   the tracking store does not answer now
@@ -62,6 +63,12 @@ class SourceUnreachableError(DataError):
 
 class TrainingError(BigelError):
     """Training cannot go on."""
+
+
+class LostRankError(TrainingError):
+    """A process that trained with others was killed, or is silent: there is a checkpoint."""
+
+    transient = True
 
 
 class WorkspaceError(BigelError):

@@ -94,6 +94,14 @@ class RunConfig(Section):
             "Threads of torch; 0: one per core that the process may use, at most OMP_NUM_THREADS."
         ),
     )
+    ranks: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Processes that train BiGEL together, each with a part of the users; started by the "
+            "training stage. On a GPU each takes one."
+        ),
+    )
     progress: bool = Field(True, description="Show progress bars.")
     retries: int = Field(
         3, ge=0, le=10, description="Tries after the first where a failure may pass by itself."
@@ -118,6 +126,24 @@ class Config(Section):
     recommend: RecommendConfig = Field(default_factory=RecommendConfig)
     run: RunConfig = Field(default_factory=RunConfig)
     rivals: RivalsConfig = Field(default_factory=RivalsConfig)
+
+    def check_ranks(self, count: int) -> None:
+        """Refuse what so many ranks cannot train together.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        if count > 1 and self.model.user_vectors:
+            raise ConfigError(
+                f"{count} ranks train together, each with a part of the users, and "
+                "model.user_vectors asks for a vector of each user; set it to false, or "
+                "run.ranks to 1"
+            )
+        if count > 1 and ":" in self.run.device:
+            raise ConfigError(
+                f"{count} ranks train together, each on a GPU of its own, and run.device = "
+                f'"{self.run.device}" names one; set it to "cuda", or run.ranks to 1'
+            )
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +170,7 @@ class Config(Section):
                     "would stay as it was drawn; set model.own_view_weight to 0 there, too"
                 )
         self.rivals.check(behaviors)
+        self.check_ranks(self.run.ranks)
         if self.model.memory and behaviors > MAX_PATTERNED:
             raise ConfigError(
                 f"model.memory keeps weights for each set of behaviors, at most {MAX_PATTERNED} "

@@ -45,6 +45,13 @@ class Task:
             return self
         return replace(self, users=self.users[torch.arange(most) * there // most])
 
+    def within(self, users: range | None) -> "Task":
+        """Return the task of those of its users who are in a range; None: all."""
+        if users is None:
+            return self
+        there = (self.users >= users.start) & (self.users < users.stop)
+        return replace(self, users=self.users[there])
+
 
 @dataclass(frozen=True, eq=False)
 class Ranked:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bigel.errors import DataError
 from bigel.graph.normalize import symmetric_weights
+from bigel.graph.ranks import ALONE, Ranks
 from bigel.schema import BEHAVIOR_INDEX, ITEM, USER
 
 _LARGEST = torch.iinfo(torch.int32).max
@@ -32,6 +33,7 @@ class Graph:
         value: (2 E,) weights 1 / sqrt(d_user · d_item).
         weight: (U,) how many users each stands for, where they are a sample (``graph/sample.py``);
             None: one.
+        ranks: where its users are those of one rank, all ranks, which add up what items hear.
     """
 
     n_users: int
@@ -40,6 +42,7 @@ class Graph:
     col: Tensor
     value: Tensor
     weight: Tensor | None = None
+    ranks: Ranks = ALONE
 
     @property
     def n_edges(self) -> int:
@@ -72,6 +75,7 @@ class Graph:
             self.col.to(device),
             self.value.to(device, dtype),
             None if self.weight is None else self.weight.to(device, dtype),
+            self.ranks,
         )
 
     @cached_property

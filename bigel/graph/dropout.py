@@ -79,4 +79,5 @@ def _part_of(graph: Graph, kept_E: Tensor, order_E: Tensor, scale: float) -> Gra
         before[graph.crow.long()],
         graph.col[kept],
         graph.value[kept] * scale,
+        ranks=graph.ranks,
     )

@@ -4,6 +4,10 @@
 path's side alternates from layer to layer, and half of the work drops out wherever users start
 from zero, or only the items' result is asked for. Â is symmetric, hence so is P_L: its
 backward pass is P_L of the gradient.
+
+Where users are divided among ranks (``bigel.graph.ranks``), what items hear is added up: forward as
+soon as they have heard it. A gradient of items is each rank's part, and is added up before users
+hear it.
 """
 
 from collections.abc import Callable
@@ -76,10 +80,10 @@ class _PowerMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         x = Nodes(*grads)
-        items = _collect(ctx.graph, ctx.layers, x, "items", ctx.backend)
+        items = _collect(ctx.graph, ctx.layers, x, "items", ctx.backend, in_parts=True)
         users = None
         if ctx.needs_input_grad[1]:
-            users = _collect(ctx.graph, ctx.layers, x, "users", ctx.backend)
+            users = _collect(ctx.graph, ctx.layers, x, "users", ctx.backend, in_parts=True)
         return items, users, None, None, None
 
 
@@ -92,19 +96,32 @@ def _spread_items(
     for layer in range(layers):
         side: Side = "items" if layer % 2 else "users"
         message = _PRODUCTS[backend](graph.half(side), message, None, 1.0)
+        if side == "items":
+            graph.ranks.add_(message)
         getattr(sums, side).add_(message)
     return sums
 
 
-def _collect(graph: Graph, layers: int, x: Nodes, to: Side, backend: Backend) -> Tensor:
-    """Return one side of P_L(Â, x) by L half products: (x + Â(x + Â(x + …))) / (L + 1)."""
+def _collect(
+    graph: Graph, layers: int, x: Nodes, to: Side, backend: Backend, in_parts: bool = False
+) -> Tensor:
+    """Return one side of P_L(Â, x) by L half products: (x + Â(x + Â(x + …))) / (L + 1).
+
+    In parts: the items of x, and those of the result, are parts that ranks would have to add up.
+    """
     other: Side = "items" if to == "users" else "users"
-    side = other if layers % 2 else to
+    side, ranks, product = other if layers % 2 else to, graph.ranks, _PRODUCTS[backend]
     result: Tensor = getattr(x, side)
     for layer in reversed(range(layers)):
         side = other if layer % 2 else to
         scale = 1.0 if layer else 1 / (layers + 1)
-        result = _PRODUCTS[backend](graph.half(side), result, getattr(x, side), scale)
+        if side == "users" and in_parts:
+            result = ranks.added(result)
+        if side == "items" and not in_parts and ranks.count > 1:
+            heard = ranks.add_(product(graph.half(side), result, None, scale))
+            result = heard.add_(x.items, alpha=scale)
+        else:
+            result = product(graph.half(side), result, getattr(x, side), scale)
     return result if layers else result.clone()
 
 

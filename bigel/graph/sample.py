@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bigel.data.pairs import runs
 from bigel.graph.build import Graph, Graphs
+from bigel.graph.ranks import Ranks
 
 
 class Sample(NamedTuple):
@@ -71,16 +72,32 @@ def sample_graphs(
     is_there = torch.zeros(graphs.n_items, dtype=torch.bool, device=asked.device)
     is_there[parts[-1].item.long()] = True
     is_there[asked] = True
+    ranks = graphs.union.ranks
+    is_there = ranks.anywhere(is_there)
     items, number_I = is_there.nonzero()[:, 0], is_there.cumsum(0, dtype=torch.int32) - 1
+    of_all = sample, len(items), dropout, ranks
     *rest, union_graph = (
-        _assemble(
-            edges._replace(item=number_I.index_select(0, edges.item)), sample, len(items), dropout
-        )
+        _assemble(edges._replace(item=number_I.index_select(0, edges.item)), *of_all)
         for edges in parts
     )
     behaviors = len(graphs.behaviors)
     some = Graphs(graphs.behaviors, tuple(rest[:behaviors]), union_graph, tuple(rest[behaviors:]))
     return some, items
+
+
+def divided(graphs: Graphs, ranks: Ranks) -> Graphs:
+    """Return the graphs of a rank's own users, by the degrees of the full graphs.
+
+    User u of these is ``ranks.users[u]``; items keep their numbers.
+    """
+    assert ranks.users is not None
+    users, n_items = torch.arange(ranks.users.start, ranks.users.stop), graphs.n_items
+
+    def own(graph: Graph) -> Graph:
+        return _graph_of(_edges_of(graph, users), len(users), n_items, None, ranks)
+
+    cascade, more = (tuple(map(own, some)) for some in (graphs.cascade, graphs.more))
+    return Graphs(graphs.behaviors, cascade, own(graphs.union), more)
 
 
 def _edges_of(graph: Graph, users: Tensor) -> _Edges:
@@ -90,17 +107,23 @@ def _edges_of(graph: Graph, users: Tensor) -> _Edges:
     return _Edges(place, item - graph.n_users, value)
 
 
-def _assemble(edges: _Edges, sample: Sample, n_items: int, dropout: float) -> Graph:
-    n_users, n_edges = len(sample.users), len(edges.place)
-    by_item, order = edges.item.sort(stable=True)
-    of_user, of_item = _starts(edges.place, n_users), _starts(by_item, n_items)
-    crow = torch.cat([of_user[:-1], of_item + n_edges]).int()
-    col = torch.cat([edges.item + n_users, edges.place.int().index_select(0, order)])
+def _assemble(edges: _Edges, sample: Sample, n_items: int, dropout: float, ranks: Ranks) -> Graph:
     weight = sample.weight.to(edges.value.dtype)
     scale_S = weight.sqrt() * (1 / (1 - dropout))
     value = edges.value * scale_S.index_select(0, edges.place)
-    both = torch.cat([value, value.index_select(0, order)])
-    return Graph(n_users, n_items, crow, col, both, weight)
+    weighed = edges._replace(value=value)
+    return _graph_of(weighed, len(sample.users), n_items, weight, ranks)
+
+
+def _graph_of(
+    edges: _Edges, n_users: int, n_items: int, weight: Tensor | None, ranks: Ranks
+) -> Graph:
+    by_item, order = edges.item.sort(stable=True)
+    of_user, of_item = _starts(edges.place, n_users), _starts(by_item, n_items)
+    crow = torch.cat([of_user[:-1], of_item + len(edges.place)]).int()
+    col = torch.cat([edges.item + n_users, edges.place.int().index_select(0, order)])
+    both = torch.cat([edges.value, edges.value.index_select(0, order)])
+    return Graph(n_users, n_items, crow, col, both, weight, ranks)
 
 
 def _starts(ascending: Tensor, count: int) -> Tensor:

@@ -189,6 +189,23 @@ class Shifted(Derived):
             out_BI[some] += offset_I
 
 
+@dataclass(frozen=True, eq=False)
+class Renumbered(Derived):
+    """Scores of users in a row, asked by their numbers among all.
+
+    Args:
+        base: of these users.
+        first: number of the first one.
+    """
+
+    base: Scores
+    first: int
+
+    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of all items for B users; see ``Scores``."""
+        self.base.fill(behavior, users - self.first, out_BI)
+
+
 def average(scores: Sequence[Scores]) -> EmbeddingScores:
     """Return embeddings whose scores are the mean of several models' scores."""
     parts = [part for part in scores if isinstance(part, EmbeddingScores)]

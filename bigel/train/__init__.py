@@ -1,6 +1,7 @@
 """Training: from the graphs to final embeddings, the only thing that later stages need."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,16 @@ import torch
 from torch import Tensor
 
 from bigel.config import Config
-from bigel.data.interactions import Interactions, joined, with_learned
-from bigel.graph import build_all, load_graphs
+from bigel.data.interactions import Interactions, joined
 from bigel.model.scores import EmbeddingScores
 from bigel.schema import (
     CONTENT,
     EMBEDDINGS_FILE,
-    GRAPHS_FILE,
     HISTORY_FILE,
     LEARNED_FILE,
     MOMENTS,
     NOW,
     REFIT,
-    TRAIN,
-    VALID,
     WEIGHTS_FILE,
 )
 from bigel.state.moment import (
@@ -39,10 +36,11 @@ from bigel.state.moment import (
 from bigel.store import Record, Workspace, write_json
 from bigel.store.code import code_of
 from bigel.store.tensors import save_tensors
-from bigel.train.bigel import bigel_learner, senders_of
+from bigel.train.bigel import senders_of
 from bigel.train.calibration import Calibration, calibrate, count_again
+from bigel.train.job import Job
 from bigel.train.loop import OnValidation, choose_device, use_threads
-from bigel.train.members import Fitted, fit_members
+from bigel.train.members import Fitted
 from bigel.train.start import Start, architecture
 from bigel.train.weigh import weigh_signals
 
@@ -74,25 +72,23 @@ def train(
     begun = Start.load(start)
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        train, valid = Interactions.load(split, TRAIN), Interactions.held_out(split, VALID)
-        graphs = load_graphs(graph.file(GRAPHS_FILE)).to(device)
+        job = Job(split, graph, start, config, scratch)
+        material = job.read()
+        train, known, valid = material.train, material.known, material.valid
         with use_threads(config.run.threads):
-            fitted = fit_members(
-                lambda seed: bigel_learner(train, graphs, config, device, seed),
-                with_learned(train, start), valid, config, device, scratch, on_validation,
-                begun.begin if begun else None,
-            )  # fmt: skip
+            fitted = job.fit(material, on_validation)
             learned = _learned(fitted.weights, train, config)
             if has_moments(split) and config.model.signals:
                 facts = _weigh(learned, fitted, split, config, device)
             else:
-                known = with_learned(train, start)
                 found = _calibrate(learned, fitted, known, valid, config)
                 facts = {"trend": [], "neighbours": [], "memory": [], **found.kept()}
                 if config.train.refit and len(valid) and not has_moments(split):
                     facts[REFIT] = True
-                    again = _train_again(fitted, known, valid, config, device, scratch, begun)
-                    _add_again(learned, again, found, known, valid, config)
+                    steps = [member["best_step"] for member in fitted.history["members"]]
+                    again = replace(job, scratch=scratch / "again", steps=steps)
+                    refitted = again.fit(material.with_valid())
+                    _add_again(learned, refitted, found, known, valid, config)
             if drawn := senders_of(config, train.n_users):
                 facts["messages"] = f"messages of {drawn:,} of {train.n_users:,} users a step"
             facts = _write(learned, fitted, facts, out)
@@ -160,21 +156,6 @@ def _calibrate(
     if found.memory is not None:
         learned.tensors.update(found.memory.tensors())
     return found
-
-
-def _train_again(
-    fitted: Fitted, train: Interactions, valid: Interactions, config: Config,
-    device: torch.device, scratch: Path, begun: Start | None,
-) -> Fitted:  # fmt: skip
-    """Train on train and validation, from where the training began, as many steps as were best."""
-    known = joined(train, valid)
-    graphs = build_all(known.frame(), known.behaviors, known.n_users, known.n_items).to(device)
-    steps = [member["best_step"] for member in fitted.history["members"]]
-    return fit_members(
-        lambda seed: bigel_learner(known, graphs, config, device, seed),
-        known, valid.only(np.zeros(len(valid), bool)), config, device, scratch / "again", None,
-        begun.begin if begun else None, steps,
-    )  # fmt: skip
 
 
 def _add_again(

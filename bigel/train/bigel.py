@@ -9,17 +9,19 @@ from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
 from bigel.graph import Graphs
 from bigel.graph.dropout import thinning
-from bigel.graph.sample import sample_graphs
+from bigel.graph.ranks import ALONE, Ranks
+from bigel.graph.sample import divided, sample_graphs
 from bigel.model import BiGEL
-from bigel.model.scores import EmbeddingScores
+from bigel.model.scores import EmbeddingScores, Renumbered, Scores
 from bigel.train.learner import Learner
 from bigel.train.objective import step_loss
-from bigel.train.sampler import Batch, Sampler
+from bigel.train.sampler import Batch, Parts, Sampler
 
 
 def bigel_learner(
-    train: Interactions, graphs: Graphs, config: Config, device: torch.device, seed: int
-) -> Learner:
+    train: Interactions, graphs: Graphs, config: Config, device: torch.device, seed: int,
+    ranks: Ranks = ALONE,
+) -> Learner:  # fmt: skip
     """Return BiGEL, ready to train.
 
     Args:
@@ -28,26 +30,39 @@ def bigel_learner(
         config: resolved configuration.
         device: where to train.
         seed: of initial weights and batches.
+        ranks: who trains together, each on a part of the users.
     """
     settings = config.train
     size = (train.n_users, train.n_items, len(train.behaviors))
     model = BiGEL(config.model, *size, make_generator(seed, "weights")).to(device)
-    on_device = graphs.to(device)
     senders = senders_of(config, train.n_users)
+    sampler = Sampler(
+        train,
+        settings.batch_size,
+        settings.negatives,
+        seed,
+        settings.negative_power,
+        settings.edge_dropout,
+        senders,
+    )
+    batches: Sampler | Parts = sampler
+    if ranks.count > 1:
+        before = graphs.union.crow[: train.n_users + 1].cpu()
+        ranks = ranks.dividing(before)
+        graphs, batches = divided(graphs, ranks), Parts(sampler, ranks, before)
+    on_device = graphs.to(device)
     part_of = parts_of_steps(on_device, settings.edge_dropout, sampled=senders > 0)
+
+    def scores(model: BiGEL) -> Scores:
+        found = EmbeddingScores(**model.final_embeddings(on_device))
+        return found if ranks.users is None else Renumbered(found, ranks.users.start)
+
     return Learner(
         model,
-        Sampler(
-            train,
-            settings.batch_size,
-            settings.negatives,
-            seed,
-            settings.negative_power,
-            settings.edge_dropout,
-            senders,
-        ),
+        batches,
         lambda model, batch: step_loss(*part_of(model, batch), settings),
-        lambda model: EmbeddingScores(**model.final_embeddings(on_device)),
+        scores,
+        ranks=ranks,
     )
 
 

@@ -23,6 +23,7 @@ from bigel.store.manifest import DAMAGE
 from bigel.store.tensors import save_tensors
 
 KEPT = 2
+Checkpoint = tuple[int, dict[str, Tensor], dict[str, Any]]
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def save_checkpoint(
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint as (step, tensors, facts), or None.
 
     A damaged one is reported and set aside, so that it does not count among those that are kept.
@@ -122,7 +123,7 @@ def _set_aside(path: Path) -> None:
             file.replace(file.with_name(f"damaged.{file.name}"))
 
 
-def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> Checkpoint:
     both = json.loads(path.read_text("utf-8"))
     content = both["content"]
     if fingerprint(content) != both["digest"]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bigel.data.interactions import Interactions
+from bigel.graph.ranks import ALONE, Ranks
 from bigel.model.scores import Scores
 from bigel.train.ranking_loss import Loss
 
@@ -48,6 +49,7 @@ class Learner:
         scores: of the model.
         ranked: what ranks by these, given what users are known to have: these themselves, but for
             a model whose score of a pair hangs on it.
+        ranks: who trains it together; then batches and scores are of this rank's users.
     """
 
     model: nn.Module
@@ -55,3 +57,4 @@ class Learner:
     loss: Callable[[Any, Any], Loss]
     scores: Callable[[Any], Scores]
     ranked: Callable[[Any, Interactions], Scores] = as_they_are
+    ranks: Ranks = ALONE

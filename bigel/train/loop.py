@@ -1,7 +1,9 @@
 """The training loop: Adam with warm-up and cosine decay, averaged weights, early stopping.
 
 Two runs with the same seed agree bit for bit on the CPU with the same number of threads, also
-where one of them was killed and went on from a checkpoint. (On CUDA, sums run in any order.)
+where one of them was killed and went on from a checkpoint. (On CUDA, sums run in any order.) Where
+several processes train together (``bigel.graph.ranks``), so do two runs of as many of them, and
+each of them has the same weights as all others.
 """
 
 import contextlib
@@ -23,9 +25,15 @@ from bigel.config import Config, TrainConfig
 from bigel.data.interactions import Interactions
 from bigel.errors import TrainingError
 from bigel.evaluate.protocol import Task, evaluate_tasks, make_tasks
+from bigel.graph.ranks import ALONE, Ranks
 from bigel.model.scores import Scores
 from bigel.schema import PUBLISHED
-from bigel.train.checkpoint import endings_deferred, load_checkpoint, save_checkpoint
+from bigel.train.checkpoint import (
+    Checkpoint,
+    endings_deferred,
+    load_checkpoint,
+    save_checkpoint,
+)
 from bigel.train.learner import Learner
 from bigel.train.ranking_loss import Loss
 
@@ -61,7 +69,9 @@ class Trainer:
             self.last_step, self.limit = config.train.max_steps, 60 * config.train.max_minutes
         self.spent = 0.0  # seconds of steps, also of those before a checkpoint
         self.train, self.valid, self.learner = train, valid, learner
-        self.tasks = selecting(train, valid, config)
+        self.ranks = learner.ranks
+        tasks = selecting(train, valid, config)
+        self.tasks = [task.within(self.ranks.users) for task in tasks]
         self.model, self.batches = learner.model, learner.batches
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.best = _copy(self.average.state_dict())
@@ -77,7 +87,7 @@ class Trainer:
             on_validation: called with each new entry of ``history["validations"]``.
 
         Raises:
-            TrainingError: if a loss is not finite.
+            TrainingError: if a loss is not finite, or another rank was asked to end.
             KeyboardInterrupt: on a request to end, after a checkpoint.
         """
         self._resume(scratch)
@@ -96,12 +106,14 @@ class Trainer:
                     bar.set_postfix(loss=f"{loss:.3f}", valid=f"{found['mean'] or math.nan:.4f}")
                     if on_validation is not None:
                         on_validation(found)
-                ending = must_end()
-                if ending or self.step % config.checkpoint_every == 0:
+                ending = self.ranks.any(must_end())
+                if (ending or self._is_kept()) and not self.ranks.rank:
                     save_checkpoint(scratch, self.step, *self._state())
                 if ending:
                     log.info("training ends here; the checkpoint of step %d is kept", self.step)
                     break
+        if self.stopped() is None:
+            raise TrainingError("another rank was asked to end; run the same command again")
         self.history["stopped"] = self.stopped()
 
     def scores(self) -> Scores:
@@ -131,11 +143,12 @@ class Trainer:
         self.optimizer.zero_grad()
         loss = self.learner.loss(self.model, batch)
         loss.total.backward()  # type: ignore[no-untyped-call]
+        self.ranks.add_gradients(self.model)
         self.optimizer.step()
         self.step += 1
         self._update_average()
         facts = self._facts(loss)  # a GPU is waited for here, and only here
-        seconds = time.perf_counter() - started
+        seconds = self.ranks.of_first(time.perf_counter() - started)
         self.spent += seconds
         self.history["steps"].append({"step": self.step, **facts, "seconds": seconds})
         return float(facts["loss"])
@@ -155,7 +168,8 @@ class Trainer:
     def _facts(self, loss: Loss) -> dict[str, Any]:
         parts = [*loss.behaviors, loss.alignment]
         there = [loss.total, *(part for part in parts if part is not None)]
-        total, *read = torch.stack(there).tolist()  # at once: each reading waits for the device
+        read_all = self.ranks.add_(torch.stack(there).detach())
+        total, *read = read_all.tolist()  # at once: each reading waits for the device
         found = iter(read)
         *losses, alignment = (None if part is None else next(found) for part in parts)
         facts = {
@@ -180,7 +194,7 @@ class Trainer:
     def _validate(self) -> Validation:
         found: Validation = {"step": self.step}
         scores = self.learner.ranked(self.learner.scores(self.average), self.train)
-        found |= validate_on(self.tasks, scores, self.train.behaviors, self.config)
+        found |= validate_on(self.tasks, scores, self.train.behaviors, self.config, self.ranks)
         if found["mean"] is None or found["mean"] > self._best_mean():
             self.history["best_step"] = self.step
             self.best = _copy(self.average.state_dict())
@@ -189,6 +203,11 @@ class Trainer:
 
     def _best_mean(self) -> float:
         return max((found["mean"] or 0.0 for found in self.history["validations"]), default=-1.0)
+
+    def _is_kept(self) -> bool:
+        """Tell whether a checkpoint is due; of ranks also the last step's, which others read."""
+        ended = self.ranks.count > 1 and self.stopped() is not None
+        return ended or self.step % self.config.train.checkpoint_every == 0
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         generators, positions = self.batches.state()
@@ -204,7 +223,7 @@ class Trainer:
         return tensors, {"positions": positions, "history": self.history}
 
     def _resume(self, scratch: Path) -> None:
-        checkpoint = load_checkpoint(scratch)
+        checkpoint = self._load(scratch)
         if checkpoint is None:
             return
         self.step, tensors, facts = checkpoint
@@ -226,6 +245,25 @@ class Trainer:
         self.spent = sum(step["seconds"] for step in self.history["steps"])
         log.info("training goes on from the checkpoint of step %d", self.step)
 
+    def _load(self, scratch: Path) -> Checkpoint | None:
+        """Return the newest checkpoint, of which rank 0 sets damaged ones aside before others look.
+
+        Raises:
+            TrainingError: if ranks do not find the same one.
+        """
+        if self.ranks.rank:
+            self.ranks.wait()
+        found = load_checkpoint(scratch)
+        if not self.ranks.rank:
+            self.ranks.wait()
+        own = found[0] if found else 0
+        if (first := int(self.ranks.of_first(own))) != own:
+            raise TrainingError(
+                f"rank {self.ranks.rank} finds the checkpoint of step {own} in {scratch}, rank 0 "
+                f"that of step {first}; all ranks must see the same workspace"
+            )
+        return found
+
 
 def validate(
     scores: Scores, train: Interactions, valid: Interactions, config: Config
@@ -241,15 +279,17 @@ def selecting(train: Interactions, valid: Interactions, config: Config) -> list[
 
 
 def validate_on(
-    tasks: Sequence[Task], scores: Scores, behaviors: Sequence[str], config: Config
-) -> dict[str, Any]:
+    tasks: Sequence[Task], scores: Scores, behaviors: Sequence[str], config: Config,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:  # fmt: skip
     """Return "ndcg" at ``evaluate.select_cutoff`` per behavior and its "mean"; None where nobody
-    has a validation item."""
+    has a validation item. Ranks have a part of the tasks' users each."""
     k = config.evaluate.select_cutoff
     figures = evaluate_tasks(scores, tasks, (k,), config.evaluate.batch_users)
+    means = [ranks.mean(figures[at], f"ndcg@{k}") for at in range(len(behaviors))]
     ndcg = {
-        name: None if math.isnan(value := figures[at][f"ndcg@{k}"]) else value
-        for at, name in enumerate(behaviors)
+        name: None if math.isnan(value) else value
+        for name, value in zip(behaviors, means, strict=True)
     }
     known = [value for value in ndcg.values() if value is not None]
     return {"mean": sum(known) / len(known) if known else None, "ndcg": ndcg}
@@ -288,14 +328,14 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def use_threads(threads: int) -> Iterator[None]:
-    """Give torch that many threads inside the block; 0: as of ``run.threads``.
+def use_threads(threads: int, shared_by: int = 1) -> Iterator[None]:
+    """Give torch that many threads inside the block; 0: as of ``run.threads``, its share of them.
 
     polars knows which cores the process may use and what its container is allowed, and torch knows
     OMP_NUM_THREADS.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or min(before, pl.thread_pool_size()))
+    torch.set_num_threads(threads or max(min(before, pl.thread_pool_size()) // shared_by, 1))
     try:
         yield
     finally:

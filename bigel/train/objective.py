@@ -1,4 +1,7 @@
-"""The loss of a step: Σ_k λ_k (L_k + L^v_k + L^o_k) + λ_c CPA; L^v_k, L^o_k of a view alone."""
+"""The loss of a step: Σ_k λ_k (L_k + L^v_k + L^o_k) + λ_c CPA; L^v_k, L^o_k of a view alone.
+
+Of a rank's part of a batch it is the rank's part: the parts' sum is the loss.
+"""
 
 import torch
 from torch import Tensor
@@ -28,7 +31,7 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
     items = model.embed(states, "items", candidates)
     losses = [
         _behavior_loss(model, k, users, items, candidates[k], batch, config)
-        if len(batch.users[k])
+        if batch.pairs(k)
         else None
         for k in range(len(batch.users))
     ]
@@ -37,7 +40,7 @@ def step_loss(model: BiGEL, graphs: Graphs, batch: Batch, config: TrainConfig) -
         if loss is not None:
             total = total + weight * loss
     alignment = None
-    if model.config.alignment and len(batch.users[-1]):
+    if model.config.alignment and batch.pairs(-1):
         alignment = _alignment(users, items, batch, config)
         total = total + config.alignment_weight * alignment
     return Loss(total, losses, alignment)
@@ -49,7 +52,8 @@ def _behavior_loss(
 ) -> Tensor:  # fmt: skip
     """Return L_k and the views' added; candidates: the B positive items, then the S negatives."""
     log_ratio_S = None if batch.log_ratio is None else batch.log_ratio[k]
-    more = candidates, batch.same[k], log_ratio_S, config.objective
+    objective = config.objective
+    more = candidates, batch.same[k], log_ratio_S, objective, batch.terms(k, objective)
     loss = _loss_of_scores(model, k, users.z[k], items.z[k], *more)
     for view, user, item in zip(model.views, users.views, items.views, strict=True):
         if view.omegas[k]:
@@ -59,18 +63,19 @@ def _behavior_loss(
 
 def _loss_of_scores(
     part: BiGEL | View, k: int, user_BD: Tensor, item_CD: Tensor, candidates: Tensor,
-    same: Places, log_ratio_S: Tensor | None, objective: str,
+    same: Places, log_ratio_S: Tensor | None, objective: str, terms: int | None,
 ) -> Tensor:  # fmt: skip
     user_BD = user_BD / part.temperatures[k]
     bias_C = part.item_bias[k].index_select(0, candidates)
-    return ranking_loss(objective, user_BD, item_CD, bias_C, same, log_ratio_S)
+    return ranking_loss(objective, user_BD, item_CD, bias_C, same, log_ratio_S, terms)
 
 
 def _alignment(users: Embedded, items: Embedded, batch: Batch, config: TrainConfig) -> Tensor:
     """Return CPA: users' and items' InfoNCE over the distinct nodes of the target's pairs."""
     total = users.target.new_zeros(())
-    for rows, once in zip((users, items), batch.firsts, strict=True):
+    for side, (rows, once) in enumerate(zip((users, items), batch.firsts, strict=True)):
         assert rows.context is not None
         target, context = rows.target.index_select(0, once), rows.context.index_select(0, once)
-        total = total + align(target, context, config.alignment_temperature)
+        everyones, own = batch.among_all(side, context)
+        total = total + align(target, everyones, config.alignment_temperature, own)
     return total / 2

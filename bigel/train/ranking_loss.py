@@ -36,7 +36,7 @@ class Loss:
 
 def ranking_loss(
     objective: str, user_BD: Tensor, item_CD: Tensor, bias_C: Tensor | None, same: Places,
-    log_ratio_S: Tensor | None,
+    log_ratio_S: Tensor | None, terms: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return L_k of one behavior's batch, of scores s(b, c) = ⟨user_b, item_c⟩ + bias_c.
 
@@ -47,6 +47,8 @@ def ranking_loss(
         bias_C: their biases; None: zero.
         same: (b, s) where a negative is the row's own item (``where_equal``); it does not count.
         log_ratio_S: correction of a softmax for negatives that are not uniform.
+        terms: where the pairs are a part of a batch, of how many terms its L_k is the mean; then
+            what is returned is their part of it.
     """
     size = len(user_BD)
     positive_B = (user_BD * item_CD[:size]).sum(1)
@@ -56,12 +58,13 @@ def ranking_loss(
     if log_ratio_S is not None and objective == "softmax":
         shift_S = shift_S - log_ratio_S
     loss = sampled_softmax if objective == "softmax" else bpr
-    return loss(positive_B, user_BD, item_CD[size:], shift_S, same)
+    return loss(positive_B, user_BD, item_CD[size:], shift_S, same, terms)
 
 
 def sampled_softmax(
-    positive_B: Tensor, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places
-) -> Tensor:
+    positive_B: Tensor, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places,
+    terms: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return the mean over b of log(exp(p_b) + Σ_s exp(n_bs)) - p_b, n_bs = ⟨x_b, y_s⟩ + a_s.
 
     Args:
@@ -70,9 +73,11 @@ def sampled_softmax(
         item_SD: y, of the negatives.
         shift_S: a.
         same: (b, s) that do not count.
+        terms: as of ``ranking_loss``.
     """
     negatives_B = log_sum_exp(user_BD, item_SD, shift_S, same)
-    return (torch.logaddexp(positive_B, negatives_B) - positive_B).mean()
+    loss_B = torch.logaddexp(positive_B, negatives_B) - positive_B
+    return loss_B.mean() if terms is None else loss_B.sum() / terms
 
 
 def log_sum_exp(
@@ -120,8 +125,9 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def bpr(
-    positive_B: Tensor, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places
-) -> Tensor:
+    positive_B: Tensor, user_BD: Tensor, item_SD: Tensor, shift_S: Tensor, same: Places,
+    terms: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return the mean of -log σ(p_b - n_bs) over all (b, s) that count.
 
     Args: as of ``sampled_softmax``.
@@ -131,7 +137,9 @@ def bpr(
     negative_BS = torch.addmm(shift_S, user_BD, item_SD.T)
     negative_BS.index_put_(same, negative_BS.new_full((), -torch.inf))
     margins = functional.softplus(negative_BS - positive_B.unsqueeze(1))
-    return margins.sum() / max(negative_BS.numel() - len(same[0]), 1)
+    if terms is None:
+        terms = negative_BS.numel() - len(same[0])
+    return margins.sum() / max(terms, 1)
 
 
 def where_equal(positive_B: Tensor, negative_S: Tensor) -> Places:

@@ -6,12 +6,34 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from bigel.data.interactions import Interactions
 from bigel.generators import make_generator
+from bigel.graph.ranks import Ranks
 from bigel.graph.sample import Sample
 from bigel.model.alignment import first_of_each
 from bigel.train.ranking_loss import Places, where_equal
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What a rank's part of a batch must know of the whole one.
+
+    Args:
+        ranks: who has the other parts.
+        pairs: B_k of each behavior.
+        same: per behavior, how many (b, s) do not count.
+        places: of the users, then the items, that ``firsts`` of the part names, the places in
+            those of the whole.
+        distinct: how many users, then items, those of the whole are.
+    """
+
+    ranks: Ranks
+    pairs: list[int]
+    same: list[int]
+    places: list[Tensor]
+    distinct: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +51,7 @@ class Batch:
             None: all do.
         sample: users whose messages pass, those of the batch among them, and then ``users`` are
             places in it; None: all users.
+        whole: where all this is of the users of one rank, what it is a part of.
     """
 
     users: list[Tensor]
@@ -37,6 +60,7 @@ class Batch:
     log_ratio: Tensor | None = None
     kept: Tensor | None = None
     sample: Sample | None = None
+    whole: Whole | None = None
 
     @cached_property
     def same(self) -> list[Places]:
@@ -48,6 +72,65 @@ class Batch:
         """Places at which each user, and each item, of the target's pairs stands first."""
         return [first_of_each(self.users[-1]), first_of_each(self.items[-1])]
 
+    def pairs(self, k: int) -> int:
+        """Return B_k, of all ranks."""
+        return len(self.users[k]) if self.whole is None else self.whole.pairs[k]
+
+    def terms(self, k: int, objective: str) -> int | None:
+        """Return of how many terms L_k is the mean; None where they are all here."""
+        if self.whole is None:
+            return None
+        pairs, same = self.whole.pairs[k], self.whole.same[k]
+        return pairs if objective == "softmax" else pairs * self.negatives.shape[1] - same
+
+    def among_all(self, side: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the rows of all ranks, and which are the given ones; None: they are the same.
+
+        Args:
+            side: 0: users, 1: items.
+            rows: of those that ``firsts`` names.
+        """
+        if self.whole is None:
+            return rows, None
+        own = self.whole.places[side]
+        spread = rows.new_zeros(self.whole.distinct[side], rows.shape[1]).index_copy(0, own, rows)
+        return self.whole.ranks.added(spread), own
+
+    def part_of(self, ranks: Ranks, before: Tensor) -> "Batch":
+        """Return what is of the users of a rank, who are called by their places among them.
+
+        Args:
+            ranks: whose users.
+            before: (U + 1,) pairs in the union graph of the users before each, then of all.
+        """
+        assert ranks.users is not None
+        first, last = ranks.users.start, ranks.users.stop
+        sample = self.sample
+        if sample is not None:
+            counts = before.diff()[sample.users]
+            before = functional.pad(counts.cumsum(0), (1, 0))
+            start, end = torch.searchsorted(sample.users, torch.tensor([first, last])).tolist()
+            sample = Sample(sample.users[start:end] - first, sample.weight[start:end])
+            first, last = start, end
+        own = [(users >= first) & (users < last) for users in self.users]
+        kept = None if self.kept is None else self.kept[before[first] : before[last]]
+        number = own[-1].cumsum(0) - 1
+        places = [own[-1][firsts].nonzero()[:, 0] for firsts in self.firsts]
+        whole = Whole(
+            ranks,
+            [len(users) for users in self.users],
+            [len(rows) for rows, _ in self.same],
+            places,
+            [len(firsts) for firsts in self.firsts],
+        )
+        part = Batch(
+            [users[of_rank] - first for users, of_rank in zip(self.users, own, strict=True)],
+            [items[of_rank] for items, of_rank in zip(self.items, own, strict=True)],
+            self.negatives, self.log_ratio, kept, sample, whole,
+        )  # fmt: skip
+        once = [number[firsts[mine]] for firsts, mine in zip(self.firsts, places, strict=True)]
+        return part._with(part.same, once)
+
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device, with those places, whose number no kernel must wait for."""
         if device == self.negatives.device:
@@ -57,7 +140,10 @@ class Batch:
             None if tensor is None else tensor.to(device) for tensor in (self.log_ratio, self.kept)
         )
         sample = None if self.sample is None else self.sample.to(device)
-        moved = Batch(users, items, self.negatives.to(device), log_ratio, kept, sample)
+        whole = self.whole
+        if whole is not None:
+            whole = replace(whole, places=[places.to(device) for places in whole.places])
+        moved = Batch(users, items, self.negatives.to(device), log_ratio, kept, sample, whole)
         same = [(rows.to(device), places.to(device)) for rows, places in self.same]
         return moved._with(same, [places.to(device) for places in self.firsts])
 
@@ -230,3 +316,30 @@ class Sampler:
             one.restore(tensors[f"order.{k}"], position)
         self._negatives.generator.set_state(tensors["negatives"])
         self._edges.set_state(tensors["edges"])
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Of each batch of a sampler, which every rank draws alike, what is of a rank's users.
+
+    Args:
+        sampler: of all users.
+        ranks: whose users.
+        before: as of ``Batch.part_of``.
+    """
+
+    sampler: Sampler
+    ranks: Ranks
+    before: Tensor
+
+    def draw(self) -> Batch:
+        """Return the rank's part of the next batch."""
+        return self.sampler.draw().part_of(self.ranks, self.before)
+
+    def state(self) -> tuple[dict[str, Tensor], list[int]]:
+        """Return the sampler's state."""
+        return self.sampler.state()
+
+    def restore(self, tensors: dict[str, Tensor], positions: list[int]) -> None:
+        """Go on from what ``state`` returned."""
+        self.sampler.restore(tensors, positions)
