@@ -66,6 +66,9 @@ class Plan:
         if self.every < 1:
             raise ConfigError(f"--every {self.every}: train every night (1) or less often")
         units_of(self.contestants, self.seeds)
+        for entry in self.contestants:
+            if entry.model != BIGEL and is_trained(entry):
+                entry.config.run.in_one_process(f"the back-test's {entry.label}")
 
 
 @dataclass

@@ -47,10 +47,11 @@ def run_comparison(
 
     Raises:
         ConfigError: on a wrong split or wrong seeds, a named contestant that cannot do with the
-            log, or a refit on valid.
+            log, a refit on valid, or run.ranks.
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
+    config.run.in_one_process("bigel compare")
     if on not in (VALID, TEST):
         raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
     if refit and on != TEST:

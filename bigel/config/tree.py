@@ -110,6 +110,18 @@ class RunConfig(Section):
         2.0, ge=0, le=300, description="Wait before the first retry; doubles each time, jittered."
     )
 
+    def in_one_process(self, who: str) -> None:
+        """Refuse ``ranks`` for somebody who trains in one process.
+
+        Raises:
+            ConfigError: if there are to be several.
+        """
+        if self.ranks > 1:
+            raise ConfigError(
+                f"run.ranks = {self.ranks}: only the pipeline's training of BiGEL is divided among "
+                f"processes, {who} trains in one; set run.ranks to 1"
+            )
+
 
 class Config(Section):
     """The resolved configuration of one run."""

@@ -243,7 +243,8 @@ class Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": settings})
         self.history = facts["history"]
         self.spent = sum(step["seconds"] for step in self.history["steps"])
-        log.info("training goes on from the checkpoint of step %d", self.step)
+        if self.stopped() is None:
+            log.info("training goes on from the checkpoint of step %d", self.step)
 
     def _load(self, scratch: Path) -> Checkpoint | None:
         """Return the newest checkpoint, of which rank 0 sets damaged ones aside before others look.

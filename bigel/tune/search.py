@@ -29,10 +29,12 @@ def run_search(
         on_best: as of ``tune``.
 
     Raises:
+        ConfigError: on what ``check_request`` refuses, or run.ranks.
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
     check_request(model, trials, minutes)
+    config.run.in_one_process("bigel tune")
     records = run_pipeline(config, workspace, "graph", step).records
     found = tune(
         model, trials, records["split"], records["graph"], config, workspace, minutes, on_best

@@ -46,7 +46,7 @@ CASES = {
 
 
 def world_of(case):
-    """Pairs of three behaviors for train and validation; where there are views the second is empty."""
+    """Train and validation of three behaviors; where there are views the second has no pairs."""
     by_behavior = [random_pairs(k, N_USERS, N_ITEMS, 90 // (k + 1)) for k in range(3)]
     if case == "views":
         by_behavior[1] = []
