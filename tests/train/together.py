@@ -19,7 +19,7 @@ from bigel.train.ranks import _joined, _loopback
 from tests.worlds import graphs_of, interactions_of, random_pairs, small_graph
 
 CPU = torch.device("cpu")
-N_USERS, N_ITEMS = 23, 12
+N_USERS, N_ITEMS = 23, 40
 QUICK = (
     "model.dim=8",
     "train.batch_size=32",
@@ -40,7 +40,7 @@ CASES = {
     "popular": ("train.negative_power=0.7",),
     "dropout": ("train.edge_dropout=0.4", "model.view=true"),
     "sampled": (*SAMPLED, "model.own_view=true"),
-    "both": (*SAMPLED, "train.edge_dropout=0.3", "train.batch_size=2"),
+    "both": (*SAMPLED, "train.edge_dropout=0.3", "train.batch_size=2", "train.negatives=2"),
     "one pair": ("train.batch_size=1", "model.own_view=true"),
 }
 
