@@ -40,7 +40,7 @@ LIMIT = timedelta(minutes=10)  # between two sums; the longest is a validation
 START_LIMIT = 1_800.0  # seconds until all have read split and graphs
 GRACE = 10.0  # seconds in which the others end by themselves
 PAUSE = 0.05  # seconds between two looks
-LOST = 3  # exit code of a rank that ends since another one is gone
+LOST, ABORTED = 3, -signal.SIGABRT  # how ranks end that miss another one
 PROGRAM = "from bigel.train.ranks import main; main()"
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 GOES_ON = "the training goes on from its last checkpoint when the same command is run again"
@@ -157,12 +157,12 @@ class _Others:
         latest = time.monotonic() + GRACE
         while self.processes and not self._ended() and time.monotonic() < latest:
             time.sleep(PAUSE)
-        ended = self._ended()
-        for rank, code, _ in ended:
+        late = {ABORTED: 2, LOST: 3}  # after those that were killed, or failed by themselves
+        ended = sorted(self._ended(), key=lambda one: late.get(one[1], int(one[1] > 0)))
+        for rank, code, printed in ended:
             if code < 0:
                 name = signal.Signals(-code).name
                 return LostRankError(f"rank {rank} of the training was killed ({name}); {GOES_ON}")
-        for rank, code, printed in ended:
             if code != LOST:
                 last = [line for line in printed.splitlines() if line.strip()] or ["no output"]
                 return TrainingError(f"rank {rank} of the training failed: {last[-1]}")
