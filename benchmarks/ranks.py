@@ -27,7 +27,7 @@ from bigel.config import load_config
 from bigel.graph.ranks import Ranks
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer
-from bigel.train.ranks import _joined, _loopback
+from bigel.train.ranks import added_up, over_loopback
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,10 @@ def measure(args: argparse.Namespace, ranks: Ranks) -> dict[str, list[float]]:
 def as_rank(args: argparse.Namespace) -> None:
     """Measure as one of several ranks, and print the figures."""
     rank, count = args.rank
-    with _loopback(), _joined(FileStore(args.store, count), 1, Ranks(rank, count, count), "cpu"):
+    with (
+        over_loopback(),
+        added_up(FileStore(args.store, count), 1, Ranks(rank, count, count), "cpu"),
+    ):
         print(json.dumps(measure(args, Ranks(rank, count, count))))
 
 

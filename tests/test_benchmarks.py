@@ -239,6 +239,15 @@ def test_a_step_is_measured_with_its_view_and_its_edge_dropout(
     assert max(edges[0.5]) < 0.7 * max(edges[0.0])
 
 
+def test_a_step_of_two_processes_is_measured_with_what_they_add_up() -> None:
+    """23 tables of 832 items, 8 numbers each, and little beside: 0.6 MB."""
+    settings = [part for one in (*TINY, "train.batch_size=8") for part in ("--set", one)]
+    command = [sys.executable, "ranks.py", "--rows", "20000", "--steps", "1", *settings]
+    told = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
+    _, alone, both = (line.split() for line in told.stdout.splitlines())
+    assert (alone[0], alone[4], both[0], both[4]) == ("1", "0.0", "2", "0.6")
+
+
 def test_the_gradient_of_propagation_alone_comes_from_every_state(
     script: Callable[[str], ModuleType],
 ) -> None:

@@ -72,7 +72,7 @@ def called(order: Order, ranks: int) -> Iterator[Ranks]:
         others.store.set(f"order {number}", json.dumps(order))
         try:
             others.wait_until_ready(number)
-            with _joined(others.store, number, others.ranks, order["device"]) as joined:
+            with added_up(others.store, number, others.ranks, order["device"]) as joined:
                 yield joined
         except RuntimeError as error:
             if not _is_of_others(error):
@@ -114,8 +114,7 @@ def _help_out(store: Store, ranks: Ranks, work: Callable[[Order, Join], None]) -
     """Train what rank 0 orders, until it has no more."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     for number in count(1):
-        while not store.check([f"order {number}"]):
-            time.sleep(PAUSE)
+        _await(store, f"order {number}")
         order = json.loads(store.get(f"order {number}"))
         if order is None:
             return
@@ -123,10 +122,17 @@ def _help_out(store: Store, ranks: Ranks, work: Callable[[Order, Join], None]) -
         @contextlib.contextmanager
         def join(number: int = number, device: str = order["device"]) -> Iterator[Ranks]:
             store.set(f"ready {number} {ranks.rank}", "")
-            with _joined(store, number, ranks, device) as joined:
+            _await(store, f"all ready {number}")
+            with added_up(store, number, ranks, device) as joined:
                 yield joined
 
         work(order, join)
+
+
+def _await(store: Store, key: str) -> None:
+    """Wait without end, as a signal may end it: rank 0, or torchrun, ends who waits in vain."""
+    while not store.check([key]):
+        time.sleep(PAUSE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +157,7 @@ class _Others:
             if self._ended() or time.monotonic() > latest:
                 raise self.explained(None)
             time.sleep(PAUSE)
+        self.store.set(f"all ready {number}", "")
 
     def explained(self, error: RuntimeError | None) -> TrainingError:
         """Return what to tell of a rank that is gone."""
@@ -181,7 +188,7 @@ class _Others:
 @contextlib.contextmanager
 def _started(total: int) -> Iterator[_Others]:
     """Start the others on this machine; they end with the block, or with this process."""
-    with tempfile.TemporaryDirectory(prefix="bigel-ranks-") as folder, _loopback():
+    with tempfile.TemporaryDirectory(prefix="bigel-ranks-") as folder, over_loopback():
         place, processes = Path(folder) / "store", []
         store = FileStore(str(place), total)
         try:
@@ -209,7 +216,7 @@ def _launched() -> _Others:
 
 
 @contextlib.contextmanager
-def _joined(store: Store, number: int, ranks: Ranks, device: str) -> Iterator[Ranks]:
+def added_up(store: Store, number: int, ranks: Ranks, device: str) -> Iterator[Ranks]:
     """Be one of the ranks that add up, in the block."""
     backend = "gloo"
     if device == "cuda":
@@ -232,7 +239,7 @@ def _joined(store: Store, number: int, ranks: Ranks, device: str) -> Iterator[Ra
 
 
 @contextlib.contextmanager
-def _loopback() -> Iterator[None]:
+def over_loopback() -> Iterator[None]:
     """Let ranks of one machine speak over no other interface than its own."""
     before = {name: os.environ.get(name) for name in LOOPBACK}
     os.environ.update(LOOPBACK)

@@ -14,14 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bigel.backtest.series import Plan
+from bigel.compare import choose
+from bigel.compare.run import run_comparison
 from bigel.config import Config, load_config
 from bigel.errors import ConfigError, LostRankError, TrainingError
 from bigel.graph.ranks import ALONE, Ranks
 from bigel.graph.sample import divided
 from bigel.retry import is_transient
+from bigel.store import Workspace
 from bigel.train import ranks as processes
 from bigel.train.bigel import senders_of
 from bigel.train.sampler import Sampler
+from bigel.tune.search import run_search
 from tests.train.test_train_stage import run, split_in
 from tests.train.together import CASES, N_USERS, results_of, world_of
 from tests.worlds import graphs_of, random_world
@@ -353,8 +358,19 @@ def test_what_ranks_cannot_divide_is_refused_by_name():
         with pytest.raises(ConfigError, match=told):
             load_config("", [TWO, *settings])
         load_config("", settings).check_ranks(1)
-    with pytest.raises(ConfigError, match=r"run\.ranks = 2.*bigel compare.*set run\.ranks to 1"):
-        load_config("", [TWO]).run.in_one_process("bigel compare")
+
+
+def test_who_trains_in_one_process_says_so_before_anything_is_read(tmp_path):
+    config, place = load_config("", [TWO]), Workspace(tmp_path)
+    told = r"run\.ranks = 2: only .*, {} trains in one; set run\.ranks to 1"
+    with pytest.raises(ConfigError, match=told.format("bigel compare")):
+        run_comparison(config, place, choose(config, ["bigel"]), [0])
+    with pytest.raises(ConfigError, match=told.format("bigel tune")):
+        run_search("bigel", 1, config, place)
+    with pytest.raises(ConfigError, match=told.format("the back-test's bpr_mf")):
+        Plan(1, 1, choose(config, ["bigel", "bpr_mf"]), [0])
+    Plan(1, 1, choose(config, ["bigel", "item_knn"]), [0])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("source", ["demo", "jd", "taobao", "recbole", "adjacency"])

@@ -15,7 +15,7 @@ from bigel.graph.ranks import ALONE, Ranks
 from bigel.graph.sample import divided
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer
-from bigel.train.ranks import _joined, _loopback
+from bigel.train.ranks import added_up, over_loopback
 from tests.worlds import graphs_of, interactions_of, random_pairs, small_graph
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def spread_by_hand(ranks):
 def main(rank, count, folder):
     torch.set_num_threads(1)
     ranks, store = Ranks(rank, count, count), FileStore(str(folder / "store"), count)
-    with _loopback(), _joined(store, 1, ranks, "cpu"):
+    with over_loopback(), added_up(store, 1, ranks, "cpu"):
         if count == 2:
             save_file(spread_by_hand(ranks), folder / f"by-hand-{rank}.safetensors")
         for case in CASES:
