@@ -205,7 +205,7 @@ def _started(total: int) -> Iterator[_Others]:
         finally:
             for process, _ in processes:
                 process.kill()
-                process.wait()
+                process.communicate()
 
 
 @cache
@@ -217,7 +217,17 @@ def _launched() -> _Others:
 
 @contextlib.contextmanager
 def added_up(store: Store, number: int, ranks: Ranks, device: str) -> Iterator[Ranks]:
-    """Be one of the ranks that add up, in the block."""
+    """Be one of the ranks that add up, in the block.
+
+    Args:
+        store: where they meet.
+        number: of the training; each has a meeting of its own.
+        ranks: who this is.
+        device: kind of device.
+
+    Raises:
+        TrainingError: if there is no GPU for this one.
+    """
     backend = "gloo"
     if device == "cuda":
         own = int(os.environ["LOCAL_RANK"]) if by_torchrun() else ranks.rank
@@ -240,7 +250,7 @@ def added_up(store: Store, number: int, ranks: Ranks, device: str) -> Iterator[R
 
 @contextlib.contextmanager
 def over_loopback() -> Iterator[None]:
-    """Let ranks of one machine speak over no other interface than its own."""
+    """Let ranks of one machine meet on no other interface than its own."""
     before = {name: os.environ.get(name) for name in LOOPBACK}
     os.environ.update(LOOPBACK)
     try:
