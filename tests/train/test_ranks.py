@@ -303,13 +303,16 @@ def test_an_error_of_rank_0_is_its_own(split, tmp_path, helpers):
     assert helpers[0].poll() is not None
 
 
-def test_others_end_with_rank_0_however_it_ends():
+def test_others_end_with_rank_0_however_it_ends(tmp_path):
     program = (
         "import sys, time\nfrom bigel.train.ranks import _started\n"
         "with _started(2) as others:\n"
         "    print(others.processes[0][0].pid, flush=True)\n    time.sleep(600)\n"
     )
-    rank_0 = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
+    rank_0 = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     try:
         pid = int(rank_0.stdout.readline())
     finally:
