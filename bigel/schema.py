@@ -16,6 +16,7 @@ HOUR, DAY = 3_600, 86_400  # seconds
 FIRST = "first"  # int64, as timestamp: when an interaction first happened
 UNDONE = "undone"  # int64, as timestamp: when an interaction was taken back, null where it stands
 COUNT = "count"  # raw rows merged into one interaction
+WEIGHT = "weight"  # float64: how much a pair weighs on graphs, see data/weight.py
 SPLIT = "split"  # only where the log came split
 
 USER = "user"

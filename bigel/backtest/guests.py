@@ -68,7 +68,8 @@ def score_guest(
 
 
 def _fitted(contestant: Contestant, trained: Record | None, cut: Record) -> Scores:
-    known = reduce(joined, (Interactions.load(cut, name) for name in SPLITS))
+    weight = contestant.config.data.weight
+    known = reduce(joined, (Interactions.load(cut, name, weight=weight) for name in SPLITS))
     if trained is not None:
         return ranked(contestant, trained, known)
     return CLOSED[contestant.model](World.of(known, contestant.config), contestant.settings)

@@ -63,7 +63,12 @@ def contest(
         logs = {schema.TRAIN: Interactions.load(split, schema.TRAIN)}
         logs |= {name: Interactions.held_out(split, name) for name in (schema.VALID, on)}
         with use_threads(config.run.threads):
-            known = Interactions.before_test(split) if again else Interactions.known(split, on)
+            weight = config.data.weight
+            known = (
+                Interactions.before_test(split, weight)
+                if again
+                else Interactions.known(split, on, weight)
+            )
             refitted: Scores | None = None
             if trained is not None:
                 scores = ranked(contestant, trained, logs[schema.TRAIN])

@@ -56,7 +56,7 @@ def refit(contestant: Contestant, split: Record, trained: Record, workspace: Wor
         members = json.loads(trained.file(schema.HISTORY_FILE).read_text("utf-8"))["members"]
         steps = [member["best_step"] for member in members]
         with use_threads(config.run.threads):
-            world = World.of(Interactions.before_test(split), config)
+            world = World.of(Interactions.before_test(split, config.data.weight), config)
             nobody = world.train.only(np.zeros(len(world.train), dtype=bool))
             fitted = train_members(contestant, world, nobody, scratch, steps)
         return _write(fitted, out)

@@ -125,6 +125,14 @@ class DataConfig(Section):
             "it happens again. Needs times."
         ),
     )
+    weight: Literal["none", "log"] = Field(
+        "none",
+        description=(
+            "What an event that is repeated adds to its pair on the graphs. none: nothing. log: "
+            "the pair weighs 1 + ln(events of it and the behavior), those up to the moment that "
+            "the graph is of; in the union of all behaviors these are summed."
+        ),
+    )
     behavior_by_file: dict[str, str] = Field(
         default_factory=dict,
         description=(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.data.standing import standing
+from bigel.data.weight import NONE, weighed
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR_INDEX,
@@ -25,11 +26,13 @@ from bigel.schema import (
     USER,
     USERS_FILE,
     VALID,
+    WEIGHT,
     split_file,
 )
 from bigel.store import Record
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +48,11 @@ class Interactions:
         behaviors: the K names in cascade order, the target last.
         first: when each triple first happened, Unix seconds, shape (n,); None where that is not
             known, as in a log without times.
+        weight: how much each triple weighs on graphs, float64, shape (n,); None: all alike.
 
     Raises:
-        DataError: on arrays of different length, ids out of range, or a triple given twice.
+        DataError: on arrays of different length, ids out of range, a triple given twice, or a
+            weight that is negative or not finite.
 
     >>> log = Interactions([0, 0, 1], [2, 1, 2], [0, 1, 1], 2, 3, ("click", "buy"))
     >>> log.of(1)
@@ -61,6 +66,7 @@ class Interactions:
     n_items: int
     behaviors: tuple[str, ...]
     first: IntArray | None = None
+    weight: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays int64 and check them."""
@@ -78,6 +84,8 @@ class Interactions:
             )
         if self.first is not None:
             object.__setattr__(self, "first", _times(self.first, len(self.users)))
+        if self.weight is not None:
+            object.__setattr__(self, "weight", _weights(self.weight, len(self.users)))
         keys = self.keys
         if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
             raise DataError(
@@ -86,18 +94,22 @@ class Interactions:
             )
 
     @classmethod
-    def load(cls, record: Record, split: str, moment: int | None = None) -> "Interactions":
+    def load(
+        cls, record: Record, split: str, moment: int | None = None, weight: str = NONE
+    ) -> "Interactions":
         """Read one split ("train", "valid" or "test") of a split stage's record.
 
         Args:
             record: of the stage.
             split: its name.
             moment: Unix seconds: leave out what was taken back before; None: what the split has.
+            weight: ``data.weight``, by events up to ``moment``; see ``weighed``.
         """
         rows = pl.scan_parquet(record.file(split_file(split)))
         rows = rows if moment is None else standing(rows, moment)
-        times = [FIRST] if FIRST in rows.collect_schema() else []
-        frame = rows.select(USER, ITEM, BEHAVIOR_INDEX, *times).collect()
+        rows = weighed(rows, record, split, weight, moment)
+        more = [name for name in (FIRST, WEIGHT) if name in rows.collect_schema()]
+        frame = rows.select(USER, ITEM, BEHAVIOR_INDEX, *more).collect()
         return cls(
             frame[USER].to_numpy(),
             frame[ITEM].to_numpy(),
@@ -105,17 +117,17 @@ class Interactions:
             _rows(record, USERS_FILE),
             _rows(record, ITEMS_FILE),
             tuple(record.counts[split]),
-            frame[FIRST].to_numpy() if times else None,
+            *(frame[name].to_numpy() if name in more else None for name in (FIRST, WEIGHT)),
         )
 
     @classmethod
-    def held_out(cls, record: Record, split: str) -> "Interactions":
+    def held_out(cls, record: Record, split: str, weight: str = NONE) -> "Interactions":
         """Read what a model is measured by on "valid" or "test".
 
         Of a split by time these are the first ``split.horizon`` days: lists are made anew every
         night, so what users did weeks later tells little of them.
         """
-        held_out = cls.load(record, split)
+        held_out = cls.load(record, split, weight=weight)
         if not record.counts.get(HORIZON) or held_out.first is None:
             return held_out
         return held_out.only(
@@ -123,13 +135,14 @@ class Interactions:
         )
 
     @classmethod
-    def before_test(cls, record: Record) -> "Interactions":
+    def before_test(cls, record: Record, weight: str = NONE) -> "Interactions":
         """Read train and all of valid, whoever split them, without what was taken back by then."""
         test = record.counts.get(MOMENTS, {}).get(TEST)
-        return joined(cls.load(record, TRAIN, test), cls.load(record, VALID))
+        train = cls.load(record, TRAIN, test, weight)
+        return joined(train, cls.load(record, VALID, weight=weight))
 
     @classmethod
-    def known(cls, record: Record, on: str) -> "Interactions":
+    def known(cls, record: Record, on: str, weight: str = NONE) -> "Interactions":
         """Read what users are known to have when a split is ranked.
 
         For valid it is train. For test it is train, and what the split stage itself drew from
@@ -138,19 +151,21 @@ class Interactions:
         Args:
             record: of the split stage.
             on: the split to rank, "valid" or "test".
+            weight: as of ``load``.
         """
-        train = cls.load(record, TRAIN)
+        train = cls.load(record, TRAIN, weight=weight)
         drawn = [train.behaviors.index(name) for name in record.counts[DRAWN]]
         if on == VALID or not drawn:
             return train
-        valid = cls.load(record, VALID)
+        valid = cls.load(record, VALID, weight=weight)
         return joined(train, valid.only(np.isin(valid.behavior_index, drawn)))
 
     def frame(self) -> pl.DataFrame:
-        """Return the triples as columns of inner ids, which graphs are built of."""
+        """Return the triples as columns of inner ids, and weights, which graphs are built of."""
         names = (USER, ITEM, BEHAVIOR_INDEX)
         columns = zip(names, (self.users, self.items, self.behavior_index), strict=True)
-        return pl.DataFrame(dict(columns))
+        weight = {} if self.weight is None else {WEIGHT: self.weight}
+        return pl.DataFrame(dict(columns) | weight)
 
     def __len__(self) -> int:
         """Return the number of triples."""
@@ -164,6 +179,7 @@ class Interactions:
             items=self.items[kept],
             behavior_index=self.behavior_index[kept],
             first=None if self.first is None else self.first[kept],
+            weight=None if self.weight is None else self.weight[kept],
         )
 
     def in_order(self, behaviors: Sequence[str]) -> "Interactions":
@@ -223,7 +239,8 @@ def has_next_events(split: Record) -> bool:
 def with_learned(train: Interactions, record: Record | None) -> Interactions:
     """Return the train pairs and those held-out pairs that an earlier model was trained on.
 
-    Weights that started from it know them, so a ranking masks them like the others.
+    Weights that started from it know them, so a ranking masks them like the others. On graphs
+    each of them weighs 1.
 
     Args:
         train: present train pairs.
@@ -233,14 +250,16 @@ def with_learned(train: Interactions, record: Record | None) -> Interactions:
         return train
     frame = pl.read_parquet(record.file(LEARNED_FILE))
     users, items, index = (frame[name].to_numpy() for name in (USER, ITEM, BEHAVIOR_INDEX))
-    learned = replace(train, users=users, items=items, behavior_index=index, first=None)
+    learned = replace(
+        train, users=users, items=items, behavior_index=index, first=None, weight=None
+    )
     return joined(train, learned)
 
 
 def joined(one: Interactions, other: Interactions) -> Interactions:
     """Return the triples that stand in one or the other, of the same users, items and behaviors.
 
-    Their first times are known where those of both are.
+    Their first times are known where those of both are. Beside weights, what has none weighs 1.
     """
     new = other.only(~np.isin(other.keys, one.keys))
     timed = one.first is not None and new.first is not None
@@ -250,7 +269,15 @@ def joined(one: Interactions, other: Interactions) -> Interactions:
         items=np.concatenate([one.items, new.items]),
         behavior_index=np.concatenate([one.behavior_index, new.behavior_index]),
         first=np.concatenate([one.first, new.first]) if timed else None,
+        weight=_joined_weights(one, new),
     )
+
+
+def _joined_weights(one: Interactions, other: Interactions) -> FloatArray | None:
+    if one.weight is None and other.weight is None:
+        return None
+    both = (np.ones(len(log)) if log.weight is None else log.weight for log in (one, other))
+    return np.concatenate(list(both))
 
 
 def _inner_ids(name: str, values: npt.ArrayLike, limit: int) -> IntArray:
@@ -275,6 +302,15 @@ def _times(values: npt.ArrayLike, n: int) -> IntArray:
             f"interactions.first must hold {n} integers, got {array.dtype} of shape {array.shape}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _weights(values: npt.ArrayLike, n: int) -> FloatArray:
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if array.shape != (n,) or not np.all(np.isfinite(array) & (array >= 0)):
+        raise DataError(
+            f"interactions.weight must hold {n} finite numbers from 0 on, got shape {array.shape}"
+        )
+    return array
 
 
 def _rows(record: Record, name: str) -> int:

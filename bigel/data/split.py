@@ -16,7 +16,8 @@ import polars as pl
 
 from bigel.config import Config, SplitConfig
 from bigel.data.k_core import keep_core, number_anew
-from bigel.data.standing import stands
+from bigel.data.standing import known, stands
+from bigel.data.weight import NONE
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
     BEHAVIOR,
@@ -27,7 +28,6 @@ from bigel.schema import (
     EVENTS_FILE,
     FIRST,
     HORIZON,
-    HOUR,
     INTERACTIONS_FILE,
     ITEM,
     ITEM_ID,
@@ -77,8 +77,9 @@ def split(
         ``timestamp``, ``count``, sorted by time) and the count ``MOMENTS``.
 
     Raises:
-        ConfigError: if the method needs a column that the log does not have, or ``until`` stands
-            beside another method than "time" or a core.
+        ConfigError: if the method needs a column that the log does not have, ``until`` stands
+            beside another method than "time" or a core, or ``data.weight`` beside times that the
+            method does not go by.
         DataError: if train or valid would be empty.
     """
 
@@ -88,6 +89,7 @@ def split(
     if until is not None:
         _refuse_uncut(method, config.split.k_core)
     if method in TIMELESS and TIMESTAMP in raw.collect_schema():
+        _refuse_weight(config.data.weight, method)
         log.warning(
             "split.method = %r looks into the future: what a user is tested on is compared with "
             "what others did later, which no model knows when it is used, so figures come out too "
@@ -101,16 +103,8 @@ def split(
         numbered = _to_inner_ids(raw, users, items, behaviors)
         past = pl.scan_parquet(history) if method == "time" else None
         if past is not None and until is not None:
-            unfinished = pl.col(TIMESTAMP) // HOUR == until // HOUR  # see ``History.at``
-            once = pl.lit(1, pl.UInt32)
-            past = past.filter(pl.col(TIMESTAMP) < until).with_columns(
-                pl.when(unfinished).then(once).otherwise(COUNT).alias(COUNT)
-            )
-            if UNDONE in past.collect_schema():
-                known_undone = pl.when(pl.col(UNDONE) < until).then(UNDONE).alias(UNDONE)
-                past = past.with_columns(known_undone)
-            known = _to_inner_ids(past, users, items, behaviors)
-            numbered = _as_known(numbered, known, until)
+            past = known(past, until)
+            numbered = _as_known(numbered, _to_inner_ids(past, users, items, behaviors), until)
         rows = len(numbered)
         if settings.k_core > 1:
             numbered = keep_core(numbered, settings.k_core)
@@ -366,6 +360,15 @@ def _refuse_uncut(method: str, k_core: int) -> None:
         raise ConfigError(
             f"split.k_core = {k_core} chooses users and items by the whole log, so nothing of it "
             "can be cut at a moment; use split.k_core = 0"
+        )
+
+
+def _refuse_weight(weight: str, method: str) -> None:
+    if weight != NONE:
+        raise ConfigError(
+            f"data.weight = {weight!r} goes by the events up to the end of train, and "
+            f"split.method = {method!r} has no such moment though the log has times; use "
+            "split.method = 'time', or data.weight = 'none'"
         )
 
 

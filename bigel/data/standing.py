@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from bigel.schema import UNDONE
+from bigel.schema import COUNT, HOUR, TIMESTAMP, UNDONE
 
 
 def standing(rows: pl.LazyFrame, moment: int | None = None) -> pl.LazyFrame:
@@ -21,3 +21,20 @@ def stands(moment: int | None = None) -> pl.Expr:
     """Tell which rows were not taken back before a moment; None: by the end of the log."""
     ever = pl.col(UNDONE).is_null()
     return ever if moment is None else ever | (pl.col(UNDONE) >= moment)
+
+
+def known(events: pl.LazyFrame, moment: int) -> pl.LazyFrame:
+    """Return the events before a moment (history, a row per hour), as they were known then.
+
+    Of an hour that was not over, the first event alone was known; of returns, those before.
+
+    >>> events = pl.LazyFrame({"timestamp": [0, 3600], "count": [5, 7]})
+    >>> known(events, 3700).collect()["count"].to_list()
+    [5, 1]
+    """
+    unfinished = pl.col(TIMESTAMP) // HOUR == moment // HOUR
+    count = pl.when(unfinished).then(pl.lit(1, pl.UInt32)).otherwise(COUNT).alias(COUNT)
+    before = events.filter(pl.col(TIMESTAMP) < moment).with_columns(count)
+    if UNDONE not in events.collect_schema():
+        return before
+    return before.with_columns(pl.when(pl.col(UNDONE) < moment).then(UNDONE).alias(UNDONE))

@@ -6,10 +6,11 @@ from typing import Any
 import polars as pl
 
 from bigel.config import Config
+from bigel.data.weight import NONE, weighed
 from bigel.graph.build import Graph, Graphs, build_all, build_graph
 from bigel.graph.propagate import Nodes, propagate
 from bigel.graph.serialize import load_graphs, save_graphs
-from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER, split_file
+from bigel.schema import BEHAVIOR_INDEX, GRAPHS_FILE, ITEM, TRAIN, USER, WEIGHT, split_file
 from bigel.store import Record, Workspace
 from bigel.store.code import code_of
 
@@ -39,7 +40,10 @@ def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
     """
 
     def build(out: Path, scratch: Path) -> dict[str, Any]:
-        train = pl.read_parquet(split.file(split_file(TRAIN)), columns=[USER, ITEM, BEHAVIOR_INDEX])
+        rows = pl.scan_parquet(split.file(split_file(TRAIN)))
+        rows = weighed(rows, split, TRAIN, config.data.weight)
+        weights = [WEIGHT] if WEIGHT in rows.collect_schema() else []
+        train = rows.select(USER, ITEM, BEHAVIOR_INDEX, *weights).collect()
         n_users, n_items = split.counts["users"], split.counts["items"]
         graphs = build_all(train, config.data.behaviors, n_users, n_items)
         save_graphs(graphs, out / GRAPHS_FILE)
@@ -52,7 +56,10 @@ def build_graphs(split: Record, config: Config, workspace: Workspace) -> Record:
     return workspace.run_stage(
         "graph",
         inputs=[split.fingerprint],
-        settings={"behaviors": config.data.behaviors},
+        settings={
+            "behaviors": config.data.behaviors,
+            **({} if config.data.weight == NONE else {"weight": config.data.weight}),
+        },
         code=code_of(__name__),
         build=build,
     )

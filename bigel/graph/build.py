@@ -15,7 +15,7 @@ from torch import Tensor
 from bigel.errors import DataError
 from bigel.graph.normalize import symmetric_weights
 from bigel.graph.ranks import ALONE, Ranks
-from bigel.schema import BEHAVIOR_INDEX, ITEM, USER
+from bigel.schema import BEHAVIOR_INDEX, ITEM, USER, WEIGHT
 
 _LARGEST = torch.iinfo(torch.int32).max
 _EDGES_AT_A_TIME = 1 << 22  # whose weights are made in 64 bits: 100 MB
@@ -30,7 +30,8 @@ class Graph:
         n_items: I.
         crow: (N+1,) int32 row pointers of Â.
         col: (2 E,) int32 neighbours, ascending within a row; each pair stands once per direction.
-        value: (2 E,) weights 1 / sqrt(d_user · d_item).
+        value: (2 E,) w / sqrt(d_user · d_item), d the sum of a node's w; w = 1 unless the pairs
+            have weights.
         weight: (U,) how many users each stands for, where they are a sample (``graph/sample.py``);
             None: one.
         ranks: where its users are those of one rank, all ranks, which add up what items hear.
@@ -132,10 +133,10 @@ class Graphs:
 
 
 def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
-    """Build Â from user–item pairs; repeated pairs count once.
+    """Build Â from user–item pairs; repeated pairs count once, their weights are summed.
 
     Args:
-        pairs: columns user (0…U-1) and item (0…I-1).
+        pairs: columns user (0…U-1) and item (0…I-1), and weight (from 0 on) where they have some.
         n_users: U.
         n_items: I.
 
@@ -144,7 +145,14 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
     """
     n_nodes = n_users + n_items
     user, item = (pairs[name].to_numpy().astype(np.int64) for name in (USER, ITEM))
-    user, item = np.divmod(_unique(user * n_items + item), max(n_items, 1))
+    keys = user * n_items + item
+    weights = None
+    if WEIGHT in pairs.columns:
+        keys, weights = _summed(keys, pairs[WEIGHT].to_numpy())
+    else:
+        keys = _unique(keys)
+    user, item = np.divmod(keys, max(n_items, 1))
+    del keys
     if max(2 * len(user), n_nodes) > _LARGEST:
         raise DataError(
             f"a graph of {len(user)} pairs and {n_nodes} nodes does not fit 32-bit indices; "
@@ -152,13 +160,20 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
         )
     degrees = [np.bincount(user, minlength=n_users), np.bincount(item, minlength=n_items)]
     degree_N = torch.from_numpy(np.concatenate(degrees))
-    back = np.sort(item * n_users + user) % max(n_users, 1)
+    turned = item * n_users + user
+    both = None
+    if weights is not None:
+        both = torch.from_numpy(np.concatenate([weights, weights[np.argsort(turned)]]))
+    turned.sort()
+    back = turned % max(n_users, 1)
     col = torch.from_numpy(np.concatenate([item + n_users, back]).astype(np.int32))
-    del user, item, back
-    return weighted(col, degree_N, n_users, n_items)
+    del user, item, turned, back
+    return weighted(col, degree_N, n_users, n_items, both)
 
 
-def weighted(col: Tensor, degree_N: Tensor, n_users: int, n_items: int) -> Graph:
+def weighted(
+    col: Tensor, degree_N: Tensor, n_users: int, n_items: int, weight: Tensor | None = None
+) -> Graph:
     """Return Â of all neighbours and how many each node has.
 
     Args:
@@ -166,18 +181,32 @@ def weighted(col: Tensor, degree_N: Tensor, n_users: int, n_items: int) -> Graph
         degree_N: (N,) int64.
         n_users: U.
         n_items: I.
+        weight: (2 E,) float64, of each pair in both directions; None: 1.
     """
     n_nodes = n_users + n_items
     crow = torch.zeros(n_nodes + 1, dtype=torch.int32, device=col.device)
     crow[1:] = degree_N.cumsum(0)
-    exact_N = degree_N.double()
     nodes = torch.arange(n_nodes, dtype=torch.int32, device=col.device)
     row = torch.repeat_interleave(nodes, degree_N)
-    blocks = zip(
-        torch.split(row, _EDGES_AT_A_TIME), torch.split(col, _EDGES_AT_A_TIME), strict=True
-    )
-    weights = [symmetric_weights(v, w, exact_N).float() for v, w in blocks]
-    return Graph(n_users, n_items, crow, col, torch.cat(weights))
+    ends = (torch.split(nodes, _EDGES_AT_A_TIME) for nodes in (row, col))
+    if weight is None:
+        exact_N = degree_N.double()
+        values = [symmetric_weights(v, w, exact_N).float() for v, w in zip(*ends, strict=True)]
+    else:
+        sum_N = torch.bincount(row, weight, n_nodes)
+        parts = zip(*ends, torch.split(weight, _EDGES_AT_A_TIME), strict=True)
+        values = [symmetric_weights(v, w, sum_N, own).float() for v, w, own in parts]
+    return Graph(n_users, n_items, crow, col, torch.cat(values))
+
+
+def _summed(
+    keys: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the keys once each, ascending, with the sum of their weights, whatever the order."""
+    order = np.lexsort((weights, keys))
+    keys, weights = keys[order], weights[order]
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    return keys[starts], np.add.reduceat(weights, starts) if len(keys) else weights
 
 
 def _unique(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -9,20 +9,27 @@ from torch import Tensor
 EPSILON = 1e-12
 
 
-def symmetric_weights(row: Tensor, col: Tensor, degree_N: Tensor) -> Tensor:
-    """Return D^-1/2 A D^-1/2 at the edges: 1 / sqrt(d_row · d_col).
+def symmetric_weights(
+    row: Tensor, col: Tensor, degree_N: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Return D^-1/2 A D^-1/2 at the edges: w / sqrt(d_row · d_col).
 
     Args:
         row: (E,) node at one end of each edge.
         col: (E,) node at the other end.
-        degree_N: (N,) number of neighbours; nodes that no edge names may have zero.
+        degree_N: (N,) number of neighbours, or sum of their weights; nodes that no edge names may
+            have zero.
+        weight: (E,) w of each edge, from 0 on; None: 1. An edge of weight 0 carries nothing.
 
     Source: LightGCN (SIGIR 2020), equation 3.
 
     >>> symmetric_weights(torch.tensor([0]), torch.tensor([1]), torch.tensor([4.0, 1.0]))
     tensor([0.5000])
     """
-    return (degree_N[row] * degree_N[col]).rsqrt()
+    product = degree_N[row] * degree_N[col]
+    if weight is None:
+        return product.rsqrt()
+    return torch.where(weight > 0, weight * product.rsqrt(), 0.0)
 
 
 def unit_rows(x: Tensor) -> Tensor:

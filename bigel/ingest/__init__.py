@@ -151,7 +151,9 @@ def _ingest_synthetic(config: Config, workspace: Workspace) -> Record:
     return workspace.run_stage(
         "ingest",
         inputs=[fingerprint("synthetic log", config.synth.model_dump(mode="json"))],
-        settings=config.data.model_dump(mode="json", exclude={"path", "sql", "sql_address"}),
+        settings=config.data.model_dump(
+            mode="json", exclude={"path", "sql", "sql_address", "weight"}
+        ),
         code=code_of(__name__),
         build=build,
     )

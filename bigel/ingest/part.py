@@ -29,8 +29,8 @@ from bigel.store.code import code_of
 APART = ("bigel.ingest.digests", "bigel.ingest.sources")  # make or find inputs
 REFUSED_FILE = "refused.parquet"
 REFUSED_SCHEMA = pl.Schema({ROW_NUMBER: pl.Int64, REASON: pl.String, RAW: pl.String})
-# settings that a source has decided already
-ELSEWHERE = {"path", "sql", "sql_address", "format", "behavior_by_file", "ignore_files"}
+# settings that a source has decided already, or a graph will
+ELSEWHERE = {"path", "sql", "sql_address", "format", "behavior_by_file", "ignore_files", "weight"}
 
 
 @dataclass(frozen=True)

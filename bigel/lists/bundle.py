@@ -32,7 +32,7 @@ SEEN_FILE = "seen.safetensors"
 TREND = "item_trend"
 EVENTS = "events"  # interactions that a user is known to have; 0: popular items answer
 TRAINED, VALID = "train", "valid"  # which known pairs the weights were trained on, or chosen by
-LEARNED = ("architecture", "model", "members", "seed")  # of the train stage's counts
+LEARNED = ("architecture", "model", "members", "weight", "seed")  # of the train stage's counts
 
 
 def build_bundle(

@@ -47,7 +47,8 @@ class World:
     def load(cls, split: Record, graph: Record, config: Config) -> "World":
         """Read the training data of a split and its graphs; a rival's seed is ``train.seed``."""
         graphs = load_graphs(graph.file(GRAPHS_FILE)).to(choose_device(config.run.device))
-        return cls(Interactions.load(split, TRAIN), graphs, config.train.seed)
+        train = Interactions.load(split, TRAIN, weight=config.data.weight)
+        return cls(train, graphs, config.train.seed)
 
     @property
     def device(self) -> torch.device:

@@ -35,10 +35,7 @@ from bigel.generators import make_generator
 from bigel.graph import Graph, Nodes, build_graph
 from bigel.rivals.base import Embedded, World, sides
 from bigel.rivals.graphs import FreeEmbeddings, multi_task, product, send, spread
-from bigel.schema import ITEM, USER
 from bigel.train.learner import Learner
-
-IntArray = npt.NDArray[np.int64]
 
 
 def part_by_target(world: World) -> tuple[Graph, ...]:
@@ -48,18 +45,15 @@ def part_by_target(world: World) -> tuple[Graph, ...]:
         world: training data; a pair of its target is "both" under another behavior.
     """
     train = world.train
-    *auxiliaries, target = [
-        users * train.n_items + items for users, items in map(train.of, range(len(train.behaviors)))
-    ]
+    frame, pairs = train.frame(), train.users * train.n_items + train.items
+    *auxiliaries, target = [train.behavior_index == k for k in range(len(train.behaviors))]
+    also = np.isin(pairs, pairs[target])
 
-    def build(keys: IntArray) -> Graph:
-        pairs = pl.DataFrame({USER: keys // train.n_items, ITEM: keys % train.n_items})
-        graph = build_graph(pairs, train.n_users, train.n_items)
+    def build(part: npt.NDArray[np.bool_]) -> Graph:
+        graph = build_graph(frame.filter(pl.Series(part)), train.n_users, train.n_items)
         return graph.to(world.device, world.graphs.union.value.dtype)
 
-    also = [np.isin(keys, target) for keys in auxiliaries]
-    parted = zip(auxiliaries, also, strict=True)
-    return tuple(build(keys[part]) for keys, both in parted for part in (both, ~both))
+    return tuple(build(of_k & part) for of_k in auxiliaries for part in (also, ~also))
 
 
 class Mule(FreeEmbeddings):

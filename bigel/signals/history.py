@@ -9,6 +9,7 @@ import polars as pl
 
 from bigel.data.interactions import IntArray, Interactions
 from bigel.data.pairs import Pairs
+from bigel.data.weight import NONE, weight_of
 from bigel.schema import (
     BEHAVIOR_INDEX,
     COUNT,
@@ -136,6 +137,21 @@ class History:
     def pairs(self) -> Interactions:
         """Each (behavior, user, item) once, by its first time."""
         return self._interactions(self._starts)
+
+    def weighed(self, weight: str) -> Interactions:
+        """Return the pairs, each with its weight on graphs by ``data.weight``.
+
+        >>> events = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [10, 20, 9_000], [2, 1, 3]])
+        >>> History(*events, 9_001, 1, 2, ("click",)).weighed("log").weight.round(3).tolist()
+        [2.609, 1.0]
+        """
+        pairs = self.pairs
+        if weight == NONE:
+            return pairs
+        order = np.argsort(pairs.keys)
+        place = order[np.searchsorted(pairs.keys, self._keys, sorter=order)]
+        counts = np.bincount(place, self.counts, len(pairs))
+        return replace(pairs, weight=weight_of(counts))
 
     def new_between(self, start: int, end: int) -> Interactions:
         """Return the pairs whose first time under their behavior lies in [start, end).

@@ -27,7 +27,7 @@ ENTRIES = 80_000  # candidates of a behavior over all of them, about
 VALUES = 8_000_000  # float64 values of a block of users by items: 64 MB
 LIKELY_HALF_LIFE = 4.0  # days of the demand by which likely candidates are taken
 
-Embed = Callable[[Interactions], EmbeddingScores]
+Embed = Callable[[History], EmbeddingScores]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def collect(nights: Sequence[Night], embed: Embed, generator: Generator) -> list
 
     Args:
         nights: one or more.
-        embed: returns the graph's scores, messages passing over the pairs given.
+        embed: returns the graph's scores, messages passing over the pairs of a history.
         generator: draws candidates where there are too many to take all.
     """
     behaviors = range(len(nights[0].tasks))
@@ -118,7 +118,7 @@ def collect(nights: Sequence[Night], embed: Embed, generator: Generator) -> list
     parts: list[list[Choices]] = [[] for _ in behaviors]
     passed = [0 for _ in behaviors]
     for night in nights:
-        signals = Signals.of(night.history, embed(night.history.pairs))
+        signals = Signals.of(night.history, embed(night.history))
         for k in behaviors:
             users = night.tasks[k].users
             chosen = users[-passed[k] % every[k] :: every[k]]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bigel.config import ModelConfig
 from bigel.data.interactions import IntArray, Interactions, joined
+from bigel.data.weight import NONE
 from bigel.errors import ConfigError
 from bigel.graph import build_all
 from bigel.model import BiGEL
@@ -71,19 +72,22 @@ class Learned:
         settings: its shape.
         members: number of models whose scores are averaged.
         behaviors: the cascade, in the order of the tensors.
+        weight: ``data.weight`` of the graphs that it was trained on, and is embedded over.
     """
 
     tensors: dict[str, Tensor]
     settings: ModelConfig
     members: int
     behaviors: tuple[str, ...]
+    weight: str = NONE
 
     @classmethod
     def load(cls, path: Path, facts: Mapping[str, Any]) -> "Learned":
-        """Read ``weights.safetensors``; facts: "model", "members" and "architecture"."""
+        """Read ``weights.safetensors``; facts: "model", "members", "architecture", "weight"."""
         settings = ModelConfig.model_validate(facts["model"])
         behaviors = tuple(facts["architecture"]["behaviors"])
-        return cls(load_file(path), settings, facts["members"], behaviors)
+        weight = facts.get("weight", NONE)  # older trainings do not name it
+        return cls(load_file(path), settings, facts["members"], behaviors, weight)
 
     @property
     def signal_weights(self) -> Tensor | None:
@@ -250,13 +254,14 @@ def state_at(
     """
     if learned.signal_weights is not None:
         history = history_at(split, moment).in_order(learned.behaviors)
-        pairs = history.pairs
+        pairs = history.weighed(learned.weight)
         signals = Signals.of(history, learned.without_draws().embed(pairs, device))
         weights = learned.signal_weights
         if history.until < int(learned.tensors[WEIGHED]):  # the newest weights have seen more
             weights = weights[:-1]
         return State(signals.graph, pairs, signals=signals, weights=weights)
-    pairs, passed = pairs_at(split, moment), Interactions.load(split, TRAIN)
+    pairs = pairs_at(split, moment, learned.weight)
+    passed = Interactions.load(split, TRAIN, weight=learned.weight)
     if moment in (REFIT, NOW):
         learned, passed = learned.refitted().without_draws(), pairs
     pairs, passed = pairs.in_order(learned.behaviors), passed.in_order(learned.behaviors)
@@ -316,21 +321,26 @@ def has_moments(split: Record) -> bool:
     return MOMENTS in split.counts
 
 
-def pairs_at(split: Record, moment: str | int) -> Interactions:
+def pairs_at(split: Record, moment: str | int, weight: str = NONE) -> Interactions:
     """Return what is known at a moment.
 
     Without times that is train for "valid", train and the valid that was drawn from it for "test"
     (``Interactions.known``), train and valid for "refit", and everything for "now".
+
+    Args:
+        split: record of the split stage.
+        moment: as of ``state_at``.
+        weight: ``data.weight`` of the pairs.
     """
     if has_moments(split):
-        return history_at(split, moment).pairs
+        return history_at(split, moment).weighed(weight)
     if moment == REFIT:
-        return Interactions.before_test(split)
+        return Interactions.before_test(split, weight)
     if not isinstance(moment, str):
         raise _no_moment()
     if moment != NOW:
-        return Interactions.known(split, moment)
-    return reduce(joined, (Interactions.load(split, name) for name in SPLITS))
+        return Interactions.known(split, moment, weight)
+    return reduce(joined, (Interactions.load(split, name, weight=weight) for name in SPLITS))
 
 
 def _no_moment() -> ConfigError:

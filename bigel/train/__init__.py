@@ -99,6 +99,7 @@ def train(
             "start": start.counts["uri"] if start else "",
             "architecture": architecture(config),
             "model": config.model.model_dump(mode="json"),
+            "weight": config.data.weight,
             "seed": config.train.seed,
         }
 
@@ -129,7 +130,8 @@ def _learned(weights: dict[str, Tensor], train: Interactions, config: Config) ->
     trained = np.bincount(train.items, minlength=train.n_items) > 0
     tensors = {name: weight.cpu() for name, weight in weights.items()}
     tensors |= {TRAINED: torch.from_numpy(trained).to(torch.uint8)}
-    return Learned(tensors, config.model, config.train.members, train.behaviors)
+    members, weight = config.train.members, config.data.weight
+    return Learned(tensors, config.model, members, train.behaviors, weight)
 
 
 def _weigh(

@@ -66,9 +66,10 @@ class Job:
 
     def read(self) -> Material:
         """Read what it trains on."""
-        train = Interactions.load(self.split, TRAIN)
+        weight = self.config.data.weight
+        train = Interactions.load(self.split, TRAIN, weight=weight)
         known = with_learned(train, self.start)
-        valid = Interactions.held_out(self.split, VALID)
+        valid = Interactions.held_out(self.split, VALID, weight)
         found = Material(train, known, valid, load_graphs(self.graph.file(GRAPHS_FILE)))
         return found if self.steps is None else found.with_valid()
 

@@ -5,6 +5,7 @@ import torch
 from bigel import progress
 from bigel.config import Config
 from bigel.generators import make_generator
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import MOMENTS, NOW, TEST, VALID
 from bigel.signals.history import History
 from bigel.signals.nights import Choices, Night, collect, moments
@@ -32,10 +33,13 @@ def weigh_signals(
     served, seed = learned.without_draws(), config.train.seed
     penalty = config.model.signals_penalty
 
+    def embed(night: History) -> EmbeddingScores:
+        return served.embed(night.weighed(served.weight), device)
+
     def choices(start: int, end: int) -> list[Choices | None]:
         nights = [Night.of(history, *ends) for ends in moments(start, end)]
         generator = make_generator(seed, "signal candidates")
-        return collect(nights, lambda pairs: served.embed(pairs, device), generator)
+        return collect(nights, embed, generator)
 
     fold_of = signal_folds(history.n_users, seed)
     progress.at("weighing the signals on the nights of validation")
