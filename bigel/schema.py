@@ -16,6 +16,9 @@ HOUR, DAY = 3_600, 86_400  # seconds
 FIRST = "first"  # int64, as timestamp: when an interaction first happened
 UNDONE = "undone"  # int64, as timestamp: when an interaction was taken back, null where it stands
 COUNT = "count"  # raw rows merged into one interaction
+AMOUNT = "amount"  # int64, millionths: the sum of the log's column that data.weight names
+MILLION = 1_000_000  # amounts of a whole
+OPENING = "opening"  # as amount: in an hour of history, that of the first event alone
 WEIGHT = "weight"  # float64: how much a pair weighs on graphs, see data/weight.py
 SPLIT = "split"  # only where the log came split
 

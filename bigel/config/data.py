@@ -125,12 +125,15 @@ class DataConfig(Section):
             "it happens again. Needs times."
         ),
     )
-    weight: Literal["none", "log"] = Field(
+    weight: str = Field(
         "none",
+        min_length=1,
         description=(
-            "What an event that is repeated adds to its pair on the graphs. none: nothing. log: "
-            "the pair weighs 1 + ln(events of it and the behavior), those up to the moment that "
-            "the graph is of; in the union of all behaviors these are summed."
+            "What repeated events add to their pair on the graphs. none: nothing. log: a pair "
+            "weighs 1 + ln(events of it and the behavior). Else the name of a column of the log: a "
+            "pair weighs the sum of it (seconds looked at, pieces bought), each a number from 0 to "
+            "1,000,000,000; only ratios count. Of events up to the moment that a graph is of; the "
+            "graph of all behaviors together sums these."
         ),
     )
     behavior_by_file: dict[str, str] = Field(
@@ -301,8 +304,25 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _weight_is_of_a_log(self) -> "DataConfig":
+        column = self.weight_column
+        if column is None:
+            return self
+        if column in (*self.columns.model_dump().values(), *self.wide):
+            raise ValueError(
+                f"weight = {column!r}: the column stands for something else already; give another "
+                "one, or 'log' for how often"
+            )
+        if self.format in ("tables", "pairs", "lists") or self.is_synthetic:
+            raise ValueError(
+                f"weight = {column!r} is no column of this log, which came split or is synthetic; "
+                "use 'none' or 'log'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lists_are_one(self) -> "DataConfig":
-        columns = (*self.columns.model_dump().values(), *self.wide)
+        columns = (*self.columns.model_dump().values(), *self.wide, self.weight_column)
         names = [name for name in columns if name and "[]" in name]
         lists = sorted({name.partition("[]")[0] for name in names})
         if len(lists) > 1 or any(name.count("[]") > 1 for name in names):
@@ -375,6 +395,11 @@ class DataConfig(Section):
     def is_counted(self) -> bool:
         """Whether a column says how many events a row stands for."""
         return bool(self.columns.count or (self.wide and self.wide_values == "count"))
+
+    @property
+    def weight_column(self) -> str | None:
+        """The log's column by which pairs weigh, if they do by one."""
+        return None if self.weight in ("none", "log") else self.weight
 
     @property
     def origin(self) -> str:

@@ -188,7 +188,8 @@ def limits_of(contract: Contract) -> dict[str, tuple[float | None, float | None]
 def _configured_fields(config: Config) -> list[str]:
     """Return the optional columns that the configuration makes required."""
     timed = (schema.FIRST, schema.TIMESTAMP) if config.data.columns.timestamp else ()
-    return [f"interactions.{name}" for name in timed]
+    weighs = (schema.AMOUNT,) if config.data.weight_column else ()
+    return [f"interactions.{name}" for name in (*timed, *weighs)]
 
 
 def _contents(

@@ -20,6 +20,7 @@ from bigel.data.standing import known, stands
 from bigel.data.weight import NONE
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
+    AMOUNT,
     BEHAVIOR,
     BEHAVIOR_INDEX,
     COUNT,
@@ -34,6 +35,7 @@ from bigel.schema import (
     ITEMS_FILE,
     MOMENTS,
     NOW,
+    OPENING,
     SPLIT,
     SPLITS,
     TEST,
@@ -44,6 +46,7 @@ from bigel.schema import (
     USER_ID,
     USERS_FILE,
     VALID,
+    WEIGHT,
     ZONE,
     split_file,
 )
@@ -133,6 +136,8 @@ def split(
             "method": method,
             DRAWN: [behaviors[k] for k in drawn],
         }
+        if config.data.weight_column:
+            facts[WEIGHT] = config.data.weight_column
         if events is not None:
             ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
             ordered.write_parquet(out / EVENTS_FILE)
@@ -153,6 +158,7 @@ def split(
             "split": config.split.model_dump(),
             "behaviors": config.data.behaviors,
             **({} if until is None else {"until": until}),
+            **({WEIGHT: column} if (column := config.data.weight_column) else {}),
             **({} if config.data.zone == "UTC" else {ZONE: config.data.zone}),
         },
         code=code_of(__name__),
@@ -322,7 +328,7 @@ def _to_inner_ids(
     interactions: pl.LazyFrame, users: pl.DataFrame, items: pl.DataFrame, behaviors: tuple[str, ...]
 ) -> pl.DataFrame:
     """Return the interactions in inner ids, in any order, with the columns that a split needs."""
-    names = [FIRST, TIMESTAMP, COUNT, SPLIT, UNDONE]
+    names = [FIRST, TIMESTAMP, COUNT, AMOUNT, OPENING, SPLIT, UNDONE]
     kept = [name for name in interactions.collect_schema().names() if name in names]
     place = pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.UInt8)
     return (
@@ -384,12 +390,16 @@ def _as_known(numbered: pl.DataFrame, known: pl.DataFrame, until: int) -> pl.Dat
     if UNDONE in known.columns:
         stood = known.filter(stands()).group_by(pair)
         found = stood.agg(
-            pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP).max(), pl.col(COUNT).sum()
+            pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP).max(), _sums(known)
         )
         return found.with_columns(pl.lit(None, pl.Int64).alias(UNDONE)).select(numbered.columns)
-    so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), pl.col(COUNT).sum())
-    begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT)
+    so_far = known.group_by(pair).agg(pl.col(TIMESTAMP).max(), _sums(known))
+    begun = numbered.filter(pl.col(FIRST) < until).drop(TIMESTAMP, COUNT, AMOUNT, strict=False)
     return begun.join(so_far, on=pair).select(numbered.columns)
+
+
+def _sums(events: pl.DataFrame) -> pl.Expr:
+    return pl.col([name for name in (COUNT, AMOUNT) if name in events.columns]).sum()
 
 
 def _keep_known(frame: pl.DataFrame, events: pl.DataFrame, valid: int) -> pl.DataFrame:
@@ -406,7 +416,7 @@ def _keep_known(frame: pl.DataFrame, events: pl.DataFrame, valid: int) -> pl.Dat
     pair = [USER, ITEM, BEHAVIOR_INDEX]
     known = events.filter((pl.col(TIMESTAMP) < valid) & stands(valid)).group_by(pair)
     begun = known.agg(
-        pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP, UNDONE).max(), pl.col(COUNT).sum()
+        pl.col(TIMESTAMP).min().alias(FIRST), pl.col(TIMESTAMP, UNDONE).max(), _sums(events)
     )
     again = begun.join(frame.filter(pl.col(SPLIT) != TRAIN), on=pair, how="semi")
     moved = again.with_columns(pl.lit(TRAIN, SPLIT_TYPE).alias(SPLIT)).select(frame.columns)

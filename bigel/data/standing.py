@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from bigel.schema import COUNT, HOUR, TIMESTAMP, UNDONE
+from bigel.schema import AMOUNT, COUNT, HOUR, OPENING, TIMESTAMP, UNDONE
 
 
 def standing(rows: pl.LazyFrame, moment: int | None = None) -> pl.LazyFrame:
@@ -33,8 +33,9 @@ def known(events: pl.LazyFrame, moment: int) -> pl.LazyFrame:
     [5, 1]
     """
     unfinished = pl.col(TIMESTAMP) // HOUR == moment // HOUR
-    count = pl.when(unfinished).then(pl.lit(1, pl.UInt32)).otherwise(COUNT).alias(COUNT)
-    before = events.filter(pl.col(TIMESTAMP) < moment).with_columns(count)
-    if UNDONE not in events.collect_schema():
-        return before
-    return before.with_columns(pl.when(pl.col(UNDONE) < moment).then(UNDONE).alias(UNDONE))
+    of_first = {COUNT: pl.lit(1, pl.UInt32), AMOUNT: pl.col(OPENING)}
+    found = {name: pl.when(unfinished).then(one).otherwise(name) for name, one in of_first.items()}
+    found[UNDONE] = pl.when(pl.col(UNDONE) < moment).then(UNDONE)
+    there = events.collect_schema().names()
+    columns = [value.alias(name) for name, value in found.items() if name in there]
+    return events.filter(pl.col(TIMESTAMP) < moment).with_columns(columns)

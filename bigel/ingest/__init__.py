@@ -33,6 +33,7 @@ PLAIN = {  # how the synthetic log is read
     "rename": {},
     "wide": {},
     "undo": {},
+    "weight": "none",
     "zone": "UTC",
     "behavior_by_file": {},
     "header": True,

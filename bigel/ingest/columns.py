@@ -10,7 +10,7 @@ import polars as pl
 
 from bigel.config import DataConfig
 from bigel.ingest.sources import Source
-from bigel.schema import BEHAVIOR, COUNT, ITEM_ID, TIME_OF_DAY, TIMESTAMP, USER_ID
+from bigel.schema import AMOUNT, BEHAVIOR, COUNT, ITEM_ID, TIME_OF_DAY, TIMESTAMP, USER_ID
 
 WIDE = "wide: "  # and the column's name: a cell of ``data.wide``
 EACH = "[]"  # behind the name of a list
@@ -24,6 +24,7 @@ def wanted_columns(data: DataConfig) -> dict[str, str]:
     if not data.behavior_by_file and not data.wide:
         names[BEHAVIOR] = columns.behavior
     others = {TIMESTAMP: columns.timestamp, TIME_OF_DAY: columns.time_of_day, COUNT: columns.count}
+    others |= {AMOUNT: data.weight_column}
     cells = {WIDE + name: name for name in data.wide}
     return names | {what: name for what, name in others.items() if name} | cells
 

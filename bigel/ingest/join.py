@@ -42,6 +42,7 @@ ADVICE = {
     why.BAD_TIMESTAMP: "check data.time_unit and data.time_format",
     why.TOO_EARLY: "check data.time_unit and data.time_min",
     why.TOO_LATE: "check data.time_unit and data.time_max",
+    why.BAD_WEIGHT: "give each row a number in the column of data.weight, or name another one",
     **dict.fromkeys(
         (why.NULL_USER, why.NULL_ITEM, why.NULL_BEHAVIOR, why.NULL_TIMESTAMP),
         "check data.columns",

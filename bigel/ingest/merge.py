@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.refusals import LEAK
-from bigel.ingest.sorted_rows import KEY, LAST, ahead, sum_runs
+from bigel.ingest.sorted_rows import KEY, LAST, SUMS, ahead, sum_runs
 from bigel.schema import (
+    AMOUNT,
     BEHAVIOR_INDEX,
     COUNT,
     FIRST,
     ITEM_ID,
+    OPENING,
     REFUSED_COLUMNS,
     SOURCE_FILE,
     SPLIT,
@@ -54,7 +56,9 @@ def merge_files(files: Sequence[Path], out: Path, base: duckdb.DuckDBPyConnectio
         files: Parquet with user_id, item_id, behavior_index, and timestamp where the log has
             times; or what this function wrote. Ids that are text in one of them are so in all.
         out: Parquet file of user_id, item_id, behavior_index, first and last time in the hour
-            where the log has times, and count, sorted by these.
+            where the log has times, and count, sorted by these; with an amount also amount and,
+            where the log has times, opening, that of the hour's first event (of several in its
+            second, the smallest).
         base: see ``open_base``.
     """
     _rows_of(files, base).create_view("rows", replace=True)
@@ -109,6 +113,8 @@ def _rows_of(files: Sequence[Path], base: duckdb.DuckDBPyConnection) -> duckdb.D
     more = []
     if TIMESTAMP in rows.columns:
         more += [f"{TIMESTAMP} AS {FIRST}", f"{TIMESTAMP} AS {LAST}"]
+        if AMOUNT in rows.columns:
+            more += [f"{AMOUNT} AS {OPENING}"]
     if COUNT not in rows.columns:
         more += [f"1::UINTEGER AS {COUNT}"]
     return rows.project(", ".join(["*", *more]))
@@ -117,8 +123,8 @@ def _rows_of(files: Sequence[Path], base: duckdb.DuckDBPyConnection) -> duckdb.D
 def _write_merged(base: duckdb.DuckDBPyConnection, out: Path) -> None:
     """Sort the table ``rows`` and sum it up."""
     columns = base.table("rows").columns
-    names = [name for name in (*KEY, FIRST, LAST, COUNT, SPLIT) if name in columns]
-    order = ", ".join(name for name in (*KEY, FIRST) if name in columns)
+    names = [name for name in (*KEY, FIRST, LAST, *SUMS, OPENING, SPLIT) if name in columns]
+    order = ", ".join(name for name in (*KEY, FIRST, OPENING) if name in columns)
     rows = base.sql(f"SELECT {', '.join(names)} FROM rows ORDER BY {order}")
     batches = rows.to_arrow_reader(GROUP_ROWS)
     frames = (pl.DataFrame(pl.from_arrow(batch)) for batch in batches)

@@ -12,7 +12,7 @@ from bigel.ingest.columns import EACH, WIDE, columns_of, in_element, list_of, st
 from bigel.ingest.layout import missing_column, set_columns, unreadable
 from bigel.ingest.refusals import EXACT_FLOAT, NOT_WHOLE, PROBLEM
 from bigel.ingest.sources import Source
-from bigel.schema import COUNT, ITEM_ID, RAW, ROW_NUMBER, TIME_OF_DAY, TIMESTAMP, USER_ID
+from bigel.schema import AMOUNT, COUNT, ITEM_ID, RAW, ROW_NUMBER, TIME_OF_DAY, TIMESTAMP, USER_ID
 
 PLACE = "\0row"  # the row number, under a name that no log has
 ELEMENT = "\0element"  # of the list that rows are taken apart by
@@ -150,7 +150,7 @@ def _fields_of(dtype: Any) -> dict[str, Any]:
 
 def _is_kept(what: str) -> bool:
     """Tell whether a column keeps its type."""
-    return what in (TIMESTAMP, TIME_OF_DAY) or what.startswith(WIDE)
+    return what in (TIMESTAMP, TIME_OF_DAY, AMOUNT) or what.startswith(WIDE)
 
 
 def _check_type(source: Source, schema_name: str, name: str, dtype: pl.DataType) -> None:
@@ -200,7 +200,7 @@ def _also_of(what: str) -> tuple[str, tuple[type[pl.DataType], ...]]:
             pl.Date,
             pl.Boolean,
         )
-    return ("a number" if what == COUNT else "integers or text"), ()
+    return ("a number" if what in (COUNT, AMOUNT) else "integers or text"), ()
 
 
 def _is_broken(found: Found) -> pl.Expr:

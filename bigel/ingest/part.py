@@ -69,6 +69,7 @@ def identity_of(source: Source, signed: Signed, data: DataConfig) -> dict[str, A
     settings |= {"behavior_by_file": bool(data.behavior_by_file)}
     settings |= {key: getattr(source, key) for key in ("format", "split")}
     settings |= {"given": given_by(source, data)}
+    settings |= {"weight": data.weight_column} if data.weight_column else {}
     return {"inputs": [signed.digest], "settings": settings, "code": code_of(__name__, apart=APART)}
 
 

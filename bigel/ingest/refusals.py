@@ -11,10 +11,12 @@ from bigel.config import DataConfig
 from bigel.ingest.ids import is_whole
 from bigel.ingest.seconds import seconds_of
 from bigel.schema import (
+    AMOUNT,
     BEHAVIOR,
     BEHAVIOR_INDEX,
     COUNT,
     ITEM_ID,
+    MILLION,
     RAW,
     REASON,
     ROW_NUMBER,
@@ -26,6 +28,7 @@ from bigel.schema import (
 PROBLEM = "problem"  # why a reader could not make fields of a row, else null
 PLAIN, NO_TIME = "_plain", "_no_time"
 MOST_EVENTS = 1_000_000  # that a row may stand for
+MOST_AMOUNT = 1e9  # of the column of data.weight in a row
 
 BAD_UTF8 = "not UTF-8"
 BAD_JSON = "not a JSON object"
@@ -50,6 +53,7 @@ BAD_TIMESTAMP = "unreadable timestamp"
 TOO_EARLY = "timestamp before data.time_min"
 TOO_LATE = "timestamp after data.time_max"
 BAD_COUNT = "unreadable count"
+BAD_WEIGHT = "weight is no number from 0 to 1,000,000,000"
 LEAK = "leak: also in "  # and the earlier split
 
 EXACT_FLOAT = 2**53  # from here on a float may stand for another whole number
@@ -66,14 +70,15 @@ def judge(rows: pl.DataFrame, data: DataConfig, header: bool = False) -> list[pl
 
     Args:
         rows: row_number, user_id, item_id, behavior (String), timestamp (any type; where the
-            log has one), time_of_day and count (where it has them), problem (String), raw.
+            log has one), time_of_day, count and amount (where it has them), problem (String), raw.
         data: behaviors, renames, null values, time unit and range.
         header: whether the file has a header that could be repeated among its rows.
 
     Returns:
         Plain rows, whose ids are Int64, and the others, whose ids are String, if there are any:
         row_number, user_id, item_id, behavior_index (UInt8), timestamp (Int64 seconds), reason
-        (null where the row is usable), raw; count (UInt32) where the log has it; in order.
+        (null where the row is usable), raw; count (UInt32) and amount (Int64, millionths) where
+        the log has them; in order.
     """
     plain = _type_plain(rows, data, header)
     if plain is None:
@@ -111,6 +116,8 @@ def _type_plain(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFr
         plain += [pl.lit(seconds.is_between(data.time_min, data.time_max))]
     if COUNT in rows.columns:
         columns += [_counts()]
+    if AMOUNT in rows.columns:
+        columns += [_amounts(rows.schema[AMOUNT], _index_of(codes), data)]
     is_plain = pl.all_horizontal(plain).fill_null(False).alias(PLAIN)
     typed = rows.select(*columns, is_plain)
     is_plain = pl.col(PLAIN) & pl.all_horizontal(pl.exclude(PLAIN).is_not_null())
@@ -121,7 +128,7 @@ def _type_plain(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFr
 def _judge_each(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFrame:
     """Apply all rules to each row."""
     times = [TIMESTAMP] if TIMESTAMP in rows.columns else []
-    counts = [COUNT] if COUNT in rows.columns else []
+    counts = [name for name in (COUNT, AMOUNT) if name in rows.columns]
     of_time = [name for name in (TIMESTAMP, TIME_OF_DAY) if name in rows.columns]
     text = [USER_ID, ITEM_ID, BEHAVIOR, *(n for n in of_time if rows.schema[n] == pl.String)]
     typed = rows.with_columns(_cleaned(name, data) for name in text)
@@ -132,9 +139,12 @@ def _judge_each(rows: pl.DataFrame, data: DataConfig, header: bool) -> pl.DataFr
             pl.any_horizontal(pl.col(of_time).is_null()).alias(NO_TIME), seconds_of(typed, data)
         )
         rules |= _time_rules(data)
-    if counts:
+    if COUNT in counts:
         typed = typed.with_columns(_counts())
         rules[BAD_COUNT] = pl.col(COUNT).is_null()
+    if AMOUNT in counts:
+        typed = typed.with_columns(_amounts(rows.schema[AMOUNT], pl.col(BEHAVIOR_INDEX), data))
+        rules[BAD_WEIGHT] = pl.col(AMOUNT).is_null()
     is_bad = pl.any_horizontal(pl.col(PROBLEM).is_not_null(), *rules.values()).fill_null(False)
     bad = typed.select(is_bad.arg_true()).to_series()
     reasons = [pl.when(rule).then(pl.lit(reason)) for reason, rule in rules.items()]
@@ -150,6 +160,19 @@ def _counts() -> pl.Expr:
     text = pl.col(COUNT).cast(pl.String).str.strip_chars().str.strip_suffix(".0")
     count = pl.when(text.str.contains(r"^\+?\d+$")).then(text.cast(pl.Int64, strict=False))
     return pl.when(count.is_between(1, MOST_EVENTS)).then(count).cast(pl.UInt32).alias(COUNT)
+
+
+def _amounts(dtype: pl.DataType, index: pl.Expr, data: DataConfig) -> pl.Expr:
+    """Return what rows weigh, in millionths, null where that cannot be; 0 of what takes back."""
+    value = pl.col(AMOUNT)
+    if dtype == pl.String:
+        value = value.str.strip_chars()
+    value = value.cast(pl.Float64, strict=False)
+    fine = value.is_finite() & value.is_between(0, MOST_AMOUNT)
+    amount = pl.when(fine).then((value * MILLION).round()).cast(pl.Int64)
+    if data.undo:
+        amount = pl.when(index >= len(data.behaviors)).then(0).otherwise(amount)
+    return amount.alias(AMOUNT)
 
 
 def behavior_codes(data: DataConfig) -> dict[str, int]:

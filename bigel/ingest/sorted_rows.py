@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.schema import BEHAVIOR_INDEX, COUNT, FIRST, HOUR, ITEM_ID, USER_ID
+from bigel.schema import AMOUNT, BEHAVIOR_INDEX, COUNT, FIRST, HOUR, ITEM_ID, USER_ID
 
 KEY = (USER_ID, ITEM_ID, BEHAVIOR_INDEX)
 LAST = "last"  # latest time that a row stands for
+SUMS = (COUNT, AMOUNT)
 Places = npt.NDArray[np.intp]
 
 
@@ -19,12 +20,12 @@ def sum_runs(frames: Iterable[pl.DataFrame], by_hour: bool) -> Iterator[pl.DataF
 
     Args:
         frames: user_id, item_id, behavior_index, count (UInt32), and first and last where the log
-            has times; sorted by user, item, behavior and first. Other columns are those of a run's
-            first row.
+            has times, amount (Int64) where it has one; sorted by user, item, behavior and first.
+            Other columns are those of a run's first row.
         by_hour: whether each UTC hour of an interaction is a row.
 
     Returns:
-        The same columns: first of the first row, the latest last, the sum of the counts.
+        The same columns: first of the first row, the latest last, the sums of counts and amounts.
     """
     waiting = None
     for frame in frames:
@@ -59,8 +60,10 @@ def _starts(rows: pl.DataFrame, by_hour: bool) -> Places:
 def _summed(rows: pl.DataFrame, starts: Places) -> pl.DataFrame:
     if len(starts) == rows.height:
         return rows
-    counts = np.add.reduceat(rows[COUNT].to_numpy(), starts, dtype=np.int64)
-    sums = [pl.Series(COUNT, counts).cast(rows.schema[COUNT])]
+    sums = []
+    for name in (name for name in SUMS if name in rows.columns):
+        found = np.add.reduceat(rows[name].to_numpy(), starts, dtype=np.int64)
+        sums.append(pl.Series(name, found).cast(rows.schema[name]))
     if LAST in rows.columns:
         sums.append(pl.Series(LAST, np.maximum.reduceat(rows[LAST].to_numpy(), starts)))
     return rows[starts].with_columns(sums)

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 
 from bigel.config import DataConfig
 from bigel.ingest.merge import GROUP_ROWS
-from bigel.ingest.sorted_rows import KEY, LAST, sum_runs
+from bigel.ingest.sorted_rows import KEY, LAST, SUMS, sum_runs
 from bigel.ingest.undo import Undoing, is_event
 from bigel.schema import (
     BEHAVIOR,
     BEHAVIOR_INDEX,
-    COUNT,
     EVENTS_FILE,
     FIRST,
     INTERACTIONS_FILE,
+    OPENING,
     SPLIT,
     SPLITS,
     TIMESTAMP,
@@ -38,9 +38,10 @@ def write_interactions(merged: Path, data: DataConfig, out: Path) -> dict[str, i
         merged: file of ``merge.merge_files``.
         data: names the behaviors.
         out: folder of interactions.parquet (user_id, item_id, behavior, count; first and timestamp
-            where the log has times; split where it came split) and, where the log has times,
-            history.parquet (user_id, item_id, behavior, timestamp, count; a row per interaction
-            and UTC hour), sorted by user, item, place in the cascade and time.
+            where the log has times; split where it came split; amount where a column weighs) and,
+            where the log has times, history.parquet (user_id, item_id, behavior, timestamp, count;
+            amount and opening; a row per interaction and UTC hour), sorted by user, item, place in
+            the cascade and time.
 
     Returns:
         what took others back, see ``Undoing.write``; empty without ``data.undo``.
@@ -51,8 +52,9 @@ def write_interactions(merged: Path, data: DataConfig, out: Path) -> dict[str, i
         return {}
     undoing = Undoing.of(rows, data) if data.undo else None
     events = rows.filter(is_event(data)) if undoing else rows
-    summed = sum_runs(_batches(events), by_hour=False)
-    hours = _batches(events.select(*KEY, FIRST, LAST, COUNT))
+    of_hours = [name for name in (*SUMS, OPENING) if name in events.collect_schema()]
+    summed = sum_runs(_batches(events.drop(OPENING, strict=False)), by_hour=False)
+    hours = _batches(events.select(*KEY, FIRST, LAST, *of_hours))
     if undoing:
         summed, hours = map(undoing.settle, summed), map(undoing.mark, hours)
     named = (frame.rename({LAST: TIMESTAMP}) for frame in summed)

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from bigel import __version__, schema
 from bigel.config import Config
 from bigel.data.interactions import IntArray, Interactions, with_learned
+from bigel.data.weight import NONE, summed_column
 from bigel.errors import DataError, WorkspaceError
 from bigel.quiet import hush
 from bigel.store import FINGERPRINT, MANIFEST, Record, Workspace, fingerprint, write_json
@@ -125,7 +126,8 @@ def learned_by(folder: Path, facts: dict[str, Any], split: Record) -> "Learned":
     """Return what a registered model learned, in the numbers of a split.
 
     Raises:
-        DataError: if the model has other behaviors than the log, or came without its weights.
+        DataError: if the model has other behaviors than the log, weighs pairs by a column that the
+            log was not read by, or came without its weights.
     """
     from bigel.state.moment import Learned  # torch takes seconds to import
 
@@ -136,6 +138,8 @@ def learned_by(folder: Path, facts: dict[str, Any], split: Record) -> "Learned":
         )
     if "model" not in facts:
         raise DataError(f"the bundle at {folder} came without the weights to embed it anew")
+    if (weight := facts.get("weight", NONE)) != NONE:
+        summed_column(weight, split.counts.get(schema.WEIGHT))
     with _readable(folder):
         users, items = (places_of(folder, split, inner) for inner in (schema.USER, schema.ITEM))
         return Learned.load(folder / schema.WEIGHTS_FILE, facts).placed(users, items)

@@ -9,8 +9,9 @@ import polars as pl
 
 from bigel.data.interactions import IntArray, Interactions
 from bigel.data.pairs import Pairs
-from bigel.data.weight import NONE, weight_of
+from bigel.data.weight import LOG, NONE, summed_column, weight_of
 from bigel.schema import (
+    AMOUNT,
     BEHAVIOR_INDEX,
     COUNT,
     EVENTS_FILE,
@@ -18,9 +19,11 @@ from bigel.schema import (
     ITEM,
     MOMENTS,
     NOW,
+    OPENING,
     TIMESTAMP,
     UNDONE,
     USER,
+    WEIGHT,
     ZONE,
 )
 from bigel.store import Record
@@ -58,6 +61,9 @@ class History:
         undone: when each was taken back, Unix seconds, ``NEVER`` where it was not, shape (n,);
             None: nothing was.
         zone: of the log's days.
+        column: of the log, by which pairs may weigh; None: there is none.
+        amounts: sum of that column over the hour, millionths, shape (n,); None without one.
+        openings: of its first event, in the same way.
     """
 
     users: IntArray
@@ -71,6 +77,9 @@ class History:
     behaviors: tuple[str, ...]
     undone: IntArray | None = None
     zone: str = "UTC"
+    column: str | None = None
+    amounts: IntArray | None = None
+    openings: IntArray | None = None
 
     @classmethod
     def load(cls, split: Record) -> "History":
@@ -92,6 +101,12 @@ class History:
             behaviors=tuple(split.counts["train"]),
             undone=frame[UNDONE].fill_null(NEVER).to_numpy() if UNDONE in frame.columns else None,
             zone=split.counts.get(ZONE, "UTC"),
+            column=split.counts.get(WEIGHT),
+            **{
+                field: frame[name].to_numpy()
+                for field, name in (("amounts", AMOUNT), ("openings", OPENING))
+                if name in frame.columns
+            },
         )
 
     def at(self, time: int) -> "History":
@@ -106,8 +121,10 @@ class History:
             return self.standing(self.until)
         before = self.only(slice(int(np.searchsorted(self.times, time))))
         unfinished = before.times // HOUR == time // HOUR  # of it the first event alone is known
-        counts = np.where(unfinished, 1, before.counts)
-        return replace(before, counts=counts, until=time).standing(time)
+        counts, amounts = np.where(unfinished, 1, before.counts), None
+        if before.amounts is not None and before.openings is not None:
+            amounts = np.where(unfinished, before.openings, before.amounts)
+        return replace(before, counts=counts, amounts=amounts, until=time).standing(time)
 
     def standing(self, moment: int) -> "History":
         """Return the events without those that were taken back before a moment."""
@@ -116,7 +133,8 @@ class History:
     def only(self, rows: slice | np.ndarray) -> "History":
         """Return some of the events, all that is known beside them as it is."""
         names = ["users", "items", "behavior_index", "times", "counts"]
-        names += [] if self.undone is None else ["undone"]
+        more = ("undone", "amounts", "openings")
+        names += [name for name in more if getattr(self, name) is not None]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def in_order(self, behaviors: Sequence[str]) -> "History":
@@ -141,6 +159,9 @@ class History:
     def weighed(self, weight: str) -> Interactions:
         """Return the pairs, each with its weight on graphs by ``data.weight``.
 
+        Raises:
+            DataError: as ``summed_column``.
+
         >>> events = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0], [10, 20, 9_000], [2, 1, 3]])
         >>> History(*events, 9_001, 1, 2, ("click",)).weighed("log").weight.round(3).tolist()
         [2.609, 1.0]
@@ -150,8 +171,12 @@ class History:
             return pairs
         order = np.argsort(pairs.keys)
         place = order[np.searchsorted(pairs.keys, self._keys, sorter=order)]
-        counts = np.bincount(place, self.counts, len(pairs))
-        return replace(pairs, weight=weight_of(counts))
+        summed_column(weight, self.column)
+        values = self.counts if weight == LOG else self.amounts
+        assert values is not None
+        sums = np.zeros(len(pairs), np.int64)
+        np.add.at(sums, place, values)
+        return replace(pairs, weight=weight_of(weight, sums))
 
     def new_between(self, start: int, end: int) -> Interactions:
         """Return the pairs whose first time under their behavior lies in [start, end).

@@ -89,7 +89,7 @@ def raw_log() -> HandOver:
 def interactions() -> HandOver:
     """Return 20 clicks, 10 favourites and 10 purchases of 10 users within two days."""
     rows = [
-        (user, (user + step) % N, behavior, time - user, time, 1, "train")
+        (user, (user + step) % N, behavior, time - user, time, 1, 2_500_000, "train")
         for behavior in BEHAVIORS
         for step in range(2 if behavior == "click" else 1)
         for user in range(N)
@@ -102,6 +102,7 @@ def interactions() -> HandOver:
         "first": pl.Int64,
         "timestamp": pl.Int64,
         "count": pl.UInt32,
+        "amount": pl.Int64,
         "split": pl.String,
     }
     return HandOver("interactions", {"interactions": pl.DataFrame(rows, schema, orient="row")})

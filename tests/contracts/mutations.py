@@ -247,6 +247,10 @@ CRITICAL: dict[tuple[str, str], tuple[int, Edit]] = {
         1,
         put("interactions", "count", 0),
     ),
+    (
+        "interactions.rows",
+        "where a column of the log weighs, every interaction has a weight, from 0 on",
+    ): (1, put("interactions", "amount", -1)),
     ("interactions.rows", "where the log has event times, every interaction has one"): (
         1,
         put("interactions", "timestamp", None),

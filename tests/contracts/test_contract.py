@@ -156,9 +156,9 @@ def test_the_digest_follows_what_the_file_says_not_its_layout(copied: Path) -> N
         ("max_user_share = 0.2", "max_user_share = 0.3"),
         ('"count >= 1"', '"count >= 2"'),
         ('["Int64", "String"]', '["Int64"]'),
-        ('version = "2"', 'version = "3"'),
+        ('version = "3"', 'version = "4"'),
     ):
         rewrite(path, old, new)
         found.append(load_contract(copied, "interactions").digest)
     assert len(set(found)) == 5
-    assert load_contract(copied, "interactions").identity["version"] == "3"
+    assert load_contract(copied, "interactions").identity["version"] == "4"

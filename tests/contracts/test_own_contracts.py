@@ -77,6 +77,7 @@ def test_types_and_columns_are_those_of_the_log(proposed: Path) -> None:
         "interactions.timestamp": ["Int64"],
         "interactions.split": [],
         "interactions.undone": [],
+        "interactions.amount": [],
     }
     versions = [load_contract(proposed, name).version for name in ("interactions", "raw_log")]
     assert versions == ["0", "0"]

@@ -192,7 +192,7 @@ def test_nulls_beside_huge_ids_make_no_false_duplicates(tmp_path: Path) -> None:
 
 def test_a_log_without_times_and_splits_is_checked_without_them(tmp_path: Path) -> None:
     data = GOOD["interactions"]()
-    for column in ("first", "timestamp", "split"):
+    for column in ("first", "timestamp", "split", "amount"):
         drop("interactions", column)(data)
     record = data.record(tmp_path / "stage")
     from bigel.config import Config

@@ -18,7 +18,7 @@ from bigel.state.moment import pairs_at
 from tests import worlds
 from tests.signals.timed import DAY, START, log, split_of
 
-LOG = 'data.weight="log"'
+LOG, SECONDS = 'data.weight="log"', 'data.weight="seconds"'
 HOUR = 3_600
 
 
@@ -154,6 +154,75 @@ def test_without_times_the_count_of_the_log_weighs(tmp_path):
 def test_a_split_that_does_not_go_by_the_logs_times_is_refused(tmp_path, method):
     with pytest.raises(ConfigError, match=r"data\.weight = 'log'.*split\.method = 'time'"):
         split_of(log(), tmp_path, LOG, f'split.method="{method}"')
+
+
+def priced(rows):
+    """Return a log whose events weigh 0.5, 1, 1.5, … in their order."""
+    return rows.with_columns(seconds=pl.int_range(1, pl.len() + 1) / 2)
+
+
+def by_column(root, *more):
+    rows = pl.concat([rows_of(*SMALL), rows_of((0, 0, 9), behavior="buy"), rows_of(*more)])
+    shares = "split.valid_share=0.1", "split.test_share=0.1"
+    return split_of(priced(rows), root, SECONDS, *shares)[2]
+
+
+def test_a_column_weighs_by_what_was_known_by_hand(tmp_path):
+    parted = by_column(tmp_path, (0, 0, 30), (0, 0, 99.5), (0, 0, 100), (0, 0, 105))
+    found = dict_of(Interactions.load(parted, "train", weight="seconds"))
+    assert found[0] == 0.5 + 6 + 6.5  # the rows 1, 12 and 13; those of hours 100 and 105 are later
+    assert found[0] == dict_of(pairs_at(parted, "valid", "seconds"))[0]
+    assert dict_of(pairs_at(parted, "now", "seconds"))[0] == 0.5 + 6 + 6.5 + 7 + 7.5
+    assert (Interactions.load(parted, "train", weight="log").weight > 1).sum() == 1
+
+
+def test_of_an_hour_that_is_not_over_its_first_event_weighs(tmp_path):
+    parted = by_column(tmp_path, (0, 0, 50.1), (0, 0, 50.2), (0, 0, 50.9))
+    for minutes, expected in ((12, 0.5 + 6), (55, 0.5 + 6), (60, 0.5 + 6 + 6.5 + 7)):
+        pairs = pairs_at(parted, START + 50 * HOUR + minutes * 60, "seconds")
+        assert dict_of(pairs)[0] == expected
+
+
+def test_train_weighs_by_a_column_as_history_at_its_end_does(tmp_path):
+    parted = split_of(priced(log()), tmp_path, SECONDS)[2]
+    known = History.load(parted).at(parted.counts[MOMENTS][VALID]).weighed("seconds")
+    assert dict_of(Interactions.load(parted, "train", weight="seconds")) == dict_of(known)
+
+
+def test_a_log_cut_at_a_moment_weighs_by_a_column_as_known_then(tmp_path):
+    night = START + 12 * DAY + HOUR // 2
+    config, workspace, full = split_of(priced(log()), tmp_path, SECONDS)
+    cut = split(ingest(config, workspace), config, workspace, until=night)
+    known = History.load(full).at(cut.counts[MOMENTS][VALID]).weighed("seconds")
+    assert dict_of(Interactions.load(cut, "train", weight="seconds")) == dict_of(known)
+    now = History.load(full).at(night).weighed("seconds")
+    assert dict_of(pairs_at(cut, "now", "seconds")) == dict_of(now)
+
+
+@pytest.mark.parametrize("undo", ['data.undo={unview="view"}', "data.undo={}"])
+def test_without_times_or_with_returns_a_column_weighs(tmp_path, undo):
+    taken = [rows_of((0, 0, 20), behavior="unview")] if "unview" in undo else []
+    rows = [rows_of(*SMALL, (0, 0, 30)), rows_of((0, 0, 9), behavior="buy"), *taken]
+    if taken:
+        parted = split_of(priced(pl.concat(rows)), tmp_path, SECONDS, undo)[2]
+        assert dict_of(pairs_at(parted, "now", "seconds"))[0] == 5.5  # what followed the return
+        return
+    frame = priced(pl.concat(rows)).drop("timestamp")
+    timeless = 'data.columns.timestamp=""', 'split.method="random"'
+    parted = split_of(frame, tmp_path, SECONDS, *timeless)[2]
+    assert dict_of(pairs_at(parted, "now", "seconds"))[0] == 0.5 + 5.5
+
+
+@pytest.mark.parametrize("settings", [(), ('data.weight="price"',)])
+def test_a_model_that_weighs_by_another_column_says_so(tmp_path, settings):
+    frame = log().with_columns(price=pl.lit(2.0))
+    parted = split_of(frame, tmp_path, *settings)[2]
+    for load in (
+        lambda: Interactions.load(parted, "train", weight="seconds"),
+        lambda: pairs_at(parted, "now", "seconds"),
+    ):
+        with pytest.raises(DataError, match=r"'seconds'.*set data\.weight = 'seconds'"):
+            load()
 
 
 def test_weights_go_along_and_what_has_none_weighs_one():

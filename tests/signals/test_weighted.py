@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 import bigel.train
+from bigel.errors import DataError
 from bigel.lists.bundle import learned_by, load_bundle, read_facts, refresh_bundle
 from bigel.schema import MOMENTS
 from bigel.state.moment import learned_of, pairs_at, state_at
@@ -63,6 +65,20 @@ def test_tonight_a_champion_is_embedded_by_its_own_rule_whatever_the_settings_sa
     one, two = load_bundle(own), load_bundle(again)
     for name in ("user_emb", "item_emb"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_a_model_of_a_column_is_embedded_by_it_or_says_why_not(tmp_path: Path) -> None:
+    frame = log().with_columns(seconds=pl.int_range(pl.len()) % 7)
+    made = make(frame, tmp_path / "made", 'data.weight="seconds"')
+    own = made.bundle()
+    facts = read_facts(own)
+    assert facts["weight"] == "seconds"
+    config, workspace, later = split_of(frame, tmp_path / "later", 'data.weight="seconds"')
+    again = load_bundle(Path(refresh_bundle(own, facts, later, config, workspace).path))
+    np.testing.assert_array_equal(again.user_emb, load_bundle(own).user_emb)
+    config, workspace, other = split_of(frame, tmp_path / "other")
+    with pytest.raises(DataError, match=r"'seconds'.*set data\.weight = 'seconds', or train"):
+        refresh_bundle(own, facts, other, config, workspace)
 
 
 def test_what_is_trained_once_more_hears_weighted_pairs(
