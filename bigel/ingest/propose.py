@@ -458,6 +458,9 @@ def _behavior_lines(proposal: Proposal) -> list[str]:
         '# Other names for them: rename = { pv = "click" }, and click here.',
         f"behaviors = {to_toml(data.behaviors)}",
     ]
+    lines.append(
+        '# Repeats count once on the graphs; weight = "log", or a column of numbers, lets them weigh.'
+    )
     if data.ignore:
         left = ", ".join(f"{name} {proposal.volumes[name]:,}" for name in data.ignore)
         lines += [f"# Left out on purpose, by rows: {left}.", f"ignore = {to_toml(data.ignore)}"]
