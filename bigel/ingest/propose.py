@@ -457,10 +457,8 @@ def _behavior_lines(proposal: Proposal) -> list[str]:
         f"# {rows}.",
         '# Other names for them: rename = { pv = "click" }, and click here.',
         f"behaviors = {to_toml(data.behaviors)}",
+        '# Repeats count once; weight = "log", or a column of numbers, lets them weigh.',
     ]
-    lines.append(
-        '# Repeats count once on the graphs; weight = "log", or a column of numbers, lets them weigh.'
-    )
     if data.ignore:
         left = ", ".join(f"{name} {proposal.volumes[name]:,}" for name in data.ignore)
         lines += [f"# Left out on purpose, by rows: {left}.", f"ignore = {to_toml(data.ignore)}"]

@@ -86,7 +86,7 @@ def test_a_whole_file_in_comments_and_keys(tmp_path: Path) -> None:
         "# view 60, cart 8, purchase 12.",
         '# Other names for them: rename = { pv = "click" }, and click here.',
         'behaviors = ["view", "cart", "purchase"]',
-        '# Repeats count once on the graphs; weight = "log", or a column of numbers, lets them weigh.',
+        '# Repeats count once; weight = "log", or a column of numbers, lets them weigh.',
     ]
     assert lines["columns"] == 8
 
