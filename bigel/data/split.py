@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bigel.config import Config, SplitConfig
+from bigel.config import Config, DataConfig, SplitConfig
 from bigel.data.k_core import keep_core, number_anew
 from bigel.data.standing import known, stands
 from bigel.data.weight import NONE
@@ -103,52 +103,46 @@ def split(
     def build(out: Path, scratch: Path) -> dict[str, Any]:
         behaviors, settings = config.data.behaviors, config.split
         users, items, end = _number_ids(raw)
-        numbered = _to_inner_ids(raw, users, items, behaviors)
         past = pl.scan_parquet(history) if method == "time" else None
+        frame = _to_inner_ids(raw, users, items, behaviors)
         if past is not None and until is not None:
             past = known(past, until)
-            numbered = _as_known(numbered, _to_inner_ids(past, users, items, behaviors), until)
-        rows = len(numbered)
+            frame = _as_known(frame, _to_inner_ids(past, users, items, behaviors), until)
+        rows = len(frame)
         if settings.k_core > 1:
-            numbered = keep_core(numbered, settings.k_core)
-            numbered, users = number_anew(numbered, users, USER)
-            numbered, items = number_anew(numbered, items, ITEM)
+            frame = keep_core(frame, settings.k_core)
+            frame, users = number_anew(frame, users, USER)
+            frame, items = number_anew(frame, items, ITEM)
         places = [behaviors.index(name) for name in settings.valid_behaviors or behaviors]
-        given = valid_behaviors(numbered) if method == "official" else set()
-        frame = assign_splits(numbered, method, settings, places)
+        given = valid_behaviors(frame) if method == "official" else set()
+        frame = assign_splits(frame, method, settings, places)
         drawn = sorted(valid_behaviors(frame) - given)
         _refuse_empty(frame, method)
         moments = {} if past is None else _moments(frame, end if until is None else until)
-        known_pairs = len(frame)
-        events = None if past is None else _to_inner_ids(past, users, items, behaviors)
-        if until is None and events is not None and UNDONE in frame.columns:
-            frame = _keep_known(frame, events, moments[VALID])
-        frame = _take_back(frame, moments.get(VALID))
-        _refuse_empty(frame, method)
+        facts: dict[str, Any] = {"dropped_by_k_core": rows - len(frame)}
+        if UNDONE in frame.columns:
+            known_pairs = len(frame)
+            if until is None and past is not None:
+                events = _to_inner_ids(past, users, items, behaviors)
+                frame = _keep_known(frame, events, moments[VALID])
+                del events
+            frame = _take_back(frame, moments.get(VALID))
+            facts["taken_back"] = known_pairs - len(frame)
+            _refuse_empty(frame, method)
         users.write_parquet(out / USERS_FILE)
         items.write_parquet(out / ITEMS_FILE)
         for name in SPLITS:
             part = frame.filter(pl.col(SPLIT) == name).drop(SPLIT)
             part.write_parquet(out / split_file(name))
-        facts: dict[str, Any] = {
-            "users": len(users),
-            "items": len(items),
-            "method": method,
-            DRAWN: [behaviors[k] for k in drawn],
-        }
-        if config.data.weight_column:
-            facts[WEIGHT] = config.data.weight_column
-        if events is not None:
-            ordered = events.sort(TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM)
-            ordered.write_parquet(out / EVENTS_FILE)
-            facts[MOMENTS] = moments
-            if config.data.zone != "UTC":
-                facts[ZONE] = config.data.zone
-            facts[HORIZON] = round(config.split.horizon * DAY)
-        dropped = {"dropped_by_k_core": rows - known_pairs}
-        if UNDONE in numbered.columns:
-            dropped["taken_back"] = known_pairs - len(frame)
-        return facts | dropped | _counts(frame, config.data.behaviors)
+        facts |= _facts(frame, users, items, method, drawn, config.data)
+        del frame  # of a long log it does not fit beside the history
+        if past is not None:
+            ordered = [TIMESTAMP, BEHAVIOR_INDEX, USER, ITEM]
+            events = _to_inner_ids(past, users, items, behaviors).sort(ordered)
+            events.write_parquet(out / EVENTS_FILE)
+            facts |= {MOMENTS: moments, HORIZON: round(settings.horizon * DAY)}
+            facts |= {} if config.data.zone == "UTC" else {ZONE: config.data.zone}
+        return facts
 
     return workspace.run_stage(
         "split",
@@ -444,6 +438,22 @@ def _moments(frame: pl.DataFrame, now: int) -> dict[str, int]:
     firsts = (frame.filter(pl.col(SPLIT) == name).select(FIRST).min() for name in (VALID, TEST))
     valid, test = (int(first.item()) for first in firsts)
     return {VALID: valid, TEST: test, NOW: now}
+
+
+def _facts(
+    frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, method: str,
+    drawn: Sequence[int], data: DataConfig,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the record says of the splits, whatever the method."""
+    facts: dict[str, Any] = {
+        "users": len(users),
+        "items": len(items),
+        "method": method,
+        DRAWN: [data.behaviors[k] for k in drawn],
+    }
+    if data.weight_column:
+        facts[WEIGHT] = data.weight_column
+    return facts | _counts(frame, data.behaviors)
 
 
 def _counts(frame: pl.DataFrame, behaviors: tuple[str, ...]) -> dict[str, Any]:
