@@ -147,7 +147,7 @@ def learned_facts(behaviors: Sequence[str]) -> dict[str, Any]:
     off = dict.fromkeys(("feedback", "context", "alignment"), False)
     model = ModelConfig(dim=1, layers=(0,), global_layers=0, **off).model_dump(mode="json")
     architecture = {"behaviors": list(behaviors), **model}
-    return {"model": model, "architecture": architecture, "members": 1, "seed": 0}
+    return {"model": model, "architecture": architecture, "members": 1, "weight": "none", "seed": 0}
 
 
 def train_stage(workspace: Workspace, split: Record, seed: int = 0) -> Record:
