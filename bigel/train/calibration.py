@@ -193,7 +193,7 @@ def count_again(
     if not found.trend.any():
         return found
     everyone = make_tasks(train, valid, PUBLISHED)
-    tasks = [task.only(how.select_users) for task in everyone]
+    tasks = [task.only(how.selectors(train.n_items)) for task in everyone]
     known = joined(train, valid)
     if found.nearby.any():
         scores = NearbyScores(scores, Nearby.of(known), found.nearby)
@@ -252,7 +252,7 @@ class _Fitter:
     ) -> "_Fitter":  # fmt: skip
         """Collect it."""
         everyone = make_tasks(train, valid, PUBLISHED)
-        tasks = [task.only(how.select_users) for task in everyone]
+        tasks = [task.only(how.selectors(train.n_items)) for task in everyone]
         nearby = Nearby.of(train) if settings.neighbours else None
         return cls(scores, train, everyone, tasks, fold_of, how, nearby, Evidence.of(train))
 

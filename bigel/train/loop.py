@@ -274,9 +274,9 @@ def validate(
 
 
 def selecting(train: Interactions, valid: Interactions, config: Config) -> list[Task]:
-    """Return the tasks of ``evaluate.select_users``, with train known."""
-    tasks = make_tasks(train, valid, PUBLISHED)
-    return [task.only(config.evaluate.select_users) for task in tasks]
+    """Return the tasks of those who select, with train known."""
+    most = config.evaluate.selectors(train.n_items)
+    return [task.only(most) for task in make_tasks(train, valid, PUBLISHED)]
 
 
 def validate_on(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bigel.config import TrainConfig, load_config
+from bigel.config import TrainConfig, load_config, tree
 from bigel.errors import TrainingError
 from bigel.evaluate import evaluate_split
 from bigel.train import loop
@@ -402,3 +402,12 @@ def test_so_many_users_select_the_weights():
     assert [len(task.users) for task in trainer_of(world=world).tasks] == [240]
     some = trainer_of("evaluate.select_users=100", world=world)
     assert [len(task.users) for task in some.tasks] == [100]
+
+
+def test_fewer_users_select_among_very_many_items(monkeypatch):
+    world = checkerboard(240, behaviors=1)
+    monkeypatch.setattr(tree, "SELECT_SCORES", 60 * world[0].n_items)
+    monkeypatch.setattr(tree, "FEWEST_SELECTORS", 30)
+    assert [len(task.users) for task in trainer_of(world=world).tasks] == [60]
+    monkeypatch.setattr(tree, "FEWEST_SELECTORS", 70)
+    assert [len(task.users) for task in trainer_of(world=world).tasks] == [70]
