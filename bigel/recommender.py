@@ -279,7 +279,7 @@ class Recommender:
         asked = self.users if users is None else _ids(users, self.users, "users")
         request = Request(chosen, length, exclude, self._only_popular, self._rules)
         inner = inner_of(asked, self.users)
-        rank = self._served.recommend
+        rank = self._served.recommend_each
         return lists_of(rank, self.behaviors, self.items, asked, inner, request)[0]
 
     def similar(

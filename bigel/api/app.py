@@ -167,16 +167,15 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
     session = serving.session_of([_request(served, wanted)])
     _check_filter(wanted.filter, served)
     candidates = served.candidates(wanted.exclude, wanted.filter)
-    lists = {
-        name: recommender.recommend(
-            known.index(name), np.array([user]), wanted.k, candidates, session, served.only_popular
-        )
-        for name in dict.fromkeys(behaviors)
-    }
+    names = list(dict.fromkeys(behaviors))
+    found = recommender.recommend_each(
+        [known.index(name) for name in names],
+        np.array([user]), wanted.k, candidates, session, served.only_popular,
+    )  # fmt: skip
     return bodies.Lists(
         user_id=wanted.user_id,
         model=served.uri,
-        lists={name: _written(served, found) for name, found in lists.items()},
+        lists={name: _written(served, of) for name, of in zip(names, found, strict=True)},
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bigel.lists.serving import Entries, Floats64, Ints, Recommender, Session
+from bigel.lists.serving import Entries, Floats64, Ints, Known, Recommender, Session
 
 VIEWS = "views"
 
@@ -48,9 +48,8 @@ def explain(
         items: inner items, shape (N,).
         only_popular: popularity answers for everybody.
     """
-    users, nothing = np.array([user]), Session.empty()
-    entries = [recommender.entries(k, users, nothing) for k in range(len(recommender.behaviors))]
-    has = np.array([np.isin(items, of_k.column) for of_k in entries]).T.tolist()
+    known = Known(recommender, np.array([user]), Session.empty())
+    has = np.array([np.isin(items, of_k.column) for of_k in known.entries]).T.tolist()
     if only_popular or user < 0 or not recommender.events[user]:
         demand = recommender.demand[behavior, items].tolist()
         return [
@@ -58,10 +57,9 @@ def explain(
             for score, of_item in zip(demand, has, strict=True)
         ]
     totals = [
-        (name, scores[0, items].tolist())
-        for name, scores in recommender.terms(behavior, users, nothing, entries)
+        (name, scores[0, items].tolist()) for name, scores in recommender.terms(behavior, known)
     ]
-    brought = _brought(recommender, behavior, items, entries)
+    brought = _brought(recommender, behavior, items, known.entries)
     found = []
     for at, item in enumerate(items.tolist()):
         reached = [(name, scores[at]) for name, scores in totals]
@@ -100,10 +98,11 @@ def _brought(
     """Return how much of each item's neighbours' part each item brought that the user touched."""
     signals = recommender.signals
     shape = (1, len(recommender.item_ids))
-    weights = [] if signals is None else [*signals.touched(behavior, entries, shape)]
-    if signals is None or not weights:
+    if signals is None or not signals.neighbour_weights[behavior].any():
         return [[] for _ in items]
-    touched = weights[0][1].indices  # every half-life decays the same
+    decayed = signals.touched(entries, shape)
+    weights = list(zip(signals.neighbour_weights[behavior].tolist(), decayed, strict=True))
+    touched = decayed[0].indices  # every half-life decays the same
     near = signals.near[touched][:, items].toarray()
     return [
         _shared(touched, near[:, at], weights, signals.neighbour_small) for at in range(len(items))

@@ -66,19 +66,28 @@ class CrossFitted:
         self._recommenders = [load_bundle(folder) for folder in folds.folders]
         self._fold_of = folds.fold_of
 
-    def recommend(self, behavior: int, users: IntArray, *asked: Any, **named: Any) -> "Lists":
-        """Return lists as ``Recommender.recommend``."""
+    def recommend_each(
+        self, behaviors: Sequence[int], users: IntArray, *asked: Any, **named: Any
+    ) -> "list[Lists]":
+        """Return lists as ``Recommender.recommend_each``."""
         fold_B = np.where(users < 0, 0, self._fold_of[users])
-        popular = np.zeros(len(users), dtype=bool)
-        parts = []
-        for fold, recommender in enumerate(self._recommenders):
-            rows = np.flatnonzero(fold_B == fold)
-            lists = recommender.recommend(behavior, users[rows], *asked, **named)
-            popular[rows] = lists.popular
-            parts.append(replace(lists, row=rows[lists.row]))
-        order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
-        columns = {
-            name: np.concatenate([getattr(part, name) for part in parts])[order]
-            for name in ("row", "rank", "item", "score")
-        }
-        return replace(parts[0], **columns, popular=popular)
+        rows = [np.flatnonzero(fold_B == fold) for fold in range(len(self._recommenders))]
+        of_folds = [
+            recommender.recommend_each(behaviors, users[own], *asked, **named)
+            for recommender, own in zip(self._recommenders, rows, strict=True)
+        ]
+        return [_together(of_behavior, rows) for of_behavior in zip(*of_folds, strict=True)]
+
+
+def _together(of_folds: "Sequence[Lists]", rows: Sequence[IntArray]) -> "Lists":
+    """Return the lists of all users; ``rows``: those of each fold."""
+    popular = np.zeros(sum(map(len, rows)), dtype=bool)
+    for lists, own in zip(of_folds, rows, strict=True):
+        popular[own] = lists.popular
+    row = np.concatenate([own[lists.row] for lists, own in zip(of_folds, rows, strict=True)])
+    order = np.argsort(row, kind="stable")
+    columns = {
+        name: np.concatenate([getattr(lists, name) for lists in of_folds])[order]
+        for name in ("rank", "item", "score")
+    }
+    return replace(of_folds[0], row=row[order], **columns, popular=popular)

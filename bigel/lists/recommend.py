@@ -193,7 +193,7 @@ def write_lists(
     """
     new = request.rules.new if request.rules else None
     recommender = with_new(load_bundle(bundle), new)
-    rank = CrossFitted(folds).recommend if folds else recommender.recommend
+    rank = CrossFitted(folds).recommend_each if folds else recommender.recommend_each
     known = pl.read_parquet(bundle / schema.USERS_FILE)[schema.USER_ID]
     items = pl.read_parquet(bundle / schema.ITEMS_FILE)[schema.ITEM_ID]
     items = items if new is None else pl.concat([items, new.ids])
@@ -415,7 +415,7 @@ def _blocks(users: int, rows_of_user: int) -> Iterator[slice]:
 
 
 def lists_of(
-    rank: Callable[..., "Lists"],
+    rank: Callable[..., "list[Lists]"],
     behaviors: list[str],
     items: pl.Series,
     ids: pl.Series,
@@ -426,10 +426,9 @@ def lists_of(
     candidates = candidates_of(request.rules, request.exclude, behaviors)
     names = request.rules.names if request.rules else None
     parts, popular, empty = [], 0, {}
-    for order, name in enumerate(request.behaviors):
-        lists = rank(
-            behaviors.index(name), users, request.k, candidates, only_popular=request.only_popular
-        )
+    places = [behaviors.index(name) for name in request.behaviors]
+    found = rank(places, users, request.k, candidates, only_popular=request.only_popular)
+    for order, (name, lists) in enumerate(zip(request.behaviors, found, strict=True)):
         popular = int(lists.popular.sum())
         empty[name] = users[np.bincount(lists.row, minlength=len(users)) == 0]
         parts.append(

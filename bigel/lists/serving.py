@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import mlflow.models
 import mlflow.pyfunc
@@ -53,7 +53,8 @@ SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-FEWEST_OF_A_THREAD = 16  # users
+FEWEST_FOR_THREADS = 16  # users
+SPARSE = 16  # adding an entry at a place takes as long as so many in a row
 SMALLEST = np.finfo(np.float32).min
 SMALL = 1e-12
 DAY = 86_400  # seconds
@@ -62,6 +63,7 @@ STRING = "a string"  # what ids are that are no integers
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
+Reached: TypeAlias = Floats | sparse.csr_matrix  # (B, I)
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,57 +271,48 @@ class Signals:
             times,
         )
 
-    def add_neighbours(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
-        """Add what near items of a batch's users are worth to its scores, (B, I)."""
-        touched = [*self.touched(behavior, entries, scores.shape)]
-        if len(scores) <= FEWEST_OF_A_THREAD:
-            self._add_of_few(touched, scores)
-            return
-        for weight, by_half_life in touched:
-            self._add_reached(np.float32(weight), by_half_life, scores)
-
-    def _add_of_few(
-        self, touched: Sequence[tuple[float, sparse.csr_matrix]], scores: Floats
-    ) -> None:
-        """Add all half-lives' by one product: for few users calling it takes the most time."""
-        if not touched:
-            return
-        reached = sparse.vstack([by_half_life for _, by_half_life in touched], "csr") @ self.near
-        reached.data = np.log1p(reached.data / self.neighbour_small)
-        parts = reached.astype("f4").toarray().reshape(len(touched), *scores.shape)
-        for (weight, _), part in zip(touched, parts, strict=True):
-            scores += np.float32(weight) * part
-
-    def _add_reached(self, weight: np.float32, touched: sparse.csr_matrix, scores: Floats) -> None:
-        """Add one half-life's, some users in each thread: a sparse product lets others run."""
-
-        def add(start: int) -> None:
-            rows = slice(start, start + size)
-            reached = touched[rows] @ self.near
-            reached.data = np.log1p(reached.data / self.neighbour_small)
-            scores[rows] += weight * reached.astype("f4").toarray()
-
-        size = max(FEWEST_OF_A_THREAD, -(-len(scores) // THREADS))
-        starts = range(0, len(scores), size)
-        if len(starts) == 1:
-            add(0)
-            return
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(add, starts))
-
     def touched(
-        self, behavior: int, entries: Sequence[Entries], shape: tuple[int, ...]
-    ) -> Iterator[tuple[float, sparse.csr_matrix]]:
-        """Yield each weight of a half-life and what the users touched, decayed by it, (B, I)."""
-        weights = self.neighbour_weights[behavior]
-        if not weights.any():
-            return
+        self, entries: Sequence[Entries], shape: tuple[int, int]
+    ) -> list[sparse.csr_matrix]:
+        """Return what a batch's users touched, decayed by each half-life, (B, I)."""
         inputs = _youngest(entries, shape[1])
         ends = np.searchsorted(inputs.row, np.arange(shape[0] + 1))
-        for half_life, weight in zip(self.neighbour_half_lives, weights.tolist(), strict=True):
-            if weight:
-                decayed = np.exp2(-inputs.age / half_life)
-                yield weight, sparse.csr_matrix((decayed, inputs.column, ends), shape=shape)
+        return [
+            sparse.csr_matrix((np.exp2(-inputs.age / half_life), inputs.column, ends), shape=shape)
+            for half_life in self.neighbour_half_lives
+        ]
+
+    def reached(self, entries: Sequence[Entries], shape: tuple[int, int]) -> list[Reached | None]:
+        """Return log(1 + n / ε) of the items near those, by half-life, (B, I), for all behaviors.
+
+        A half-life that has no weight under any of them has None.
+        """
+
+        def reach(touched: sparse.csr_matrix, weighs: bool) -> Reached | None:
+            if not weighs:
+                return None
+            found = touched @ self.near
+            found.data = np.log1p(found.data / self.neighbour_small).astype("f4")
+            return found.toarray() if found.nnz * SPARSE > shape[0] * shape[1] else found
+
+        asked = self.touched(entries, shape), [bool(w.any()) for w in self.neighbour_weights.T]
+        if shape[0] < FEWEST_FOR_THREADS:
+            return list(map(reach, *asked))
+        with ThreadPoolExecutor(THREADS) as pool:  # a sparse product lets others run
+            return list(pool.map(reach, *asked))
+
+    def add_neighbours(
+        self, behavior: int, reached: Sequence[Reached | None], scores: Floats
+    ) -> None:
+        """Add what near items are worth under a behavior to a batch's scores, (B, I)."""
+        for weight, found in zip(self.neighbour_weights[behavior], reached, strict=True):
+            if not weight or found is None:
+                continue
+            if isinstance(found, np.ndarray):
+                scores += weight * found
+            else:
+                row = np.repeat(np.arange(len(scores)), np.diff(found.indptr))
+                scores[row, found.indices] += weight * found.data
 
     def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
@@ -340,6 +333,34 @@ class Signals:
         n_items = len(self.crow) - 1
         near = (self.value.astype(np.float64), self.col, self.crow)
         return sparse.csr_matrix(near, shape=(n_items, n_items))
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a batch of users: found once, whatever behaviors are ranked.
+
+    Args:
+        recommender: who knows it.
+        users: inner users, shape (B,); -1 for an unknown one.
+        session: what they did since the bundle was made.
+    """
+
+    recommender: "Recommender"
+    users: Ints
+    session: Session
+
+    @cached_property
+    def entries(self) -> list[Entries]:
+        """What they have under each behavior."""
+        behaviors = range(len(self.recommender.seen))
+        return [self.recommender.entries(k, self.users, self.session) for k in behaviors]
+
+    @cached_property
+    def reached(self) -> list[Reached | None]:
+        """What is near it, by half-life; see ``Signals.reached``."""
+        assert self.recommender.signals is not None
+        shape = len(self.users), len(self.recommender.item_ids)
+        return self.recommender.signals.reached(self.entries, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,23 +423,27 @@ class Recommender:
         """The names of the cascade, the target last."""
         return list(self.facts["behaviors"])
 
-    def recommend(
+    def recommend(self, behavior: int, users: Ints, *asked: Any, **named: Any) -> Lists:
+        """Return the best items of one behavior for each user; see ``recommend_each``."""
+        return self.recommend_each([behavior], users, *asked, **named)[0]
+
+    def recommend_each(
         self,
-        behavior: int,
+        behaviors: Sequence[int],
         users: Ints,
         k: int | Ints,
         candidates: Candidates | None = None,
         session: Session | None = None,
         only_popular: bool = False,
-    ) -> Lists:
-        """Return the best items of one behavior for each user.
+    ) -> list[Lists]:
+        """Return the best items of each behavior for each user.
 
         A user that is unknown (-1) or has no events, and did nothing in the session, gets
         the behavior's popular items. A list is shorter than k where fewer items are left; ties
         go to the lower item.
 
         Args:
-            behavior: place in the cascade.
+            behaviors: places in the cascade.
             users: inner users, shape (B,); -1 for an unknown one.
             k: length of every list, or one length per user, shape (B,).
             candidates: which items may be listed; None: what the user has under the same behavior
@@ -431,20 +456,19 @@ class Recommender:
         lengths = np.broadcast_to(np.asarray(k, dtype=np.int64), users.shape)
         popular = (self._events(users) + np.bincount(session.row, minlength=len(users))) == 0
         popular |= only_popular
-        longest = int(lengths.max(initial=1))
+        longest = min(int(lengths.max(initial=1)), len(self.item_ids))
         empty = np.empty(0, np.int64)
-        parts = [(empty, empty, empty, np.empty(0, np.float32))]
+        parts = [[(empty, empty, empty, np.empty(0, np.float32))] for _ in behaviors]
         for from_popularity in (False, True):
             for rows in _blocks(np.flatnonzero(popular == from_popularity), len(self.item_ids)):
-                row, rank, item, score = self._rank_block(
-                    behavior, users[rows], longest, candidates, from_popularity,
-                    session.of(rows, len(users)),
-                )  # fmt: skip
-                parts.append((rows[row], rank, item, score))
-        row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
-        kept = np.flatnonzero(rank <= lengths[row])
-        kept = kept[np.argsort(row[kept], kind="stable")]
-        return Lists(row[kept], rank[kept], item[kept], score[kept], popular)
+                known = Known(self, users[rows], session.of(rows, len(users)))
+                for behavior, part in zip(behaviors, parts, strict=True):
+                    scores = self._scores(behavior, known, from_popularity)
+                    left_out = candidates.hidden_under(behavior, len(self.seen))
+                    candidates.hide(scores, [known.entries[at] for at in left_out], known.session)
+                    row, rank, item, score = candidates.best(scores, longest)
+                    part.append((rows[row], rank, item, score))
+        return [_in_order(part, lengths, popular) for part in parts]
 
     def _events(self, users: Ints) -> Ints:
         """Return the events of each user, 0 for an unknown one."""
@@ -452,44 +476,31 @@ class Recommender:
             return np.zeros(len(users), np.int64)
         return np.where(users < 0, 0, self.events[users])
 
-    def _rank_block(
-        self, behavior: int, users: Ints, k: int, candidates: Candidates,
-        from_popularity: bool, session: Session,
-    ) -> tuple[Ints, Ints, Ints, Floats]:  # fmt: skip
-        every = range(len(self.seen))
-        left_out = candidates.hidden_under(behavior, len(self.seen))
-        asks = not from_popularity and (self._remembers(behavior) or self.signals is not None)
-        entries = {at: self.entries(at, users, session) for at in (every if asks else left_out)}
+    def _scores(self, behavior: int, known: Known, from_popularity: bool) -> Floats:
         if from_popularity:
-            scores = np.tile(self.demand[behavior], (len(users), 1))
-        else:
-            *_, (_, scores) = self.terms(behavior, users, session, list(entries.values()))
-        candidates.hide(scores, [entries[at] for at in left_out], session)
-        return candidates.best(scores, min(k, len(self.item_ids)))
+            return np.tile(self.demand[behavior], (len(known.users), 1))
+        *_, (_, scores) = self.terms(behavior, known)
+        return scores
 
-    def terms(
-        self, behavior: int, users: Ints, session: Session, entries: Sequence[Entries]
-    ) -> Iterator[tuple[str, Floats]]:
+    def terms(self, behavior: int, known: Known) -> Iterator[tuple[str, Floats]]:
         """Yield the name of each part of the score and the scores with it, (B, I), in place.
 
         Args:
             behavior: place in the cascade.
-            users: inner users, shape (B,).
-            session: as of ``recommend``.
-            entries: what the users have under each behavior.
+            known: of B users.
         """
-        scores = self._vectors(behavior, users, session) @ self.item_emb[behavior].T
+        scores = self._vectors(behavior, known.users, known.session) @ self.item_emb[behavior].T
         yield "graph", scores
         scores += self.offset[behavior]
         yield "demand", scores
         if self.signals:
-            self.signals.add_neighbours(behavior, entries, scores)
+            self.signals.add_neighbours(behavior, known.reached, scores)
             yield "neighbours", scores
         if self.signals and self.signals.times:
-            self.signals.add_touches(behavior, entries, scores)
+            self.signals.add_touches(behavior, known.entries, scores)
             yield "memory", scores
         if self._remembers(behavior):
-            self._remember(behavior, entries, scores)
+            self._remember(behavior, known.entries, scores)
             yield "memory", scores
 
     @cached_property
@@ -627,6 +638,16 @@ def digests(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> dic
         with (folder / name).open("rb") as stream:
             found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
+
+
+def _in_order(
+    parts: Sequence[tuple[Ints, Ints, Ints, Floats]], lengths: Ints, popular: npt.NDArray[np.bool_]
+) -> Lists:
+    """Return the winners of all blocks, each list cut to its length, rows ascending."""
+    row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    kept = np.flatnonzero(rank <= lengths[row])
+    kept = kept[np.argsort(row[kept], kind="stable")]
+    return Lists(row[kept], rank[kept], item[kept], score[kept], popular)
 
 
 def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:

@@ -137,8 +137,7 @@ def test_a_score_is_the_categorys_mean_with_the_mean_offset_of_all(
     nobody = serving.Session.empty()
     for behavior in range(len(known.behaviors)):
         before, after = (
-            [*own.terms(behavior, users, nobody, [own.entries(k, users, nobody) for k in range(2)])]
-            for own in (known, found)
+            [*own.terms(behavior, serving.Known(own, users, nobody))] for own in (known, found)
         )
         assert [name for name, _ in after] == [name for name, _ in before]
         np.testing.assert_allclose(after[-1][1][:, : len(ids)], before[-1][1], rtol=1e-5, atol=1e-5)
@@ -245,8 +244,8 @@ def test_a_new_item_has_no_neighbours(timed: Path, tmp_path: Path) -> None:
     session = serving.Session.empty()
     session = replace(session, row=np.array([0]), behavior=np.array([0]), item=np.array([30]))
     users = np.array([-1])
-    entries = [found.entries(k, users, session) for k in range(2)]
-    parts = {name: scores.copy() for name, scores in found.terms(1, users, session, entries)}
+    known_of = serving.Known(found, users, session)
+    parts = {name: scores.copy() for name, scores in found.terms(1, known_of)}
     assert np.isfinite(parts["graph"]).all() and parts["graph"].any()
     assert np.array_equal(parts["neighbours"], parts["demand"])
 

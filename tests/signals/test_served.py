@@ -16,7 +16,7 @@ from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
 from bigel.lists.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
-from bigel.lists.serving import FEWEST_OF_A_THREAD, Candidates, Session
+from bigel.lists.serving import FEWEST_FOR_THREADS, Candidates, Known, Session
 from bigel.signals.history import History
 from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
@@ -49,23 +49,23 @@ def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None
 
 
 def test_neighbours_of_few_users_are_those_of_many_to_the_bit(made: Made) -> None:
-    """Few are multiplied half-lives together, many one after the other."""
+    """Half-lives of few are multiplied one after the other, of many in threads."""
     served = load_bundle(made.bundle())
     assert served.signals is not None
     users = np.arange(len(served.user_ids))
-    assert len(users) > FEWEST_OF_A_THREAD
+    assert len(users) > FEWEST_FOR_THREADS
 
     def added(behavior: int, some: np.ndarray) -> np.ndarray:
         assert served.signals is not None
-        entries = [served.entries(k, some, Session.empty()) for k in range(len(NAMES))]
         scores = np.zeros((len(some), len(served.item_ids)), np.float32)
-        served.signals.add_neighbours(behavior, entries, scores)
+        reached = Known(served, some, Session.empty()).reached
+        served.signals.add_neighbours(behavior, reached, scores)
         return scores
 
     for behavior in range(len(NAMES)):
         together = added(behavior, users)
         assert together.any()
-        for size in (1, 7, FEWEST_OF_A_THREAD):
+        for size in (1, 7, FEWEST_FOR_THREADS):
             parts = [added(behavior, users[at : at + size]) for at in range(0, len(users), size)]
             assert np.array_equal(np.concatenate(parts), together)
 
