@@ -7,6 +7,7 @@ or its window moves on. Volumes are per day where the log has event times.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from bigel.config import Config
-from bigel.contracts.accepted import MEASURES_FILE, accepted_at, reference_of
+from bigel.contracts.accepted import GONE, MEASURES_FILE, accepted_at, reference_of
 from bigel.contracts.profile import HOURS_FILE, read_profile, span_of
 from bigel.schema import BEHAVIOR, ITEM_ID, ITEMS_FILE, USER_ID, USERS_FILE
 from bigel.store import Record, Workspace, write_json
@@ -46,6 +47,10 @@ FIRST = (
     "no run was accepted before this log, so there is nothing beside it; the first accepted one is "
     "what the next is compared with"
 )
+SAME = (
+    "the run accepted on {when} is of this same log, and it was the first with these behaviors, so "
+    "there is nothing to compare"
+)
 NO_TIMES = "the log has no event times"
 ONE_BEHAVIOR = "there is one behavior, so no step between two"
 
@@ -58,7 +63,8 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
 
     The record's folder holds a Parquet file per table of ``MEASURES`` that applies, and
     measures.json. Counts: ``profile`` and ``reference``, the fingerprints of the profiles (None
-    where there is no last run), and ``skipped`` (table to the reason why it is not there).
+    where there is no last run), and ``skipped`` (table to the reason why it is not there). What is
+    stored does not change when the log is accepted; the reason that is told does.
 
     Args:
         profiled: record of ``profile_log``.
@@ -82,15 +88,20 @@ def measure_drift(profiled: Record, config: Config, workspace: Workspace) -> Rec
             "skipped": skipped,
         }
 
-    when = last and accepted_at(last.fingerprint, config, workspace)
-    log.info("drift: %s", f"beside the run accepted on {when}" if last else why or FIRST)
-    return workspace.run_stage(
+    compared = last or profiled
+    when = accepted_at(compared.fingerprint, config, workspace)
+    alone = SAME.format(when=when) if when and why != GONE else why or FIRST
+    log.info("drift: %s", f"beside the run accepted on {when}" if last else alone)
+    drifted = workspace.run_stage(
         "drift",
         inputs=[profiled.fingerprint, *([last.fingerprint] if last else [])],
         settings={"behaviors": behaviors, "why": why},
         code=code_of(__name__, apart=APART),
         build=build,
     )
+    if last is not None:
+        return drifted
+    return replace(drifted, counts=drifted.counts | {"skipped": dict.fromkeys(MEASURES, alone)})
 
 
 def compare(

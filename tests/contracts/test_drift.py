@@ -12,7 +12,15 @@ import pytest
 
 from bigel.config import Config, load_config
 from bigel.contracts.accepted import GONE, MEASURES_FILE, OTHERS, accept, accepted
-from bigel.contracts.drift import FIRST, MEASURES, NO_TIMES, compare, measure_drift, measures_of
+from bigel.contracts.drift import (
+    FIRST,
+    MEASURES,
+    NO_TIMES,
+    SAME,
+    compare,
+    measure_drift,
+    measures_of,
+)
 from bigel.store import Record, Workspace
 
 HOUR, DAY = 3_600, 86_400
@@ -212,15 +220,22 @@ def test_what_stands_in_for_a_comparison_is_true(
     workspace, fewer = Workspace(tmp_path), load_config("", ["tracking.model_name=shop"])
     one, two = profiled(workspace, "one"), profiled(workspace, "two", events=(2_000, 200))
     accept_run(one, workspace)
+    (time,) = (entry.time for entry in accepted(CONFIG, workspace))
+    when = f"{time[:10]} {time[11:16]} UTC"
+    caplog.set_level(logging.INFO, logger="bigel")
     again = measure_drift(one, CONFIG, workspace)  # the first accepted run itself
-    assert again.counts["skipped"] == dict.fromkeys(MEASURES, FIRST)
+    same = SAME.format(when=when)
+    assert again.counts["skipped"] == dict.fromkeys(MEASURES, same) and again.reused
+    assert f"drift: {same}" in caplog.messages
+    assert f"the run accepted on {when} is of this same log" in same
     others = measure_drift(two, fewer, workspace)
     assert set(others.counts["skipped"].values()) == {OTHERS}
+    accept_run(two, workspace, fewer)
+    told = set(measure_drift(two, fewer, workspace).counts["skipped"].values())
+    assert len(told) == 1 and "is of this same log" in told.pop()
     assert "was accepted before this log" in FIRST and "only with others" in OTHERS
-    with caplog.at_level(logging.INFO, logger="bigel"):
-        measure_drift(two, CONFIG, workspace)
-    (when,) = (entry.time for entry in accepted(CONFIG, workspace))
-    assert f"drift: beside the run accepted on {when[:10]} {when[11:16]} UTC" in caplog.messages
+    measure_drift(two, CONFIG, workspace)
+    assert f"drift: beside the run accepted on {when}" in caplog.messages
 
 
 def test_a_run_is_compared_with_the_last_accepted_one_not_with_a_refused_one(
