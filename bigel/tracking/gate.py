@@ -95,6 +95,11 @@ class Unranked:
 
 
 @dataclass(frozen=True)
+class Itself:
+    """The candidate is the champion: measured again, it stands beside no other."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """The alias of a version and the reason."""
 
@@ -105,7 +110,7 @@ class Decision:
 def decide(
     candidate: Figures,
     rules: Mapping[str, Rule],
-    champion: SideBySide | Unranked | None,
+    champion: SideBySide | Unranked | Itself | None,
     tolerance: float = 0.0,
     broken: Sequence[str] = (),
 ) -> Decision:
@@ -120,7 +125,7 @@ def decide(
         candidate: the new version.
         rules: the best simple rule of each behavior on the same days, chosen before them.
         champion: the present champion side by side with the candidate, or why it could not be
-            ranked so; None if there is none.
+            ranked so; ``Itself`` if the candidate is it; None if there is none.
         tolerance: share of the champion's NDCG that may be lost on a behavior.
         broken: hand-overs whose contract did not pass.
 
@@ -145,7 +150,7 @@ def decide(
         return Decision(CHALLENGER, f"{beats}; {against}; {by_hand}")
     if not passed:
         return Decision(CHALLENGER, against)
-    return Decision(CHAMPION, f"{beats}; {against}")
+    return Decision(CHAMPION, "; ".join(filter(None, (beats, against))))
 
 
 def alias_of(aliases: Collection[str]) -> str:
@@ -189,8 +194,12 @@ def _measured(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _against(champion: SideBySide | Unranked | None, tolerance: float) -> tuple[str, bool]:
+def _against(
+    champion: SideBySide | Unranked | Itself | None, tolerance: float
+) -> tuple[str, bool]:
     """Return the sentence about the present champion, and whether the candidate holds."""
+    if isinstance(champion, Itself):
+        return "", True
     if champion is None:
         return "there was no champion", True
     if isinstance(champion, Unranked):

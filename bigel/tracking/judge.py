@@ -19,6 +19,7 @@ from bigel.tracking.gate import (
     CHAMPION,
     Decision,
     Figures,
+    Itself,
     Rule,
     SideBySide,
     Unranked,
@@ -210,7 +211,8 @@ def judgement(
     number: int, present: Version | None, candidate: Candidate, workspace: Workspace
 ) -> tuple[Decision, SideBySide | None]:
     """Return the gate's decision, and the comparison with the present champion if there is one."""
-    is_champion, champion = number_of(present) == number, None
+    is_champion = number_of(present) == number
+    champion: SideBySide | Unranked | Itself | None = Itself() if is_champion else None
     if present is not None and not is_champion:
         champion = _rank_beside(present, candidate, workspace)
     tolerance = candidate.config.tracking.gate_tolerance

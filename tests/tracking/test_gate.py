@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from bigel.tracking.gate import Figures, Pair, Rule, SideBySide, Unranked, decide, loses
+from bigel.tracking.gate import (
+    Figures,
+    Itself,
+    Pair,
+    Rule,
+    SideBySide,
+    Unranked,
+    decide,
+    loses,
+)
 
 NAN = math.nan
 RULES = {"click": Rule("latest first", 0.1), "buy": Rule("popularity", 0.2)}
@@ -44,6 +53,17 @@ def test_the_first_champion_must_beat_the_best_rule_on_every_behavior(
     assert decision.alias == alias
     for word in words:
         assert word in decision.why
+
+
+def test_the_champion_measured_again_stands_beside_no_other() -> None:
+    again = decide(version(0.9, 0.9), RULES, Itself())
+    assert again.alias == "champion"
+    assert again.why == (
+        "beats the best simple rule on every behavior (click 0.9000 against 0.1000 by latest "
+        "first; buy 0.9000 against 0.2000 by popularity)"
+    )
+    behind = decide(version(0.9, 0.1), RULES, Itself())
+    assert (behind.alias, behind.why[:31]) == ("challenger", "does not beat the best simple r")
 
 
 @pytest.mark.parametrize("candidate", [version(0.5, 0.3), version(0.9, 0.9)])

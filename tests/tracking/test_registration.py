@@ -266,6 +266,9 @@ def test_a_new_evaluation_is_judged_again_without_a_new_version(
     assert run.info.status == "FINISHED"
     assert run.info.end_time == ended, "its duration is that of the work"
     assert "stays champion" not in caplog.text
+    again = register_one(workspace, ndcg=0.5).counts["why"]
+    assert again.startswith("is the champion already; measured again: beats the best simple rule")
+    assert "there was no champion" not in again
     still = register_one(workspace, ndcg=0.01).counts
     assert still["alias"] == "champion"
     assert "is the champion already" in still["why"]
