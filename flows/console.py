@@ -34,7 +34,7 @@ NO_ALIAS = "without an alias"
 SIGNS = {"first": "+", "tied": "=", "behind": "-", None: " "}
 INTERVAL = "Below a figure: its 95 % interval. Beside it, by the interval of the difference to "
 SIGNED = ": + first, = tied, - behind."
-OF_TRAINING = "workflowType=machine_learning"  # else MLflow's pages open as GenAI
+MLFLOW_UI = "http://127.0.0.1:5000"  # of `mlflow ui`, as it comes
 log = logging.getLogger("bigel.run")
 
 
@@ -129,10 +129,10 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
     bin_folder = escape(str(Path(sys.executable).parent))
     if "model" in summary and "MLFLOW_TRACKING_URI" not in os.environ:
         uri = escape(f"sqlite:///{workspace.mlruns / 'mlflow.db'}")
-        at = f"http://127.0.0.1:5000/#/models?{OF_TRAINING}"
+        at = mlflow_runs(summary, MLFLOW_UI)
         console.print(
             f"MLflow UI       {bin_folder}/mlflow ui --backend-store-uri {uri}\n"
-            f"                then {at}",
+            f"                then open {at}",
             soft_wrap=True,
         )
     for line in serving_lines(summary, workspace):
@@ -142,6 +142,19 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(
             f"Prefect UI      PREFECT_HOME={home} {bin_folder}/prefect server start", soft_wrap=True
         )
+
+
+def mlflow_runs(summary: dict[str, Any], server: str) -> str:
+    """Return where a browser sees the run among those of its experiment, or else all versions.
+
+    Args:
+        summary: of a run.
+        server: address of MLflow's pages.
+    """
+    from flows.pages import runs_at, versions_at  # bring an HTTP server along
+
+    experiment = summary.get("model", {}).get("experiment_id")
+    return runs_at(server, experiment) if experiment else versions_at(server)
 
 
 def realized_lines(summary: dict[str, Any]) -> list[str]:

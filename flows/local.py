@@ -16,13 +16,14 @@ from typing import Any
 from bigel import progress
 from bigel.errors import BigelError
 from bigel.store import Workspace
-from flows.console import OF_TRAINING
 from flows.deploying import DEFAULT_FILE, check_workspace, deploy_file, write_own
+from flows.pages import runs_of, versions_at
 
 POOL = "bigel"
 START_SECONDS = 120
 PAGES = Path(__file__).with_name("pages.py")
 PAGES_URL = "BIGEL_PAGES_URL"  # tells a run where its pages are served
+MLFLOW_URL = "BIGEL_MLFLOW_URL"  # and where a browser sees it at MLflow
 CHILD = Path(__file__).with_name("child.py")  # by path: a user may have a module "flows"
 log = logging.getLogger("bigel.serve")
 
@@ -85,7 +86,7 @@ def _started(
     prefect_at, tracking, pages = (
         f"http://127.0.0.1:{port}" for port in (ports.prefect, ports.mlflow, ports.pages)
     )
-    api, versions = f"{prefect_at}/api", f"{tracking}/#/models?{OF_TRAINING}"
+    api, versions = f"{prefect_at}/api", versions_at(tracking)
     environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": api}
     prefect = [sys.executable, "-m", "prefect"]
     workspace.mlruns.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def _started(
 
     address = ["--host", "127.0.0.1", "--port"]
     links = [f"Prefect: runs and their artifacts={prefect_at}", f"MLflow: versions={versions}"]
-    serve = [sys.executable, "-P", str(PAGES), str(workspace.artifacts), str(ports.pages)]
+    serve = [sys.executable, "-P", str(PAGES), str(workspace.artifacts), str(ports.pages), tracking]
     start("pages", [*serve, *links])
     start("prefect server", [*prefect, "server", "start", *address, str(ports.prefect)])
     mlflow = [sys.executable, "-m", "mlflow", "server", *address, str(ports.mlflow)]
@@ -113,9 +114,11 @@ def _started(
         with progress.during("deploying"):
             deploy_file(file, api)
     worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
-    start("prefect worker", worker, tracking_of_runs(tracking) | {PAGES_URL: pages})
+    told = {PAGES_URL: pages, MLFLOW_URL: tracking}
+    start("prefect worker", worker, tracking_of_runs(tracking) | told)
     _wait(f"{tracking}/health", services)
-    log.info("MLflow   %s", versions)
+    for name, at in runs_of(tracking) or [("MLflow: versions", versions)]:
+        log.info("%s   %s", name, at)
     log.info("pages    %s", pages)
     log.info("a worker waits for runs of the pool %r; end with Ctrl-C", POOL)
     yield services

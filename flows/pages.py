@@ -1,18 +1,22 @@
-"""The pages of a workspace over HTTP, for `bigel serve`: ``python pages.py ARTIFACTS PORT LINKS…``
+"""The pages of a workspace over HTTP: ``python pages.py ARTIFACTS PORT MLFLOW LINKS…``
 
 Serves ``latest/`` and ``data_docs/`` of the folder on localhost, read-only, and a first page that
-leads to both and to the other servers (LINKS: ``name=address``). It ends with its parent's pipe.
+leads to both, to the runs at MLflow's server (MLFLOW: its address) and to other servers (LINKS:
+``name=address``). It ends with its parent's pipe.
 
 A report holds users' ids and histories, so only who asks this machine by its own name is answered:
 a foreign site whose name is made to lead to 127.0.0.1 sends that name along, and reads nothing.
 """
 
 import html
+import http.client
 import http.server
+import json
 import sys
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 FOLDERS = ("latest", "data_docs")
 PLACES = (
@@ -23,6 +27,10 @@ PLACES = (
     ("data_docs/index.html", "Data Docs: what was checked, limits"),
     ("data_docs/index.html#drift", "Drift over the last runs"),
 )
+OF_TRAINING = "workflowType=machine_learning"  # else MLflow's pages open as GenAI
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # of bigel's experiments
+MOST = 100  # experiments that are asked for
+PATIENCE = 2  # seconds
 NAMES = ("localhost", "127.0.0.1", "[::1]")  # of this machine
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.6 system-ui,sans-serif;max-width:42em;"
@@ -35,6 +43,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     """Files of the two folders, and the first page."""
 
     links: tuple[tuple[str, str], ...] = ()
+    mlflow = ""
 
     def do_GET(self) -> None:
         """Answer the first page, a file, no icon, 404, or 403 to who asked for another host."""
@@ -43,7 +52,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return
         path = unquote(urlsplit(self.path).path)
         if path == "/":
-            self._answer(first_page(Path(self.directory), self.links).encode())
+            links = (*runs_of(self.mlflow), *self.links)
+            self._answer(first_page(Path(self.directory), links).encode())
         elif path == "/favicon.ico":  # a browser asks for it; else its console has an error
             self.send_response(204)
             self.end_headers()
@@ -104,9 +114,48 @@ def first_page(folder: Path, links: tuple[tuple[str, str], ...]) -> str:
     )
 
 
+def runs_at(server: str, experiment: str) -> str:
+    """Return where a server of MLflow shows the runs of an experiment.
+
+    >>> runs_at("http://127.0.0.1:5000", "1")
+    'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+    """
+    return f"{server}/#/experiments/{experiment}/runs?{OF_TRAINING}"
+
+
+def versions_at(server: str) -> str:
+    """Return where a server of MLflow shows the registered models."""
+    return f"{server}/#/models?{OF_TRAINING}"
+
+
+def runs_of(server: str) -> list[tuple[str, str]]:
+    """Return name and address of the runs of each of bigel's experiments at a server of MLflow.
+
+    [] where it does not answer: it may still start.
+    """
+    if not server:
+        return []
+    asked = Request(
+        f"{server}/api/2.0/mlflow/experiments/search",
+        data=json.dumps({"max_results": MOST}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urlopen(asked, timeout=PATIENCE) as answer:
+            found = json.load(answer).get("experiments", [])
+    except (OSError, ValueError, http.client.HTTPException):
+        return []
+    tag = {"key": KIND_TAG, "value": KIND}
+    ours = [one for one in found if tag in one.get("tags", ())]
+    return [
+        (f"MLflow: runs of {one['name']}", runs_at(server, one["experiment_id"]))
+        for one in sorted(ours, key=lambda one: int(one["experiment_id"]))
+    ]
+
+
 def main() -> None:
     """Serve until ended."""
-    folder, port, *links = sys.argv[1:]
+    folder, port, Handler.mlflow, *links = sys.argv[1:]
     Handler.links = tuple((name, at) for name, _, at in (one.partition("=") for one in links))
     handler = partial(Handler, directory=folder)
     http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), handler).serve_forever()

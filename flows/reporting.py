@@ -13,9 +13,10 @@ from prefect.runtime import flow_run
 from bigel import schema
 from bigel.store import Workspace
 from bigel.summary import metric_rows, verdict_of
-from flows.console import list_lines, waiting_lines
+from flows.console import list_lines, mlflow_runs, waiting_lines
 
 PAGES = "BIGEL_PAGES_URL"  # where `bigel serve` serves the pages of the workspace
+MLFLOW = "BIGEL_MLFLOW_URL"  # and MLflow's
 USERS_SHOWN, ITEMS_SHOWN = 3, 5
 NOTHING = "nothing to check"
 SERVED = ("latest", "data_docs")  # folders of artifacts/ that a browser is shown
@@ -108,6 +109,8 @@ def _places(summary: dict[str, Any], workspace: Workspace) -> str:
     waiting = "".join(f"**{line}**\n\n" for line in waiting_lines(summary, workspace))
     paths = summary.get("paths", {}).items()
     links = "\n".join(f"- {name}: {link(path, workspace)}" for name, path in paths)
+    if server := os.environ.get(MLFLOW):
+        links += f"\n- MLflow: [the run beside others]({mlflow_runs(summary, server)})"
     stages = "\n".join(
         f"| {name} | {stage['status']} | {stage['seconds']:.1f} |"
         for name, stage in summary.get("stages", {}).items()

@@ -194,9 +194,7 @@ def _measured(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _against(
-    champion: SideBySide | Unranked | Itself | None, tolerance: float
-) -> tuple[str, bool]:
+def _against(champion: SideBySide | Unranked | Itself | None, tolerance: float) -> tuple[str, bool]:
     """Return the sentence about the present champion, and whether the candidate holds."""
     if isinstance(champion, Itself):
         return "", True

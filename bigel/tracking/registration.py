@@ -20,6 +20,7 @@ from bigel.tracking.judge import Candidate, judge
 from bigel.tracking.registry import (
     BUNDLE_TAG,
     DATA_TAG,
+    GONE,
     JUDGED_TAG,
     MADE_TAG,
     WHY_TAG,
@@ -61,7 +62,7 @@ def register(
     Returns:
         a record of the bundle; counts: name, version, alias ("" if it has none now), loses (to
         popularity, when it was last judged), why, verdict (see ``bigel.verdict``; None of
-        a version of an older bigel), run_id, model_uri, tracking_uri.
+        a version of an older bigel), run_id, experiment_id (of the run), model_uri, tracking_uri.
 
     Raises:
         UnreachableError: if MLflow's store does not answer.
@@ -159,6 +160,7 @@ def _create_version(model: Registered, run_id: str, candidate: Candidate) -> Ver
 
 def _facts(model: Registered, version: Version, home: Home) -> dict[str, Any]:
     verdict = verdict_of(model, version)
+    run = unless(GONE, model.client.get_run, version.run_id) if version.run_id else None
     return {
         "name": version.name,
         "version": version.number,
@@ -167,6 +169,7 @@ def _facts(model: Registered, version: Version, home: Home) -> dict[str, Any]:
         "why": version.tags.get(WHY_TAG, ""),
         "verdict": verdict.to_dict() if verdict else None,
         "run_id": version.run_id,
+        "experiment_id": str(run.info.experiment_id) if run else "",
         "model_uri": version.uri,
         "tracking_uri": home.shown,
     }

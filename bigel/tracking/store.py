@@ -41,7 +41,7 @@ TRANSIENT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 # What MLflow says, by the code of any failure, where a server did not do what it was asked.
 FROM_SERVER = ("API request to", "The following failures occurred while")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
-# Which pages an experiment opens with: without it, those for language models.
+# What an experiment is for. MLflow 3.17's pages go by the address, see ``flows.pages.runs_at``.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as a description
 ABOUT = (

@@ -222,9 +222,11 @@ def test_the_model_and_the_way_to_see_it_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace("/w/a[new]")
-    text = printed(capsys, workspace, model=MODEL)
+    text = printed(capsys, workspace, model=MODEL | {"experiment_id": "7"})
     assert "mlflow ui --backend-store-uri sqlite:////w/a[new]/mlruns/mlflow.db\n" in text
-    assert "then http://127.0.0.1:5000/#/models?workflowType=machine_learning\n" in text
+    at, training = "then open http://127.0.0.1:5000/#", "workflowType=machine_learning"
+    assert f"{at}/experiments/7/runs?{training}\n" in text
+    assert f"{at}/models?{training}\n" in printed(capsys, workspace, model=MODEL)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     assert "mlflow ui" not in printed(capsys, workspace, model=MODEL)
 

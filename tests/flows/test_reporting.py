@@ -1,6 +1,7 @@
 """What Prefect's pages show of a run, and what a browser is served of a workspace."""
 
 import http.server
+import json
 import logging
 import re
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -117,6 +119,60 @@ def test_the_first_page_leads_to_what_is_there(
     assert "Drift over the last runs: not there yet" in page
     report = urllib.request.urlopen(f"{served}/latest/report.html", timeout=10).read()
     assert report == b"text of latest/report.html"
+
+
+class Tracking(http.server.BaseHTTPRequestHandler):
+    """As MLflow's server answers who asks for its experiments."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert (self.path, asked["max_results"] > 1) == ("/api/2.0/mlflow/experiments/search", True)
+        kind = [{"key": "mlflow.experimentKind", "value": "custom_model_development"}]
+        found = [
+            {"experiment_id": "12", "name": "bigel-compare", "tags": kind},
+            {"experiment_id": "3", "name": "bigel <b>", "tags": kind},
+            {"experiment_id": "0", "name": "Default"},
+        ]
+        body = json.dumps({"experiments": found}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_first_page_leads_to_mlflows_runs_as_machine_learning(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tracking)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(Handler, "mlflow", address)
+
+    def links() -> list[tuple[str, str]]:
+        page = urllib.request.urlopen(f"{served}/", timeout=10).read().decode()
+        return re.findall(r'<a href="(http[^"]*)">(.*?)</a>', page)
+
+    assert links() == [
+        (f"{address}/#/experiments/{number}/runs?workflowType=machine_learning", f"MLflow: {name}")
+        for number, name in (("3", "runs of bigel &lt;b&gt;"), ("12", "runs of bigel-compare"))
+    ]
+    server.shutdown()
+    server.server_close()
+    assert links() == []
+
+
+def test_where_the_outputs_are_also_tells_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary: dict[str, Any] = {"model": {"experiment_id": "7"}, "waiting": []}
+    monkeypatch.delenv("BIGEL_MLFLOW_URL", raising=False)
+    assert "MLflow" not in reporting._places(summary, Workspace(tmp_path))
+    monkeypatch.setenv("BIGEL_MLFLOW_URL", "http://127.0.0.1:5000")
+    told = reporting._places(summary, Workspace(tmp_path))
+    assert "(http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning)" in told
 
 
 @pytest.mark.parametrize(

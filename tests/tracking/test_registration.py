@@ -135,6 +135,8 @@ def test_the_same_model_is_registered_once(workspace: Workspace) -> None:
     assert (first.reused, again.reused) == (False, True)
     assert again.counts == first.counts
     assert first.counts["model_uri"] == "models:/bigel/1"
+    experiment = client_of(workspace).get_experiment_by_name("bigel")
+    assert first.counts["experiment_id"] == experiment.experiment_id
     assert len(client_of(workspace).search_runs(["1"])) == 1
 
 
