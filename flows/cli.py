@@ -25,6 +25,7 @@ from flows import (
     storing,
     syncing,
 )
+from flows.answer import STDOUT
 from flows.environment import set_defaults
 from flows.options import Json, Place, Reference, Settings, Source
 from flows.places import check_file, check_folder, unusable
@@ -128,7 +129,9 @@ def ingest(
         check_folder("--out", out)
     summary = run_until(source, chosen, workspace, json, "validate")
     if out is not None:
-        console.print_copied(copy_ingested(summary, out))
+        copied = copy_ingested(summary, out)
+        if json != STDOUT:
+            console.print_copied(copied)
 
 
 _stage_verb("validate", "Ingest, then check the raw-log, interactions and drift contracts.")
@@ -159,11 +162,12 @@ def recommend(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File: .parquet, .csv, .json or .ndjson; without it, printed here."),
+        typer.Option(
+            help="File: .parquet, .csv, .json or .ndjson; without it, printed here, as JSON in "
+            "a pipe."
+        ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for scripts; so does a pipe without --out.")
-    ] = False,
+    json: Json = None,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -180,7 +184,8 @@ def recommend(
 ) -> None:
     """Write top-K lists from the registry: user_id, behavior, rank, item_id, score, source.
 
-    Unknown users get the behavior's popular items, marked source = popular.
+    Unknown users get the behavior's popular items, marked source = popular. With --out
+    the answer is how many rows were written, by which model.
 
     Example: bigel recommend --user 42 --behavior purchase -k 10
     """

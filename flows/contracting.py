@@ -11,10 +11,10 @@ from rich.markup import escape
 from bigel.config import PRESETS, load_config
 from bigel.config.write import to_toml
 from bigel.errors import ConfigError, ContractError
-from bigel.store import Workspace, write_json
+from bigel.store import Workspace
+from flows.answer import answer
 from flows.console import tell_begin
 from flows.options import Json, Place, Settings, Source
-from flows.places import check_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,8 +74,6 @@ def check(
     Example: bigel contracts check mine.toml --log day.csv.gz
     """
     _refuse_log(source)
-    if json is not None:
-        check_file("--json", json)
     config = load_config(source, [*(settings or []), *_in_place_of_path(log)])
     place = Workspace(workspace)
     tell_begin("bigel contracts check", place.root)
@@ -85,15 +83,17 @@ def check(
     contracts = check_contracts(config)
     with place.in_use():
         results = check_log(ingest(config, place), config, place)
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json, {"contracts": contracts, "results": results})
-    for result in results:
-        _print_result(result)
     broken = [result["handover"] for result in results if not result["success"]]
+
+    def page() -> None:
+        for result in results:
+            _print_result(result)
+        if not broken:
+            print(f"details: {results[-1]['docs']}")
+
+    answer({"contracts": contracts, "results": results}, json, page)
     if broken:
         raise ContractError(f"broken: {', '.join(broken)}; details: {results[-1]['docs']}")
-    print(f"details: {results[-1]['docs']}")
 
 
 @app.command()

@@ -1,13 +1,14 @@
 """The verbs of a registered model's life: models, promote, rollback."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bigel.config import load_config
-from bigel.store import Workspace, write_json
+from bigel.store import Workspace
 from flows import console
+from flows.answer import answer
 from flows.options import Json, Place, Settings
 from flows.running import retried
 
@@ -32,8 +33,7 @@ def models(
     from bigel.tracking import list_versions
 
     found = retried(config)(list_versions)(config, Workspace(workspace), last)
-    _write(found, json)
-    console.print_models(found)
+    answer(found, json, page=lambda: console.print_models(found))
 
 
 def promote(
@@ -55,8 +55,7 @@ def promote(
     from bigel.tracking import promote as promote_version
 
     outcome = retried(config)(promote_version)(version, why, config, Workspace(workspace))
-    _write(outcome, json)
-    console.print_promotion(outcome)
+    answer(outcome, json, page=lambda: console.print_promotion(outcome))
 
 
 def rollback(
@@ -77,11 +76,4 @@ def rollback(
     from bigel.tracking import rollback as roll_back
 
     outcome = retried(config)(roll_back)(why, config, Workspace(workspace))
-    _write(outcome, json)
-    console.print_promotion(outcome)
-
-
-def _write(value: dict[str, Any], json: Path | None) -> None:
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json, value)
+    answer(outcome, json, page=lambda: console.print_promotion(outcome))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bigel.config import PRESETS
+from flows.answer import checked
 
 Source = Annotated[
     str, typer.Argument(metavar="PRESET|FILE.toml", help=f"One of {', '.join(PRESETS)}, or a file.")
@@ -24,7 +25,13 @@ Place = Annotated[
     Path, typer.Option("--workspace", help="Folder of all outputs and of mlruns/.", file_okay=False)
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the summary there as JSON.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE|-",
+        callback=checked,
+        help="Write the answer there as JSON; -: to standard output, and no page.",
+    ),
 ]
 Reference = Annotated[
     str | None,

@@ -1,6 +1,6 @@
 """`bigel recommend`: lists from the registry, under contract, as a file or on the terminal."""
 
-import json
+import json as to_json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from bigel.config import Config
 from bigel.contracts import holds, validate
 from bigel.lists.source import make_lists
 from bigel.store import Record, Workspace, copy_file, write_text
+from flows.answer import answer
 from flows.places import check_file
 from flows.running import retried
 
@@ -32,12 +33,13 @@ def write_lists(
     behaviors: Sequence[str] | None,
     out: Path | None,
     as_of: str | int | None = None,
-    to_scripts: bool = False,
+    json: Path | None = None,
 ) -> None:
     """Make the lists, check their contract, then write the file or print them.
 
     A few users' are a table on a terminal, else JSON; unless they break a rule, they leave no page
-    in the Data Docs. Which of these users the model does not know is told.
+    in the Data Docs. Which of these users the model does not know is told. Where JSON was asked
+    for, it has the lists or, if a file was written, its counts.
 
     Where no model is named and the registry does not answer, lists come from the last champion
     that the workspace saw. With ``as_of`` the log of the settings is read, and the model answers
@@ -66,15 +68,19 @@ def write_lists(
             _tell_unknown(record)
         if out is None:
             rows = pl.read_parquet(lists)
-            shown = few and sys.stdout.isatty() and not to_scripts
-            print_table(rows) if shown else print(as_json(rows))
+            _print_lists(rows, json, few and sys.stdout.isatty())
             return
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(lists, out)
-    if to_scripts:
-        print(json.dumps({"out": str(out), **record.counts}, ensure_ascii=False, default=str))
-    else:
-        print(f"wrote {out}: {told(record.counts)}")
+    answer(
+        {"out": str(out), **record.counts}, json,
+        page=lambda: print(f"wrote {out}: {told(record.counts)}"),
+    )  # fmt: skip
+
+
+def _print_lists(lists: pl.DataFrame, json: Path | None, as_table: bool) -> None:
+    page = print_table if as_table else lambda rows: print(as_json(rows))
+    answer(None if json is None else lists.to_dicts(), json, page=lambda: page(lists))
 
 
 def told(counts: Mapping[str, Any]) -> str:
@@ -125,7 +131,7 @@ def print_table(lists: pl.DataFrame) -> None:
 
 def as_json(lists: pl.DataFrame) -> str:
     """Return lists as one JSON array of objects."""
-    return json.dumps(lists.to_dicts(), ensure_ascii=False, default=str)
+    return to_json.dumps(lists.to_dicts(), ensure_ascii=False, default=str)
 
 
 def _write(lists: Path, out: Path) -> None:

@@ -12,6 +12,7 @@ from bigel.disk import full_disk_explained
 from bigel.retry import delays, retrying
 from bigel.store import Workspace, copy_file, write_json
 from flows import console
+from flows.answer import STDOUT, write_answer
 from flows.places import check_file, check_folder
 
 
@@ -40,7 +41,8 @@ def run_flow(
         return _on_server("train", source, settings or [], place, given, tasks)
 
     summary = _with_json(work, json)
-    console.print_summary(summary, place)
+    if json != STDOUT:
+        console.print_summary(summary, place)
     return summary
 
 
@@ -58,7 +60,9 @@ def run_comparison(
     def work() -> dict[str, Any]:
         return _on_server("compare", source, settings, place, chosen | {"config": config})
 
-    console.print_comparison(_with_json(work, json), place)
+    summary = _with_json(work, json)
+    if json != STDOUT:
+        console.print_comparison(summary, place)
 
 
 def run_backtest(
@@ -76,7 +80,9 @@ def run_backtest(
     def work() -> dict[str, Any]:
         return _on_server("backtest", source, settings, place, chosen | {"config": config})
 
-    console.print_backtest(_with_json(work, json), place)
+    summary = _with_json(work, json)
+    if json != STDOUT:
+        console.print_backtest(summary, place)
 
 
 def _checked(source: str, settings: list[str], workspace: Path) -> tuple[Config, Workspace]:
@@ -166,8 +172,10 @@ def run_search(
             copy_file(preset, out)
 
     summary = _with_json(work, json)
-    console.print_search(summary)
     keep(Path(summary["preset"]))
+    if json == STDOUT:
+        return
+    console.print_search(summary)
     if out is not None:
         console.print_copied([out])
     console.print_next(model, out or Path(summary["preset"]), place)
@@ -189,7 +197,8 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
         return run_and_summarize(config, place, until, retried(config))
 
     summary = _with_json(work, json)
-    console.print_summary(summary, place)
+    if json != STDOUT:
+        console.print_summary(summary, place)
     return summary
 
 
@@ -207,21 +216,37 @@ def _with_json(work: Callable[[], dict[str, Any]], json: Path | None) -> dict[st
     """Run, and keep the state of the run as JSON where it was asked for: running, failed, ok."""
     if json is None:
         return work()
-    check_file("--json", json)
+    if json == STDOUT:
+        return _printed(work)
     json.parent.mkdir(parents=True, exist_ok=True)
     write_json(json, {"status": "running"})
     try:
         summary = work()
     except BaseException as error:
-        failure = {"status": "failed", "error": str(error), "kind": type(error).__name__}
         try:
-            write_json(json, (getattr(error, "summary", None) or {}) | failure)
+            write_json(json, _failure(error))
         except OSError:  # a full disk, say: better no summary than one that says running
             json.unlink(missing_ok=True)
         raise
     with full_disk_explained(json.parent, f"{json} cannot be written"):
         write_json(json, summary)
     return summary
+
+
+def _printed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run, and print what came of it as JSON: a failure, too."""
+    try:
+        summary = work()
+    except BaseException as error:
+        write_answer(_failure(error), STDOUT)
+        raise
+    write_answer(summary, STDOUT)
+    return summary
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    found = {"status": "failed", "error": str(error), "kind": type(error).__name__}
+    return (getattr(error, "summary", None) or {}) | found
 
 
 def copy_ingested(summary: dict[str, Any], out: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The verb show: a user's history, her lists by champion and challenger, and why each item."""
 
-import json as to_json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +13,8 @@ from bigel import schema
 from bigel.config import load_config
 from bigel.errors import AbsentError, BigelError
 from flows import console
-from flows.options import ModelName, Place, Rules, Settings
+from flows.answer import answer
+from flows.options import Json, ModelName, Place, Rules, Settings
 
 if TYPE_CHECKING:
     from bigel.recommender import Recommender
@@ -28,7 +28,7 @@ def show(
     user: Annotated[str, typer.Argument(metavar="USER", help="Its id in the log.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Items of each list.")] = 5,
     behavior: Annotated[str | None, typer.Option(help="One behavior; without it, all.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    json: Json = None,
     name: ModelName = None,
     source: Rules = "",
     settings: Settings = None,
@@ -64,10 +64,8 @@ def show(
         "history": champion.history(user).to_dicts(),
         "lists": {role: _lists(model, user, behavior, k) for role, model in found.items()},
     }
-    if json:
-        typer.echo(to_json.dumps(shown, ensure_ascii=False, default=str))
-        return
-    typer.echo("\n".join(_page(shown, [behavior] if behavior else champion.behaviors)))
+    page = _page(shown, [behavior] if behavior else champion.behaviors)
+    answer(shown, json, page=lambda: typer.echo("\n".join(page)))
 
 
 def _lists(model: "Recommender", user: str, behavior: str | None, k: int) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import typer
 from bigel.config import load_config
 from bigel.errors import ConfigError
 from flows import console
-from flows.options import ModelName, Place, Rules, Settings
+from flows.answer import answer
+from flows.options import Json, ModelName, Place, Rules, Settings
 from flows.places import check_file
 from flows.show import called
 
@@ -19,7 +20,7 @@ def similar(
     behavior: Annotated[
         str | None, typer.Option(help="By what one behavior says; without it, by all together.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    json: Json = None,
     everything: Annotated[bool, typer.Option("--all", help="For every item, into --out.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Parquet: item_id, rank, similar_id, score.")
@@ -47,7 +48,6 @@ def similar(
     console.tell_begin(" ".join(["bigel similar", item or "--all"]), workspace)
     from bigel.recommender import Recommender
     from bigel.store.files import written_aside
-    from flows.recommending import as_json
 
     model = Recommender.champion(workspace, name, config)
     found = model.similar(None if everything else item, k, behavior)
@@ -55,9 +55,10 @@ def similar(
         out.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(out) as aside:
             found.write_parquet(aside)
-        typer.echo(f"wrote {out}: {found['item_id'].n_unique():,} items, {found.height:,} rows")
-    elif json:
-        typer.echo(as_json(found))
-    else:
-        for row in found.to_dicts():
-            typer.echo(f"{row['rank']:>4}  {row['score']:.4f}  {called(row, 'similar_')}")
+        told = f"wrote {out}: {found['item_id'].n_unique():,} items, {found.height:,} rows"
+        counts = {"out": str(out), "items": found["item_id"].n_unique(), "rows": found.height}
+        answer(counts, json, page=lambda: typer.echo(told))
+        return
+    rows = found.to_dicts()
+    lines = [f"{row['rank']:>4}  {row['score']:.4f}  {called(row, 'similar_')}" for row in rows]
+    answer(rows, json, page=lambda: typer.echo("".join(f"{line}\n" for line in lines), nl=False))

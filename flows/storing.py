@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bigel.store import Workspace, write_json
+from bigel.store import Workspace
 from bigel.store import housekeeping as store
+from flows.answer import answer
 from flows.options import Json, Place
 
 app = typer.Typer(
@@ -32,9 +33,8 @@ def list_outputs(workspace: Place = Path(), json: Json = None) -> None:
         used = f"{output.used:%Y-%m-%d %H:%M}"
         seconds = f"{output.manifest['seconds']:.1f} s"
         table.add_row(output.stage, output.fingerprint[:8], _bytes(output.size), used, seconds)
-    Console(highlight=False).print(table)
-    if json is not None:
-        write_json(json, [_described(output) for output in outputs])
+    listed = [_described(output) for output in outputs]
+    answer(listed, json, page=lambda: Console(highlight=False).print(table))
 
 
 @app.command()
@@ -87,11 +87,10 @@ def gc(
         return needed_fingerprints(place) | needed_profiles(place) | needed_lists(place)
 
     found = store.collect(place, keep, needed, dry_run)
-    for path in (*found["removed"], *found["leftovers"]):
-        print(f"{'would remove' if dry_run else 'removed'} {path}")
-    print(f"{_bytes(found['freed'])} {'would be free' if dry_run else 'freed'}")
-    if json is not None:
-        write_json(json, found)
+    done = "would remove" if dry_run else "removed"
+    lines = [f"{done} {path}" for path in (*found["removed"], *found["leftovers"])]
+    lines += [f"{_bytes(found['freed'])} {'would be free' if dry_run else 'freed'}"]
+    answer(found, json, page=lambda: print("\n".join(lines)))
 
 
 def _described(output: store.Output) -> dict[str, object]:

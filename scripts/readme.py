@@ -102,7 +102,7 @@ def shown_of(workspace: Path, verdict: dict[str, Any], names: Mapping[int, str])
     lists = pl.read_parquet(workspace / "artifacts" / "latest" / "recommendations.parquet")
     user = lists["user_id"].min()
     mine = lists.filter(pl.col("user_id") == user).sort("rank")
-    told = json.loads(bigel("show", str(user), "--json", "--workspace", str(workspace)))
+    told = json.loads(bigel("show", str(user), "--json", "-", "--workspace", str(workspace)))
     return {
         "command": "python scripts/readme.py",
         "settings": list(SETTINGS),

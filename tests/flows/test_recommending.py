@@ -57,7 +57,7 @@ def test_what_was_written_is_a_line_for_people_and_an_object_for_scripts(
     )
     assert said.startswith(f"wrote {out}: {rows} rows for {users} users, by models:/bigel/1")
     assert "{" not in said and said.count("\n") == 1
-    write_lists(QUICK, workspace, None, None, None, out, to_scripts=True)
+    write_lists(QUICK, workspace, None, None, None, out, json=Path("-"))
     told = json.loads(capsys.readouterr().out)
     assert told["out"] == str(out) and f"{told['rows']:,}" == rows
 

@@ -16,6 +16,7 @@ from bigel.config import Config, parse_config
 from bigel.errors import BigelError, ConfigError, DataError
 from bigel.store import Workspace
 from flows import running
+from flows.answer import STDOUT
 from flows.environment import set_defaults
 
 set_defaults()
@@ -58,6 +59,15 @@ def test_the_file_says_running_until_the_run_is_over(tmp_path: Path) -> None:
 def test_without_a_file_the_summary_is_returned_alone(tmp_path: Path) -> None:
     assert running._with_json(lambda: SUMMARY, None) == SUMMARY
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_standard_output_the_summary_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert running._with_json(lambda: SUMMARY, STDOUT) == SUMMARY
+    assert json.loads(capsys.readouterr().out) == SUMMARY
+    with pytest.raises(DataError, match="line 3"):
+        running._with_json(failing(DataError("line 3 is bad")), STDOUT)
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"status": "failed", "error": "line 3 is bad", "kind": "DataError"}
 
 
 def test_a_failure_keeps_what_was_finished_before(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def call(home: Workspace, *arguments: object) -> Result:
 def test_champion_and_challenger_stand_side_by_side_with_reasons_that_add_up(
     home: Workspace,
 ) -> None:
-    shown = json.loads(call(home, 100, "-k", 3, "--json").stdout)
+    shown = json.loads(call(home, 100, "-k", 3, "--json", "-").stdout)
     models = {
         "champion": Recommender.champion(home.root),
         "challenger": Recommender.registered("challenger", home.root),
@@ -57,7 +57,7 @@ def test_champion_and_challenger_stand_side_by_side_with_reasons_that_add_up(
 
 
 def test_a_history_is_what_the_user_had(home: Workspace) -> None:
-    shown = json.loads(call(home, 100, "--json").stdout)
+    shown = json.loads(call(home, 100, "--json", "-").stdout)
     had = {(row["behavior"], row["item_id"]) for row in shown["history"]}
     train = {(name, f"item {i}") for name, own in PAIRS["train"].items() for u, i in own if u == 0}
     assert train <= had
@@ -77,7 +77,7 @@ def test_a_page_names_every_list(home: Workspace) -> None:
 def test_a_challenger_that_answers_for_want_of_a_champion_is_shown_once(tmp_path: Path) -> None:
     workspace = fabricate.workspace_at(tmp_path)
     fabricate.register_one(workspace, ndcg=0.05)
-    shown = json.loads(call(workspace, 100, "--json").stdout)
+    shown = json.loads(call(workspace, 100, "--json", "-").stdout)
     assert list(shown["lists"]) == ["challenger"]
 
 
@@ -90,7 +90,7 @@ def test_why_the_challengers_lists_are_missing_is_told(
         raise error("no item may be listed")
 
     monkeypatch.setattr(Recommender, "registered", refused)
-    found = call(home, 100, "--json")
+    found = call(home, 100, "--json", "-")
     assert found.exit_code == 0 and list(json.loads(found.stdout)["lists"]) == ["champion"]
     assert caplog.messages == ["the challenger's lists are left out: no item may be listed"]
 
@@ -101,7 +101,7 @@ def test_without_a_challenger_nothing_is_told(
     workspace = fabricate.workspace_at(tmp_path)
     fabricate.register_one(workspace)
     caplog.clear()
-    found = call(workspace, 100, "--json")
+    found = call(workspace, 100, "--json", "-")
     assert list(json.loads(found.stdout)["lists"]) == ["champion"] and not caplog.messages
 
 
@@ -111,7 +111,7 @@ def test_the_rules_of_the_settings_hold_as_in_batch(home: Workspace, tmp_path: P
     )
     asked = {f"items.path={tmp_path}/items.csv", "recommend.names=true", "recommend.exclude=none"}
     options = [word for one in sorted(asked) for word in ("--set", one)]
-    shown = json.loads(call(home, 100, "-k", 6, "--json", *options).stdout)
+    shown = json.loads(call(home, 100, "-k", 6, "--json", "-", *options).stdout)
     config = load_config("", [*sorted(asked), "recommend.k=6"])
     for role, rows in shown["lists"].items():
         record = recommend(config, home, model=role, users=["100"])

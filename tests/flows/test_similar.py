@@ -37,7 +37,7 @@ def test_all_forms_say_the_same(home: Workspace, tmp_path: Path) -> None:
     expected = Recommender.champion(home.root).similar("item 1", 3)
     lines = call(home, "item 1", "-k", 3).stdout.splitlines()
     assert [line.split(None, 2)[2] for line in lines] == expected["similar_id"].to_list()
-    rows = json.loads(call(home, "item 1", "-k", 3, "--json").stdout)
+    rows = json.loads(call(home, "item 1", "-k", 3, "--json", "-").stdout)
     assert pl.DataFrame(rows)["similar_id"].to_list() == expected["similar_id"].to_list()
     out = tmp_path / "new" / "similar.parquet"
     said = call(home, "--all", "-k", 3, "--out", out).stdout
@@ -46,7 +46,7 @@ def test_all_forms_say_the_same(home: Workspace, tmp_path: Path) -> None:
 
 
 def test_by_one_behavior(home: Workspace) -> None:
-    rows = json.loads(call(home, "item 1", "--behavior", "click", "--json").stdout)
+    rows = json.loads(call(home, "item 1", "--behavior", "click", "--json", "-").stdout)
     expected = Recommender.champion(home.root).similar("item 1", 10, "click")
     assert [row["similar_id"] for row in rows] == expected["similar_id"].to_list()
 

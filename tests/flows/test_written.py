@@ -14,6 +14,7 @@ from bigel.errors import ConfigError
 from bigel.store import Record, Workspace
 from flows import cli
 from flows import recommending as verb
+from flows.answer import STDOUT
 from flows.places import check_file
 
 LISTS = pl.DataFrame(
@@ -39,9 +40,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(verb, "holds", lambda *_: True)
     LISTS.filter(pl.col("source") == "model").write_parquet(tmp_path / "users.parquet")
 
-    def run(out: Path | None, users: Any = ("7",), to_scripts: bool = False) -> None:
+    def run(out: Path | None, users: Any = ("7",), json: Any = None) -> None:
         place = Workspace(tmp_path / "w")
-        verb.write_lists(parse_config({}), place, None, users, None, out, to_scripts=to_scripts)
+        verb.write_lists(parse_config({}), place, None, users, None, out, json=json)
 
     return run
 
@@ -76,20 +77,21 @@ def test_a_json_file_holds_what_the_terminal_shows(
 
 
 @pytest.mark.parametrize(
-    ("users", "terminal", "to_scripts", "is_table"),
+    ("users", "terminal", "file", "is_table"),
     [
-        (("7",), True, False, True),
-        (("7",), True, True, False),
-        (("7",), False, False, False),
-        (None, True, False, False),
+        (("7",), True, None, True),
+        (("7",), True, STDOUT, False),
+        (("7",), False, None, False),
+        (("7",), False, STDOUT, False),
+        (None, True, None, False),
     ],
 )
 def test_a_table_is_for_few_users_on_a_terminal(
     write: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    users: Any, terminal: bool, to_scripts: bool, is_table: bool,
+    users: Any, terminal: bool, file: Path | None, is_table: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    write(None, users, to_scripts)
+    write(None, users, file)
     told = capsys.readouterr().out
     if is_table:
         assert "user 9007199254740993" in told and "-2.0000" in told
