@@ -4,8 +4,10 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-background-networking", "--remote-debugging-pipe"),
 )
+QUIET = 0.5  # seconds without an event, after which a page is taken to be ready
+PATIENCE = 20  # seconds that a page may be busy
+ENDS = ("Network.loadingFinished", "Network.loadingFailed")
 FOUND = """(() => {
   const seen = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== 'hidden';
   const parts = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
@@ -45,6 +50,9 @@ FOUND = """(() => {
     headings: [...document.querySelectorAll('h1,h2,h3,h4')].filter(seen).map((e) => +e.tagName[1]),
     links: [...document.querySelectorAll('a[href]')].map((e) => e.getAttribute('href')),
     anchors: [...document.querySelectorAll('[id]')].map((e) => e.id),
+    hidden: [...document.querySelectorAll('body *')].filter((e) => seen(e)
+      && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible'
+      && getComputedStyle(e).backgroundImage === 'none').map((e) => e.outerHTML.slice(0, 80)),
     bare: [...document.querySelectorAll('table')].filter((e) => !e.querySelector('th')).length,
     title: document.title,
     language: root.lang,
@@ -94,6 +102,7 @@ class Browser:
             self._call(method, given, tab, events)
         while not any(event["method"] == "Page.loadEventFired" for event in events):
             events.append(self._read())
+        self._await_quiet(events)
         # what folds away is looked at, too
         unfold = "document.querySelectorAll('details').forEach((e) => { e.open = true })"
         self._call("Runtime.evaluate", {"expression": unfold}, tab, events)
@@ -102,6 +111,16 @@ class Browser:
         self._call("Target.closeTarget", {"targetId": target})
         complaints = [text for one in events if (text := _complaint(one))]
         return Shown(complaints, found["result"]["value"])
+
+    def _await_quiet(self, events: list[dict[str, Any]]) -> None:
+        """Listen on until nothing is under way and nothing was heard for ``QUIET`` seconds."""
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends and (self._hears(QUIET) or _under_way(events)):
+            if self._hears(QUIET):
+                events.append(self._read())
+
+    def _hears(self, seconds: float) -> bool:
+        return b"\0" in self._left or bool(select.select([self._of], [], [], seconds)[0])
 
     def _call(
         self, method: str, given: dict[str, Any], tab: str = "", events: Any = None
@@ -126,6 +145,14 @@ class Browser:
         raw, _, self._left = self._left.partition(b"\0")
         message: dict[str, Any] = json.loads(raw)
         return message
+
+
+def _under_way(events: list[dict[str, Any]]) -> bool:
+    """Tell whether a request has no end yet."""
+    named = [(one.get("method"), one.get("params", {}).get("requestId")) for one in events]
+    begun = {name for method, name in named if method == "Network.requestWillBeSent"}
+    ended = {name for method, name in named if method in ENDS}
+    return bool(begun - ended)
 
 
 def _complaint(event: dict[str, Any]) -> str:

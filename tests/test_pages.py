@@ -29,7 +29,7 @@ TINY = [
     *("model.dim=8", "run.progress=false"),
 ]
 PAGES = ("report", "data_docs", "checks", "api")
-SHOWN = (*PAGES, "workspace")  # whose links begin at its server
+SHOWN = (*PAGES, "workspace", "great_expectations")  # links of these begin at a server, or theirs
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "report": made.records["evaluate"].file("report.html"),
         "data_docs": workspace.data_docs / "index.html",
         "checks": bad.data_docs / "index.html",
+        "great_expectations": max(bad.data_docs.glob("runs/*/*.html"), key=_size),
     }
+
+
+def _size(page: Path) -> int:
+    return page.stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,7 @@ def test_a_page_fits_its_window_can_be_read_and_complains_of_nothing(
     assert shown.facts["overflow"] <= 0
     assert (shown.facts["ground"] < 0.1) == dark
     assert shown.facts["faint"] == []
+    assert shown.facts["hidden"] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -110,4 +116,20 @@ def test_what_is_wrong_is_found(chromium: Browser, tmp_path: Path) -> None:
     assert seen("<script>throw 1</script>").complaints
     assert seen('<div style="width: 900px">wide</div>').facts["overflow"] > 0
     assert seen('<p style="color: #bbb">faint</p>').facts["faint"]
+    wide = '<div style="width: 900px">wide</div>'
+    assert seen(f'<div style="overflow-x: auto">{wide}</div>').facts["hidden"]
     assert seen("<table><tr><td>1</td></tr></table>").facts["bare"] == 1
+
+
+def test_what_goes_wrong_after_the_page_has_loaded_is_found(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    def late(script: str) -> list[str]:
+        body = f"<script>setTimeout(() => {{ {script} }}, 250)</script>"
+        (tmp_path / "late.html").write_text(f"<!DOCTYPE html><body>{body}</body>", "utf-8")
+        return chromium.show((tmp_path / "late.html").as_uri()).complaints
+
+    assert late("console.log('fine')") == []
+    assert late("console.error('x')")
+    assert late("throw 1")
+    assert late("document.body.appendChild(new Image()).src = 'absent.png'")
