@@ -100,13 +100,15 @@ def _look_at(config: Config, log_alone: bool = False) -> None:
         config: names the log, the contracts, what is said of items, and the device.
         log_alone: whether nothing is done but to read and check the log.
     """
-    from bigel.contracts.own_contracts import check_contracts
+    from bigel.contracts.own_contracts import check_contracts, most_refused
     from bigel.ingest.look import look_at
 
-    look_at(config.data)
-    check_contracts(config)
-    if log_alone:
+    if log_alone:  # what the contracts refuse is what was asked for
+        look_at(config.data)
+        check_contracts(config)
         return
+    check_contracts(config)
+    look_at(config.data, most_refused(config))
     from bigel.lists.rules import look_at_rules
 
     look_at_rules(config)

@@ -11,7 +11,7 @@ import polars as pl
 
 from bigel.config import Config
 from bigel.config.write import to_toml
-from bigel.contracts.contract import HANDOVERS, LIMITS, contract_folder, load_contract
+from bigel.contracts.contract import CRITICAL, HANDOVERS, LIMITS, contract_folder, load_contract
 from bigel.contracts.drift import measure_drift
 from bigel.contracts.learned_limits import with_limits
 from bigel.contracts.profile import profile_log
@@ -22,6 +22,7 @@ from bigel.schema import INTERACTIONS_FILE
 from bigel.store import Record, Workspace, write_text
 
 SETTINGS_FILE = "contracts.toml"
+SHARE = "refused_share <= $max_quarantined_share"  # a rule of the raw log
 UNREVIEWED = "0"
 SLACK = 2.0  # a share may be twice what it is, a volume half
 SMALLEST_SHARE = 0.01  # of a limit
@@ -77,6 +78,13 @@ def check_contracts(config: Config) -> dict[str, dict[str, str]]:
     """
     folder = contract_folder(config.contracts.folder)
     return {handover: load_contract(folder, handover).identity for handover in HANDOVERS}
+
+
+def most_refused(config: Config) -> float:
+    """Return the share of a log's rows that may be refused; 1 where no critical rule says it."""
+    contract = load_contract(contract_folder(config.contracts.folder), "raw_log")
+    stops = any(rule.severity == CRITICAL and rule.holds == SHARE for rule in contract.rules)
+    return config.contracts.max_quarantined_share if stops else 1.0
 
 
 def check_log(ingested: Record, config: Config, workspace: Workspace) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Contracts fitted to a log: it passes them, and a log that moved on does not."""
 
 import dataclasses
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from bigel.config import Config, load_config
 from bigel.config.load import parse_config
 from bigel.contracts import validate
 from bigel.contracts.contract import contract_folder, load_contract
-from bigel.contracts.own_contracts import SETTINGS_FILE, check_contracts, check_log, propose
+from bigel.contracts.own_contracts import (
+    SETTINGS_FILE,
+    check_contracts,
+    check_log,
+    most_refused,
+    propose,
+)
 from bigel.errors import ConfigError
 from bigel.ingest import ingest
 from bigel.store import Workspace
@@ -128,3 +135,16 @@ def test_a_wrong_contract_of_any_hand_over_is_named_before_data_are_read(propose
     path.write_text(path.read_text("utf-8").replace("ABS(score)", "ABS(score"), "utf-8")
     with pytest.raises(ConfigError, match=r"recommendations\.toml.*a finite number"):
         check_contracts(load_config("", [f"contracts.folder={proposed}"]))
+
+
+def test_what_a_first_look_may_refuse_is_what_the_contract_refuses(tmp_path: Path) -> None:
+    assert most_refused(load_config("", ["contracts.max_quarantined_share=0.2"])) == 0.2
+    shutil.copytree(contract_folder(""), tmp_path / "own")
+    config = load_config("", [f"contracts.folder={str(tmp_path / 'own')!r}"])
+    assert most_refused(config) == 0.05
+    file = tmp_path / "own" / "raw_log.toml"
+    text = file.read_text("utf-8")
+    rule = 'severity = "critical"\nholds = "refused_share <= $max_quarantined_share"'
+    assert text.count(rule) == 1
+    file.write_text(text.replace(rule, rule.replace("critical", "warning")), "utf-8")
+    assert most_refused(config) == 1.0

@@ -132,6 +132,61 @@ def test_a_log_whose_known_rows_come_late_is_warned_of(
     look_at(data)  # of so many rows nothing is known for sure
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
+@pytest.mark.parametrize("dirt", [{}, {"ignore": ["share"]}])
+def test_too_many_unknown_behaviors_are_refused_by_the_share_that_ingest_finds(
+    tmp_path: Path, name: str, dirt: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = {"view": 600, "buy": 100, "gift": 200, "share": 100}
+    kinds = [kind for kind, rows in parts.items() for _ in range(rows)]
+    mixed = [kinds[613 * row % 1_000] for row in range(1_000)]
+    users = [None if row % 9 == 0 else row for row in range(1_000)]  # is another reason
+    frame = pl.DataFrame({"user_id": users, "item_id": range(1_000), "behavior": mixed})
+    if name.endswith("parquet"):
+        frame.write_parquet(tmp_path / name)
+    else:
+        text = frame.write_csv().encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    config = parse_config(
+        {"data": {"path": str(tmp_path / name), "behaviors": ["view", "buy"], **dirt}}
+    )
+    counts = ingest(config, Workspace(tmp_path / "w")).counts
+    unknown, ignored = (
+        counts["reasons"].get(why, 0) for why in ("unknown behavior", "ignored behavior")
+    )
+    share = unknown / (counts["in"] - ignored)
+    look_at(config.data, share)
+    with pytest.raises(DataError) as caught:
+        look_at(config.data, 0.9 * share)  # of the first rows, too
+    assert f"{unknown:,} of 1,000 rows ({share:.1%}) have a behavior that neither" in str(
+        caught.value
+    )
+    others = "'gift' 200" if dirt else "'gift' 200, 'share' 100"
+    assert f"unknown: {others}; name them in data.behaviors" in str(caught.value)
+
+
+def test_a_big_log_is_read_in_full_by_ingest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = FRAME.with_columns(
+        pl.when(pl.col("item_id") < 3).then(pl.lit("gift")).otherwise("behavior").alias("behavior")
+    )
+    pl.concat([half] * 5_000).write_csv(tmp_path / "log.csv")
+    data = data_of(tmp_path / "log.csv")
+    with pytest.raises(DataError, match=r"lets 5\.0% pass"):
+        look_at(data, 0.05)
+    monkeypatch.setattr("bigel.ingest.look.MOST_ROWS", 100_000)
+    look_at(data, 0.05)
+    read: list[str] = []
+    reads = look_at.__globals__["read_rows"]
+    monkeypatch.setitem(
+        look_at.__globals__, "read_rows", lambda *given: [read.append("once"), reads(*given)][1]
+    )
+    FRAME.write_csv(tmp_path / "log.csv")
+    look_at(data, 0.05)
+    assert read == ["once"], "its first rows are in order"
+
+
 def test_a_first_look_imports_nothing_that_a_wrong_setting_need_not_wait_for() -> None:
     program = (
         "import sys, flows.cli, bigel.ingest.look\n"
