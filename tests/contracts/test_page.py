@@ -93,7 +93,7 @@ def test_the_page_names_what_failed_and_results_are_kept_for_programs(history: P
 def test_the_page_lists_what_is_checked_with_the_limits_in_force(history: Path) -> None:
     text = (history / "index.html").read_text("utf-8")
     checked = text.partition("with the limits in force")[2].partition("All validations")[0]
-    assert "<code>interactions.toml</code>, version 2, digest <code>" in checked
+    assert "<code>interactions.toml</code>, version 3, digest <code>" in checked
     assert "no single user makes up much of a behavior (largest_user_share &lt;= 0.2)" in checked
     assert "every behavior has enough interactions (events &gt;= 1)" in checked
     assert "Limits: max_user_share = 0.2, max_item_share = 0.2, min_days = 1.0</p>" in checked

@@ -56,7 +56,7 @@ def test_init_then_check_then_a_log_that_lost_a_behavior(mine: Path, tmp_path: P
     assert "or relax:   contracts.min_events in the configuration (now 1)" in bad.output
     report = json.loads((tmp_path / "check.json").read_text())
     assert [one["success"] for one in report["results"]] == [True, False, True]
-    assert report["contracts"]["split"]["version"] == "2"
+    assert report["contracts"]["split"]["version"] == "3"
 
 
 def test_a_log_beside_the_configured_one_is_checked_and_nothing_is_accepted(
