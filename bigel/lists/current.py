@@ -1,7 +1,7 @@
-"""The rules as they stand now, for a model that answers a person or a server.
+"""Rules of a catalogue that keeps its contract, for whatever answers from a registered model.
 
-A run checks the catalogue by its contract before it makes lists; whoever asks between two runs asks
-here, and gets rules of a catalogue that keeps it.
+A run checks the catalogue by the log's items, and shows a page of it; here it is checked by those
+of the model that answers, between two runs, too.
 """
 
 import tempfile
@@ -16,32 +16,45 @@ from bigel.contracts import broken
 from bigel.data.catalogue import read_catalogue
 from bigel.errors import ContractError
 from bigel.lists.rules import ItemRules, item_rules
-from bigel.schema import ITEM_ID, ITEMS_FILE
+from bigel.schema import ITEM_ID, ITEMS_FILE, NOW
 from bigel.store import Workspace
 
 
-def current_rules(
-    item_ids: npt.NDArray[Any], config: Config, workspace: Workspace
+def checked_rules(
+    items: Path, config: Config, workspace: Workspace, moment: str | int = NOW
 ) -> ItemRules | None:
-    """Return what may be listed of a model's items at this moment; None where nothing says so.
+    """Return what may be listed of a model's items; None where nothing says so.
 
-    Args:
-        item_ids: of the model, in its order.
-        config: as of ``item_rules``, and ``contracts.folder``.
-        workspace: where the catalogue is stored.
+    Args: as of ``item_rules``; config: also ``contracts.folder``.
 
     Raises:
         ContractError: if the catalogue breaks a critical rule of its contract.
         BigelError: as ``item_rules`` and ``read_catalogue``.
     """
+    if config.items.path:
+        catalogue = read_catalogue(items, config, workspace, quiet=True)
+        if wrong := broken("catalogue", catalogue, config, workspace):
+            raise ContractError(
+                f"items.path {config.items.path}: contract catalogue is broken, for the items "
+                f"of this model: {wrong[0]}"
+            )
+    return item_rules(items, config, workspace, moment)
+
+
+def current_rules(
+    item_ids: npt.NDArray[Any], config: Config, workspace: Workspace
+) -> ItemRules | None:
+    """Return the same of a loaded model, at this moment.
+
+    Args:
+        item_ids: of the model, in its order.
+        config: as of ``checked_rules``.
+        workspace: where the catalogue is stored.
+
+    Raises:
+        BigelError: as ``checked_rules``.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         items = Path(scratch) / ITEMS_FILE
         pl.DataFrame({ITEM_ID: item_ids}).write_parquet(items)
-        if config.items.path:
-            catalogue = read_catalogue(items, config, workspace, quiet=True)
-            if wrong := broken("catalogue", catalogue, config, workspace):
-                raise ContractError(
-                    f"items.path {config.items.path}: contract catalogue is broken, for the items "
-                    f"of this model: {wrong[0]}"
-                )
-        return item_rules(items, config, workspace)
+        return checked_rules(items, config, workspace)

@@ -20,6 +20,7 @@ APART = (
     "bigel.tracking.models",
     "bigel.tracking.store",
     "bigel.state.embed",
+    "bigel.lists.current",
 )  # make or find inputs
 SAMPLE = 4_096  # users, at most, spread evenly over all
 

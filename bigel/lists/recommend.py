@@ -17,9 +17,10 @@ from bigel.config.exclusion import Exclude, hidden_under
 from bigel.data.interactions import IntArray
 from bigel.errors import ConfigError, DataError, nearest
 from bigel.lists.bundle import MODEL_FILE, data_fingerprint, known_to, load_bundle, refresh_bundle
+from bigel.lists.current import checked_rules
 from bigel.lists.folds import CrossFitted, Folds, cross_fitted
 from bigel.lists.new_items import with_new
-from bigel.lists.rules import ItemRules, candidates_of, item_rules
+from bigel.lists.rules import ItemRules, candidates_of
 from bigel.store import Record, Workspace, file_digest, fingerprint
 from bigel.store.code import code_of
 from bigel.tracking import Model, open_model
@@ -31,6 +32,7 @@ APART = (
     "bigel.tracking.models",
     "bigel.tracking.store",
     "bigel.state.embed",
+    "bigel.lists.current",
 )  # make or find inputs
 log = logging.getLogger(__name__)
 USERS_AT_A_TIME = 4_096  # users of one row group, fewer where their lists are long:
@@ -106,6 +108,7 @@ def recommend(
 
     Raises:
         ConfigError: on an unknown model or behavior.
+        ContractError: if the catalogue breaks a critical rule of its contract.
         DataError: on a users file, a catalogue or a bundle that cannot be read, or if no item may
             be listed.
     """
@@ -119,7 +122,7 @@ def recommend(
         asked = known if users is None else _asked(users, known, config)
         chosen = choose(of_model, behaviors)
         by_rule = found.loses or only_popular
-        rules = item_rules(folder / schema.ITEMS_FILE, config, workspace, moment)
+        rules = checked_rules(folder / schema.ITEMS_FILE, config, workspace, moment)
         request = Request(chosen, config.recommend.k, config.recommend.exclude, by_rule, rules)
 
         def build(place: Path, scratch: Path) -> dict[str, Any]:

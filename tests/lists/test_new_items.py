@@ -320,6 +320,7 @@ def test_a_server_lists_them_when_the_catalogue_has_them(
 
 def test_a_category_is_needed(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"new_items needs a column 'category'"):
-        recommend(config(tmp_path, "item_id\nitem 1\nnew 0\n"), workspace)
+        ids = [f"item {n}\n" for n in range(fabricate.ITEMS)]
+        recommend(config(tmp_path, "item_id\n" + "".join(ids) + "new 0\n"), workspace)
     with pytest.raises(ConfigError, match=r"recommend\.new_items needs a catalogue"):
         parse_config({"recommend": {"new_items": True}})

@@ -33,6 +33,9 @@ item 4,Sofa,,2000-01-01,2000-06-30,true,900
 """  # item 5 is not in it
 
 
+IDS = "item_id\n" + "".join(f"item {n}\n" for n in range(ITEMS))
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as patch:
@@ -178,8 +181,11 @@ def test_denied_ids_are_read_as_those_of_the_log(tmp_path: Path, caplog: Any) ->
 def test_ids_that_are_missing_in_the_catalogue_stop_nothing(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    record = recommend(config(tmp_path, "item_id,name\nitem 0,a\n,b\n,c\n"), workspace)
-    assert listed(record) == {"item 0"}
+    """No rule; the contract refuses them, unless a folder of one's own says otherwise."""
+    asked = config(tmp_path, "item_id,name\nitem 0,a\n,b\n,c\n")
+    folder = Path(build_bundle(*fabricate.bundle_inputs(workspace), CONFIG, workspace).path)
+    found = item_rules(folder / "items.parquet", asked, workspace)
+    assert found is not None and found.allowed.tolist() == [True] + [False] * (ITEMS - 1)
 
 
 def test_allow_and_deny_need_no_catalogue(workspace: Workspace, tmp_path: Path) -> None:
@@ -224,9 +230,10 @@ def test_a_changed_catalogue_makes_new_lists(workspace: Workspace, tmp_path: Pat
     [
         ("item_id,in_stock\n" + "".join(f"item {n},0\n" for n in range(ITEMS)), {}, DataError,
          r"no item of the model may be listed, of 6 \(not in stock 6\)"),
-        ("item_id\nitem 1\nitem 1\n", {}, DataError, r"'item 1' stands 2 times"),
-        ("item_id\nitem 1\n", {"names": True}, ConfigError, r"recommend\.names needs .*'name'"),
-        ("item_id\nitem 1\n", {"max_per_category": 2}, ConfigError,
+        (IDS + "item 1\n", {}, ContractError, r"contract catalogue is broken.*no id stands twice"),
+        ("item_id\nitem 1\nitem 7\n", {}, ContractError, r"broken.*has much of what the log has"),
+        (IDS, {"names": True}, ConfigError, r"recommend\.names needs .*'name'"),
+        (IDS, {"max_per_category": 2}, ConfigError,
          r"max_per_category needs a column 'category'.*items\.columns\.category"),
         (None, {"deny": "/nowhere/deny.txt"}, DataError, r"recommend\.deny /nowhere/deny\.txt"),
     ],
