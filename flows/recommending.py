@@ -15,6 +15,7 @@ from rich.table import Table
 from bigel import schema
 from bigel.config import Config
 from bigel.contracts import holds, validate
+from bigel.lists.rules import told as kept_out
 from bigel.lists.source import make_lists
 from bigel.store import Record, Workspace, copy_file, write_text
 from flows.answer import answer
@@ -66,16 +67,18 @@ def write_lists(
         lists = record.file(schema.RECOMMENDATIONS_FILE)
         if few:
             _tell_unknown(record)
+            if why := why_short(record.counts, config.recommend.max_per_category):
+                log.warning("%s", why)
         if out is None:
             rows = pl.read_parquet(lists)
             _print_lists(rows, json, few and sys.stdout.isatty())
             return
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(lists, out)
-    answer(
-        {"out": str(out), **record.counts}, json,
-        page=lambda: print(f"wrote {out}: {told(record.counts)}"),
-    )  # fmt: skip
+    page = [f"wrote {out}: {told(record.counts)}"]
+    if why := why_short(record.counts, config.recommend.max_per_category):
+        page.append(why)
+    answer({"out": str(out), **record.counts}, json, page=lambda: print("\n".join(page)))
 
 
 def _print_lists(lists: pl.DataFrame, json: Path | None, as_table: bool) -> None:
@@ -94,12 +97,38 @@ def told(counts: Mapping[str, Any]) -> str:
     parts.append(f"by {counts['model']['uri']}")
     if popular:
         parts.append(f"{popular:,} lists of popular items")
+    had = "every item that may be listed is had" if counts.get("left_out") else "every item is had"
     parts += [
-        f"{n:,} empty lists of {name}: every item is had"
+        f"{n:,} empty lists of {name}: {had}"
         for name, n in counts.get("nothing_left", {}).items()
         if n
     ]
     return ", ".join(parts)
+
+
+def why_short(counts: Mapping[str, Any], per_category: int = 0) -> str:
+    """Return in words why rules for items leave lists shorter than k; "" where they do not.
+
+    Args:
+        counts: of the record of the lists.
+        per_category: ``recommend.max_per_category``.
+
+    >>> counts = {"users": 2, "rows": 7, "k": 5, "behaviors": ["buy"]}
+    >>> why_short(counts | {"left_out": {"not in stock": 30}}, 2)  # doctest: +ELLIPSIS
+    '3.5 of 5 items in a list; items that may not be listed: 30 (not in stock 30); recommend.max...'
+    >>> why_short(counts | {"left_out": {}})
+    ''
+    """
+    lists = counts["users"] * len(counts["behaviors"])
+    if counts["rows"] == lists * counts["k"]:
+        return ""
+    left_out, reasons = counts["left_out"], []
+    if left_out:
+        reasons.append(f"items that may not be listed: {kept_out(left_out)}")
+    if per_category:
+        reasons.append(f"recommend.max_per_category = {per_category}")
+    mean = f"{counts['rows'] / lists:,.1f} of {counts['k']:,} items in a list"
+    return "; ".join([mean, *reasons]) if reasons else ""
 
 
 def _tell_unknown(record: Record) -> None:

@@ -172,10 +172,12 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
         [known.index(name) for name in names],
         np.array([user]), wanted.k, candidates, session, served.only_popular,
     )  # fmt: skip
+    is_short = any(len(one.item) < wanted.k for one in found)
     return bodies.Lists(
         user_id=wanted.user_id,
         model=served.uri,
         lists={name: _written(served, of) for name, of in zip(names, found, strict=True)},
+        not_listed=served.left_out(wanted.filter) if is_short else None,
     )
 
 

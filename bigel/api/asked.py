@@ -71,6 +71,11 @@ class Lists(BaseModel):
     user_id: int | str | None
     model: str = Field(description="URI of the version that answered.")
     lists: dict[str, OneList]
+    not_listed: dict[str, int] | None = Field(
+        None,
+        description="Where a list is shorter than k: items that rules keep out, by reason. Null: "
+        "each is full, or there are no rules.",
+    )
 
 
 class Similar(BaseModel):

@@ -65,6 +65,18 @@ class Served:
         policy = self.exclude if asked is None else asked
         return candidates_of(self.rules, policy, self.recommender.behaviors, chosen)
 
+    def left_out(self, chosen: str | None = None) -> dict[str, int] | None:
+        """Return how many items may not be listed, by reason; None where there are no rules.
+
+        Args:
+            chosen: as of ``candidates``; what it alone keeps out has its name as the reason.
+        """
+        rules = self.rules
+        if rules is None or chosen is None:
+            return None if rules is None else rules.left_out
+        more = int((rules.allowed & ~rules.filters[chosen]).sum())
+        return rules.left_out | ({f"items.filters.{chosen}": more} if more else {})
+
     def name_of(self, item: int) -> str | None:
         """Return what the catalogue calls an inner item; None where it says nothing."""
         names = None if self.rules is None else self.rules.names

@@ -288,6 +288,20 @@ def test_a_request_may_choose_a_filter_of_the_settings(
     assert shop.get("/version").json()["filters"] == list(FILTERS)
 
 
+def test_a_list_that_rules_make_short_says_why(shop: TestClient, http: TestClient) -> None:
+    def not_listed(client: TestClient, **body: Any) -> Any:
+        answer = client.post("/lists", json={"user_id": 101, "exclude": "none", **body})
+        lists = answer.json()["lists"].values()
+        assert all(len(one["items"]) == body["k"] for one in lists) == (body["k"] == 1)
+        return answer.json()["not_listed"]
+
+    assert not_listed(shop, k=1) is None and not_listed(http, k=9) is None
+    whole = shop.get("/version").json()["not_listed"]
+    assert not_listed(shop, k=9) == whole and sum(whole.values()) > 0
+    chosen = not_listed(shop, k=9, filter="cheap")
+    assert chosen.pop("items.filters.cheap") > 0 and chosen == whole
+
+
 def test_an_unknown_filter_is_refused_with_the_known_ones(
     shop: TestClient, http: TestClient
 ) -> None:

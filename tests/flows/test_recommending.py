@@ -62,6 +62,29 @@ def test_what_was_written_is_a_line_for_people_and_an_object_for_scripts(
     assert told["out"] == str(out) and f"{told['rows']:,}" == rows
 
 
+def test_a_list_that_rules_make_short_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("bigel.tracking.runs.log_model", log_bundle)
+    workspace, out = fabricate.workspace_at(tmp_path), tmp_path / "lists.csv"
+    fabricate.register_one(workspace)
+    said = "of 3 items in a list; items that may not be listed: 4 (not in recommend.allow 4)"
+    full = QUICK.model_dump() | {"recommend": {"k": 1, "exclude": "none"}}
+    write_lists(parse_config(full), workspace, None, None, None, out)
+    write_lists(parse_config(full), workspace, None, ["101"], None, None)
+    assert "may not be listed" not in capsys.readouterr().out + caplog.text
+    (tmp_path / "allow.txt").write_text("item 0\nitem 1\n", encoding="utf-8")
+    rules = {"k": 3, "exclude": "none", "allow": str(tmp_path / "allow.txt")}
+    ruled = parse_config(QUICK.model_dump() | {"recommend": rules})
+    write_lists(ruled, workspace, None, None, None, out)
+    assert said in capsys.readouterr().out
+    write_lists(ruled, workspace, None, ["101"], None, None)
+    assert f"2.0 {said}" in caplog.text
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Home]:
     """Note each time that the registry is asked."""
     asked: list[Home] = []

@@ -33,7 +33,10 @@ LISTS = pl.DataFrame(
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write the lists as `bigel recommend --out` does."""
     LISTS.write_parquet(tmp_path / "recommendations.parquet")
-    counts = {"rows": 2, "users": 2, "popular_users": 1, "model": {"uri": "models:/m/1"}}
+    counts = {
+        "rows": 2, "users": 2, "popular_users": 1, "model": {"uri": "models:/m/1"},
+        "behaviors": ["buy"], "k": 1, "left_out": {},
+    }  # fmt: skip
     made = Record("recommend", "f", str(tmp_path), False, 0.0, counts)
     monkeypatch.setattr(verb, "make_lists", lambda *_, **__: made)
     monkeypatch.setattr(verb, "validate", lambda *_: {})
