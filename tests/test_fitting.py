@@ -10,10 +10,17 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 from bigel import Recommender, fit
+from bigel.config import load_config
+from bigel.config.write import to_overrides
 from bigel.errors import ConfigError, DataError
 from bigel.fitting import _config
+from bigel.graph import build_all, load_graphs
+from bigel.lists.bundle import read_facts
+from bigel.pipeline import run_pipeline
+from bigel.state.moment import pairs_at
 from bigel.store import Workspace
 from tests.signals.timed import log
 
@@ -69,6 +76,31 @@ def test_pandas_and_a_file_of_settings_give_the_same(
     third = fit(tmp_path / "mine.toml", workspace=home, **ASKED)  # type: ignore[arg-type]
     assert third.recommend().equals(fitted.recommend())
     assert len(list(home.glob("artifacts/stages/train/*"))) == 1
+
+
+@pytest.mark.parametrize("weight", ["log", "seconds"])
+def test_repeats_weigh_in_python_as_in_a_run(
+    fitted: Recommender, tmp_path: Path, weight: str
+) -> None:
+    """A column of the frame needs no more than its name; others read the log without it."""
+    settings = SETTINGS | {"data.weight": weight}
+    seconds = frame().with_columns(seconds=pl.int_range(pl.len()) % 9 + 0.5)
+    asked = ASKED | {"settings": settings}
+    model = fit(seconds, workspace=tmp_path, **asked)  # type: ignore[arg-type]
+    assert read_facts(model.folder)["weight"] == weight
+    path = tmp_path / "log.parquet"
+    seconds.write_parquet(path)
+    given = {"data.behaviors": ["view", "buy"], "data.columns.user": "uid", "data.path": str(path)}
+    given |= settings | {"data.columns.timestamp": "timestamp", "run.progress": False}
+    config = load_config("", to_overrides(given))
+    records = run_pipeline(config, Workspace(tmp_path / "run"), "train").records
+    graphs = load_graphs(records["graph"].file("graphs.safetensors"))
+    pairs = pairs_at(records["split"], "valid", weight).frame()
+    expected = build_all(pairs, ("view", "buy"), graphs.n_users, graphs.n_items)
+    assert torch.equal(graphs.union.value, expected.union.value)
+    stored = next(tmp_path.glob("artifacts/stages/graph/*/graphs.safetensors"))
+    assert torch.equal(load_graphs(stored).union.value, graphs.union.value)
+    assert not model.recommend(k=5).equals(fitted.recommend(k=5))
 
 
 def test_what_is_not_said_of_a_frame_is_proposed(tmp_path: Path) -> None:

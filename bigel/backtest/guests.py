@@ -4,7 +4,7 @@ What is trained ranks by what it knew when it was trained. Rules and closed form
 that was known on the night.
 """
 
-from functools import reduce
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from bigel.backtest.cut import load_history
 from bigel.backtest.tally import Tally
 from bigel.compare.contestants import CLOSED, Contestant
 from bigel.compare.fitting import code_of_model, fit, is_trained, ranked
-from bigel.data.interactions import Interactions, joined
+from bigel.data.interactions import Interactions
 from bigel.model.scores import Scores
 from bigel.rivals.base import World
-from bigel.schema import SPLITS
+from bigel.schema import NOW
+from bigel.state.moment import history_at
 from bigel.store import Record, Workspace
 from bigel.train.loop import choose_device, use_threads
 
@@ -68,8 +69,18 @@ def score_guest(
 
 
 def _fitted(contestant: Contestant, trained: Record | None, cut: Record) -> Scores:
-    weight = contestant.config.data.weight
-    known = reduce(joined, (Interactions.load(cut, name, weight=weight) for name in SPLITS))
+    known = known_to(cut, contestant.config.data.weight)
     if trained is not None:
         return ranked(contestant, trained, known)
     return CLOSED[contestant.model](World.of(known, contestant.config), contestant.settings)
+
+
+def known_to(cut: Record, weight: str) -> Interactions:
+    """Return what stands at the end of a log that was cut, with first times.
+
+    Args:
+        cut: record of its split by time.
+        weight: ``data.weight``: pairs weigh by all their events up to there.
+    """
+    history = history_at(cut, NOW)
+    return replace(history.weighed(weight), first=history.first_times())

@@ -156,6 +156,10 @@ class History:
         """Each (behavior, user, item) once, by its first time."""
         return self._interactions(self._starts)
 
+    def first_times(self) -> IntArray:
+        """Return the first time of each of ``pairs``, Unix seconds."""
+        return self.times[self._starts]
+
     def weighed(self, weight: str) -> Interactions:
         """Return the pairs, each with its weight on graphs by ``data.weight``.
 

@@ -1,11 +1,14 @@
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from bigel.config import MuleConfig
-from bigel.graph import Nodes, build_graph
+from bigel.graph import Nodes, build_all, build_graph
 from bigel.rivals import mule
+from bigel.rivals.base import World
 from tests.rivals import graph_checks as checks
 from tests.worlds import dense_of, frame_of, interactions_of, random_world
 
@@ -55,6 +58,39 @@ def test_pairs_are_parted_by_the_target():
     expected = [[(0, 1)], [(0, 0), (1, 1)], [(1, 0)], []]
     for graph, pairs in zip(parted, expected, strict=True):
         assert torch.equal(dense_of(graph), dense_of(build_graph(frame_of(pairs), 2, 2)))
+
+
+def test_parted_pairs_weigh_as_their_behavior_has_them():
+    """Click 0-1 is also bought: its weight there does not count, and "only" is by clicks alone."""
+    train = interactions_of([[(0, 0), (0, 1), (1, 1)], [(0, 1)]], 2, 2)
+    train = replace(train, weight=np.array([3.0, 5.0, 1.0, 7.0]))
+    both, only = mule.part_by_target(checks.world_of(train))
+    torch.testing.assert_close(both.half("users").to_dense(), parts([[0, 1], [0, 0]]))
+    torch.testing.assert_close(only.half("users").to_dense(), parts([[1, 0], [0, 1]]))
+    train = replace(train, items=np.array([0, 1, 0, 1]))
+    _, only = mule.part_by_target(checks.world_of(train))
+    expected = parts([[3 / 12**0.5, 0], [1 / 4**0.5, 0]])
+    torch.testing.assert_close(only.half("users").to_dense(), expected)
+
+
+def parts(rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_weights_move_what_is_spread_and_only_their_ratios_count():
+    plain = random_world(3)
+    weight = np.random.default_rng(0).uniform(1, 4, len(plain))
+    found = []
+    for own in (weight, 100 * weight, None):
+        train = replace(plain, weight=own)
+        graphs = build_all(train.frame(), train.behaviors, train.n_users, train.n_items)
+        world = World(train, graphs.to("cpu", torch.float64), 0)
+        learner = checks.make(mule, SETTINGS, world)
+        found.append(checks.embeddings_of(learner))
+        if own is weight:
+            torch.testing.assert_close(found[-1], naive_embeddings(learner.model, world))
+    torch.testing.assert_close(found[0], found[1])
+    assert not torch.allclose(found[0], found[2], atol=1e-3)
 
 
 def naive_attention(dense, target, x):
