@@ -356,7 +356,8 @@ class Recommender:
     def history(self, user: Id) -> pl.DataFrame:
         """Return what the model knows that a user had: behavior, item_id, at (null without times).
 
-        The latest comes first; a user unknown has nothing.
+        The latest comes first; a user unknown has nothing. With ``recommend.names`` of the rules
+        also item_name.
 
         Raises:
             DataError: if the id is null, or there are several.
@@ -373,9 +374,11 @@ class Recommender:
         names, items, times = zip(*rows, strict=True) if rows else ((), (), ())
         columns = {
             schema.BEHAVIOR: pl.Series(names, dtype=pl.String),
-            schema.ITEM_ID: self.items.gather(pl.Series(items, dtype=pl.Int64)),
+            schema.ITEM_ID: self.items.gather(place := pl.Series(items, dtype=pl.Int64)),
             "at": pl.from_epoch(pl.Series(times, dtype=pl.Int64), "s"),
         }
+        if self._rules and self._rules.names is not None:
+            columns[schema.ITEM_NAME] = self._rules.names.gather(place)
         return pl.DataFrame(columns)
 
     def export(self, folder: str | Path) -> list[Path]:

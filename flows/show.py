@@ -88,24 +88,27 @@ def _page(shown: dict[str, Any], behaviors: list[str]) -> list[str]:
             items = [_had(row) for row in own.head(SHOWN).to_dicts()]
             more = f", and {own.height - SHOWN:,} more" if own.height > SHOWN else ""
             lines.append(f"  {name}: {', '.join(items)}{more}")
+    had = {row[schema.ITEM_ID]: called(row) for row in shown["history"]}
     for name in behaviors:
         for role, rows in shown["lists"].items():
             lines += ["", f"{name}, by the {role}"]
-            lines += [_line(row) for row in rows if row[schema.BEHAVIOR] == name] or ["  nothing"]
+            of_it = [_line(row, had) for row in rows if row[schema.BEHAVIOR] == name]
+            lines += of_it or ["  nothing"]
     return lines
 
 
 def _had(row: dict[str, Any]) -> str:
     at = row.get("at")
-    return f"{row[schema.ITEM_ID]}" + (f" ({at:%Y-%m-%d %H:%M})" if at else "")
+    return called(row) + (f" ({at:%Y-%m-%d %H:%M})" if at else "")
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], had: Mapping[Any, str]) -> str:
+    """Return the line of an item; had: what the user's items are called, by id."""
     parts = []
     for name, value in row["parts"].items():
         brought = ""
         if name == "neighbours" and row["neighbours"]:
-            brought = f" of {', '.join(str(item) for item, _ in row['neighbours'][:BROUGHT])}"
+            brought = f" of {', '.join(had[item] for item, _ in row['neighbours'][:BROUGHT])}"
         parts.append(f"{name} {value:+.2f}{brought}")
     score = f"{row[schema.SCORE]:.3f}"
     return f"{row[schema.RANK]:>4}  {called(row)}  {score} = {', '.join(parts)}"

@@ -121,7 +121,14 @@ def test_the_rules_of_the_settings_hold_as_in_batch(home: Workspace, tmp_path: P
             (*row[:4], pytest.approx(row[4]), *row[5:]) for row in expected.rows()
         ]
     said = call(home, 100, *options).stdout
-    assert "item 2 Thing 2  " in said and "item 1 Thing" not in said
+    assert "item 2 Thing 2  " in said and "item 1 Thing 1  " not in said
+    had = Recommender.champion(home.root, settings=config).history(100)
+    assert had.columns == ["behavior", "item_id", "at", "item_name"]
+    names = {f"item {n}": f"Thing {n}" for n in range(5)}
+    assert had["item_name"].to_list() == [names[item] for item in had["item_id"]]
+    assert "item_name" not in Recommender.champion(home.root).history(100).columns
+    click = ", ".join(f"{i} {names[i]}" for i in had.filter(behavior="click")["item_id"])
+    assert f"\n  click: {click}\n" in said
     empty = call(home, 100, "--set", f"items.path={tmp_path}/none.csv")
     assert isinstance(empty.exception, DataError)
 
