@@ -297,7 +297,11 @@ def _is_there(name: str, names: Collection[str]) -> bool:
 
 
 def set_columns(name: str, data: DataConfig) -> str:
-    """Return what to do about a column that is not there."""
+    """Return what to do about a column that is not there, by the setting that names it."""
+    if name == data.weight_column:
+        return "; set data.weight to a column of the log, to 'log' or to 'none'"
+    if name in data.wide:
+        return "; set data.wide to the columns of the log"
     more = {data.columns.timestamp: NO_TIMES, data.columns.behavior: BY_FILE}
     return SET_COLUMNS + more.get(name, "")
 

@@ -81,9 +81,16 @@ def test_where_no_row_has_a_weight_the_error_names_file_row_and_remedy(
         ingest_files({"a.csv": csv((1, 1, "click", 1, "x"))}, **SECONDS)
 
 
-def test_a_column_that_is_not_there_is_named(ingest_files: Ingest) -> None:
-    with pytest.raises(DataError, match=r"no column 'second' among .*did you mean 'seconds'"):
+def test_a_column_that_is_not_there_is_named(ingest_files: Ingest, tmp_path: Path) -> None:
+    said = r"no column 'second' among .*did you mean 'seconds'\?; set data\.weight to a column"
+    with pytest.raises(DataError, match=said):
         ingest_files({"a.csv": csv((1, 1, "click", 1, 1))}, weight="second")
+    frame(pl.Float64).write_parquet(tmp_path / "made.parquet")
+    with pytest.raises(DataError, match=said):
+        ingest_files({"a.parquet": (tmp_path / "made.parquet").read_bytes()}, weight="second")
+    cells = {"columns": {"user": "user", "item": "item"}, "wide": {"seem": "click"}}
+    with pytest.raises(DataError, match=r"no column 'seem' .*; set data\.wide to the columns"):
+        ingest_files({"a.csv": b"user,item,seen\n1,1,0\n"}, **cells)
 
 
 VALUES = [1.5, 2, 0, 3.25]
