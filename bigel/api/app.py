@@ -240,7 +240,7 @@ def _known_item(served: Served, text: str, source: str) -> tuple[bodies.Id, int]
 def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
     known, items = served.recommender.behaviors, served.recommender.item_index
     recent = set()
-    for at, event in enumerate(wanted.recent):
+    for at, event in enumerate(wanted.recent or ()):
         _check_behavior(event.behavior, known, ["recent", at, "behavior"])
         item = _place(items, event.item_id, ["recent", at, "item_id"])
         if item >= 0:
@@ -249,7 +249,7 @@ def _request(served: Served, wanted: bodies.ListsAsked) -> serving.Request:
     def places(ids: list[bodies.Id], field: str) -> set[int]:
         return {_place(items, one, [field, at]) for at, one in enumerate(ids)}
 
-    hidden = places(wanted.exclude_items, "exclude_items") - {-1}
+    hidden = places(wanted.exclude_items or [], "exclude_items") - {-1}
     only = None if wanted.only_items is None else places(wanted.only_items, "only_items")
     return serving.Request(-1, known[0], wanted.k, recent, hidden, only)
 

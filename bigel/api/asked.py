@@ -39,10 +39,10 @@ class ListsAsked(Asked):
         description="Leave out what the user has under the same, any or no behavior; null: as "
         "recommend.exclude says.",
     )
-    recent: Annotated[list[Event], Field(max_length=MOST_EVENTS)] = Field(
-        [], description="What the user did since: it counts as seen, and moves her lists."
+    recent: Annotated[list[Event], Field(max_length=MOST_EVENTS)] | None = Field(
+        None, description="What the user did since: it counts as seen, and moves her lists."
     )
-    exclude_items: Ids = Field([], description="Items that are left out.")
+    exclude_items: Ids | None = Field(None, description="Items that are left out.")
     only_items: Ids | None = Field(None, description="Items that alone may be listed.")
     filter: str | None = Field(
         None, description="Name of a condition of items.filters that must be true, too."

@@ -121,6 +121,12 @@ def test_items_are_left_out_or_alone_by_request(http: TestClient) -> None:
     assert items(http.post("/lists", json={"only_items": []})) == []
 
 
+def test_null_is_as_if_nothing_were_said(http: TestClient) -> None:
+    fields = ("behaviors", "exclude", "recent", "exclude_items", "only_items", "filter")
+    said = http.post("/lists", json={"user_id": 100, **dict.fromkeys(fields)})
+    assert said.json() == http.post("/lists", json={"user_id": 100}).json() and items(said)
+
+
 def test_a_history_is_what_the_model_knows(http: TestClient) -> None:
     found = http.get("/users/100/history").json()["history"]
     for name in BEHAVIORS:
