@@ -58,7 +58,7 @@ def test_a_broken_contract_says_what_where_how_many_and_how_to_go_on(tmp_path: P
     assert '{"behavior": "favourite", "events": 10, ' in text
     assert "    what to do: Take the behavior out of data.behaviors" in text
     assert "    or relax:   contracts.min_events in the configuration (now 15)" in text
-    assert "interactions.toml, version 2, digest " in text
+    assert "interactions.toml, version 3, digest " in text
     assert "`bigel contracts init` makes a copy of your own" in text
 
 

@@ -1,6 +1,7 @@
 """What a new model's lists are checked on before the gate sees it."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -49,14 +50,14 @@ def test_lists_that_show_what_was_seen_break_the_contract(
     """Seen items that the model forgets to leave out: user 100 has item 0 under both behaviors."""
     from bigel.lists.serving import Candidates, Recommender
 
-    rank = Recommender.recommend
+    rank = Recommender.recommend_each
 
     def forgetful(
-        self: Recommender, behavior: int, users: object, k: int, candidates: object, **more: object
+        self: Recommender, behaviors: object, users: object, k: int, candidates: object, **more: Any
     ) -> object:
-        return rank(self, behavior, users, k, Candidates("none"), **more)  # type: ignore[arg-type]
+        return rank(self, behaviors, users, k, Candidates("none"), **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Recommender, "recommend", forgetful)
+    monkeypatch.setattr(Recommender, "recommend_each", forgetful)
     workspace = Workspace(tmp_path)
     record = previewed(workspace)
     with pytest.raises(ContractError, match="seen items are left out") as caught:

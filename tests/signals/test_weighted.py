@@ -10,11 +10,11 @@ import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
-import bigel.train
 from bigel.errors import DataError
 from bigel.lists.bundle import learned_by, load_bundle, read_facts, refresh_bundle
 from bigel.schema import MOMENTS
 from bigel.state.moment import learned_of, pairs_at, state_at
+from bigel.train import job
 from tests.signals.timed import Made, log, make, split_of
 
 LOG = 'data.weight="log"'
@@ -85,9 +85,9 @@ def test_what_is_trained_once_more_hears_weighted_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    build = bigel.train.build_all
+    build = job.build_all
     monkeypatch.setattr(
-        bigel.train, "build_all", lambda frame, *size: built.append(frame) or build(frame, *size)
+        job, "build_all", lambda frame, *size: built.append(frame) or build(frame, *size)
     )
     again = make(log().drop("timestamp"), tmp_path, LOG, *TIMELESS)
     expected = pairs_at(again.split, "refit", "log").frame()
