@@ -106,7 +106,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         console.print(f"lists     {escape(line)}", soft_wrap=True)
     if "nothing_left" in summary:
         left = ", ".join(f"{name} {n:,}" for name, n in summary["nothing_left"].items())
-        console.print(f"lists     empty where a user has every item already: {escape(left)}")
+        had = "every item that may be listed" if summary.get("not_listed") else "every item"
+        console.print(f"lists     empty where a user has {had} already: {escape(left)}")
     if "catalogue" in summary:
         found = summary["catalogue"]
         console.print(

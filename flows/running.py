@@ -93,12 +93,13 @@ def _checked(source: str, settings: list[str], workspace: Path) -> tuple[Config,
     return config, place
 
 
-def _look_at(config: Config, log_alone: bool = False) -> None:
+def _look_at(config: Config, log_alone: bool = False, lists: bool = False) -> None:
     """Refuse files and a device that a run cannot use, before anything slow is done.
 
     Args:
         config: names the log, the contracts, what is said of items, and the device.
         log_alone: whether nothing is done but to read and check the log.
+        lists: whether lists are made, for which rules hold.
     """
     from bigel.contracts.own_contracts import check_contracts, most_refused
     from bigel.ingest.look import look_at
@@ -109,9 +110,10 @@ def _look_at(config: Config, log_alone: bool = False) -> None:
         return
     check_contracts(config)
     look_at(config.data, most_refused(config))
-    from bigel.lists.rules import look_at_rules
+    if lists:
+        from bigel.lists.rules import look_at_rules
 
-    look_at_rules(config)
+        look_at_rules(config)
     if config.run.device.startswith("cuda"):
         from bigel.train.loop import choose_device  # torch takes seconds to import
 
@@ -132,7 +134,7 @@ def _on_server(
         given: its other arguments.
         tasks: tells of its summary how many task runs the server must have.
     """
-    _look_at(given["config"])
+    _look_at(given["config"], lists=flow == "train")
     from flows.server import prefect_api, wait_until_recorded
 
     explained = full_disk_explained(place.root, "the run cannot go on", by_room=True)
@@ -193,7 +195,7 @@ def run_stages(config: Config, workspace: Path, json: Path | None, until: str) -
     place = Workspace(workspace)
 
     def work() -> dict[str, Any]:
-        _look_at(config, log_alone=until == "validate")
+        _look_at(config, log_alone=until == "validate", lists=True)
         from bigel.pipeline import run_and_summarize
 
         return run_and_summarize(config, place, until, retried(config))

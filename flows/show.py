@@ -80,7 +80,9 @@ def _lists(model: "Recommender", user: str, behavior: str | None, k: int) -> lis
 def _page(shown: dict[str, Any], behaviors: list[str]) -> list[str]:
     """Return the lines for a terminal."""
     lines = [f"user {shown['user_id']}"]
-    history = pl.DataFrame(shown["history"], schema_overrides={"at": pl.Datetime("us")})
+    history = pl.DataFrame(
+        shown["history"], schema_overrides={"at": pl.Datetime("us")}, infer_schema_length=None
+    )
     if history.is_empty():
         lines.append("  has no event that the champion knows: popular items answer")
     else:
@@ -103,12 +105,18 @@ def _had(row: dict[str, Any]) -> str:
 
 
 def _line(row: dict[str, Any], had: Mapping[Any, str]) -> str:
-    """Return the line of an item; had: what the user's items are called, by id."""
+    """Return the line of an item.
+
+    Args:
+        row: of a list.
+        had: what those of the user's items that the champion knows are called, by id.
+    """
     parts = []
     for name, value in row["parts"].items():
         brought = ""
-        if name == "neighbours" and row["neighbours"]:
-            brought = f" of {', '.join(had[item] for item, _ in row['neighbours'][:BROUGHT])}"
+        near = row["neighbours"][:BROUGHT] if name == "neighbours" else []
+        if near:
+            brought = f" of {', '.join(had.get(item, str(item)) for item, _ in near)}"
         parts.append(f"{name} {value:+.2f}{brought}")
     score = f"{row[schema.SCORE]:.3f}"
     return f"{row[schema.RANK]:>4}  {called(row)}  {score} = {', '.join(parts)}"

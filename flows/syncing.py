@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigel.errors import BigelError, UnreachableError
-from bigel.store import Workspace, write_json
+from bigel.store import Workspace
 from flows import console
+from flows.answer import answer
 from flows.options import Json, Place
 from flows.running import retried
 
@@ -25,10 +26,7 @@ def sync(workspace: Place = Path(), json: Json = None) -> None:
     console.tell_begin("bigel sync", place.root)
     with place.in_use():
         done = deliver_all(place)
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json, done)
-    console.print_sync(done)
+    answer(done, json, page=lambda: console.print_sync(done))
     if done["waiting"]:
         raise BigelError(f"{len(done['waiting'])} of the runs still wait; nothing of them is lost")
 

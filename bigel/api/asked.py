@@ -73,8 +73,9 @@ class Lists(BaseModel):
     lists: dict[str, OneList]
     not_listed: dict[str, int] | None = Field(
         None,
-        description="Where a list is shorter than k: items that rules keep out, by reason. Null: "
-        "each is full, or there are no rules.",
+        description="Where a list is shorter than k: items that rules keep out of all lists, by "
+        "reason; limits per category and the request's own are not in it. Null: each is full, or "
+        "there are no rules.",
     )
 
 

@@ -68,7 +68,7 @@ class Plan:
         units_of(self.contestants, self.seeds)
         for entry in self.contestants:
             if entry.model != BIGEL and is_trained(entry):
-                entry.config.run.in_one_process(f"the back-test's {entry.label}")
+                entry.config.run.refuse_ranks(f"the back-test's {entry.label}")
 
 
 @dataclass

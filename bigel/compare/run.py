@@ -51,7 +51,7 @@ def run_comparison(
         BigelError: whatever a stage raises.
     """
     started = time.perf_counter()
-    config.run.in_one_process("bigel compare")
+    config.run.refuse_ranks("bigel compare")
     if on not in (VALID, TEST):
         raise ConfigError(f"there is no split {on!r}{nearest(on, (VALID, TEST))}")
     if refit and on != TEST:

@@ -31,8 +31,8 @@ class EvaluateConfig(Section):
         description=(
             "Validation users of a behavior, evenly spaced among all, who select: weights, and "
             "what is fitted beside them. An NDCG of n users has a standard error of about "
-            "0.25 / sqrt(n), here 0.0035. Beyond 80,000 items fewer are asked, down to 1,000: as "
-            "many as give 400 million scores."
+            "0.25 / sqrt(n), here 0.0035. Where these would be more than 400 million scores "
+            "of items, fewer are asked, down to 1,000: beyond 80,000 items with 5,000 users."
         ),
     )
     most_users: int = Field(
@@ -120,7 +120,7 @@ class RunConfig(Section):
         2.0, ge=0, le=300, description="Wait before the first retry; doubles each time, jittered."
     )
 
-    def in_one_process(self, who: str) -> None:
+    def refuse_ranks(self, who: str) -> None:
         """Refuse ``ranks`` for somebody who trains in one process.
 
         Raises:

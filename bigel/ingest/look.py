@@ -89,7 +89,8 @@ def _refuse_many_unknown(
             f"({share:.1%}) have a behavior that neither data.behaviors nor data.rename names, "
             f"and contracts.max_quarantined_share lets {most:.1%} pass; unknown: "
             f"{told(unknown_values(sources, data, base))}; name them in data.behaviors, "
-            "data.rename or data.ignore"
+            "data.rename or data.ignore, or raise contracts.max_quarantined_share if the log is as "
+            "dirty as that"
         )
 
 

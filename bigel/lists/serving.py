@@ -350,10 +350,20 @@ class Known:
     session: Session
 
     @cached_property
+    def _found(self) -> dict[int, Entries]:
+        return {}
+
+    def under(self, behavior: int) -> Entries:
+        """Return what they have under a behavior."""
+        if behavior not in self._found:
+            found = self.recommender.entries(behavior, self.users, self.session)
+            self._found[behavior] = found
+        return self._found[behavior]
+
+    @property
     def entries(self) -> list[Entries]:
         """What they have under each behavior."""
-        behaviors = range(len(self.recommender.seen))
-        return [self.recommender.entries(k, self.users, self.session) for k in behaviors]
+        return [self.under(behavior) for behavior in range(len(self.recommender.seen))]
 
     @cached_property
     def reached(self) -> list[Reached | None]:
@@ -465,7 +475,7 @@ class Recommender:
                 for behavior, part in zip(behaviors, parts, strict=True):
                     scores = self._scores(behavior, known, from_popularity)
                     left_out = candidates.hidden_under(behavior, len(self.seen))
-                    candidates.hide(scores, [known.entries[at] for at in left_out], known.session)
+                    candidates.hide(scores, [known.under(at) for at in left_out], known.session)
                     row, rank, item, score = candidates.best(scores, longest)
                     part.append((rows[row], rank, item, score))
         return [_in_order(part, lengths, popular) for part in parts]

@@ -34,7 +34,7 @@ def run_search(
     """
     started = time.perf_counter()
     check_request(model, trials, minutes)
-    config.run.in_one_process("bigel tune")
+    config.run.refuse_ranks("bigel tune")
     records = run_pipeline(config, workspace, "graph", step).records
     found = tune(
         model, trials, records["split"], records["graph"], config, workspace, minutes, on_best

@@ -13,6 +13,7 @@ from bigel.config import load_config
 from bigel.errors import BigelError, ConfigError, ContractError, DataError
 from bigel.lists.recommend import recommend
 from bigel.store import Workspace
+from flows import show
 from flows.cli import app
 from tests import fabricate
 from tests.fabricate import PAIRS
@@ -72,6 +73,17 @@ def test_a_page_names_every_list(home: Workspace) -> None:
     assert "= graph " in said and "demand " in said
     one = call(home, 100, "--behavior", "purchase").stdout
     assert "purchase, by" in one and "click, by" not in one
+
+
+def test_a_page_has_names_that_come_late_and_items_that_the_challenger_alone_knows() -> None:
+    had = [{"item_id": n, "behavior": "view", "item_name": None, "at": None} for n in range(120)]
+    named = {"item_id": 120, "behavior": "buy", "item_name": "lamp", "at": None}
+    of_it = {"item_id": 7, "behavior": "buy", "rank": 1, "score": 1.0, "item_name": None}
+    why = {"parts": {"neighbours": 1.0}, "neighbours": [(120, 0.6), (999, 0.4)]}
+    shown = {"user_id": 1, "history": [*had, named], "lists": {"challenger": [of_it | why]}}
+    page = show._page(shown, ["buy"])
+    assert page[2] == "  buy: 120 lamp"
+    assert page[-1].endswith("neighbours +1.00 of 120 lamp, 999")
 
 
 def test_a_challenger_that_answers_for_want_of_a_champion_is_shown_once(tmp_path: Path) -> None:

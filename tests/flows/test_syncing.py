@@ -80,6 +80,15 @@ def test_a_delivered_comparison_is_told_by_its_run(
     assert "delivered a: compare, with its runs, as run r1" in capsys.readouterr().out
 
 
+def test_json_on_standard_output_takes_the_place_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    syncing.sync(tmp_path / "home", Path("-"))
+    assert json.loads(capsys.readouterr().out) == {"delivered": [], "waiting": []}
+    assert not (tmp_path / "-").exists()
+
+
 def test_an_empty_outbox_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     syncing.sync(tmp_path)
     assert "nothing waits" in capsys.readouterr().out

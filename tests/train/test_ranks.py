@@ -363,7 +363,7 @@ def test_what_ranks_cannot_divide_is_refused_by_name():
         load_config("", settings).check_ranks(1)
 
 
-def test_who_trains_in_one_process_says_so_before_anything_is_read(tmp_path):
+def test_who_trains_refuse_ranks_says_so_before_anything_is_read(tmp_path):
     config, place = load_config("", [TWO]), Workspace(tmp_path)
     told = r"run\.ranks = 2: only .*, {} trains in one; set run\.ranks to 1"
     with pytest.raises(ConfigError, match=told.format("bigel compare")):
