@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from bigel.data.pairs import once_each
 from bigel.data.standing import standing
 from bigel.data.weight import NONE, weighed
 from bigel.errors import ConfigError, DataError
@@ -87,10 +88,9 @@ class Interactions:
         if self.weight is not None:
             object.__setattr__(self, "weight", _weights(self.weight, len(self.users)))
         keys = self.keys
-        if np.any(keys[1:] <= keys[:-1]) and len(np.unique(keys)) != len(keys):
+        if np.any(keys[1:] <= keys[:-1]) and (twice := len(keys) - len(once_each(keys))):
             raise DataError(
-                f"{len(keys) - len(np.unique(keys))} interactions are given twice; "
-                "each (behavior, user, item) may stand once"
+                f"{twice} interactions are given twice; each (behavior, user, item) may stand once"
             )
 
     @classmethod

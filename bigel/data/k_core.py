@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from bigel.data.pairs import once_each
 from bigel.errors import DataError
 from bigel.schema import ITEM, USER
 
@@ -22,7 +23,7 @@ def keep_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
     user, item = (interactions[name].to_numpy().astype(np.int64) for name in (USER, ITEM))
     width = int(item.max(initial=0)) + 1
     keys = user * width + item
-    core, before = np.unique(keys), -1
+    core, before = once_each(keys.copy()), -1
     while k > 1 and len(core) != before:
         before, sides = len(core), np.divmod(core, width)
         core = core[np.logical_and(*(np.bincount(side)[side] >= k for side in sides))]

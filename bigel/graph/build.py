@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from bigel.data.pairs import once_each
 from bigel.errors import DataError
 from bigel.graph.normalize import symmetric_weights
 from bigel.graph.ranks import ALONE, Ranks
@@ -150,7 +151,7 @@ def build_graph(pairs: pl.DataFrame, n_users: int, n_items: int) -> Graph:
     if WEIGHT in pairs.columns:
         keys, weights = _summed(keys, pairs[WEIGHT].to_numpy())
     else:
-        keys = _unique(keys)
+        keys = once_each(keys)
     user, item = np.divmod(keys, max(n_items, 1))
     del keys
     if max(2 * len(user), n_nodes) > _LARGEST:
@@ -207,13 +208,6 @@ def _summed(
     keys, weights = keys[order], weights[order]
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
     return keys[starts], np.add.reduceat(weights, starts) if len(keys) else weights
-
-
-def _unique(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the keys once each, ascending; sorts them in place."""
-    keys.sort()
-    unique: npt.NDArray[np.int64] = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
-    return unique
 
 
 def build_all(

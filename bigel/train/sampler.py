@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bigel.data.interactions import Interactions
+from bigel.data.pairs import once_each
 from bigel.generators import make_generator
 from bigel.graph.ranks import Ranks
 from bigel.graph.sample import Sample
@@ -270,7 +271,7 @@ class Sampler:
             self._passes.append(Pass(train.n_users, make_generator(seed, "users")))
         self._pairs_of_user = torch.zeros(train.n_users, dtype=torch.int64)
         if dropout:
-            pairs = np.unique(train.users * train.n_items + train.items)
+            pairs = once_each(train.users * train.n_items + train.items)
             counts = np.bincount(pairs // train.n_items, minlength=train.n_users)
             self._pairs_of_user = torch.from_numpy(counts)
 
