@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.data.pairs import once_each
+from bigel.data.distinct import once_each
 from bigel.data.standing import standing
 from bigel.data.weight import NONE, weighed
 from bigel.errors import ConfigError, DataError

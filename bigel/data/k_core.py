@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from bigel.data.pairs import once_each
+from bigel.data.distinct import once_each
 from bigel.errors import DataError
 from bigel.schema import ITEM, USER
 

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from bigel.data.pairs import once_each
+from bigel.data.distinct import once_each
 from bigel.errors import DataError
 from bigel.graph.normalize import symmetric_weights
 from bigel.graph.ranks import ALONE, Ranks

@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from bigel.data.distinct import once_each
 from bigel.data.interactions import Interactions
-from bigel.data.pairs import once_each
 from bigel.generators import make_generator
 from bigel.graph.ranks import Ranks
 from bigel.graph.sample import Sample
