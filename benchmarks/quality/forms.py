@@ -51,7 +51,7 @@ from bigel.store import Workspace
 from bigel.train.bigel import bigel_learner
 from bigel.train.learner import Learner
 from bigel.train.loop import use_threads, validate
-from bigel.train.members import fit_members
+from bigel.train.members import Fitted, trained_members
 
 
 class Form(BiGEL):
@@ -222,10 +222,11 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
                 update={"train": config.train.model_copy(update={"seed": seed})}
             )
             with tempfile.TemporaryDirectory() as scratch:
-                fitted = fit_members(
+                members = trained_members(
                     partial(learner_of, FORMS[name], world, config),
                     world.train, valid, mine, world.device, Path(scratch),
                 )  # fmt: skip
+                fitted = Fitted.of(members)
             found = validate(fitted.scores, world.train, valid, config)
             yield line([name, seed], found, time.perf_counter() - started)
 

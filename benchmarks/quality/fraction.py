@@ -29,7 +29,7 @@ from bigel.rivals.base import World
 from bigel.schema import BEHAVIOR_INDEX, ITEM, TRAIN, USER, VALID
 from bigel.store import Workspace
 from bigel.train.loop import choose_device, use_threads, validate
-from bigel.train.members import fit_members
+from bigel.train.members import Fitted, trained_members
 
 
 def part_of(train: Interactions, share: float, seed: int) -> Interactions:
@@ -58,7 +58,8 @@ def fit(contestant: Contestant, world: World, train: Interactions, valid: Intera
         return CLOSED[contestant.model](world, contestant.settings)
     make = learner_of(contestant, world)
     with tempfile.TemporaryDirectory() as scratch:
-        return fit_members(make, train, valid, config, world.device, Path(scratch)).scores
+        members = trained_members(make, train, valid, config, world.device, Path(scratch))
+        return Fitted.of(members).scores
 
 
 def rows(args: argparse.Namespace) -> Iterator[str]:

@@ -27,7 +27,7 @@ from bigel.store.tensors import save_tensors
 from bigel.train.bigel import bigel_learner
 from bigel.train.learner import Learner, as_they_are
 from bigel.train.loop import choose_device, use_threads
-from bigel.train.members import Fitted, fit_members
+from bigel.train.members import Fitted, trained_members
 
 CHOOSES = "bigel.compare.contestants"  # which model is made; it makes none
 
@@ -147,9 +147,10 @@ def train_members(
 ) -> Fitted:  # fmt: skip
     """Train the members of a contestant on a world; valid selects their weights."""
     config, make = contestant.config, learner_of(contestant, world)
-    return fit_members(
+    members = trained_members(
         make, world.train, valid, config, world.device, scratch, last_steps=last_steps
     )
+    return Fitted.of(members)
 
 
 def learner_of(contestant: Contestant, world: World) -> Callable[[int], Learner]:

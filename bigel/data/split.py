@@ -16,7 +16,7 @@ import polars as pl
 
 from bigel.config import Config, DataConfig, SplitConfig
 from bigel.data.k_core import keep_core, number_anew
-from bigel.data.standing import known, stands
+from bigel.data.standing import known_at, stands
 from bigel.data.weight import NONE
 from bigel.errors import ConfigError, DataError
 from bigel.schema import (
@@ -106,7 +106,7 @@ def split(
         past = pl.scan_parquet(history) if method == "time" else None
         frame = _to_inner_ids(raw, users, items, behaviors)
         if past is not None and until is not None:
-            past = known(past, until)
+            past = known_at(past, until)
             frame = _as_known(frame, _to_inner_ids(past, users, items, behaviors), until)
         rows = len(frame)
         if settings.k_core > 1:

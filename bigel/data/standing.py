@@ -23,13 +23,13 @@ def stands(moment: int | None = None) -> pl.Expr:
     return ever if moment is None else ever | (pl.col(UNDONE) >= moment)
 
 
-def known(events: pl.LazyFrame, moment: int) -> pl.LazyFrame:
+def known_at(events: pl.LazyFrame, moment: int) -> pl.LazyFrame:
     """Return the events before a moment (history, a row per hour), as they were known then.
 
     Of an hour that was not over, the first event alone was known; of returns, those before.
 
     >>> events = pl.LazyFrame({"timestamp": [0, 3600], "count": [5, 7]})
-    >>> known(events, 3700).collect()["count"].to_list()
+    >>> known_at(events, 3700).collect()["count"].to_list()
     [5, 1]
     """
     unfinished = pl.col(TIMESTAMP) // HOUR == moment // HOUR

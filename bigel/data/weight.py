@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bigel.data.standing import known, standing
+from bigel.data.standing import known_at, standing
 from bigel.errors import DataError
 from bigel.schema import (
     AMOUNT,
@@ -100,7 +100,7 @@ def _as_of(rows: pl.LazyFrame, record: Record, moment: int, name: str) -> pl.Laz
     """Return pairs with the sum of a column over those of their events that stood at a moment."""
     events = pl.scan_parquet(record.file(EVENTS_FILE))
     if moment < record.counts[MOMENTS][NOW]:
-        events = known(events, moment)
+        events = known_at(events, moment)
     pair = [USER, ITEM, BEHAVIOR_INDEX]
     sums = standing(events, moment).group_by(pair).agg(pl.col(name).cast(pl.Int64).sum())
     return rows.drop(name).join(sums, on=pair, how="left", maintain_order="left")

@@ -15,7 +15,7 @@ from bigel.schema import GRAPHS_FILE, TRAIN, VALID
 from bigel.store import Record
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import OnValidation, choose_device, use_threads
-from bigel.train.members import Fitted, fit_members, trained_members
+from bigel.train.members import Fitted, trained_members
 from bigel.train.ranks import Join, Order, called
 from bigel.train.start import Start
 
@@ -86,7 +86,8 @@ class Job:
         with called(self._order(), self.config.run.ranks) as ranks:
             if ranks.count > 1:
                 self.take_part(material, ranks, on_validation)
-        return fit_members(**self._asked(material, ALONE), on_validation=on_validation)
+        asked = self._asked(material, ALONE)
+        return Fitted.of(trained_members(**asked, on_validation=on_validation))
 
     def take_part(
         self, material: Material, ranks: Ranks, on_validation: OnValidation | None = None

@@ -5,7 +5,7 @@ divided by M, its item rows as they are. So an average of M members of size D ra
 is served like one model of size M · D.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,23 @@ class Fitted:
     weights: dict[str, Tensor]
     history: dict[str, Any]
 
+    @classmethod
+    def of(cls, members: Iterable[tuple[str, Trainer]]) -> "Fitted":
+        """Average the scores of members; see ``trained_members``."""
+        scores, histories = [], []
+        weights: dict[str, Tensor] = {}
+        for prefix, trainer in members:
+            scores.append(trainer.scores())
+            weights |= {prefix + name: tensor for name, tensor in trainer.best.items()}
+            histories.append(trainer.history)
+        facts = [_facts(history) for history in histories]
+        kept, of_kept = scores[0], facts[0]["valid"]
+        if len(scores) > 1:
+            kept = average(scores)
+            ranked = trainer.learner.ranked(kept, trainer.train)
+            of_kept = validate(ranked, trainer.train, trainer.valid, trainer.config)
+        return cls(kept, weights, {**histories[0], "members": facts, "valid": of_kept})
+
     @property
     def counts(self) -> dict[str, Any]:
         """What a record tells: best_step, steps, stopped, valid_mean, seconds_per_step."""
@@ -62,31 +79,7 @@ def trained_members(
     begin: Begin | None = None,
     last_steps: Sequence[int | None] | None = None,
 ) -> Iterator[tuple[str, Trainer]]:
-    """Yield each member's prefix and its trainer, trained; arguments as of ``fit_members``."""
-    members = config.train.members
-    for member in range(members):
-        learner = make(config.train.seed + member * SEED_STEP)
-        prefix = f"{member}." if members > 1 else ""
-        if begin is not None:
-            begin(learner.model, prefix)
-        last_step = last_steps[member] if last_steps else None
-        trainer = Trainer(learner, train, valid, config, device, last_step)
-        trainer.fit(scratch / f"member-{member}", on_validation)
-        yield prefix, trainer
-
-
-def fit_members(
-    make: Callable[[int], Learner],
-    train: Interactions,
-    valid: Interactions,
-    config: Config,
-    device: torch.device,
-    scratch: Path,
-    on_validation: OnValidation | None = None,
-    begin: Begin | None = None,
-    last_steps: Sequence[int | None] | None = None,
-) -> Fitted:
-    """Train ``train.members`` models one after the other and average their scores.
+    """Train ``train.members`` models one after the other; yield each one's prefix and trainer.
 
     Args:
         make: returns the learner of a seed.
@@ -102,21 +95,16 @@ def fit_members(
     Raises:
         TrainingError: if a loss is not finite.
     """
-    scores, histories = [], []
-    weights: dict[str, Tensor] = {}
-    members = trained_members(
-        make, train, valid, config, device, scratch, on_validation, begin, last_steps
-    )
-    for prefix, trainer in members:
-        scores.append(trainer.scores())
-        weights |= {prefix + name: tensor for name, tensor in trainer.best.items()}
-        histories.append(trainer.history)
-    facts = [_facts(history) for history in histories]
-    kept = scores[0] if len(scores) == 1 else average(scores)
-    of_kept = facts[0]["valid"]
-    if len(scores) > 1:
-        of_kept = validate(trainer.learner.ranked(kept, train), train, valid, config)
-    return Fitted(kept, weights, {**histories[0], "members": facts, "valid": of_kept})
+    members = config.train.members
+    for member in range(members):
+        learner = make(config.train.seed + member * SEED_STEP)
+        prefix = f"{member}." if members > 1 else ""
+        if begin is not None:
+            begin(learner.model, prefix)
+        last_step = last_steps[member] if last_steps else None
+        trainer = Trainer(learner, train, valid, config, device, last_step)
+        trainer.fit(scratch / f"member-{member}", on_validation)
+        yield prefix, trainer
 
 
 def _facts(history: dict[str, Any]) -> dict[str, Any]:

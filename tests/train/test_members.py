@@ -4,7 +4,7 @@ import torch
 from bigel.model.scores import EmbeddingScores
 from bigel.train.bigel import bigel_learner
 from bigel.train.loop import Trainer, validate
-from bigel.train.members import SEED_STEP, average, fit_members
+from bigel.train.members import SEED_STEP, Fitted, average, trained_members
 from tests.train.test_loop import QUICK, Killed, load_config
 from tests.worlds import checkerboard, graphs_of
 
@@ -28,7 +28,7 @@ def make(config, seeds=None):
 
 
 def fit(folder, config, seeds=None):
-    return fit_members(make(config, seeds), *WORLD, config, CPU, folder)
+    return Fitted.of(trained_members(make(config, seeds), *WORLD, config, CPU, folder))
 
 
 def filled(scores, behavior=1):
