@@ -35,7 +35,7 @@ def code_of(*modules: str, apart: tuple[str, ...] = ()) -> tuple[str, ...]:
             of the output, or only choose what is named here.
 
     >>> code_of("bigel.data.pairs", apart=("bigel.schema",))
-    ('data/pairs.py',)
+    ('data/distinct.py', 'data/pairs.py')
     """
     left = {place for name in apart if (place := _place(name))}
     seen: set[Path] = set()
