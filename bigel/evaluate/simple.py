@@ -44,6 +44,7 @@ from bigel.rivals.item_knn import near_items
 from bigel.schema import VALID
 from bigel.signals.history import History
 from bigel.signals.rules import BOTH, REPEAT, Evening
+from bigel.signals.signals import Signals
 
 RECENT, LATEST, NEAR_WANTED = (
     "recent popularity", "touched elsewhere, latest first", "item-kNN × recent popularity",
@@ -101,16 +102,19 @@ class Choice:
         return {"name": self.name, VALID: self.tried}
 
 
-def timed_rules(history: History, popular: Scores, half_lives: Sequence[float]) -> Rules:
+def timed_rules(
+    history: History, popular: Scores, half_lives: Sequence[float], signals: Signals | None = None
+) -> Rules:
     """Return the rules of a log with times at the end of a history.
 
     Args:
         history: what was known.
         popular: recent popularity by then.
         half_lives: of demand, by behavior, days.
+        signals: of that moment, if they are there already.
     """
     behaviors = range(len(history.behaviors))
-    evening = cache(lambda: Evening.of(history))
+    evening = cache(lambda: Evening.of(history, signals))
 
     def latest() -> Sequence[Scores]:
         return [First(popular, [evening().scores(REPEAT, k, ()) for k in behaviors])]

@@ -64,6 +64,7 @@ from bigel.schema import (
 )
 from bigel.signals.history import History
 from bigel.signals.recent import OrRecent, popular_order, recent_demand
+from bigel.signals.signals import Weighed
 from bigel.signals.weighing import signal_folds
 from bigel.state.moment import has_moments, has_signals, history_at, learned_of, pairs_at, state_at
 from bigel.store import MANIFEST, Record, Workspace, write_json
@@ -126,7 +127,7 @@ def evaluate(
         progress.at("embedding the model at the moments that are ranked")
         scores = _scores(trained, split, known)
         model, popular, half_lives = _served_and_popular(scores, split, known, cutoff)
-        rules_at = partial(_rules_at, split, known, popular, half_lives)
+        rules_at = partial(_rules_at, split, known, scores, popular, half_lives)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, lists = measure(model, known, held_out, events_U, config.evaluate)
         of_popular, _ = measure(popular, known, held_out, events_U, config.evaluate)
@@ -336,12 +337,14 @@ def _served_and_popular(
 
 
 def _rules_at(
-    split: Record, known: Mapping[str, Interactions], popular: Mapping[str, Scores],
-    half_lives: Mapping[str, Sequence[float]], name: str,
+    split: Record, known: Mapping[str, Interactions], scores: Mapping[str, Scores],
+    popular: Mapping[str, Scores], half_lives: Mapping[str, Sequence[float]], name: str,
 ) -> Rules:  # fmt: skip
     """Return the simple rules as they rank a part."""
     if has_moments(split):
-        return timed_rules(history_at(split, name), popular[name], half_lives[name])
+        model = scores[name]
+        signals = model.signals if isinstance(model, Weighed) else None
+        return timed_rules(history_at(split, name), popular[name], half_lives[name], signals)
     return untimed_rules(known[name], popular[name])
 
 

@@ -7,7 +7,6 @@ columns are whose).
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -100,9 +99,8 @@ def _brought(
     shape = (1, len(recommender.item_ids))
     if signals is None or not signals.neighbour_weights[behavior].any():
         return [[] for _ in items]
-    decayed = signals.touched(entries, shape)
-    weights = list(zip(signals.neighbour_weights[behavior].tolist(), decayed, strict=True))
-    touched = decayed[0].indices  # every half-life decays the same
+    _, touched, decayed = signals.touched(entries, shape)
+    weights = list(zip(signals.neighbour_weights[behavior].tolist(), decayed.T, strict=True))
     near = signals.near[touched][:, items].toarray()
     return [
         _shared(touched, near[:, at], weights, signals.neighbour_small) for at in range(len(items))
@@ -110,7 +108,7 @@ def _brought(
 
 
 def _shared(
-    touched: Ints, near: Floats64, weights: list[tuple[float, Any]], small: float
+    touched: Ints, near: Floats64, weights: list[tuple[float, Floats64]], small: float
 ) -> list[tuple[int, float]]:
     """Divide the part of one item among what was touched, the largest share first.
 
@@ -122,7 +120,7 @@ def _shared(
     """
     brought: Floats64 = np.zeros(len(touched))
     for weight, decayed in weights:
-        share = near * decayed.data
+        share = near * decayed
         reached = share.sum()
         if reached:
             brought += weight * np.log1p(reached / small) * share / reached

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import mlflow.models
 import mlflow.pyfunc
@@ -53,8 +53,7 @@ SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-FEWEST_FOR_THREADS = 16  # users
-SPARSE = 16  # adding an entry at a place takes as long as so many in a row
+SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
 SMALLEST = np.finfo(np.float32).min
 SMALL = 1e-12
 DAY = 86_400  # seconds
@@ -63,7 +62,6 @@ STRING = "a string"  # what ids are that are no integers
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
-Reached: TypeAlias = Floats | sparse.csr_matrix  # (B, I)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +207,21 @@ class Entries:
 
 
 @dataclass(frozen=True, eq=False)
+class Reached:
+    """Items near those that the users of a batch touched; of all others the values are 0.
+
+    Args:
+        row: place of the user in the batch, ascending, shape (m,).
+        column: inner item.
+        values: by half-life, (m, H).
+    """
+
+    row: Ints
+    column: Ints
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Times:
     """When users did what they did.
 
@@ -273,46 +286,51 @@ class Signals:
 
     def touched(
         self, entries: Sequence[Entries], shape: tuple[int, int]
-    ) -> list[sparse.csr_matrix]:
-        """Return what a batch's users touched, decayed by each half-life, (B, I)."""
-        inputs = _youngest(entries, shape[1])
-        ends = np.searchsorted(inputs.row, np.arange(shape[0] + 1))
-        return [
-            sparse.csr_matrix((np.exp2(-inputs.age / half_life), inputs.column, ends), shape=shape)
-            for half_life in self.neighbour_half_lives
-        ]
+    ) -> tuple[Ints, Ints, Floats64]:
+        """Return row and column of what a batch's users touched, and by how much each counts.
 
-    def reached(self, entries: Sequence[Entries], shape: tuple[int, int]) -> list[Reached | None]:
-        """Return log(1 + n / ε) of the items near those, by half-life, (B, I), for all behaviors.
-
-        A half-life that has no weight under any of them has None.
+        Rows ascend; the last is (n, H), decayed by each half-life.
         """
+        inputs = _youngest(entries, shape[1])
+        return inputs.row, inputs.column, np.exp2(-inputs.age[:, None] / self.neighbour_half_lives)
 
-        def reach(touched: sparse.csr_matrix, weighs: bool) -> Reached | None:
-            if not weighs:
-                return None
-            found = touched @ self.near
-            found.data = np.log1p(found.data / self.neighbour_small).astype("f4")
-            return found.toarray() if found.nnz * SPARSE > shape[0] * shape[1] else found
+    def reached(self, entries: Sequence[Entries], shape: tuple[int, int]) -> Reached:
+        """Return log(1 + n / ε) of the items near those, by half-life, for all behaviors.
 
-        asked = self.touched(entries, shape), [bool(w.any()) for w in self.neighbour_weights.T]
-        if shape[0] < FEWEST_FOR_THREADS:
-            return list(map(reach, *asked))
-        with ThreadPoolExecutor(THREADS) as pool:  # a sparse product lets others run
-            return list(pool.map(reach, *asked))
+        Each sum runs in one order whatever the batch, so the batch changes no bit.
+        """
+        row, column, weight = self.touched(entries, shape)
+        ends = np.searchsorted(row, np.arange(shape[0] + 1))
+        products = np.append(0, np.diff(self.near.indptr)[column].cumsum())
 
-    def add_neighbours(
-        self, behavior: int, reached: Sequence[Reached | None], scores: Floats
-    ) -> None:
+        def of_block(block: tuple[int, int]) -> tuple[Ints, Floats]:
+            start, stop = block
+            some = slice(*ends[[start, stop]])
+            of_these = row[some] - start, column[some], weight[some]
+            key, sums = add_up(self.near, *of_these, n_rows=stop - start)
+            return key + start * shape[1], np.log1p(sums / self.neighbour_small).astype("f4")
+
+        sizes = (np.diff(products[ends]) + shape[1]).cumsum() // SUMMED
+        starts = np.flatnonzero(np.diff(sizes, prepend=-1)).tolist()
+        blocks = list(zip(starts, [*starts[1:], shape[0]], strict=True))
+        if len(blocks) == 1:
+            parts = [of_block(blocks[0])]
+        else:
+            with ThreadPoolExecutor(THREADS) as pool:  # a sparse product lets others run
+                parts = list(pool.map(of_block, blocks))
+        keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Reached(*np.divmod(keys, shape[1]), values)
+
+    def add_neighbours(self, behavior: int, reached: Reached, scores: Floats) -> None:
         """Add what near items are worth under a behavior to a batch's scores, (B, I)."""
-        for weight, found in zip(self.neighbour_weights[behavior], reached, strict=True):
-            if not weight or found is None:
-                continue
-            if isinstance(found, np.ndarray):
-                scores += weight * found
-            else:
-                row = np.repeat(np.arange(len(scores)), np.diff(found.indptr))
-                scores[row, found.indices] += weight * found.data
+        weights = self.neighbour_weights[behavior]
+        if not weights.any():
+            return
+        sums = scores[reached.row, reached.column]
+        for weight, values in zip(weights, reached.values.T, strict=True):
+            if weight:
+                sums += weight * values
+        scores[reached.row, reached.column] = sums
 
     def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
@@ -366,7 +384,7 @@ class Known:
         return [self.under(behavior) for behavior in range(len(self.recommender.seen))]
 
     @cached_property
-    def reached(self) -> list[Reached | None]:
+    def reached(self) -> Reached:
         """What is near it, by half-life; see ``Signals.reached``."""
         assert self.recommender.signals is not None
         shape = len(self.users), len(self.recommender.item_ids)
@@ -718,6 +736,32 @@ def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
     """Split the rows so that a block of rows by items stays within the memory bound."""
     size = max(1, SCORES_AT_A_TIME // max(1, items))
     return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def add_up(
+    near: sparse.csr_matrix, row: Ints, item: Ints, weight: Floats64, n_rows: int
+) -> tuple[Ints, Floats64]:
+    """Return row · I + item of what is near each row's items, ascending, and Σ weight · near of it.
+
+    Sums stand side by side for the items that are reached: few enough to stay in the cache, where
+    they are added to in any order.
+
+    Args:
+        near: each item's neighbours, (I, I).
+        row: 0…n_rows-1, ascending, shape (n,).
+        item: what the row has.
+        weight: by how much it counts, (n, H).
+        n_rows: number of rows.
+    """
+    some, width = near[item], near.shape[1]
+    key = some.indices + np.repeat(row * width, np.diff(some.indptr))
+    is_near = np.zeros(n_rows * width, bool)
+    is_near[key] = True
+    reached = np.flatnonzero(is_near)
+    number = np.empty(len(is_near), np.int32)
+    number[reached] = np.arange(len(reached), dtype=np.int32)
+    spread = (some.data, number[key], some.indptr)
+    return reached, sparse.csc_matrix(spread, shape=(len(reached), len(item))) @ weight
 
 
 def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints, Ints]:

@@ -10,11 +10,10 @@ the ``KEPT`` nearest are kept, so W is sparse, and no training is needed.
 Source: cosine item-kNN (Sarwar et al., WWW 2001); decay and logarithm are ours.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from bigel.data.pairs import Pairs, runs
+from bigel.data.pairs import Pairs, look_up, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed
 from bigel.signals.history import Latest
@@ -35,6 +34,44 @@ HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300
 SMALL = 1e-3  # ε
 VALUES = 16_000_000  # products of a block of items: a thread needs 192 MB, and as much to choose by
+SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """What is near what B users have; of all other items the values are 0.
+
+    Args:
+        keys: place of the user · I + item, ascending, (m,).
+        values: one per weighing of what the users have, (m, H).
+        shape: (B, I).
+    """
+
+    keys: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+
+    def dense(self, weighing: int = 0) -> Tensor:
+        """Return the values of one weighing for all items, (B, I)."""
+        found = self.values.new_zeros(self.shape)
+        found.view(-1)[self.keys] = self.values[:, weighing]
+        return found
+
+    def add_to(self, out_BI: Tensor, weights_H: Tensor) -> None:
+        """Add the values by their weights, one after the other, to scores of all items."""
+        keys, values = self.keys.to(out_BI.device), self.values.to(out_BI.device)
+        flat = out_BI.view(-1)
+        sums = flat[keys]
+        for weight, column in zip(weights_H.tolist(), values.T, strict=True):
+            sums += weight * column
+        flat[keys] = sums
+
+    def at(self, rows: Tensor, items: Tensor) -> Tensor:
+        """Return the values of n pairs of place and item, (n, H)."""
+        place, is_near = look_up(self.keys, rows * self.shape[1] + items)
+        found = self.values.new_zeros(len(rows), self.values.shape[1])
+        found[is_near] = self.values[place[is_near]]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,59 +102,75 @@ class Neighbours:
         most_I = have_UI.T @ np.diff(have_UI.indptr)  # products of each row before those add up
         found = _in_threads(
             lambda ends: _nearest((of_items[slice(*ends)] @ unit_UI).tocsr(), ends[0], kept),
-            _blocks(most_I),
+            _blocks(most_I, VALUES),
         )
         counts, col, value = (torch.cat(column) for column in zip(*found, strict=True))
         return cls(functional.pad(counts.cumsum(0), (1, 0)), col, value)
 
-    def reach(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
-        """Return n_h(u, ·) of B users, float64, (B, I)."""
-        weight = _weight(inputs, until, users, half_life)
-        return torch.from_numpy((self._touched(inputs.pairs, users, weight) @ self._near).toarray())
+    def column(self, inputs: Latest, until: int, users: Tensor) -> Reached:
+        """Return log(1 + n_h(u, ·) / ε) of B users by ``HALF_LIVES``, float32."""
+        found = self.reach(inputs, until, users, HALF_LIVES)
+        return replace(found, values=found.values.div_(SMALL).log1p_().float())
 
-    def column(self, inputs: Latest, until: int, users: Tensor, half_life: float) -> Tensor:
-        """Return log(1 + n_h(u, ·) / ε) of B users, float32, (B, I)."""
-        return self.logs(inputs.pairs, users, SMALL, _weight(inputs, until, users, half_life))
+    def reach(
+        self, inputs: Latest, until: int, users: Tensor, half_lives: Sequence[float]
+    ) -> Reached:
+        """Return n_h(u, ·) of B users by half-life, float64."""
+        places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
+        ages = (until - inputs.last[places]) / DAY
+        weight_NH = np.stack([decayed(ages, half_life) for half_life in half_lives], axis=1)
+        return self.sums(inputs.pairs, users, weight_NH)
 
-    def logs(
-        self, pairs: Pairs, users: Tensor, small: float, weight: np.ndarray | None = None
-    ) -> Tensor:
-        """Return log(1 + Σ weight_j W_ji / small) over the items j of each of B users, (B, I).
+    def sums(self, pairs: Pairs, users: Tensor, weight_NH: np.ndarray | None = None) -> Reached:
+        """Return Σ weight_j W_ji over the items j of each of B users, float64.
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
 
         Args:
             pairs: what each user has.
             users: the B users.
-            small: ε.
-            weight: of each of their items, one user's after the other's; None: 1.
+            weight_NH: of each of their items, one user's after the other's; None: 1, H = 1.
         """
-        touched_BI, near_II = self._touched(pairs, users, weight), self._near
-        found = np.empty(touched_BI.shape, np.float32)
+        rows, items = (tensor.numpy() for tensor in pairs.take(users))
+        weight_NH = np.ones((len(items), 1)) if weight_NH is None else weight_NH
+        n_items, ends = pairs.n_items, np.append(0, pairs.counts[users].cumsum(0))
+        products = np.append(0, np.diff(self._near.indptr)[items].cumsum())
 
-        def fill(rows: tuple[int, int]) -> None:
-            sums = touched_BI[slice(*rows)] @ near_II
-            logs = np.log1p(sums.data / small).astype(np.float32)
-            parts = (logs, sums.indices, sums.indptr)
-            sparse.csr_matrix(parts, shape=sums.shape).toarray(out=found[slice(*rows)])
+        def of_block(block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+            start, stop = block
+            some = slice(*ends[[start, stop]])
+            of_these = rows[some] - start, items[some], weight_NH[some]
+            key, sums = self._add_up(*of_these, n_rows=stop - start)
+            return key + start * n_items, sums
 
-        found[:] = 0
-        ends = np.linspace(0, len(users), torch.get_num_threads() + 1).astype(int).tolist()
-        _in_threads(fill, list(itertools.pairwise(ends)))
-        return torch.from_numpy(found)
+        nothing = np.zeros(0, np.int64), np.zeros((0, weight_NH.shape[1]))
+        parts = _in_threads(of_block, _blocks(np.diff(products[ends]) + n_items, SUMMED))
+        keys, sums = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
+        shape = len(users), n_items
+        return Reached(torch.from_numpy(keys), torch.from_numpy(sums), shape)
 
-    def _touched(
-        self, pairs: Pairs, users: Tensor, weight: np.ndarray | None = None
-    ) -> sparse.csr_matrix:
-        items = pairs.take(users)[1].numpy()
-        weight = np.ones(len(items)) if weight is None else weight
-        ends = functional.pad(pairs.counts[users].cumsum(0), (1, 0)).numpy()
-        return sparse.csr_matrix((weight, items, ends), shape=(len(users), len(self.crow) - 1))
+    def _add_up(
+        self, rows: np.ndarray, items: np.ndarray, weight_NH: np.ndarray, n_rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return row · I + item of what is near some rows' items, ascending, and its sums.
+
+        Sums stand side by side in as many rows as there are items reached: in few enough to stay
+        in the cache, where they are added to in any order.
+        """
+        near = self._near[items]
+        key = near.indices + np.repeat(rows * near.shape[1], np.diff(near.indptr)).astype("i4")
+        is_near = np.zeros(n_rows * near.shape[1], bool)
+        is_near[key] = True
+        reached = np.flatnonzero(is_near)
+        number = np.empty(len(is_near), np.int32)
+        number[reached] = np.arange(len(reached), dtype=np.int32)
+        spread = (near.data, number[key], near.indptr)
+        return reached, sparse.csc_matrix(spread, shape=(len(reached), len(items))) @ weight_NH
 
     @cached_property
     def _near(self) -> sparse.csr_matrix:
         n_items = len(self.crow) - 1
-        parts = (self.value.double().numpy(), self.col.numpy(), self.crow.numpy())
+        parts = (self.value.double().numpy(), self.col.int().numpy(), self.crow.numpy())
         return sparse.csr_matrix(parts, shape=(n_items, n_items))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -131,53 +184,51 @@ def _in_threads(function: Callable[[Part], Found], parts: Sequence[Part]) -> lis
         return list(pool.map(function, parts))
 
 
-def _weight(inputs: Latest, until: int, users: Tensor, half_life: float) -> np.ndarray:
-    """Return by how much each item of B users counts, one user's after the other's."""
-    places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
-    return decayed((until - inputs.last[places]) / DAY, half_life)
-
-
-def _blocks(most_I: np.ndarray) -> list[tuple[int, int]]:
-    """Return where blocks of rows start and end, each of about ``VALUES`` products at most."""
-    number = np.cumsum(most_I) // VALUES
+def _blocks(sizes: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Return where blocks of rows start and end, whose sizes add up to about so much at most."""
+    number = np.cumsum(sizes) // most
     starts = np.flatnonzero(np.diff(number, prepend=-1)).tolist()
-    return list(zip(starts, [*starts[1:], len(most_I)], strict=True))
+    return list(zip(starts, [*starts[1:], len(sizes)], strict=False))  # no rows: no block
 
 
 def _nearest(near_RI: sparse.csr_matrix, start: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return number, places and weights of the nearest of R items, the first being ``start``."""
     n_rows, n_items = near_RI.shape
-    counts = torch.from_numpy(np.diff(near_RI.indptr))
-    row_of = torch.repeat_interleave(torch.arange(n_rows, dtype=torch.int32), counts)
-    col_of, value = torch.from_numpy(near_RI.indices), torch.from_numpy(near_RI.data).float()
-    value[col_of == row_of + start] = 0.0
-    best = _largest(value, counts.long(), kept)
-    best = best[value[best] > 0]
-    key = (row_of[best].long() * n_items + col_of[best]).sort()
+    counts = np.diff(near_RI.indptr)
+    there = np.flatnonzero(counts)
+    near_RI[there, there + start] = 0.0  # an item is not near itself
+    value = torch.from_numpy(near_RI.data).float()
+    row, best = _largest(value, torch.from_numpy(counts).long(), kept)
+    near = value[best] > 0
+    row, best = row[near], best[near]
+    key = (row * n_items + torch.from_numpy(near_RI.indices)[best]).sort()
     return (
-        torch.bincount(key.values // n_items, minlength=n_rows),
+        torch.bincount(row, minlength=n_rows),
         key.values % n_items,
         value[best[key.indices]],
     )
 
 
-def _largest(value: Tensor, count_R: Tensor, kept: int) -> Tensor:
-    """Return the places of each row's largest values, at most ``kept`` of a row.
+def _largest(value: Tensor, count_R: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Return row and place of each row's largest values, at most ``kept`` of a row.
 
     Args:
         value: (n,), one row after the other.
         count_R: how many each row has.
     """
     first_R = count_R.cumsum(0) - count_R
-    found, width = [runs(first_R, torch.where(count_R <= kept, count_R, 0))[1]], kept
+    rows, places = runs(first_R, torch.where(count_R <= kept, count_R, 0))
+    found, width = [(rows, places)], kept
     while len(value) and width < int(count_R.max()):
         some = torch.nonzero((count_R > width) & (count_R <= 2 * width)).flatten()
         place = first_R[some, None] + torch.arange(2 * width)
         outside = torch.arange(2 * width) >= count_R[some, None]
         there = value[place.clamp_(max=len(value) - 1)].masked_fill_(outside, -torch.inf)
-        found.append(place.gather(1, there.topk(kept, dim=1).indices).flatten())
+        best = place.gather(1, there.topk(kept, dim=1).indices)
+        found.append((some.repeat_interleave(kept), best.flatten()))
         width *= 2
-    return torch.cat(found)
+    rows, places = (torch.cat(part) for part in zip(*found, strict=True))
+    return rows, places
 
 
 def neighbour_names() -> list[str]:

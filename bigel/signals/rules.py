@@ -30,6 +30,7 @@ from bigel.signals import neighbours as near
 from bigel.signals.history import History, Latest
 from bigel.signals.neighbours import Neighbours
 from bigel.signals.recent import popular_order
+from bigel.signals.signals import Signals
 
 POPULAR, KNN, BOTH = "recent popularity", "item-kNN", "item-kNN x popularity"
 TOUCHED, REPEAT = "touched, not yet", "repeat of the last"
@@ -84,8 +85,15 @@ class Evening:
     _reached: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     @classmethod
-    def of(cls, history: History) -> "Evening":
-        """Collect what a history says at its end."""
+    def of(cls, history: History, signals: Signals | None = None) -> "Evening":
+        """Collect what a history says at its end.
+
+        Args:
+            history: before the moment.
+            signals: of the same moment, if they are there already.
+        """
+        if signals is not None:
+            return cls(history, signals.touched, signals.neighbours)
         touched = history.latest()
         return cls(history, touched, Neighbours.of(touched.pairs))
 
@@ -105,7 +113,7 @@ class Evening:
         asked, found = self._reached.get(half_life, (None, None))
         if asked is None or found is None or not torch.equal(asked, users):
             until = self.history.until
-            found = self.neighbours.reach(self.touched, until, users, half_life).float()
+            found = self.neighbours.reach(self.touched, until, users, [half_life]).dense().float()
             self._reached[half_life] = users, found
         return found
 

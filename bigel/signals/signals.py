@@ -19,7 +19,7 @@ from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names
 from bigel.signals.history import History, Latest
 from bigel.signals.lately import late_names, late_vectors
-from bigel.signals.neighbours import Neighbours, neighbour_names
+from bigel.signals.neighbours import Neighbours, Reached, neighbour_names
 from bigel.signals.touches import WIDTH, Touches, touch_names
 
 GRAPH = 2  # columns of the graph: its score, and the bias in it
@@ -77,7 +77,7 @@ class Signals:
         sides_BHD = torch.cat([user_B1D, self.late(behavior, users)], dim=1)
         products = (sides_BHD[rows] * vectors_n1D).sum(-1)
         bias = graph.item_bias[behavior][items].float()
-        reached = [self.reached(users, h)[rows, items] for h in near.HALF_LIVES]
+        reached = self.reached(users).at(rows, items)
         of_touches = [
             touches.at(users, rows, items) if j != behavior else torch.zeros(len(rows), WIDTH)
             for j, touches in enumerate(self.under)
@@ -86,7 +86,7 @@ class Signals:
             [
                 torch.stack([products[:, 0] + bias, bias], dim=1),
                 self.demand[behavior][items],
-                torch.stack(reached, dim=1),
+                reached,
                 products[:, 1:],
                 *of_touches,
             ],
@@ -109,9 +109,9 @@ class Signals:
                 vectors = vectors + weight * late_BHD[:, at]
         return vectors
 
-    def reached(self, users: Tensor, half_life: float) -> Tensor:
-        """Return the column of neighbours of B users at a half-life, (B, I)."""
-        return self.neighbours.column(self.touched, self.until, users, half_life)
+    def reached(self, users: Tensor) -> Reached:
+        """Return the columns of neighbours of B users."""
+        return self.neighbours.column(self.touched, self.until, users)
 
     def offset(self, parts: "Parts", behavior: int) -> Tensor:
         """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
@@ -158,9 +158,8 @@ class Weighed(Derived):
         vectors = signals.vectors(parts, behavior, users)
         fill_products(vectors, items_ID, bias_I * parts.graph[0], out_BI)
         out_BI += signals.offset(parts, behavior).to(out_BI.device)
-        for half_life, weight in zip(near.HALF_LIVES, parts.neighbours.tolist(), strict=True):
-            if weight:
-                out_BI += weight * signals.reached(users, half_life).to(out_BI.device)
+        if bool(parts.neighbours.any()):
+            signals.reached(users).add_to(out_BI, parts.neighbours)
         for j, (touches, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
             if j != behavior and bool(weight_W.any()):
                 rows, items, columns = touches.take(users)

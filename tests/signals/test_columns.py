@@ -157,8 +157,12 @@ def test_the_kept_are_the_largest(kept: int, values: int, monkeypatch: pytest.Mo
         assert sorted(set(found.col[row].tolist()) - {j}) == found.col[row].tolist()
 
 
+@pytest.mark.parametrize("summed", [1_000_000, 5])
 @pytest.mark.parametrize("half_life", neighbours.HALF_LIVES)
-def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
+def test_reach_adds_up_what_a_user_touched(
+    half_life: float, summed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SUMMED", summed)
     history = random_history(5)
     latest = history.latest()
     found = Neighbours.of(latest.pairs)
@@ -167,7 +171,11 @@ def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
         for a, b in zip(found.crow[:-1], found.crow[1:], strict=True)
     ]
     users = torch.tensor([3, 0, 1])
-    reached = found.reach(latest, history.until, users, half_life)
+    reached = found.reach(latest, history.until, users, [7.0, half_life])
+    rows, items = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
+    by_pair = reached.at(rows.flatten(), items.flatten())[:, 1].view(3, 4)
+    added = torch.ones(3, 4, dtype=torch.float64)
+    reached.add_to(added, torch.tensor([0.0, 2.0]))
     for row, user in enumerate(users.tolist()):
         naive = [0.0] * 4
         place = slice(int(latest.pairs.crow[user]), int(latest.pairs.crow[user + 1]))
@@ -176,7 +184,9 @@ def test_reach_adds_up_what_a_user_touched(half_life: float) -> None:
             weight = 1.0 if math.isinf(half_life) else 0.5 ** (age / half_life)
             for other, value in near[item].items():
                 naive[other] += weight * value
-        np.testing.assert_allclose(reached[row], naive, rtol=1e-6)
+        np.testing.assert_allclose(reached.dense(1)[row], naive, rtol=1e-6)
+        np.testing.assert_allclose(by_pair[row], naive, rtol=1e-6)
+        np.testing.assert_allclose(added[row], 1 + 2 * np.array(naive), rtol=1e-6)
 
 
 def test_touches_tell_how_often_and_how_lately(history: History) -> None:

@@ -15,8 +15,9 @@ from bigel.errors import ConfigError
 from bigel.evaluate.protocol import make_task, rank_task
 from bigel.evaluate.stage import evaluate
 from bigel.ingest import ingest
+from bigel.lists import serving
 from bigel.lists.bundle import build_bundle, learned_by, load_bundle, read_facts, refresh_bundle
-from bigel.lists.serving import FEWEST_FOR_THREADS, Candidates, Known, Session
+from bigel.lists.serving import Candidates, Known, Session
 from bigel.signals.history import History
 from bigel.signals.recent import OrRecent
 from bigel.signals.signals import Weighed, column_names
@@ -48,12 +49,14 @@ def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None
         np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_neighbours_of_few_users_are_those_of_many_to_the_bit(made: Made) -> None:
-    """Half-lives of few are multiplied one after the other, of many in threads."""
+@pytest.mark.parametrize("summed", [1_000_000, 100])
+def test_neighbours_of_few_users_are_those_of_many_to_the_bit(
+    made: Made, summed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "SUMMED", summed)
     served = load_bundle(made.bundle())
     assert served.signals is not None
     users = np.arange(len(served.user_ids))
-    assert len(users) > FEWEST_FOR_THREADS
 
     def added(behavior: int, some: np.ndarray) -> np.ndarray:
         assert served.signals is not None
@@ -65,7 +68,7 @@ def test_neighbours_of_few_users_are_those_of_many_to_the_bit(made: Made) -> Non
     for behavior in range(len(NAMES)):
         together = added(behavior, users)
         assert together.any()
-        for size in (1, 7, FEWEST_FOR_THREADS):
+        for size in (1, 7):
             parts = [added(behavior, users[at : at + size]) for at in range(0, len(users), size)]
             assert np.array_equal(np.concatenate(parts), together)
 
