@@ -26,7 +26,7 @@ the newest days chooses it. Demand and neighbours are those of ``bigel.signals``
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -58,6 +58,7 @@ USERS = 2_000  # validation users of a behavior, at most, who choose
 MOST_ITEMS = 50_000  # item-kNN of a log without times compares all pairs of items
 VALUES = 16_000_000  # scores of a batch: 64 MB
 
+Put = Callable[[Tensor, Tensor], None]  # users, and their scores of all items, (B, I)
 # By name, what makes its scores; of a rule that has several settings each of them.
 Rules = Mapping[str, Callable[[], Sequence[Scores]]]
 
@@ -68,19 +69,17 @@ class First(Derived):
 
     Args:
         base: popularity, whose scores are 0 and less.
-        first: by behavior; what has a score above 0 comes first.
+        first: by behavior; writes the scores of what comes first, above 0, over those of B users.
     """
 
     base: Scores
-    first: Sequence[Scores]
+    first: Sequence[Put]
 
     @torch.no_grad()
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; see ``Scores``."""
         self.base.fill(behavior, users, out_BI)
-        found_BI = torch.empty_like(out_BI)
-        self.first[behavior].fill(behavior, users, found_BI)
-        torch.where(found_BI > 0, found_BI, out_BI, out=out_BI)
+        self.first[behavior](users, out_BI)
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,13 @@ def timed_rules(
     evening = cache(lambda: Evening.of(history, signals))
 
     def latest() -> Sequence[Scores]:
-        return [First(popular, [evening().scores(REPEAT, k, ()) for k in behaviors])]
+        return [First(popular, [evening().scores(REPEAT, k, ()).put for k in behaviors])]
 
     def near_wanted() -> Sequence[Scores]:
         return [
-            First(popular, [evening().scores(BOTH, k, (near, half_lives[k])) for k in behaviors])
+            First(
+                popular, [evening().scores(BOTH, k, (near, half_lives[k])).put for k in behaviors]
+            )
             for near in HALF_LIVES
         ]
 
@@ -137,13 +138,21 @@ def untimed_rules(log: Interactions, popular: Scores) -> Rules:
     """
 
     def near() -> Sequence[Scores]:
-        return [First(popular, [near_items(log, ItemKnnConfig())] * len(log.behaviors))]
+        scores = near_items(log, ItemKnnConfig())
+        return [First(popular, [partial(_put, scores, k) for k in range(len(log.behaviors))])]
 
     rules: dict[str, Callable[[], Sequence[Scores]]] = {POPULAR: lambda: [popular]}
     if len(log.behaviors) <= MAX_PATTERNED:  # they have weights for each set of behaviors
         rules[FUNNEL] = lambda: [touched_first(popular, log)]
         rules[CONVERTING] = lambda: [converting_first(popular, log)]
     return rules | ({NEAR: near} if log.n_items <= MOST_ITEMS else {})
+
+
+def _put(scores: Scores, behavior: int, users: Tensor, out_BI: Tensor) -> None:
+    """Write the scores above 0 over those that stand there."""
+    found_BI = torch.empty_like(out_BI)
+    scores.fill(behavior, users, found_BI)
+    torch.where(found_BI > 0, found_BI, out_BI, out=out_BI)
 
 
 def choose(rules: Rules, tasks: Sequence[Task], k: int, batch_users: int) -> list[Choice]:

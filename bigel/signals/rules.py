@@ -36,7 +36,8 @@ POPULAR, KNN, BOTH = "recent popularity", "item-kNN", "item-kNN x popularity"
 TOUCHED, REPEAT = "touched, not yet", "repeat of the last"
 
 HalfLives = tuple[float, ...]  # days; inf: no decay
-Fill = Callable[[Tensor], Tensor]  # scores of all items for B users, (B, I)
+Chosen = tuple[Tensor, Tensor]  # place of the user · I + item, and its score, each (n,)
+Choose = Callable[[Tensor], Chosen]  # of B users
 
 CANDIDATES: dict[str, list[HalfLives]] = {
     POPULAR: [(h,) for h in wanted.HALF_LIVES],
@@ -52,12 +53,17 @@ class RuleScores:
     """A rule as ``Scores``, on the CPU.
 
     Args:
-        of_users: gives the scores of some users; -inf: not listed.
-        n_items: I.
+        others: scores of what it does not choose for a user, (I,); -inf: not listed.
+        chosen: gives what it chooses for some users.
     """
 
-    of_users: Fill
-    n_items: int
+    others: Tensor
+    chosen: Choose
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return len(self.others)
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +72,13 @@ class RuleScores:
 
     def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of all items for B users; those of the behavior that it was made for."""
-        out_BI.copy_(self.of_users(users))
+        out_BI.copy_(self.others.expand_as(out_BI))
+        self.put(users, out_BI)
+
+    def put(self, users: Tensor, out_BI: Tensor) -> None:
+        """Write the scores of what it chooses over those that stand there."""
+        keys, scores = self.chosen(users)
+        out_BI.view(-1)[keys] = scores
 
 
 @dataclass(eq=False)
@@ -82,7 +94,7 @@ class Evening:
     history: History
     touched: Latest
     neighbours: Neighbours
-    _reached: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
+    _reached: dict[float, tuple[Tensor, Chosen]] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, history: History, signals: Signals | None = None) -> "Evening":
@@ -99,66 +111,63 @@ class Evening:
 
     def scores(self, rule: str, behavior: int, half_lives: HalfLives) -> RuleScores:
         """Return a rule of ``CANDIDATES``, with half-lives as there, for one behavior."""
-        fill: dict[str, Callable[..., Fill]] = {
-            POPULAR: self._popular,
-            KNN: self._near,
-            BOTH: self._both,
-            TOUCHED: self._touched,
-            REPEAT: self._repeat,
-        }
-        return RuleScores(fill[rule](behavior, *half_lives), self.history.n_items)
+        others = torch.full((self.history.n_items,), -torch.inf)
+        if rule == POPULAR:
+            return RuleScores(self._popular(behavior, *half_lives), _nothing)
+        if rule in (TOUCHED, REPEAT):
+            others = self._popular(behavior, *half_lives) if rule == TOUCHED else others
+            return RuleScores(others, self._latest_first(behavior))
+        near, *of_demand = half_lives
+        wanted_I = torch.ones(len(others))
+        if rule == BOTH:
+            wanted_I = torch.from_numpy(self._demand(behavior, *of_demand)).float()
+        return RuleScores(others, lambda users: self._near(users, near, wanted_I))
 
-    def reach(self, users: Tensor, half_life: float) -> Tensor:
-        """Return n of B users, (B, I) float32; that of the last users is remembered."""
+    def reach(self, users: Tensor, half_life: float) -> Chosen:
+        """Return n of B users where it is not 0; that of the last users is remembered."""
         asked, found = self._reached.get(half_life, (None, None))
         if asked is None or found is None or not torch.equal(asked, users):
             until = self.history.until
-            found = self.neighbours.reach(self.touched, until, users, [half_life]).dense().float()
+            reached = self.neighbours.reach(self.touched, until, users, [half_life])
+            found = reached.keys, reached.values[:, 0].float()
             self._reached[half_life] = users, found
         return found
+
+    def _near(self, users: Tensor, half_life: float, wanted_I: Tensor) -> Chosen:
+        keys, near = self.reach(users, half_life)
+        scores = near * wanted_I[keys % len(wanted_I)]
+        there = scores != 0
+        return keys[there], scores[there]
 
     def _demand(self, behavior: int, half_life: float) -> np.ndarray:
         return wanted.demand(self.history, half_life, behavior)
 
-    def _popular(self, behavior: int, half_life: float) -> Fill:
+    def _popular(self, behavior: int, half_life: float) -> Tensor:
+        """Return scores by demand, (I,); -inf for what nobody wants."""
         wanted_I = self._demand(behavior, half_life)
         place_I = torch.full((self.history.n_items,), -torch.inf)
         order = popular_order(wanted_I)[: int((wanted_I > 0).sum())]
         place_I[torch.from_numpy(order)] = -torch.arange(len(order), dtype=torch.float32)
-        return lambda users: place_I.expand(len(users), -1)
+        return place_I
 
-    def _near(self, behavior: int, half_life: float) -> Fill:
-        return lambda users: _listed(self.reach(users, half_life))
-
-    def _both(self, behavior: int, of_near: float, of_demand: float) -> Fill:
-        wanted_I = torch.from_numpy(self._demand(behavior, of_demand)).float()
-        return lambda users: _listed(self.reach(users, of_near) * wanted_I)
-
-    def _touched(self, behavior: int, half_life: float) -> Fill:
-        popular, latest = self._popular(behavior, half_life), self._elsewhere(behavior)
-        return lambda users: _latest_first(latest, users, popular(users).clone())
-
-    def _repeat(self, behavior: int) -> Fill:
+    def _latest_first(self, behavior: int) -> Choose:
         latest, n_items = self._elsewhere(behavior), self.history.n_items
-        return lambda users: _latest_first(
-            latest, users, torch.full((len(users), n_items), -torch.inf)
-        )
+        return lambda users: _latest_first(latest, users, n_items)
 
     def _elsewhere(self, behavior: int) -> Latest:
         """Return each user's items by latest time under the other behaviors."""
         return self.history.only(self.history.behavior_index != behavior).latest()
 
 
-def _listed(scores_BI: Tensor) -> Tensor:
-    return scores_BI.masked_fill(scores_BI == 0, -torch.inf)
-
-
-def _latest_first(latest: Latest, users: Tensor, scores_BI: Tensor) -> Tensor:
+def _latest_first(latest: Latest, users: Tensor, n_items: int) -> Chosen:
     """Give each user's pairs the scores from 1 on, the latest the highest; of equals by item."""
     rows, places = runs(latest.pairs.crow[users], latest.pairs.counts[users])
     items, last = latest.pairs.col[places], latest.last[places.numpy()]
     order = torch.from_numpy(np.lexsort((-items.numpy(), last, rows.numpy())))
     begins = torch.cumsum(latest.pairs.counts[users], 0) - latest.pairs.counts[users]
     rank = torch.arange(len(rows)) - begins[rows]
-    scores_BI[rows[order], items[order]] = (rank + 1).float()
-    return scores_BI
+    return (rows * n_items + items)[order], (rank + 1).float()
+
+
+def _nothing(users: Tensor) -> Chosen:
+    return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
