@@ -13,7 +13,7 @@ from bigel.config.synth import SynthConfig
 from bigel.errors import ConfigError, nearest
 
 MAX_PATTERNED = 8
-SELECT_SCORES, FEWEST_SELECTORS = 400_000_000, 1_000
+SELECT_SCORES, FEWEST_SELECTORS = 100_000_000, 1_000
 
 
 class EvaluateConfig(Section):
@@ -31,8 +31,8 @@ class EvaluateConfig(Section):
         description=(
             "Validation users of a behavior, evenly spaced among all, who select: weights, and "
             "what is fitted beside them. An NDCG of n users has a standard error of about "
-            "0.25 / sqrt(n), here 0.0035. Where these would be more than 400 million scores "
-            "of items, fewer are asked, down to 1,000: beyond 80,000 items with 5,000 users."
+            "0.25 / sqrt(n), here 0.0035. Where these would be more than 100 million scores "
+            "of items, fewer are asked, down to 1,000: beyond 20,000 items with 5,000 users."
         ),
     )
     most_users: int = Field(
@@ -52,8 +52,8 @@ class EvaluateConfig(Section):
     def selectors(self, n_items: int) -> int:
         """Return how many users of a behavior select among so many items.
 
-        >>> [EvaluateConfig().selectors(n) for n in (10_000, 100_000, 10_000_000)]
-        [5000, 4000, 1000]
+        >>> [EvaluateConfig().selectors(n) for n in (20_000, 40_000, 10_000_000)]
+        [5000, 2500, 1000]
         """
         return min(self.select_users, max(FEWEST_SELECTORS, SELECT_SCORES // max(n_items, 1)))
 

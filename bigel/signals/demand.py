@@ -32,11 +32,9 @@ def decayed(ages: np.ndarray, half_life: float) -> np.ndarray:
 
 def demand(history: History, half_life: float, behavior: int | None = None) -> np.ndarray:
     """Return d(i) for every item, float64, shape (I,); behavior None: of any."""
-    ages = (history.until - history.times) / DAY
-    weight = decayed(ages, half_life)
-    if behavior is not None:
-        weight = weight * (history.behavior_index == behavior)
-    return np.bincount(history.items, weight, minlength=history.n_items)
+    rows = slice(None) if behavior is None else history.behavior_index == behavior
+    weight = decayed((history.until - history.times[rows]) / DAY, half_life)
+    return np.bincount(history.items[rows], weight, minlength=history.n_items)
 
 
 def demand_columns(history: History) -> Tensor:
