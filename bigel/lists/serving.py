@@ -52,6 +52,7 @@ FIELDS = ("user_id", "behavior", "k", "recent", "exclude_items", "only_items")  
 SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.popular``
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
+USERS_AT_A_TIME = 32  # the items' vectors are read once for so many, with up to 4 times the scores
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
 SMALLEST = np.finfo(np.float32).min
@@ -734,7 +735,8 @@ def _by_column(item_emb: Floats) -> Floats:
 
 def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
     """Split the rows so that a block of rows by items stays within the memory bound."""
-    size = max(1, SCORES_AT_A_TIME // max(1, items))
+    fit = SCORES_AT_A_TIME // max(1, items)
+    size = max(1, fit, min(USERS_AT_A_TIME, 4 * fit))
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 

@@ -151,7 +151,10 @@ def test_the_size_of_a_block_changes_nothing(
     assert all((whole.row == row).sum() <= k[row] for row in range(len(users)))
 
 
-def test_memory_is_bounded_by_blocks(recommender: Recommender, monkeypatch) -> None:
+@pytest.mark.parametrize("at_once,sizes", [(1, [2, 2, 2, 1]), (3, [3, 3, 1]), (9, [7])])
+def test_memory_is_bounded_by_blocks(
+    recommender: Recommender, monkeypatch, at_once: int, sizes: list[int]
+) -> None:
     seen: list[tuple[int, ...]] = []
 
     def spy(scores: Any, k: int) -> Any:
@@ -160,8 +163,9 @@ def test_memory_is_bounded_by_blocks(recommender: Recommender, monkeypatch) -> N
 
     monkeypatch.setattr(serving, "top_k", spy)
     monkeypatch.setattr(serving, "SCORES_AT_A_TIME", 2 * fabricate.ITEMS)
+    monkeypatch.setattr(serving, "USERS_AT_A_TIME", at_once)
     recommender.recommend(CLICK, np.array([0, 1, 2, 3, 0, 1, 2]), 2)
-    assert [shape[0] for shape in seen] == [2, 2, 2, 1]
+    assert [shape[0] for shape in seen] == sizes
 
 
 def test_no_requests_give_no_lists(recommender: Recommender) -> None:
