@@ -58,6 +58,8 @@ class Explanation:
         neighbours: items that she touched, and what each brought to the part "neighbours".
         has: behaviors under which she has the item; lists leave it out under these.
         allowed: whether the rules let it be listed.
+        passed_over: whether ``recommend.max_per_category`` keeps it out of her list: so many better
+            ones of its category may be in it.
     """
 
     user: Id
@@ -69,6 +71,7 @@ class Explanation:
     neighbours: list[tuple[Id, float]]
     has: list[str]
     allowed: bool = True
+    passed_over: bool = False
 
 
 class Recommender:
@@ -335,12 +338,14 @@ class Recommender:
             DataError: if the item is unknown, naming the nearest, an id is null, or there are
                 several.
         """
-        from bigel.lists.explain import explain  # brings MLflow along
+        from bigel.lists.explain import explain, passed_over  # brings MLflow along
 
         at = self._place(behavior or self.behaviors[-1])
         asked = int(inner_of(_one_id(user, self.users, "user"), self.users)[0])
         inner = self._known_items(_one_id(item, self.items, "item"))
         (found,) = explain(self._served, at, asked, inner, self._only_popular)
+        candidates = candidates_of(self._rules, self._config.recommend.exclude, self.behaviors)
+        passed = passed_over(self._served, [at], asked, candidates, only_popular=self._only_popular)
         return Explanation(
             user,
             self.items[int(inner[0])],
@@ -351,6 +356,7 @@ class Recommender:
             [(self.items[one], value) for one, value in found.brought],
             [name for name, has in zip(self.behaviors, found.has, strict=True) if has],
             self._rules is None or bool(self._rules.allowed[inner[0]]),
+            int(inner[0]) in passed,
         )
 
     def history(self, user: Id) -> pl.DataFrame:

@@ -153,6 +153,20 @@ def test_similar_items_and_reasons_obey_the_rules(home: Workspace, shop: Path) -
     assert plain.explain(100, "item 2").allowed
 
 
+@pytest.mark.parametrize("user", [100, 101, 999])
+@pytest.mark.parametrize("behavior", ["click", "purchase"])
+def test_a_reason_names_what_the_limit_per_category_passes_over(
+    home: Workspace, shop: Path, user: int, behavior: str
+) -> None:
+    limited = Recommender.champion(home.root, settings=shop / "mine.toml")
+    no_limit = load_config(str(shop / "mine.toml"), ["recommend.max_per_category=0"])
+    whole = limited.with_rules(no_limit)
+    listed = [set(one.recommend(user, behavior)["item_id"]) for one in (whole, limited)]
+    passed = {one for one in limited.items if limited.explain(user, one, behavior).passed_over}
+    assert passed == listed[0] - listed[1] and passed <= {"item 1", "item 3"}
+    assert not any(whole.explain(user, one, behavior).passed_over for one in whole.items)
+
+
 def test_a_catalogue_that_breaks_its_contract_is_refused(
     untimed: Recommender, tmp_path: Path
 ) -> None:

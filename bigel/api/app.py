@@ -17,13 +17,14 @@ from bigel.api.champion import Follower, Served
 from bigel.api.docs import docs_page
 from bigel.errors import nearest
 from bigel.lists import serving
-from bigel.lists.explain import Explained, explain
+from bigel.lists.explain import Explained, explain, passed_over
 from bigel.lists.history import history_of
 from bigel.lists.similar import similar
 
 MOST_BYTES = 4_000_000  # of a body
 HERE, LOCAL = "http://address.invalid", "http://localhost"  # in the page's examples
 ADDRESS = re.compile(r"https?://[\w.:/\[\]-]+")  # that a page and a shell take as it is
+PASSED_OVER = "recommend.max_per_category"  # a reason why an item is in no list
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 Filter = Annotated[str | None, Query(alias="filter", description="Name of one of items.filters.")]
 DESCRIPTION = """Lists per behavior from the registered champion, which is followed through
@@ -168,16 +169,20 @@ def answer(served: Served, wanted: bodies.ListsAsked) -> bodies.Lists:
     _check_filter(wanted.filter, served)
     candidates = served.candidates(wanted.exclude, wanted.filter)
     names = list(dict.fromkeys(behaviors))
+    places = [known.index(name) for name in names]
     found = recommender.recommend_each(
-        [known.index(name) for name in names],
-        np.array([user]), wanted.k, candidates, session, served.only_popular,
-    )  # fmt: skip
-    is_short = any(len(one.item) < wanted.k for one in found)
+        places, np.array([user]), wanted.k, candidates, session, served.only_popular
+    )
+    short = [at for at, one in zip(places, found, strict=True) if len(one.item) < wanted.k]
+    kept_out = served.left_out(wanted.filter) if short else None
+    if kept_out is not None:
+        more = passed_over(recommender, short, user, candidates, session, served.only_popular)
+        kept_out = kept_out | ({PASSED_OVER: len(more)} if len(more) else {})
     return bodies.Lists(
         user_id=wanted.user_id,
         model=served.uri,
         lists={name: _written(served, of) for name, of in zip(names, found, strict=True)},
-        not_listed=served.left_out(wanted.filter) if is_short else None,
+        not_listed=kept_out,
     )
 
 
@@ -197,11 +202,17 @@ def explained(served: Served, user: str, items: list[str], behavior: str | None)
     at = recommender.behaviors.index(name)
     places = np.array([item for _, item in known])
     reasons = explain(recommender, at, asked, places, served.only_popular)
-    told = [_reason(served, item, why) for item, why in zip(places.tolist(), reasons, strict=True)]
+    passed = passed_over(
+        recommender, [at], asked, served.candidates(None), only_popular=served.only_popular
+    )
+    told = [
+        _reason(served, item, why, item in passed)
+        for item, why in zip(places.tolist(), reasons, strict=True)
+    ]
     return bodies.Reasons(user_id=one, model=served.uri, behavior=name, items=told)
 
 
-def _reason(served: Served, item: int, why: Explained) -> bodies.Reason:
+def _reason(served: Served, item: int, why: Explained, is_passed_over: bool) -> bodies.Reason:
     behaviors = served.recommender.behaviors
     return bodies.Reason(
         item_id=_id_of(served, item),
@@ -214,6 +225,7 @@ def _reason(served: Served, item: int, why: Explained) -> bodies.Reason:
         ],
         has=[name for name, has in zip(behaviors, why.has, strict=True) if has],
         allowed=served.rules is None or bool(served.rules.allowed[item]),
+        passed_over=is_passed_over,
         name=served.name_of(item),
     )
 

@@ -74,8 +74,8 @@ class Lists(BaseModel):
     not_listed: dict[str, int] | None = Field(
         None,
         description="Where a list is shorter than k: items that rules keep out of all lists, by "
-        "reason; limits per category and the request's own are not in it. Null: each is full, or "
-        "there are no rules.",
+        "reason, and under recommend.max_per_category those that it passed over in such a list; "
+        "the request's own limits are not in it. Null: each is full, or there are no rules.",
     )
 
 
@@ -110,6 +110,10 @@ class Reason(BaseModel):
     neighbours: list[Brought] = Field(description="What brought most first.")
     has: list[str] = Field(description="Behaviors under which the user has the item.")
     allowed: bool = Field(description="Whether the rules let it be listed.")
+    passed_over: bool = Field(
+        description="Whether recommend.max_per_category keeps it out of this list: so many better "
+        "ones of its category may be in it."
+    )
     name: str | None = None
 
 

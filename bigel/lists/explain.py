@@ -1,4 +1,4 @@
-"""Why an item has its score: the parts that it was added up from, as it is served.
+"""Why an item has its score: the parts it was added up from; and what a limit keeps out of lists.
 
 The parts are those of ``serving.Recommender.terms``: what each step added to the score of one user
 and item, in float64, so that summed in their order they give the served score exactly. The first,
@@ -6,11 +6,12 @@ of the graph, is told apart into BiGEL's own embeddings and its views (``model.j
 columns are whose).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bigel.lists.serving import Entries, Floats64, Ints, Known, Recommender, Session
+from bigel.lists.serving import Candidates, Entries, Floats64, Ints, Known, Recommender, Session
 
 VIEWS = "views"
 
@@ -65,6 +66,36 @@ def explain(
         parts = _views_apart(recommender, behavior, user, item, _steps(reached))
         found.append(Explained(reached[-1][1], False, parts, has[at], brought[at]))
     return found
+
+
+def passed_over(
+    recommender: Recommender,
+    behaviors: Sequence[int],
+    user: int,
+    candidates: Candidates,
+    session: Session | None = None,
+    only_popular: bool = False,
+) -> Ints:
+    """Return the inner items that the limit per category keeps out of a user's lists, ascending.
+
+    Each would stand in a list of one of these behaviors if that had no limit, and any length.
+
+    Args:
+        recommender: a loaded bundle.
+        behaviors: places in the cascade, at least one.
+        user: inner user; -1 for an unknown one.
+        candidates: which items may be in a list, and so many of a category.
+        session: what the user did since; None: nothing.
+        only_popular: popularity answers for everybody.
+    """
+    if candidates.category is None:
+        return np.empty(0, np.int64)
+    lists = recommender.recommend_each(
+        behaviors, np.array([user]), len(recommender.item_ids),
+        replace(candidates, category=None), session, only_popular,
+    )  # fmt: skip
+    passed = [one.item[candidates.passes_over(one.row, one.item)] for one in lists]
+    return np.unique(np.concatenate(passed))
 
 
 def _steps(reached: list[tuple[str, float]]) -> dict[str, float]:

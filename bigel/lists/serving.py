@@ -175,8 +175,7 @@ class Candidates:
         looked = min(width, 4 * k)
         while True:
             row, _, column, score = top_k(scores_BI, looked)
-            kept = _earlier(row, self.category[column]) < self.per_category
-            kept |= self.category[column] < 0
+            kept = ~self.passes_over(row, column)
             rows = row[kept]
             rank = (
                 np.arange(1, len(rows) + 1) - np.searchsorted(rows, np.arange(len(scores_BI)))[rows]
@@ -187,6 +186,18 @@ class Candidates:
                 first = rank <= k
                 return rows[first], rank[first], column[kept][first], score[kept][first]
             looked = min(width, 2 * looked)
+
+    def passes_over(self, row: Ints, column: Ints) -> npt.NDArray[np.bool_]:
+        """Return which entries of lists, best first, have too many of their category before them.
+
+        Args:
+            row: of each entry.
+            column: inner item.
+        """
+        if self.category is None:
+            return np.zeros(len(row), dtype=bool)
+        category = self.category[column]
+        return (category >= 0) & (_earlier(row, category) >= self.per_category)
 
 
 @dataclass(frozen=True, eq=False)

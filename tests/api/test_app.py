@@ -34,6 +34,7 @@ def _own_home() -> Iterator[None]:
         yield
 
 
+LIMIT = "recommend.max_per_category"
 FILTERS = {"cheap": "price < 25", "even": "price % 20 = 0", "none of them": "price > 1000"}
 
 
@@ -43,8 +44,8 @@ def followed(root: Path, user_ids: Any = None, filters: Any = None, **recommend:
     tree = CONFIG.model_dump()
     if recommend:
         (root / "items.csv").write_text(
-            "item_id,name,in_stock,price\n"
-            + "".join(f"item {n},Thing {n},{n != 1},{10 * n}\n" for n in range(5))
+            "item_id,name,in_stock,price,category\n"
+            + "".join(f"item {n},Thing {n},{n != 1},{10 * n},{n % 2}\n" for n in range(5))
         )
         named = {"path": str(root / "items.csv"), "filters": filters or {}}
         tree |= {"items": named, "recommend": recommend}
@@ -306,6 +307,56 @@ def test_a_list_that_rules_make_short_says_why(shop: TestClient, http: TestClien
     assert not_listed(shop, k=9) == whole and sum(whole.values()) > 0
     chosen = not_listed(shop, k=9, filter="cheap")
     assert chosen.pop("items.filters.cheap") > 0 and chosen == whole
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """The same shop, with one item of the even ones in a list and one of the odd ones."""
+    root = tmp_path_factory.mktemp("limited")
+    return TestClient(create_app(followed(root, filters=FILTERS, max_per_category=1, k=6)))
+
+
+def passed_over(
+    shop: TestClient, limited: TestClient, asked: dict[str, Any]
+) -> dict[str, set[str]]:
+    """Return what the limit takes out of each list of a request."""
+    whole, found = (http.post("/lists", json=asked | {"k": 6}) for http in (shop, limited))
+    return {name: set(items(whole, name)) - set(items(found, name)) for name in BEHAVIORS}
+
+
+@pytest.mark.parametrize("user", [100, 101, 999])
+@pytest.mark.parametrize("more", [{}, {"filter": "even"}, {"exclude_items": ["item 0"]}])
+def test_a_list_that_the_limit_per_category_makes_short_says_so(
+    shop: TestClient, limited: TestClient, user: int, more: dict[str, Any]
+) -> None:
+    asked = {"user_id": user, "k": 6} | more
+    said = shop.post("/lists", json=asked).json()["not_listed"]
+    passed = set.union(*passed_over(shop, limited, asked).values())
+    said |= {LIMIT: len(passed)} if passed else {}
+    assert limited.post("/lists", json=asked).json()["not_listed"] == said
+
+
+@pytest.mark.parametrize("user", [100, 101, 999])
+def test_a_reason_says_what_the_limit_per_category_passes_over(
+    shop: TestClient, limited: TestClient, user: int
+) -> None:
+    passed = passed_over(shop, limited, {"user_id": user})
+    assert any(passed.values())
+    every = {"item": [f"item {n}" for n in range(ITEMS)]}
+    for name, expected in passed.items():
+        answer = limited.get(f"/users/{user}/explain", params=every | {"behavior": name})
+        found = {one["item_id"] for one in answer.json()["items"] if one["passed_over"]}
+        assert found == expected
+
+
+def test_only_short_lists_count_for_the_limit(limited: TestClient) -> None:
+    """User 102 could be given items 0, 2, 3 and 4 for a click, 2, 3 and 4 to buy."""
+    full = limited.post("/lists", json={"user_id": 102, "k": 2})
+    assert full.json()["not_listed"] is None
+    bought = {"item_id": "item 3", "behavior": "purchase"}
+    found = limited.post("/lists", json={"user_id": 102, "k": 2, "recent": [bought]})
+    assert [len(items(found, name)) for name in BEHAVIORS] == [2, 1]
+    assert found.json()["not_listed"][LIMIT] == 1
 
 
 def test_an_unknown_filter_is_refused_with_the_known_ones(
