@@ -15,7 +15,7 @@ from bigel.config import Config
 from bigel.contracts import broken
 from bigel.data.catalogue import read_catalogue
 from bigel.errors import ContractError
-from bigel.lists.rules import ItemRules, item_rules
+from bigel.lists.rules import ItemRules, rules_of
 from bigel.schema import ITEM_ID, ITEMS_FILE, NOW
 from bigel.store import Workspace
 
@@ -31,6 +31,7 @@ def checked_rules(
         ContractError: if the catalogue breaks a critical rule of its contract.
         BigelError: as ``item_rules`` and ``read_catalogue``.
     """
+    catalogue = None
     if config.items.path:
         catalogue = read_catalogue(items, config, workspace, quiet=True)
         if wrong := broken("catalogue", catalogue, config, workspace):
@@ -38,7 +39,7 @@ def checked_rules(
                 f"items.path {config.items.path}: contract catalogue is broken, for the items "
                 f"of this model: {wrong[0]}"
             )
-    return item_rules(items, config, workspace, moment)
+    return rules_of(catalogue, items, config, moment)
 
 
 def current_rules(

@@ -88,15 +88,35 @@ def item_rules(
     Raises:
         DataError: if no item may be listed, or an id stands twice in the catalogue.
     """
+    catalogue = None
+    if config.items.path:
+        catalogue = read_catalogue(path, config, workspace, quiet=True)
+    return rules_of(catalogue, path, config, moment)
+
+
+def rules_of(
+    catalogue: Record | None, path: Path, config: Config, moment: str | int = NOW
+) -> ItemRules | None:
+    """Return the rules of ``item_rules`` by a catalogue that was read already.
+
+    Args:
+        catalogue: record of ``read_catalogue``; None: the settings name none.
+        path: as of ``item_rules``.
+        config: as of ``item_rules``.
+        moment: as of ``item_rules``.
+
+    Raises:
+        DataError: as ``item_rules``.
+    """
     settings = config.recommend
-    if not (config.items.path or settings.allow or settings.deny):
+    if not (catalogue or settings.allow or settings.deny):
         return None
     known = pl.read_parquet(path)[ITEM_ID]
     ids = _comparable(known)
     table, new = None, None
     lacking: dict[str, int] = {}
-    if config.items.path:
-        stored = _stored(read_catalogue(path, config, workspace, quiet=True))
+    if catalogue:
+        stored = _stored(catalogue)
         table = _in_order(stored, ids, config)
         if settings.new_items and moment == NOW:
             categories = _needed(table, "new_items", config)

@@ -289,6 +289,21 @@ def test_the_best_within_a_limit_are_those_of_a_greedy_walk(
         assert rank[row == at].tolist() == list(range(1, len(expected) + 1))
 
 
+def test_a_catalogue_that_is_checked_is_read_once(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[str] = []
+    run_stage = Workspace.run_stage
+
+    def noted(self: Workspace, name: str, **given: Any) -> Record:
+        stages.append(name)
+        return run_stage(self, name, **given)
+
+    monkeypatch.setattr(Workspace, "run_stage", noted)
+    recommend(config(tmp_path), workspace)
+    assert stages == ["catalogue", "recommend"]
+
+
 def test_rules_that_are_looked_up_leave_the_log_alone(
     workspace: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
