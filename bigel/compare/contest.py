@@ -168,9 +168,8 @@ def per_user(
     cutoffs, batch = config.evaluate.cutoffs, config.evaluate.batch_users
     frames: dict[str, list[pl.DataFrame]] = {view: [] for view in schema.VIEWS}
     for behavior, name in enumerate(known.behaviors):
-        found = rank_views(
-            scores, known, held_out, behavior, max(cutoffs), batch, config.evaluate.most_users
-        )
+        most = config.evaluate.ranked(known.n_items)
+        found = rank_views(scores, known, held_out, behavior, max(cutoffs), batch, most)
         for view, lists in found.items():
             columns = {
                 f"{metric}@{k}": METRICS[metric](lists.hits, lists.relevant, k).numpy()

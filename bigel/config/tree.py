@@ -14,6 +14,7 @@ from bigel.errors import ConfigError, nearest
 
 MAX_PATTERNED = 8
 SELECT_SCORES, FEWEST_SELECTORS = 100_000_000, 1_000
+RANKED_SCORES, FEWEST_RANKED = 2_000_000_000, 5_000
 
 
 class EvaluateConfig(Section):
@@ -40,7 +41,9 @@ class EvaluateConfig(Section):
         ge=100,
         description=(
             "Users of a behavior, evenly spaced among all, who are ranked for figures of "
-            "validation and test, at the gate and in bigel compare (standard error 0.0018)."
+            "validation and test, at the gate and in bigel compare (standard error 0.0018). Where "
+            "these would be more than 2 billion scores of items, fewer are, down to 5,000: beyond "
+            "100,000 items with 20,000 users."
         ),
     )
     batch_users: int = Field(512, ge=1, description="Users ranked at a time; changes no figure.")
@@ -56,6 +59,14 @@ class EvaluateConfig(Section):
         [5000, 2500, 1000]
         """
         return min(self.select_users, max(FEWEST_SELECTORS, SELECT_SCORES // max(n_items, 1)))
+
+    def ranked(self, n_items: int) -> int:
+        """Return how many users of a behavior are ranked among so many items, at most.
+
+        >>> [EvaluateConfig().ranked(n) for n in (100_000, 200_000, 10_000_000)]
+        [20000, 10000, 5000]
+        """
+        return min(self.most_users, max(FEWEST_RANKED, RANKED_SCORES // max(n_items, 1)))
 
     @property
     def selection(self) -> dict[str, int]:

@@ -55,6 +55,7 @@ def write_report(
         path of the report.
     """
     behaviors, k = list(metrics[TEST][PUBLISHED]), settings.select_cutoff
+    most = settings.ranked(facts["data"]["items"])
     environment = templates_of("evaluate")
     environment.filters |= {"rate": rate, "share": _share, "count": _count, "when": _when}
     page = environment.get_template("report.html.j2").render(
@@ -73,8 +74,8 @@ def write_report(
         told=TOLD,
         slices=_sliced(metrics["slices"]),
         on=metrics[HEADLINE]["on"],
-        most=settings.most_users,
-        sampled=_sampled(metrics, settings.most_users),
+        most=most,
+        sampled=_sampled(metrics, most),
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
         again=list(metrics[TEST].get(AGAIN_VIEW, {})),
         metrics=metrics,

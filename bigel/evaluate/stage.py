@@ -133,7 +133,8 @@ def evaluate(
         of_popular, _ = measure(popular, known, held_out, events_U, config.evaluate)
         on = newest(held_out)
         of_rule, of_rules = measure_rule(rules_at, known, held_out, on, config.evaluate)
-        tasks = again_tasks(split, again, config.evaluate.most_users)
+        most = config.evaluate.ranked(split.counts["items"])
+        tasks = again_tasks(split, again, most)
         for tree, by in ((metrics, model), (of_popular, popular)):
             for name, figures in measure_again(by, tasks, config.evaluate).items():
                 tree[name][AGAIN_VIEW] = figures
@@ -220,7 +221,7 @@ def measure(
         progress.at(f"ranking {name}, {title}", done / len(parts))
         found = rank_views(
             scores[name], known[name], held_out[name], behavior, width, batch,
-            settings.most_users,
+            settings.ranked(known[name].n_items),
         )  # fmt: skip
         for view, ranked in found.items():
             tree[name][view][title] = summarize(ranked, settings.cutoffs)

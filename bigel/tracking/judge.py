@@ -234,7 +234,7 @@ def _rank_beside(
     from bigel.tracking.side_by_side import rank_side_by_side  # torch takes seconds to import
 
     cutoff, label = candidate.config.evaluate.select_cutoff, f"version {champion.number}"
-    most = candidate.config.evaluate.most_users
+    most = candidate.config.evaluate.ranked(candidate.split.counts["items"])
     if champion.tags.get(DATA_TAG) != candidate.data and candidate.made < champion.made:
         return Unranked(label, f"it is of newer data, of {champion.made:%Y-%m-%d %H:%M} UTC")
     try:
