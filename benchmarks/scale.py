@@ -23,6 +23,8 @@ from typing import Any
 
 from userbehavior import synth
 
+from flows.environment import set_defaults
+
 SIZES = (100_000, 1_000_000, 10_000_000, 100_000_000)
 ARRIVALS = {"item_lifetime": 7.0, "user_stay": 15.0, "trend_share": 0.15}
 GIB = 1 << 30
@@ -141,6 +143,7 @@ def main() -> None:
         folder = given.out / f"{rows}{'' if given.times else '-without-times'}"
         folder.mkdir(exist_ok=True)
         print(f"{rows:,} rows, {log.stat().st_size / 1e6:.0f} MB", flush=True)
+        set_defaults()  # as bigel run does, for the process that is measured
         again = [sys.executable, __file__, "--out", str(given.out), "--one", str(log), str(folder)]
         again += [f"--set={one}" for one in given.set] + ([] if given.times else ["--no-times"])
         subprocess.run(again, check=True)

@@ -14,6 +14,7 @@ DEFAULTS = quiet.DEFAULTS | {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for a core that others use sleeps
+    "THP_MEM_ALLOC_ENABLE": "1",  # torch asks for pages of 2 MB where a tensor is larger
     "MKL_CBWR": "AUTO",  # products of matrices in one order, however busy the machine is
 }
 

@@ -190,7 +190,7 @@ class TrainConfig(Section):
         0.0, ge=0, lt=1, description="Share of the train pairs that a step's messages leave out."
     )
     users_per_step: int = Field(
-        20_000,
+        5_000,
         ge=0,
         description=(
             "Users drawn for each step, whose messages it passes beside those of its batch; 0, no "
