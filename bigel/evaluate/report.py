@@ -75,6 +75,7 @@ def write_report(
         slices=_sliced(metrics["slices"]),
         on=metrics[HEADLINE]["on"],
         most=most,
+        asked=settings.most_users,
         sampled=_sampled(metrics, most),
         tables=[(split, view) for split in (TEST, VALID) for view in VIEWS],
         again=list(metrics[TEST].get(AGAIN_VIEW, {})),

@@ -311,6 +311,7 @@ class Signals:
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
         """
+        assert shape[0], "no users, nothing to reach"
         row, column, weight = self.touched(entries, shape)
         ends = np.searchsorted(row, np.arange(shape[0] + 1))
         products = np.append(0, np.diff(self.near.indptr)[column].cumsum())
@@ -335,11 +336,8 @@ class Signals:
 
     def add_neighbours(self, behavior: int, reached: Reached, scores: Floats) -> None:
         """Add what near items are worth under a behavior to a batch's scores, (B, I)."""
-        weights = self.neighbour_weights[behavior]
-        if not weights.any():
-            return
         sums = scores[reached.row, reached.column]
-        for weight, values in zip(weights, reached.values.T, strict=True):
+        for weight, values in zip(self.neighbour_weights[behavior], reached.values.T, strict=True):
             if weight:
                 sums += weight * values
         scores[reached.row, reached.column] = sums
@@ -534,7 +532,8 @@ class Recommender:
         scores += self.offset[behavior]
         yield "demand", scores
         if self.signals:
-            self.signals.add_neighbours(behavior, known.reached, scores)
+            if self.signals.neighbour_weights[behavior].any():
+                self.signals.add_neighbours(behavior, known.reached, scores)
             yield "neighbours", scores
         if self.signals and self.signals.times:
             self.signals.add_touches(behavior, known.entries, scores)
@@ -745,7 +744,7 @@ def _by_column(item_emb: Floats) -> Floats:
 
 
 def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
-    """Split the rows so that a block of rows by items stays within the memory bound."""
+    """Split the rows so that a block of rows by items keeps to four times the memory bound."""
     fit = SCORES_AT_A_TIME // max(1, items)
     size = max(1, fit, min(USERS_AT_A_TIME, 4 * fit))
     return (rows[start : start + size] for start in range(0, len(rows), size))

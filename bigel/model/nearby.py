@@ -11,7 +11,7 @@ It is for logs without times; where there are times, neighbours are among the si
 extension; not in arXiv 2601.07294.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ class Nearby:
 
     def column(self, users: Tensor) -> Tensor:
         """Return log(1 + n / ε) of B users and all items, float32 on the CPU, (B, I)."""
-        return torch.log1p(self.neighbours.sums(self.pairs, users).dense() / SMALL).float()
+        found = self.neighbours.sums(self.pairs, users)
+        return replace(found, values=found.values.div_(SMALL).log1p_().float()).dense()
 
 
 @dataclass(frozen=True, eq=False)

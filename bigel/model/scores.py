@@ -37,7 +37,7 @@ class Scores(Protocol):
         Args:
             behavior: 0…K-1.
             users: int64 on the CPU, shape (B,).
-            out_BI: float32 on ``device``; overwritten.
+            out_BI: float32 on ``device``, contiguous; overwritten.
         """
 
 

@@ -78,7 +78,7 @@ class RuleScores:
     def put(self, users: Tensor, out_BI: Tensor) -> None:
         """Write the scores of what it chooses over those that stand there."""
         keys, scores = self.chosen(users)
-        out_BI.view(-1)[keys] = scores
+        out_BI.view(-1)[keys.to(out_BI.device)] = scores.to(out_BI.device)
 
 
 @dataclass(eq=False)
@@ -105,6 +105,7 @@ class Evening:
             signals: of the same moment, if they are there already.
         """
         if signals is not None:
+            assert signals.until == history.until
             return cls(history, signals.touched, signals.neighbours)
         touched = history.latest()
         return cls(history, touched, Neighbours.of(touched.pairs))

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from bigel.config import parse_config
+from bigel.config import tree as settings
 from bigel.data.interactions import Interactions
 from bigel.data.split import split
 from bigel.errors import TrainingError
@@ -134,6 +135,18 @@ def test_metrics_hold_every_figure_of_model_and_popularity(tmp_path, no_drawing)
     assert "NaN" not in record.file("metrics.json").read_text()
     assert record.counts["test"] == {"click": 1.0, "buy": None}
     assert set(record.counts["valid"]) == set(BEHAVIORS)
+
+
+def test_fewer_users_are_ranked_among_very_many_items(tmp_path, no_drawing, monkeypatch):
+    monkeypatch.setattr(settings, "FEWEST_RANKED", 1)
+    monkeypatch.setattr(settings, "RANKED_SCORES", 2 * 6 + 5)
+    record = run(tmp_path)
+    metrics = json.loads(record.file("metrics.json").read_text())
+    for of_whom in (metrics, metrics["popularity"], metrics["rule"]):
+        assert of_whom["test"]["published"]["click"]["users"] == 2  # of three
+    page = " ".join(record.file("report.html").read_text("utf-8").split())
+    assert "Of click 2 users are ranked, evenly spaced" in page
+    assert "evaluate.most_users</code>, fewer among so many items)" in page
 
 
 def test_the_rule_is_chosen_on_validation_and_shown_where_it_is_worse(tmp_path, no_drawing):

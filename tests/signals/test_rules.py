@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from bigel.config import ModelConfig
+from bigel.graph import build_all
+from bigel.model import BiGEL
+from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
 from bigel.signals.history import History
 from bigel.signals.rules import BOTH, CANDIDATES, KNN, POPULAR, REPEAT, TOUCHED, Evening
+from bigel.signals.signals import Signals
 
 USERS, ITEMS, END = 6, 9, 20 * DAY
 
@@ -102,6 +107,21 @@ def test_neighbours_are_those_of_a_loop(seed):
         ):  # fmt: skip
             expected = expected.masked_fill(expected == 0, -math.inf)
             torch.testing.assert_close(scores(found, rule, 1, half_lives), expected.float())
+
+
+@pytest.mark.parametrize("rule", CANDIDATES)
+def test_what_a_model_knows_of_the_moment_gives_the_same_rules(rule):
+    found = evening(3)
+    log = found.history
+    pairs = build_all(log.pairs.frame(), log.behaviors, USERS, ITEMS)
+    model = BiGEL(ModelConfig(dim=4), USERS, ITEMS, 2, torch.Generator())
+    signals = Signals.of(log, EmbeddingScores(**model.final_embeddings(pairs)))
+    for half_lives in CANDIDATES[rule]:
+        for behavior in (0, 1):
+            by_model = scores(Evening.of(log, signals), rule, behavior, half_lives)
+            assert torch.equal(by_model, scores(found, rule, behavior, half_lives))
+    with pytest.raises(AssertionError):
+        Evening.of(log.at(END - DAY), signals)
 
 
 @pytest.mark.parametrize("rule", CANDIDATES)
