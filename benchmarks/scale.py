@@ -1,6 +1,7 @@
 """What a run costs from the log to the lists, stage by stage, as logs grow.
 
 python benchmarks/scale.py --out FOLDER [--rows N]… [--times | --no-times] [--set KEY=VALUE]…
+    [--peers]
 
 Each size is a log of ``bigel synth`` in the proportions of the public UserBehavior log (a hundred
 rows a user, 416 items per 10,000 rows, four behaviors in nine days), with items and users that come
@@ -8,11 +9,14 @@ and go. Each is run with default settings in a process of its own, without Prefe
 seconds, CPU seconds (children included), the peak of the process's memory so far and what it wrote
 are printed as it ends and kept in FOLDER; stopped and started again, the bench goes on with the
 stage that it was in, and keeps the figures of those that it had. ``--no-times`` hides the column of
-times, so every user is held out once (leave-one-out) and nothing is known of days.
+times, so every user is held out once (leave-one-out) and nothing is known of days. ``--peers`` has
+the package implicit fit ALS and item-kNN to the same split, in an environment that is made in
+FOLDER (``benchmarks/peers``): CPU seconds, and NDCG of all test users.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -125,12 +129,22 @@ def run(log: str, folder: str, times: bool, settings: list[str]) -> None:
         print(f"{behavior:<12}{shown}, {figures['users']:.0f} users", flush=True)
 
 
+def run_peers(log: Path, out: Path) -> None:
+    """Print what the package implicit makes of the same split, beside our item-kNN and ALS."""
+    script = Path(__file__).parent / "peers" / "peers.sh"
+    given = ["userbehavior", str(log.resolve()), str(out.resolve() / "peers"), "test"]
+    chosen = {"PEERS": "implicit", "BIGEL_PYTHON": sys.executable}
+    again = ["sh", str(script), *given, "--models", "item_knn,als"]
+    subprocess.run(again, check=True, env=os.environ | chosen)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--rows", action="append", type=int)
     parser.add_argument("--times", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--peers", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # log and folder of one size
     given = parser.parse_args()
     if given.one:
@@ -155,6 +169,8 @@ def main() -> None:
             f"{most['stage']} ({most['cpu'] / total['cpu']:.0%})\n",
             flush=True,
         )
+        if given.peers:
+            run_peers(log, given.out)
 
 
 if __name__ == "__main__":
