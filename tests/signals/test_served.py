@@ -49,6 +49,18 @@ def test_a_bundle_ranks_as_the_state_does(made: Made, moment: str | int) -> None
         np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_bundle_adds_up_neighbours_as_the_signals_do_to_the_bit(made: Made) -> None:
+    found = state_at(learned_of(made.trained), made.split, "now").signals
+    served = load_bundle(made.bundle())
+    assert found is not None and served.signals is not None
+    users = np.arange(len(served.user_ids))
+    mine = found.reached(torch.from_numpy(users))
+    reached = Known(served, users, Session.empty()).reached
+    assert len(reached.row)
+    assert np.array_equal(reached.row * mine.shape[1] + reached.column, mine.keys.numpy())
+    assert np.array_equal(reached.values, mine.values.numpy())
+
+
 @pytest.mark.parametrize("summed", [1_000_000, 100])
 def test_neighbours_of_few_users_are_those_of_many_to_the_bit(
     made: Made, summed: int, monkeypatch: pytest.MonkeyPatch
