@@ -74,6 +74,11 @@ class Pairs:
         return look_up(rows * self.n_items + items, asked)[1] & (items_BR >= 0)
 
 
+def keys_of(pairs: tuple[Tensor, Tensor], n_items: int) -> Tensor:
+    """Return row · I + item of pairs of row and item."""
+    return pairs[0] * n_items + pairs[1]
+
+
 def look_up(keys: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each key that is asked for stands, and whether it is there at all.
 
@@ -99,3 +104,30 @@ def runs(first_N: Tensor, count_N: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.repeat_interleave(count_N)
     begins_N = first_N - (count_N.cumsum(0) - count_N)
     return rows, begins_N[rows] + torch.arange(len(rows), device=rows.device)
+
+
+def kth_largest(
+    value: npt.NDArray[np.float32], starts: npt.NDArray[np.integer], k: int
+) -> npt.NDArray[np.float32]:
+    """Return the ``k``-th largest value of each of R rows; the smallest above 0 of fewer.
+
+    Rows that are about as long are padded to one length and partitioned together.
+
+    Args:
+        value: (n,) from 0 on, one row after the other.
+        starts: (R + 1,) where they start and end.
+        k: 1 or more.
+    """
+    found = np.full(len(starts) - 1, np.finfo(np.float32).smallest_subnormal)
+    count_R, shortest = np.diff(starts), k + 1
+    while shortest <= count_R.max(initial=0):
+        longest = shortest + shortest // 4
+        some = np.flatnonzero((count_R >= shortest) & (count_R <= longest))
+        if len(some):
+            place = np.arange(longest)
+            padded = value.take(starts[some, None] + place, mode="clip")
+            padded[place >= count_R[some, None]] = 0.0
+            padded.partition(longest - k, axis=1)
+            found[some] = np.maximum(found[some], padded[:, longest - k])
+        shortest = longest + 1
+    return found

@@ -1,14 +1,32 @@
 """Full ranking: every user's best items among all items, in bounded memory."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from bigel import progress
 from bigel.data.pairs import Pairs
-from bigel.model.scores import Scores, filled
+from bigel.model.scores import ByBehavior, Scores, filled
 
 ROUNDS = 32  # columns of a group
+
+
+@runtime_checkable
+class Lister(Protocol):
+    """Scores that find the best items without writing a score for each."""
+
+    @property
+    def many(self) -> int:
+        """Number of items from which on that is faster."""
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+
+    def best(self, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int) -> list[Tensor]:
+        """Return what ``rank_under`` returns."""
 
 
 def rank_users(
@@ -56,6 +74,15 @@ def rank_under(
         k: length of the lists.
         batch_users: users scored at a time; changes no figure.
     """
+    if isinstance(scores, ByBehavior):
+        scores = scores.parts[behavior]
+    if isinstance(scores, Lister) and scores.n_items >= scores.many:
+        found = [[torch.zeros(0, k).long() for _ in masks]]
+        for at, some in enumerate(torch.split(users.cpu(), batch_users)):
+            progress.within(f"users {at * batch_users:,} of {len(users):,}")
+            found.append(scores.best(behavior, some, masks, k))
+        progress.within("")
+        return [torch.cat(of_mask) for of_mask in zip(*found, strict=True)]
     lists: list[list[Tensor]] = [[torch.zeros(0, k).long()] for _ in masks]
     for some, scores_BI in filled(scores, behavior, users.cpu(), batch_users):
         for of_mask, mask in zip(lists, masks, strict=True):
@@ -77,7 +104,7 @@ def _top_k(scores_BI: Tensor, k: int) -> Tensor:
     score are equal: those rows are done again exactly (10 times slower, and rare).
     """
     width = min(k, scores_BI.shape[1])
-    values, places = _largest(scores_BI, min(width + 1, scores_BI.shape[1]))
+    values, places = largest(scores_BI, min(width + 1, scores_BI.shape[1]))
     columns = torch.sort(places[:, :width], dim=1).values
     order = torch.sort(scores_BI.gather(1, columns), dim=1, descending=True, stable=True)
     columns = columns.gather(1, order.indices)
@@ -89,7 +116,7 @@ def _top_k(scores_BI: Tensor, k: int) -> Tensor:
     return torch.nn.functional.pad(columns, (0, k - width), value=-1)
 
 
-def _largest(scores_BI: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def largest(scores_BI: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return each row's largest values, the largest first, and their columns, as ``topk`` does.
 
     Columns are first dealt to ``ROUNDS`` times fewer groups, and only those of the groups with the

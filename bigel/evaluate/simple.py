@@ -25,7 +25,7 @@ the newest days chooses it. Demand and neighbours are those of ``bigel.signals``
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from bigel.config import ItemKnnConfig
 from bigel.config.tree import MAX_PATTERNED
 from bigel.data.interactions import Interactions
 from bigel.evaluate.metrics import ndcg_at
+from bigel.evaluate.ordered import Ordered
 from bigel.evaluate.protocol import Task, rank_task
 from bigel.model.scores import ByBehavior, Derived, Scores
 from bigel.rivals.conversion_rule import converting_first
@@ -102,31 +103,33 @@ class Choice:
 
 
 def timed_rules(
-    history: History, popular: Scores, half_lives: Sequence[float], signals: Signals | None = None
-) -> Rules:
+    history: History, popular: Sequence[Ordered], half_lives: Sequence[float],
+    signals: Signals | None = None,
+) -> Rules:  # fmt: skip
     """Return the rules of a log with times at the end of a history.
 
     Args:
         history: what was known.
-        popular: recent popularity by then.
+        popular: recent popularity by then, of each behavior.
         half_lives: of demand, by behavior, days.
         signals: of that moment, if they are there already.
     """
-    behaviors = range(len(history.behaviors))
     evening = cache(lambda: Evening.of(history, signals))
 
-    def latest() -> Sequence[Scores]:
-        return [First(popular, [evening().scores(REPEAT, k, ()).put for k in behaviors])]
-
-    def near_wanted() -> Sequence[Scores]:
-        return [
-            First(
-                popular, [evening().scores(BOTH, k, (near, half_lives[k])).put for k in behaviors]
-            )
-            for near in HALF_LIVES
+    def first(rule: str, *near: float) -> ByBehavior:
+        """Return the rule with the others behind."""
+        by_rule = [
+            evening().scores(rule, k, (*near, half_life) if near else ())
+            for k, half_life in enumerate(half_lives)
         ]
+        parts = zip(by_rule, popular, strict=True)
+        return ByBehavior([replace(own, order=others.order) for own, others in parts])
 
-    return {RECENT: lambda: [popular], LATEST: latest, NEAR_WANTED: near_wanted}
+    return {
+        RECENT: lambda: [ByBehavior(popular)],
+        LATEST: lambda: [first(REPEAT)],
+        NEAR_WANTED: lambda: [first(BOTH, near) for near in HALF_LIVES],
+    }
 
 
 def untimed_rules(log: Interactions, popular: Scores) -> Rules:

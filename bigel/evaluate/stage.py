@@ -17,7 +17,8 @@ from bigel.config.exclusion import not_same, repeated
 from bigel.data.interactions import IntArray, Interactions, with_learned
 from bigel.evaluate.examples import categories_of, examples, names_of
 from bigel.evaluate.headline import headline, newest
-from bigel.evaluate.popularity import in_order, popularity
+from bigel.evaluate.ordered import Ordered
+from bigel.evaluate.popularity import popularity
 from bigel.evaluate.protocol import (
     Figures,
     Ranked,
@@ -38,7 +39,7 @@ from bigel.evaluate.simple import (
 )
 from bigel.evaluate.slices import slices
 from bigel.model.memory import load_scores
-from bigel.model.scores import Scores
+from bigel.model.scores import ByBehavior, Scores
 from bigel.schema import (
     AGAIN_VIEW,
     CATALOGUE_FILE,
@@ -72,6 +73,7 @@ from bigel.store.code import code_of
 from bigel.verdict import unjudged
 
 GROUPS = ("few", "medium", "many")
+Recent = tuple[list[Ordered], list[float]]  # recent popularity by behavior, its half-lives in days
 
 
 def evaluate(
@@ -126,8 +128,8 @@ def evaluate(
         cutoff = config.evaluate.select_cutoff
         progress.at("embedding the model at the moments that are ranked")
         scores = _scores(trained, split, known)
-        model, popular, half_lives = _served_and_popular(scores, split, known, cutoff)
-        rules_at = partial(_rules_at, split, known, scores, popular, half_lives)
+        model, popular, recent = _served_and_popular(scores, split, known, cutoff)
+        rules_at = partial(_rules_at, split, known, scores, popular, recent)
         known = {name: with_learned(pairs, trained) for name, pairs in known.items()}
         metrics, lists = measure(model, known, held_out, events_U, config.evaluate)
         of_popular, _ = measure(popular, known, held_out, events_U, config.evaluate)
@@ -315,8 +317,8 @@ def _scores(trained: Record, split: Record, known: Mapping[str, Interactions]) -
 
 def _served_and_popular(
     scores: Mapping[str, Scores], split: Record, known: Mapping[str, Interactions], cutoff: int
-) -> tuple[Mapping[str, Scores], dict[str, Scores], dict[str, list[float]]]:
-    """Return the model as it is served, and popularity, on valid and test; and its half-lives.
+) -> tuple[Mapping[str, Scores], dict[str, Scores], dict[str, Recent]]:
+    """Return the model as it is served, and popularity, on valid and test; and how it is recent.
 
     Where there are times, it is recent popularity at each moment, and serving gives it to users
     without an event; else it is popularity in train, for "refit" in train and valid.
@@ -328,24 +330,26 @@ def _served_and_popular(
         return scores, by_train, {}
     served: dict[str, Scores] = {}
     popular: dict[str, Scores] = {}
-    half_lives: dict[str, list[float]] = {}
+    recent: dict[str, Recent] = {}
     for name, found in scores.items():
         history = history_at(split, name)
-        demand_KI, half_lives[name] = recent_demand(history, cutoff)
+        demand_KI, half_lives = recent_demand(history, cutoff)
         served[name] = OrRecent.of(found, history, demand_KI)
-        popular[name] = in_order(history.n_users, [popular_order(wanted) for wanted in demand_KI])
-    return served, popular, half_lives
+        orders = [torch.from_numpy(popular_order(wanted)) for wanted in demand_KI]
+        recent[name] = [Ordered(order, history.n_items) for order in orders], half_lives
+        popular[name] = ByBehavior(recent[name][0])
+    return served, popular, recent
 
 
 def _rules_at(
     split: Record, known: Mapping[str, Interactions], scores: Mapping[str, Scores],
-    popular: Mapping[str, Scores], half_lives: Mapping[str, Sequence[float]], name: str,
+    popular: Mapping[str, Scores], recent: Mapping[str, Recent], name: str,
 ) -> Rules:  # fmt: skip
     """Return the simple rules as they rank a part."""
     if has_moments(split):
         model = scores[name]
         signals = model.signals if isinstance(model, Weighed) else None
-        return timed_rules(history_at(split, name), popular[name], half_lives[name], signals)
+        return timed_rules(history_at(split, name), *recent[name], signals)
     return untimed_rules(known[name], popular[name])
 
 

@@ -54,8 +54,11 @@ COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"]
 SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
 USERS_AT_A_TIME = 32  # the items' vectors are read once for so many, with up to 4 times the scores
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MANY_ITEMS = 50_000  # from which on a list is searched for, in place of a score for each
+PROMISING = 64  # items of each kind that are scored first, or four times the list's length
+MARGIN = 1e-3  # by how much the bound is lowered, for roundings
 SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
-SMALLEST = np.finfo(np.float32).min
+SMALLEST = float(np.finfo(np.float32).min)
 SMALL = 1e-12
 DAY = 86_400  # seconds
 STRING = "a string"  # what ids are that are no integers
@@ -298,13 +301,14 @@ class Signals:
 
     def touched(
         self, entries: Sequence[Entries], shape: tuple[int, int]
-    ) -> tuple[Ints, Ints, Floats64]:
+    ) -> tuple[Ints, Ints, Floats]:
         """Return row and column of what a batch's users touched, and by how much each counts.
 
         Rows ascend; the last is (n, H), decayed by each half-life.
         """
         inputs = _youngest(entries, shape[1])
-        return inputs.row, inputs.column, np.exp2(-inputs.age[:, None] / self.neighbour_half_lives)
+        weight = np.exp2(-inputs.age[:, None] / self.neighbour_half_lives).astype(np.float32)
+        return inputs.row, inputs.column, weight
 
     def reached(self, entries: Sequence[Entries], shape: tuple[int, int]) -> Reached:
         """Return log(1 + n / ε) of the items near those, by half-life, for all behaviors.
@@ -321,7 +325,7 @@ class Signals:
             some = slice(*ends[[start, stop]])
             of_these = row[some] - start, column[some], weight[some]
             key, sums = add_up(self.near, *of_these, n_rows=stop - start)
-            return key + start * shape[1], np.log1p(sums / self.neighbour_small).astype("f4")
+            return key.astype(np.int64) + start * shape[1], self.logs(sums)
 
         sizes = (np.diff(products[ends]) + shape[1]).cumsum() // SUMMED
         starts = np.flatnonzero(np.diff(sizes, prepend=-1)).tolist()
@@ -334,6 +338,12 @@ class Signals:
         keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Reached(*np.divmod(keys, shape[1]), values)
 
+    def logs(self, sums: Floats) -> Floats:
+        """Return log(1 + n / ε), in place."""
+        sums /= np.float32(self.neighbour_small)
+        sums += 1
+        return np.log(sums, out=sums)
+
     def add_neighbours(self, behavior: int, reached: Reached, scores: Floats) -> None:
         """Add what near items are worth under a behavior to a batch's scores, (B, I)."""
         sums = scores[reached.row, reached.column]
@@ -344,6 +354,13 @@ class Signals:
 
     def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
         """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
+        for row, column, amount in self.of_touches(behavior, entries):
+            scores[row, column] += amount
+
+    def of_touches(
+        self, behavior: int, entries: Sequence[Entries]
+    ) -> Iterator[tuple[Ints, Ints, Floats]]:
+        """Yield row, column and amount of what touches under each other behavior are worth."""
         if self.times is None:
             return
         for j, of_j in enumerate(entries):
@@ -353,14 +370,107 @@ class Signals:
                 columns[:, 0] = 1
                 columns[:, 1:-1] = np.log1p(of_j.amounts)
                 columns[:, -1] = _lateness(of_j.row, of_j.age)
-                scores[of_j.row, of_j.column] += (columns * weight_W).sum(axis=1)
+                yield of_j.row, of_j.column, (columns * weight_W).sum(axis=1)
 
     @cached_property
     def near(self) -> sparse.csr_matrix:
         """Each item's neighbours, (I, I)."""
         n_items = len(self.crow) - 1
-        near = (self.value.astype(np.float64), self.col, self.crow)
+        near = (self.value, self.col.astype(np.int32), self.crow)
         return sparse.csr_matrix(near, shape=(n_items, n_items))
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """The items that may be listed, in order of what is added to everybody's score.
+
+    s(u, i) = u · v_i + o_i + a_ui ≤ ‖u‖ ‖v_i‖ + o_i + a_ui, and a_ui, what a user's own history
+    adds, is zero for most items. The most promising are scored, and the k-th best score is a bound:
+    what cannot reach it by the inequality is not in her list. A user is searched for alone, so
+    company changes no bit. (``bigel.signals.search``, which ranks for the evaluation.)
+
+    Args:
+        vectors: v, (I, D).
+        offset: o, (I,); -inf: no candidate.
+        length: ‖v‖, (I,).
+        longest: the largest of these.
+        order: the n candidates by o, the highest first.
+        rising: their -o.
+    """
+
+    vectors: Floats
+    offset: Floats
+    length: Floats
+    longest: float
+    order: Ints
+    rising: Floats
+
+    @classmethod
+    def of(cls, vectors: Floats, offset: Floats) -> "Shelf":
+        """Put items in order."""
+        order = np.argsort(-offset, kind="stable")[: int(np.isfinite(offset).sum())]
+        length = np.linalg.norm(vectors, axis=1)
+        return cls(vectors, offset, length, float(length.max(initial=0.0)), order, -offset[order])
+
+    def best(
+        self,
+        user: Floats,
+        near: Ints,
+        added: Floats,
+        hidden: Ints,
+        allowed: npt.NDArray[np.bool_] | None,
+        k: int,
+    ) -> tuple[Ints, Floats]:
+        """Return the k best items of a user, the best first, of equals the lower, and their scores.
+
+        Args:
+            user: u, (D,).
+            near: items to which something is added, ascending.
+            added: a of these.
+            hidden: items that are not in her list, ascending.
+            allowed: (I,) items that may be in a list; None: all.
+            k: length of the list; it is shorter where fewer are left.
+        """
+        kept = np.isfinite(self.offset[near])
+        kept[_places(hidden, near)] = False
+        if allowed is not None:
+            kept &= allowed[near]
+        near, added = near[kept], added[kept]
+        norm, count = float(np.linalg.norm(user)), max(PROMISING, 4 * k)
+        reach = norm * self.length[near] + self.offset[near] + added
+        first = np.argpartition(reach, -count)[-count:] if len(reach) > count else slice(None)
+        others = self._free(self.order[:count], near, hidden, allowed)
+        score = [self._score(user, near[first], added[first]), self._score(user, others)]
+        bound = _kth(np.concatenate(score), k) - MARGIN
+        high = reach >= bound
+        others = self._others(user, bound - norm * self.longest, bound)
+        others = self._free(others, near, hidden, allowed)
+        items = np.concatenate([near[high], others])
+        score = [self._score(user, near[high], added[high]), self._score(user, others)]
+        scores = np.concatenate(score)
+        order = np.lexsort((items, -scores))[:k]
+        return items[order], scores[order]
+
+    def _score(self, user: Floats, items: Ints, added: Floats | float = 0.0) -> Floats:
+        score: Floats = np.einsum("nd,d->n", self.vectors[items], user) + self.offset[items] + added
+        return score
+
+    def _others(self, user: Floats, least: float, bound: float) -> Ints:
+        """Return the items with an o of at least ``least`` whose score without a is the bound's."""
+        items = self.order[: np.searchsorted(self.rising, -least, side="right")]
+        if 4 * len(items) > len(self.offset):  # then to gather their vectors takes longer
+            return np.flatnonzero(self.vectors @ user + self.offset >= max(bound, SMALLEST))
+        return items[self.vectors[items] @ user + self.offset[items] >= bound]
+
+    @staticmethod
+    def _free(items: Ints, near: Ints, hidden: Ints, allowed: npt.NDArray[np.bool_] | None) -> Ints:
+        """Return the items that may be listed and are neither near nor hidden."""
+        items = items if allowed is None else items[allowed[items]]
+        for taken in (near, hidden):
+            if len(taken):
+                place = np.minimum(np.searchsorted(taken, items), len(taken) - 1)
+                items = items[taken[place] != items]
+        return items
 
 
 @dataclass(frozen=True, eq=False)
@@ -501,12 +611,65 @@ class Recommender:
             for rows in _blocks(np.flatnonzero(popular == from_popularity), len(self.item_ids)):
                 known = Known(self, users[rows], session.of(rows, len(users)))
                 for behavior, part in zip(behaviors, parts, strict=True):
+                    if not from_popularity and self._searches(behavior, candidates, session):
+                        found = self._search(behavior, known, candidates, longest)
+                        part.append((rows[found[0]], *found[1:]))
+                        continue
                     scores = self._scores(behavior, known, from_popularity)
                     left_out = candidates.hidden_under(behavior, len(self.seen))
                     candidates.hide(scores, [known.under(at) for at in left_out], known.session)
                     row, rank, item, score = candidates.best(scores, longest)
                     part.append((rows[row], rank, item, score))
         return [_in_order(part, lengths, popular) for part in parts]
+
+    def _searches(self, behavior: int, candidates: Candidates, session: Session) -> bool:
+        """Tell whether a list is searched for, in place of a score for each of many items."""
+        plain = candidates.category is None and not len(session.only_row)
+        many = len(self.item_ids) >= MANY_ITEMS
+        return many and plain and self.signals is not None and not self._remembers(behavior)
+
+    def _search(
+        self, behavior: int, known: Known, candidates: Candidates, k: int
+    ) -> tuple[Ints, Ints, Ints, Floats]:
+        """Return the best items of each user as ``Candidates.best``; see ``Shelf``."""
+        vectors = self._vectors(behavior, known.users, known.session)
+        row, near, added = self._added(behavior, known)
+        ends = np.searchsorted(row, np.arange(len(vectors) + 1))
+        left_out = candidates.hidden_under(behavior, len(self.seen))
+        hidden = [known.under(at) for at in left_out]
+        hidden_row = np.concatenate([*(one.row for one in hidden), known.session.hidden_row])
+        hidden_item = np.concatenate([*(one.column for one in hidden), known.session.hidden])
+        order = np.argsort(hidden_row, kind="stable")
+        hidden_ends = np.searchsorted(hidden_row[order], np.arange(len(vectors) + 1))
+        shelf, found = self.shelves[behavior], []
+        for at, vector in enumerate(vectors):
+            own = slice(*ends[at : at + 2])
+            away = np.unique(hidden_item[order[slice(*hidden_ends[at : at + 2])]])
+            asked = vector, near[own], added[own], away, candidates.allowed
+            items, scores = shelf.best(*asked, k)
+            found.append((np.full(len(items), at), np.arange(len(items)) + 1, items, scores))
+        row, rank, item, score = (np.concatenate(column) for column in zip(*found, strict=True))
+        return row, rank, item, score
+
+    def _added(self, behavior: int, known: Known) -> tuple[Ints, Ints, Floats]:
+        """Return row, column and amount of what the users' own history adds to scores."""
+        assert self.signals is not None
+        keys, width = np.empty(0, np.int64), len(self.item_ids)
+        values = np.empty(0, np.float32)
+        weights = self.signals.neighbour_weights[behavior]
+        if weights.any():
+            reached = known.reached
+            keys, values = reached.row * width + reached.column, np.zeros(len(reached.row), "f4")
+            for weight, column in zip(weights, reached.values.T, strict=True):
+                values += weight * column
+        for row, column, amount in self.signals.of_touches(behavior, known.entries):
+            keys, values = merged(keys, values, row * width + column, amount)
+        return *np.divmod(keys, width), values
+
+    @cached_property
+    def shelves(self) -> tuple[Shelf, ...]:
+        """Items to search among, by behavior."""
+        return tuple(map(Shelf.of, self.item_emb, self.offset))
 
     def _events(self, users: Ints) -> Ints:
         """Return the events of each user, 0 for an unknown one."""
@@ -601,6 +764,7 @@ class Recommender:
             for first in index[:1]:
                 place_of(index, first)
         _ = self._usual_length, self.offset, self.signals and self.signals.near
+        _ = len(self.item_ids) >= MANY_ITEMS and self.shelves
 
     @cached_property
     def offset(self) -> Floats:
@@ -738,8 +902,11 @@ def _earlier(row: Ints, value: Ints) -> Ints:
 def _by_column(item_emb: Floats) -> Floats:
     """Return the same values, laid out so that one user's product with all items is fast.
 
-    A vector's product takes half the time where the items of one dimension lie together.
+    A vector's product takes half the time where the items of one dimension lie together. Of many
+    items some are looked up by their number, so those stay as they are.
     """
+    if item_emb.shape[1] >= MANY_ITEMS:
+        return item_emb
     return np.ascontiguousarray(item_emb.transpose(0, 2, 1)).transpose(0, 2, 1)
 
 
@@ -751,8 +918,8 @@ def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
 
 
 def add_up(
-    near: sparse.csr_matrix, row: Ints, item: Ints, weight: Floats64, n_rows: int
-) -> tuple[Ints, Floats64]:
+    near: sparse.csr_matrix, row: Ints, item: Ints, weight: Floats, n_rows: int
+) -> tuple[Ints, Floats]:
     """Return row · I + item of what is near each row's items, ascending, and Σ weight · near of it.
 
     Sums stand side by side for the items that are reached: few enough to stay in the cache, where
@@ -766,14 +933,43 @@ def add_up(
         n_rows: number of rows.
     """
     some, width = near[item], near.shape[1]
-    key = some.indices + np.repeat(row * width, np.diff(some.indptr))
-    is_near = np.zeros(n_rows * width, bool)
-    is_near[key] = True
-    reached = np.flatnonzero(is_near)
-    number = np.empty(len(is_near), np.int32)
-    number[reached] = np.arange(len(reached), dtype=np.int32)
+    first = np.repeat((row * width).astype(np.int32), np.diff(some.indptr))
+    key, place = some.indices + first, np.arange(some.nnz, dtype=np.int32)
+    number = np.empty(n_rows * width, np.int32)
+    number[key] = place
+    reached = np.sort(key[number[key] == place])  # of equal keys the place of one stands there
+    number[reached] = place[: len(reached)]
     spread = (some.data, number[key], some.indptr)
     return reached, sparse.csc_matrix(spread, shape=(len(reached), len(item))) @ weight
+
+
+def merged(keys: Ints, values: Floats, more: Ints, amounts: Floats) -> tuple[Ints, Floats]:
+    """Return ascending keys with their values, and more of them, which may be given several times.
+
+    >>> keys, values = np.array([2, 7]), np.array([1, 2], "f4")
+    >>> [part.tolist() for part in merged(keys, values, np.array([7, 3, 7]), np.ones(3, "f4"))]
+    [[2, 3, 7], [1.0, 1.0, 4.0]]
+    """
+    more, place = np.unique(more, return_inverse=True)
+    sums = np.bincount(place, amounts, minlength=len(more)).astype(np.float32)
+    at = np.searchsorted(keys, more)
+    there = at < len(keys)
+    there[there] = keys[at[there]] == more[there]
+    values[at[there]] += sums[there]
+    return np.insert(keys, at[~there], more[~there]), np.insert(values, at[~there], sums[~there])
+
+
+def _kth(scores: Floats, k: int) -> float:
+    """Return the k-th largest; -inf of fewer."""
+    return float(np.partition(scores, -k)[-k]) if len(scores) >= k else -np.inf
+
+
+def _places(asked: Ints, among: Ints) -> Ints:
+    """Return where those of the asked items stand that are among ascending ones."""
+    place = np.searchsorted(among, asked)
+    there = place < len(among)
+    there[there] = among[place[there]] == asked[there]
+    return place[there]
 
 
 def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints, Ints]:

@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+import torch
 
 from bigel.data.interactions import IntArray, Interactions
-from bigel.data.pairs import Pairs
+from bigel.data.pairs import Pairs, runs
 from bigel.data.weight import LOG, NONE, summed_column, weight_of
 from bigel.schema import (
     AMOUNT,
@@ -42,6 +43,24 @@ class Latest:
 
     pairs: Pairs
     last: IntArray
+
+    def newest(self, count: int) -> Pairs:
+        """Return the ``count`` pairs of each user that were last; of equals the lower items.
+
+        >>> pairs = Pairs.of(np.array([0, 0, 0, 2]), np.array([0, 1, 2, 1]), 3, 3)
+        >>> Latest(pairs, np.array([5, 9, 9, 1])).newest(1).keys().tolist()
+        [1, 7]
+        """
+        too_many = torch.nonzero(self.pairs.counts > count).flatten()
+        if not len(too_many):
+            return self.pairs
+        rows, places = runs(self.pairs.crow[too_many], self.pairs.counts[too_many])
+        order = np.lexsort((-self.last[places.numpy()], rows.numpy()))
+        begins = self.pairs.counts[too_many].cumsum(0) - self.pairs.counts[too_many]
+        kept = torch.ones(len(self.last), dtype=torch.bool)
+        kept[places[order]] = torch.arange(len(rows)) - begins[rows] < count
+        crow = torch.cat([kept.new_zeros(1).long(), kept.cumsum(0)])[self.pairs.crow]
+        return replace(self.pairs, crow=crow, col=self.pairs.col[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,12 +244,23 @@ class History:
 
     def latest(self, behavior: int | None = None) -> Latest:
         """Return the pairs of one behavior, or of any (None), with their latest times."""
-        rows = slice(None) if behavior is None else self.behavior_index == behavior
-        users, items, last = self.users[rows], self.items[rows], self.times[rows]
-        keys = users * self.n_items + items
-        order = np.lexsort((last, keys))
-        keys, last = keys[order], last[order]
-        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else keys
-        kept = keys[ends]
-        pairs = Pairs.of(kept // self.n_items, kept % self.n_items, self.n_users, self.n_items)
-        return Latest(pairs, last[ends])
+        pairs, rows, starts = self.by_pair(behavior)
+        return Latest(pairs, self.times[rows[starts[1:] - 1]])
+
+    def by_pair(self, behavior: int | None = None) -> tuple[Pairs, IntArray, IntArray]:
+        """Return the n pairs of one behavior, or of any, and their events, each pair's together.
+
+        Returns:
+            pairs; rows of the events, ascending within a pair; (n + 1,) where each pair's start.
+        """
+        rows = np.arange(len(self.times))
+        if behavior is not None:
+            rows = np.flatnonzero(self.behavior_index == behavior)
+        keys = torch.from_numpy(self.users[rows] * self.n_items + self.items[rows])
+        in_order, order = (found.numpy() for found in keys.sort(stable=True))
+        first = np.append(True, np.diff(in_order) != 0)[: len(rows)]
+        starts = np.append(np.flatnonzero(first), len(rows))
+        users, items = np.divmod(in_order[first], self.n_items)
+        crow = np.append(0, np.bincount(users, minlength=self.n_users).cumsum())
+        pairs = Pairs(torch.from_numpy(crow), torch.from_numpy(items), self.n_items)
+        return pairs, rows[order], starts

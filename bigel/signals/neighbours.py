@@ -13,27 +13,32 @@ Source: cosine item-kNN (Sarwar et al., WWW 2001); decay and logarithm are ours.
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from bigel.data.pairs import Pairs, look_up, runs
+from bigel.data.pairs import Pairs, kth_largest, look_up, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed
 from bigel.signals.history import Latest
 
+Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float32]
+Then = Callable[[Floats], Floats]
 Part = TypeVar("Part")
 Found = TypeVar("Found")
 HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
 KEPT = 300
+NEWEST = 100  # items of a user, by whom items are near: without a bound, products grow as squares
 SMALL = 1e-3  # ε
-VALUES = 16_000_000  # products of a block of items: a thread needs 192 MB, and as much to choose by
+PRODUCTS = 4_000_000  # of a block of items: a thread needs some 100 MB
 SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
 
 
@@ -90,39 +95,55 @@ class Neighbours:
 
     @classmethod
     def of(cls, pairs: Pairs, kept: int = KEPT) -> "Neighbours":
-        """Find the nearest items of each."""
+        """Find the nearest items of each; of equally near ones the lower."""
         n_users, n_items = len(pairs.crow) - 1, pairs.n_items
-        ones = np.ones(len(pairs.col))
+        ones = np.ones(len(pairs.col), np.float32)  # counts are exact up to 2^24 users
         have_UI = sparse.csr_matrix(
-            (ones, pairs.col.numpy(), pairs.crow.numpy()), shape=(n_users, n_items)
+            (ones, pairs.col.int().numpy(), pairs.crow.numpy()), shape=(n_users, n_items)
         )
-        length_I = np.sqrt(np.maximum(np.bincount(pairs.col.numpy(), minlength=n_items), 1))
-        unit_UI = (have_UI @ sparse.diags_array(1 / length_I)).tocsr()
-        of_items = unit_UI.T.tocsr()
-        most_I = have_UI.T @ np.diff(have_UI.indptr)  # products of each row before those add up
+        have_IU = have_UI.T.tocsr()
+        products_I = have_IU @ np.diff(have_UI.indptr)  # of each row, before those add up
         found = _in_threads(
-            lambda ends: _nearest((of_items[slice(*ends)] @ unit_UI).tocsr(), ends[0], kept),
-            _blocks(most_I, VALUES),
+            lambda ends: _nearest(have_IU, have_UI, range(*ends), kept),
+            _blocks(products_I, PRODUCTS),
         )
-        counts, col, value = (torch.cat(column) for column in zip(*found, strict=True))
-        return cls(functional.pad(counts.cumsum(0), (1, 0)), col, value)
+        counts, col, value = (np.concatenate(column) for column in zip(*found, strict=True))
+        crow = functional.pad(torch.from_numpy(counts).cumsum(0), (1, 0))
+        return cls(crow, torch.from_numpy(col), torch.from_numpy(value))
+
+    @classmethod
+    def at_end(cls, touched: Latest) -> "Neighbours":
+        """Find the nearest items of each by the ``NEWEST`` that each user touched last."""
+        return cls.of(touched.newest(NEWEST))
 
     def column(self, inputs: Latest, until: int, users: Tensor) -> Reached:
-        """Return log(1 + n_h(u, ·) / ε) of B users by ``HALF_LIVES``, float32."""
-        found = self.reach(inputs, until, users, HALF_LIVES)
-        return replace(found, values=found.values.div_(SMALL).log1p_().float())
+        """Return log(1 + n_h(u, ·) / ε) of B users by ``HALF_LIVES``."""
+        return self.reach(inputs, until, users, HALF_LIVES, logs)
+
+    def worth(self, inputs: Latest, until: int, users: Tensor, weights_H: Tensor) -> Reached:
+        """Return what the columns are worth by some weights; values are (m, 1)."""
+
+        def weighed(sums: Floats) -> Floats:
+            columns = zip(weights_H.numpy(), logs(sums).T, strict=True)
+            return np.asarray(sum(weight * column for weight, column in columns))[:, None]
+
+        return self.reach(inputs, until, users, HALF_LIVES, weighed)
 
     def reach(
-        self, inputs: Latest, until: int, users: Tensor, half_lives: Sequence[float]
-    ) -> Reached:
-        """Return n_h(u, ·) of B users by half-life, float64."""
+        self, inputs: Latest, until: int, users: Tensor, half_lives: Sequence[float],
+        then: Then | None = None,
+    ) -> Reached:  # fmt: skip
+        """Return n_h(u, ·) of B users by half-life; ``then`` as of ``sums``."""
         places = runs(inputs.pairs.crow[users], inputs.pairs.counts[users])[1].numpy()
         ages = (until - inputs.last[places]) / DAY
         weight_NH = np.stack([decayed(ages, half_life) for half_life in half_lives], axis=1)
-        return self.sums(inputs.pairs, users, weight_NH)
+        return self.sums(inputs.pairs, users, weight_NH, then)
 
-    def sums(self, pairs: Pairs, users: Tensor, weight_NH: np.ndarray | None = None) -> Reached:
-        """Return Σ weight_j W_ji over the items j of each of B users, float64.
+    def sums(
+        self, pairs: Pairs, users: Tensor, weight_NH: np.ndarray | None = None,
+        then: Then | None = None,
+    ) -> Reached:  # fmt: skip
+        """Return Σ weight_j W_ji over the items j of each of B users, float32.
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
 
@@ -130,52 +151,61 @@ class Neighbours:
             pairs: what each user has.
             users: the B users.
             weight_NH: of each of their items, one user's after the other's; None: 1, H = 1.
+            then: makes values of some sums, (m, H), which it may overwrite; None: the sums.
         """
         rows, items = (tensor.numpy() for tensor in pairs.take(users))
         weight_NH = np.ones((len(items), 1)) if weight_NH is None else weight_NH
+        weight_NH = weight_NH.astype(np.float32)
         n_items, ends = pairs.n_items, np.append(0, pairs.counts[users].cumsum(0))
         products = np.append(0, np.diff(self._near.indptr)[items].cumsum())
 
-        def of_block(block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        def of_block(block: tuple[int, int]) -> tuple[Ints, Floats]:
             start, stop = block
             some = slice(*ends[[start, stop]])
             of_these = rows[some] - start, items[some], weight_NH[some]
             key, sums = self._add_up(*of_these, n_rows=stop - start)
-            return key + start * n_items, sums
+            return key.astype(np.int64) + start * n_items, sums if then is None else then(sums)
 
-        nothing = np.zeros(0, np.int64), np.zeros((0, weight_NH.shape[1]))
-        parts = _in_threads(of_block, _blocks(np.diff(products[ends]) + n_items, SUMMED))
-        keys, sums = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
+        blocks = _blocks(np.diff(products[ends]) + n_items, SUMMED) or [(0, 0)]
+        parts = _in_threads(of_block, blocks)
+        keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = len(users), n_items
-        return Reached(torch.from_numpy(keys), torch.from_numpy(sums), shape)
+        return Reached(torch.from_numpy(keys), torch.from_numpy(values), shape)
 
     def _add_up(
-        self, rows: np.ndarray, items: np.ndarray, weight_NH: np.ndarray, n_rows: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, rows: Ints, items: Ints, weight_NH: Floats, n_rows: int
+    ) -> tuple[Ints, Floats]:
         """Return row · I + item of what is near some rows' items, ascending, and its sums.
 
         Sums stand side by side in as many rows as there are items reached: in few enough to stay
         in the cache, where they are added to in any order.
         """
         near = self._near[items]
-        key = near.indices + np.repeat(rows * near.shape[1], np.diff(near.indptr)).astype("i4")
-        is_near = np.zeros(n_rows * near.shape[1], bool)
-        is_near[key] = True
-        reached = np.flatnonzero(is_near)
-        number = np.empty(len(is_near), np.int32)
-        number[reached] = np.arange(len(reached), dtype=np.int32)
+        first = np.repeat((rows * near.shape[1]).astype(np.int32), np.diff(near.indptr))
+        key, place = near.indices + first, np.arange(near.nnz, dtype=np.int32)
+        number = np.empty(n_rows * near.shape[1], np.int32)
+        number[key] = place
+        reached = np.sort(key[number[key] == place])  # of equal keys the place of one stands there
+        number[reached] = place[: len(reached)]
         spread = (near.data, number[key], near.indptr)
         return reached, sparse.csc_matrix(spread, shape=(len(reached), len(items))) @ weight_NH
 
     @cached_property
     def _near(self) -> sparse.csr_matrix:
         n_items = len(self.crow) - 1
-        parts = (self.value.double().numpy(), self.col.int().numpy(), self.crow.numpy())
+        parts = (self.value.numpy(), self.col.int().numpy(), self.crow.numpy())
         return sparse.csr_matrix(parts, shape=(n_items, n_items))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return W by the names under which it is stored."""
         return {"crow": self.crow, "col": self.col, "value": self.value}
+
+
+def logs(sums: Floats) -> Floats:
+    """Return log(1 + n / ε), in place."""
+    sums /= np.float32(SMALL)
+    sums += 1
+    return np.log(sums, out=sums)
 
 
 def _in_threads(function: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
@@ -191,44 +221,33 @@ def _blocks(sizes: np.ndarray, most: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(sizes)], strict=False))  # no rows: no block
 
 
-def _nearest(near_RI: sparse.csr_matrix, start: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return number, places and weights of the nearest of R items, the first being ``start``."""
-    n_rows, n_items = near_RI.shape
-    counts = np.diff(near_RI.indptr)
-    there = np.flatnonzero(counts)
-    near_RI[there, there + start] = 0.0  # an item is not near itself
-    value = torch.from_numpy(near_RI.data).float()
-    row, best = _largest(value, torch.from_numpy(counts).long(), kept)
-    near = value[best] > 0
-    row, best = row[near], best[near]
-    key = (row * n_items + torch.from_numpy(near_RI.indices)[best]).sort()
-    return (
-        torch.bincount(row, minlength=n_rows),
-        key.values % n_items,
-        value[best[key.indices]],
-    )
+def _nearest(
+    have_IU: sparse.csr_matrix, have_UI: sparse.csr_matrix, items: range, kept: int
+) -> tuple[Ints, Ints, Floats]:
+    """Return number, places and weights of the nearest of R items, the places ascending."""
+    both = have_IU[items.start : items.stop] @ have_UI  # how many users have both
+    root_I = np.sqrt(np.maximum(np.diff(have_IU.indptr), 1))
+    share_I = (1 / root_I).astype(np.float32)
+    row, near = _rows(both), both.data * share_I[both.indices]
+    near[both.indices == row + items.start] = 0.0  # an item is not near itself
+    last_R = kth_largest(near, both.indptr, kept)
+    chosen = np.flatnonzero(near >= last_R[row])
+    starts = np.searchsorted(chosen, both.indptr)
+    both = sparse.csr_matrix((both.data[chosen], both.indices[chosen], starts), shape=both.shape)
+    both.sort_indices()
+    row = _rows(both)
+    last = np.flatnonzero(both.data * share_I[both.indices] == last_R[row])
+    missing_R = kept - np.diff(starts) + np.bincount(row[last], minlength=len(items))
+    place = np.arange(len(last)) - np.searchsorted(last, starts)[row[last]]
+    fits = np.ones(len(row), bool)
+    fits[last[place >= missing_R[row[last]]]] = False
+    row, col = row[fits], both.indices[fits]
+    value = both.data[fits] / (root_I[items.start + row] * root_I[col])
+    return np.bincount(row, minlength=len(items)), col.astype(np.int64), value.astype(np.float32)
 
 
-def _largest(value: Tensor, count_R: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """Return row and place of each row's largest values, at most ``kept`` of a row.
-
-    Args:
-        value: (n,), one row after the other.
-        count_R: how many each row has.
-    """
-    first_R = count_R.cumsum(0) - count_R
-    rows, places = runs(first_R, torch.where(count_R <= kept, count_R, 0))
-    found, width = [(rows, places)], kept
-    while len(value) and width < int(count_R.max()):
-        some = torch.nonzero((count_R > width) & (count_R <= 2 * width)).flatten()
-        place = first_R[some, None] + torch.arange(2 * width)
-        outside = torch.arange(2 * width) >= count_R[some, None]
-        there = value[place.clamp_(max=len(value) - 1)].masked_fill_(outside, -torch.inf)
-        best = place.gather(1, there.topk(kept, dim=1).indices)
-        found.append((some.repeat_interleave(kept), best.flatten()))
-        width *= 2
-    rows, places = (torch.cat(part) for part in zip(*found, strict=True))
-    return rows, places
+def _rows(table: sparse.csr_matrix) -> Ints:
+    return np.repeat(np.arange(table.shape[0], dtype=np.int32), np.diff(table.indptr))
 
 
 def neighbour_names() -> list[str]:

@@ -4,16 +4,21 @@ The same list for everybody, the most wanted items of the behavior first, an eve
 2^(-age / half-life). The half-life is the one that did best on the ``NIGHTS`` days before T.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import ndcg_at
+from bigel.evaluate.ordered import Ordered
 from bigel.evaluate.protocol import Task
+from bigel.evaluate.ranking import rank_under
 from bigel.model.scores import Derived, Scores
 from bigel.schema import DAY
+from bigel.signals import search
 from bigel.signals.demand import HALF_LIVES, demand
 from bigel.signals.history import History
 from bigel.signals.nights import Night
@@ -49,6 +54,24 @@ class OrRecent(Derived):
         new = torch.nonzero(~self.known[users.cpu()]).flatten()
         out_BI[new.to(out_BI.device)] = self.wanted[behavior].to(out_BI.device)
 
+    @property
+    def many(self) -> int:
+        """Number of items from which on lists are searched for; see ``Lister``."""
+        return search.MANY
+
+    def best(self, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int) -> list[Tensor]:
+        """Return what ``rank_under`` makes of ``fill``; who is known, as by the base alone."""
+        known = self.known[users]
+        by_model = rank_under(self.base, behavior, users[known], masks, k, len(users))
+        wanted_I = self.wanted[behavior]
+        order = torch.from_numpy(popular_order(wanted_I.numpy()))
+        popular = Ordered(order[: int(wanted_I.isfinite().sum())], self.n_items)
+        by_demand = popular.best(behavior, users[~known], masks, k)
+        lists = [torch.full((len(users), k), -1) for _ in masks]
+        for of_mask, known_bk, new_bk in zip(lists, by_model, by_demand, strict=True):
+            of_mask[known], of_mask[~known] = known_bk, new_bk
+        return lists
+
 
 def recent_demand(history: History, cutoff: int) -> tuple[np.ndarray, list[float]]:
     """Return the demand at the end of a history by the best half-lives, (K, I), and these, in days.
@@ -68,7 +91,7 @@ def best_half_lives(history: History, cutoff: int) -> list[float]:
     ndcg: list[list[list[Tensor]]] = [[[] for _ in HALF_LIVES] for _ in behaviors]
     for j in range(NIGHTS, 0, -1):
         start = history.until - j * DAY
-        night = Night.of(history, start, start + DAY)
+        night = Night.of(history, history.at(start), start + DAY)
         for k in behaviors:
             task = night.tasks[k].only(USERS)
             for at, half_life in enumerate(HALF_LIVES):

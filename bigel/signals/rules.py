@@ -16,7 +16,6 @@ listed. What users had under the behavior is masked, so to repeat the last means
 touched under others.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from bigel.data.pairs import runs
+from bigel.evaluate.ordered import Choose, Chosen, Ordered
 from bigel.signals import demand as wanted
 from bigel.signals import neighbours as near
 from bigel.signals.history import History, Latest
@@ -36,8 +36,6 @@ POPULAR, KNN, BOTH = "recent popularity", "item-kNN", "item-kNN x popularity"
 TOUCHED, REPEAT = "touched, not yet", "repeat of the last"
 
 HalfLives = tuple[float, ...]  # days; inf: no decay
-Chosen = tuple[Tensor, Tensor]  # place of the user · I + item, and its score, each (n,)
-Choose = Callable[[Tensor], Chosen]  # of B users
 
 CANDIDATES: dict[str, list[HalfLives]] = {
     POPULAR: [(h,) for h in wanted.HALF_LIVES],
@@ -46,39 +44,6 @@ CANDIDATES: dict[str, list[HalfLives]] = {
     TOUCHED: [(h,) for h in wanted.HALF_LIVES],
     REPEAT: [()],
 }
-
-
-@dataclass(frozen=True, eq=False)
-class RuleScores:
-    """A rule as ``Scores``, on the CPU.
-
-    Args:
-        others: scores of what it does not choose for a user, (I,); -inf: not listed.
-        chosen: gives what it chooses for some users.
-    """
-
-    others: Tensor
-    chosen: Choose
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return len(self.others)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the scores are computed."""
-        return torch.device("cpu")
-
-    def fill(self, behavior: int, users: Tensor, out_BI: Tensor) -> None:
-        """Write the scores of all items for B users; those of the behavior that it was made for."""
-        out_BI.copy_(self.others.expand_as(out_BI))
-        self.put(users, out_BI)
-
-    def put(self, users: Tensor, out_BI: Tensor) -> None:
-        """Write the scores of what it chooses over those that stand there."""
-        keys, scores = self.chosen(users)
-        out_BI.view(-1)[keys.to(out_BI.device)] = scores.to(out_BI.device)
 
 
 @dataclass(eq=False)
@@ -108,21 +73,21 @@ class Evening:
             assert signals.until == history.until
             return cls(history, signals.touched, signals.neighbours)
         touched = history.latest()
-        return cls(history, touched, Neighbours.of(touched.pairs))
+        return cls(history, touched, Neighbours.at_end(touched))
 
-    def scores(self, rule: str, behavior: int, half_lives: HalfLives) -> RuleScores:
+    def scores(self, rule: str, behavior: int, half_lives: HalfLives) -> Ordered:
         """Return a rule of ``CANDIDATES``, with half-lives as there, for one behavior."""
-        others = torch.full((self.history.n_items,), -torch.inf)
+        nothing, n_items = torch.zeros(0, dtype=torch.int64), self.history.n_items
         if rule == POPULAR:
-            return RuleScores(self._popular(behavior, *half_lives), _nothing)
+            return Ordered(self._popular(behavior, *half_lives), n_items)
         if rule in (TOUCHED, REPEAT):
-            others = self._popular(behavior, *half_lives) if rule == TOUCHED else others
-            return RuleScores(others, self._latest_first(behavior))
+            others = self._popular(behavior, *half_lives) if rule == TOUCHED else nothing
+            return Ordered(others, n_items, self._latest_first(behavior))
         near, *of_demand = half_lives
-        wanted_I = torch.ones(len(others))
+        wanted_I = torch.ones(n_items)
         if rule == BOTH:
             wanted_I = torch.from_numpy(self._demand(behavior, *of_demand)).float()
-        return RuleScores(others, lambda users: self._near(users, near, wanted_I))
+        return Ordered(nothing, n_items, lambda users: self._near(users, near, wanted_I))
 
     def reach(self, users: Tensor, half_life: float) -> Chosen:
         """Return n of B users where it is not 0; that of the last users is remembered."""
@@ -144,12 +109,9 @@ class Evening:
         return wanted.demand(self.history, half_life, behavior)
 
     def _popular(self, behavior: int, half_life: float) -> Tensor:
-        """Return scores by demand, (I,); -inf for what nobody wants."""
+        """Return the items that somebody wants, the most wanted first."""
         wanted_I = self._demand(behavior, half_life)
-        place_I = torch.full((self.history.n_items,), -torch.inf)
-        order = popular_order(wanted_I)[: int((wanted_I > 0).sum())]
-        place_I[torch.from_numpy(order)] = -torch.arange(len(order), dtype=torch.float32)
-        return place_I
+        return torch.from_numpy(popular_order(wanted_I)[: int((wanted_I > 0).sum())])
 
     def _latest_first(self, behavior: int) -> Choose:
         latest, n_items = self._elsewhere(behavior), self.history.n_items
@@ -166,9 +128,6 @@ def _latest_first(latest: Latest, users: Tensor, n_items: int) -> Chosen:
     items, last = latest.pairs.col[places], latest.last[places.numpy()]
     order = torch.from_numpy(np.lexsort((-items.numpy(), last, rows.numpy())))
     begins = torch.cumsum(latest.pairs.counts[users], 0) - latest.pairs.counts[users]
-    rank = torch.arange(len(rows)) - begins[rows]
-    return (rows * n_items + items)[order], (rank + 1).float()
-
-
-def _nothing(users: Tensor) -> Chosen:
-    return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    score = torch.empty(len(rows))
+    score[order] = (torch.arange(len(rows)) - begins[rows] + 1).float()
+    return rows * n_items + items, score

@@ -8,21 +8,25 @@ c_k is the graph's score with its bias b_k. Items that nobody had before T are n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bigel.data.pairs import Pairs, keys_of
 from bigel.model.scores import Derived, EmbeddingScores, fill_products
-from bigel.signals import lately
+from bigel.signals import lately, search
 from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names
 from bigel.signals.history import History, Latest
 from bigel.signals.lately import late_names, late_vectors
 from bigel.signals.neighbours import Neighbours, Reached, neighbour_names
+from bigel.signals.search import Floats, Ints, Shelf, merged
 from bigel.signals.touches import WIDTH, Touches, touch_names
 
 GRAPH = 2  # columns of the graph: its score, and the bias in it
+TOGETHER = 64  # users whose lists are searched for together: what is near their items is some MB
 PARTS = ("graph", "demand", "age", "neighbours", "lately", "touches")
 
 
@@ -56,13 +60,15 @@ class Signals:
         touched = history.latest()
         return cls(
             graph, demand_columns(history), torch.from_numpy(history.known_items()),
-            Neighbours.of(touched.pairs), touched,
+            Neighbours.at_end(touched), touched,
             [Touches.of(history, k) for k in range(len(history.behaviors))],
             history.until, history.behaviors,
         )  # fmt: skip
 
     @torch.no_grad()
-    def columns(self, behavior: int, users: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    def columns(
+        self, behavior: int, users: Tensor, rows: Tensor, items: Tensor, reached: Reached
+    ) -> Tensor:
         """Return x_k of n pairs, float32 on the CPU, (n, C).
 
         Args:
@@ -70,6 +76,7 @@ class Signals:
             users: (B,) users.
             rows: (n,) place of each pair's user among them.
             items: (n,) its item.
+            reached: what ``reached`` returns for the users.
         """
         graph = self.graph
         vectors_n1D = graph.item_emb[behavior][items].float()[:, None]
@@ -77,7 +84,6 @@ class Signals:
         sides_BHD = torch.cat([user_B1D, self.late(behavior, users)], dim=1)
         products = (sides_BHD[rows] * vectors_n1D).sum(-1)
         bias = graph.item_bias[behavior][items].float()
-        reached = self.reached(users).at(rows, items)
         of_touches = [
             touches.at(users, rows, items) if j != behavior else torch.zeros(len(rows), WIDTH)
             for j, touches in enumerate(self.under)
@@ -86,7 +92,7 @@ class Signals:
             [
                 torch.stack([products[:, 0] + bias, bias], dim=1),
                 self.demand[behavior][items],
-                reached,
+                reached.at(rows, items),
                 products[:, 1:],
                 *of_touches,
             ],
@@ -112,6 +118,19 @@ class Signals:
     def reached(self, users: Tensor) -> Reached:
         """Return the columns of neighbours of B users."""
         return self.neighbours.column(self.touched, self.until, users)
+
+    def added(self, parts: "Parts", behavior: int, users: Tensor) -> tuple[Ints, Floats]:
+        """Return what B users' own history adds, by place of the user · I + item, ascending."""
+        keys, values = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        if bool(parts.neighbours.any()):
+            found = self.neighbours.worth(self.touched, self.until, users, parts.neighbours)
+            keys, values = found.keys.numpy(), found.values[:, 0].numpy()
+        for j, (touches, weight_W) in enumerate(zip(self.under, parts.touches, strict=True)):
+            if j != behavior and bool(weight_W.any()):
+                rows, items, columns = touches.take(users)
+                more = keys_of((rows, items), self.graph.n_items).numpy()
+                keys, values = merged(keys, values, more, (columns * weight_W).sum(1).numpy())
+        return keys, values
 
     def offset(self, parts: "Parts", behavior: int) -> Tensor:
         """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
@@ -151,6 +170,59 @@ class Weighed(Derived):
             part_bI = torch.empty(len(some), out_BI.shape[1], device=out_BI.device)
             self._fill(self.weights[group, behavior], behavior, users[some], part_bI)
             out_BI[some.to(out_BI.device)] = part_bI
+
+    @property
+    def many(self) -> int:
+        """Number of items from which on lists are searched for; see ``Lister``."""
+        return search.MANY
+
+    @torch.no_grad()
+    def best(self, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int) -> list[Tensor]:
+        """Return what ``rank_under`` makes of ``fill``, without scoring every item."""
+        lists = [torch.full((len(users), k), -1) for _ in masks]
+        group_B = torch.full((len(users),), -1) if self.group_of is None else self.group_of[users]
+        for group in torch.unique(group_B).tolist():
+            for rows in torch.split(torch.nonzero(group_B == group).flatten(), TOGETHER):
+                found = self._best(group, behavior, users[rows], masks, k)
+                for of_mask, of_group in zip(lists, found, strict=True):
+                    of_mask[rows] = of_group
+        return lists
+
+    def _best(
+        self, group: int, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int
+    ) -> list[Tensor]:
+        signals = self.signals
+        parts = split_columns(self.weights[group, behavior], len(signals.behaviors))
+        vectors = signals.vectors(parts, behavior, users).numpy()
+        keys, added = signals.added(parts, behavior, users)
+        row, near = np.divmod(keys, self.n_items)
+        ends = np.searchsorted(row, np.arange(len(users) + 1))
+        shelf, lists = self._shelf(group, behavior), torch.full((len(masks), len(users), k), -1)
+        for at, user in enumerate(users.tolist()):
+            own = slice(*ends[at : at + 2])
+            for of_mask, mask in zip(lists, masks, strict=True):
+                hidden = mask.col[mask.crow[user] : mask.crow[user + 1]].numpy()
+                items, _ = shelf.best(vectors[at], near[own], added[own], hidden, k)
+                of_mask[at, : len(items)] = torch.from_numpy(items)
+        return list(lists)
+
+    def _shelf(self, group: int, behavior: int) -> Shelf:
+        """Return the items as the weights of a group put them; those of one behavior are kept."""
+        kept = self._shelves
+        if kept.keys() and next(iter(kept))[1] != behavior:
+            kept.clear()
+        if (group, behavior) not in kept:
+            graph, weights_C = self.signals.graph, self.weights[group, behavior]
+            parts = split_columns(weights_C, len(self.signals.behaviors))
+            bias_I = graph.item_bias[behavior].float() * parts.graph[0]
+            offset_I = self.signals.offset(parts, behavior) + bias_I
+            vectors = graph.item_emb[behavior].float().numpy()
+            kept[group, behavior] = Shelf.of(vectors, offset_I.numpy())
+        return kept[group, behavior]
+
+    @cached_property
+    def _shelves(self) -> dict[tuple[int, int], Shelf]:
+        return {}
 
     def _fill(self, weights_C: Tensor, behavior: int, users: Tensor, out_BI: Tensor) -> None:
         signals, parts = self.signals, split_columns(weights_C, len(self.signals.behaviors))

@@ -41,17 +41,15 @@ class Touches:
     @classmethod
     def of(cls, history: History, behavior: int) -> "Touches":
         """Collect them at the end of a history."""
-        latest = history.latest(behavior)
-        rows, n_items = history.behavior_index == behavior, history.n_items
-        place = np.searchsorted(
-            latest.pairs.keys(), history.users[rows] * n_items + history.items[rows]
-        )
+        pairs, rows, starts = history.by_pair(behavior)
+        place = np.repeat(np.arange(len(pairs.col)), np.diff(starts))
         ages, counts = (history.until - history.times[rows]) / DAY, history.counts[rows]
         amounts = [
-            np.bincount(place, counts * decayed(ages, h), minlength=len(latest.last))
+            np.bincount(place, counts * decayed(ages, h), minlength=len(pairs.col))
             for h in HALF_LIVES
         ]
-        return cls(latest.pairs, latest.last, np.stack(amounts, axis=1).astype(np.float32))
+        last = history.times[rows[starts[1:] - 1]]
+        return cls(pairs, last, np.stack(amounts, axis=1).astype(np.float32))
 
     def take(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pairs of B users: place in ``users``, item, and columns (n, WIDTH) float32."""

@@ -20,7 +20,7 @@ from scipy import sparse
 from torch import Tensor
 
 from bigel.generators import make_generator
-from bigel.signals.nights import Choices, joined
+from bigel.signals.choices import Choices, joined
 from bigel.signals.signals import PARTS, column_names, part_of_columns
 
 FOLDS = 3

@@ -4,11 +4,10 @@ import torch
 
 from bigel import progress
 from bigel.config import Config
-from bigel.generators import make_generator
 from bigel.model.scores import EmbeddingScores
 from bigel.schema import MOMENTS, NOW, TEST, VALID
 from bigel.signals.history import History
-from bigel.signals.nights import Choices, Night, collect, moments
+from bigel.signals.nights import collect
 from bigel.signals.weighing import Weighing, signal_folds, weigh, weigh_again
 from bigel.state.moment import Learned
 from bigel.store import Record
@@ -36,13 +35,9 @@ def weigh_signals(
     def embed(night: History) -> EmbeddingScores:
         return served.embed(night.weighed(served.weight), device)
 
-    def choices(start: int, end: int) -> list[Choices | None]:
-        nights = [Night.of(history, *ends) for ends in moments(start, end)]
-        generator = make_generator(seed, "signal candidates")
-        return collect(nights, embed, generator)
-
+    progress.at("weighing the signals on the nights of validation and the last ones")
+    windows = [(cuts[VALID], cuts[TEST]), (cuts[VALID], cuts[NOW])]
+    of_valid, newest = collect(history, windows, embed, seed)
     fold_of = signal_folds(history.n_users, seed)
-    progress.at("weighing the signals on the nights of validation")
-    found = weigh(choices(cuts[VALID], cuts[TEST]), history.behaviors, fold_of, penalty)
-    progress.at("weighing the signals on the last nights")
-    return weigh_again(found, choices(cuts[VALID], cuts[NOW]), history.behaviors, penalty)
+    found = weigh(of_valid, history.behaviors, fold_of, penalty)
+    return weigh_again(found, newest, history.behaviors, penalty)

@@ -10,6 +10,7 @@ from torch import Tensor
 from bigel.config import ItemKnnConfig
 from bigel.data.interactions import Interactions
 from bigel.data.pairs import Pairs
+from bigel.evaluate.ordered import Ordered
 from bigel.evaluate.popularity import in_order, popularity
 from bigel.evaluate.protocol import Task
 from bigel.evaluate.ranking import rank_users
@@ -85,7 +86,8 @@ def elsewhere(log: History, user: int, behavior: int) -> list[int]:
 
 def of_history(log: History) -> Rules:
     orders = [popular_order(np.array(wanted(log, k))) for k in (0, 1)]
-    return timed_rules(log, in_order(USERS, orders), DEMAND)
+    popular = [Ordered(torch.from_numpy(order), ITEMS) for order in orders]
+    return timed_rules(log, popular, DEMAND)
 
 
 def lists(scores: Scores, behavior: int, users: Tensor, batch: int = 512) -> list[list[int]]:
@@ -125,7 +127,7 @@ def test_a_shop_by_hand() -> None:
     users, items, behaviors, days = (np.array(column) for column in zip(*rows, strict=True))
     once = np.ones(len(days), np.int64)
     log = History(users, items, behaviors, days * DAY, once, END, 3, 4, ("view", "buy"))
-    popular = in_order(3, [np.array([2, 0, 1, 3]), np.array([1, 3, 0, 2])])
+    popular = [Ordered(torch.tensor(order), 4) for order in ([2, 0, 1, 3], [1, 3, 0, 2])]
     rules, users_2 = timed_rules(log, popular, [1.0, 1.0]), torch.tensor([0, 1])
     assert lists(rules[RECENT]()[0], 1, users_2) == [[1, 3, 0, 2], [1, 3, 0, 2]]
     assert lists(rules[LATEST]()[0], 1, users_2) == [[0, 2, 1, 3], [1, 3, 0, 2]]

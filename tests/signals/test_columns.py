@@ -121,7 +121,7 @@ def cosine(users_of: list[set[int]], kept: int) -> list[dict[int, float]]:
 
 @pytest.mark.parametrize("values", [16_000_000, 7])
 def test_neighbours_are_the_cosines(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "VALUES", values)
+    monkeypatch.setattr(neighbours, "PRODUCTS", values)
     rng = np.random.default_rng(0)
     users, items = rng.integers(9, size=40), rng.integers(7, size=40)
     pairs = Pairs.of(users, items, 9, 7)
@@ -146,7 +146,7 @@ def test_only_the_nearest_are_kept() -> None:
 @pytest.mark.parametrize("values", [16_000_000, 50])
 @pytest.mark.parametrize("kept", [1, 3, 5, 11])
 def test_the_kept_are_the_largest(kept: int, values: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "VALUES", values)
+    monkeypatch.setattr(neighbours, "PRODUCTS", values)
     rng = np.random.default_rng(1)
     users, items = rng.integers(30, size=300), (rng.random(300) ** 2 * 25).astype(np.int64)
     found = Neighbours.of(Pairs.of(users, items, 30, 25), kept)

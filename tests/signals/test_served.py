@@ -218,6 +218,58 @@ def test_a_bundle_ranks_by_every_signal(made: Made, moment: str) -> None:
         np.testing.assert_allclose(lists.score, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("exclude", ["same", "any", "none"])
+def test_a_search_finds_the_lists_of_a_score_for_each_item(
+    made: Made, exclude: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = learned_of(made.trained)
+    assert learned.signal_weights is not None
+    generator = torch.Generator().manual_seed(7)
+    drawn = torch.randn(learned.signal_weights.shape, generator=generator)
+    learned = replace(learned, tensors=learned.tensors | {SIGNALS: drawn})
+    place = [made.split, made.config, made.workspace]
+    embedded = embed_learned(learned, ["drawn for a search"], *place, "now")
+    bundle = Path(
+        build_bundle(made.split, made.trained, embedded, made.config, made.workspace).path
+    )
+    scored = load_bundle(bundle)
+    monkeypatch.setattr(serving, "MANY_ITEMS", 0)
+    monkeypatch.setattr(serving, "PROMISING", 3)
+    searched = load_bundle(bundle)
+    users = np.append(np.arange(len(scored.user_ids)), [-1, -1])
+    draw = np.random.default_rng(5)
+    size, n_items = 40, len(scored.item_ids)
+    events = (draw.integers(high, size=size) for high in (len(users), len(NAMES), n_items))
+    hidden = (draw.integers(high, size=size) for high in (len(users), n_items))
+    nothing = np.zeros(0, np.int64)
+    sessions = [Session.empty(), Session(*events, *hidden, nothing, nothing)]
+    lengths = draw.integers(1, 9, len(users))
+    for session in sessions:
+        for allowed in (None, draw.random(n_items) < 0.6):
+            asked = (range(len(NAMES)), users, lengths, Candidates(exclude, allowed), session)
+            monkeypatch.setattr(serving, "MANY_ITEMS", 1 << 30)
+            expected = scored.recommend_each(*asked)
+            monkeypatch.setattr(serving, "MANY_ITEMS", 0)
+            monkeypatch.setattr(type(searched), "_scores", by_popularity_alone)
+            found = searched.recommend_each(*asked)
+            monkeypatch.undo()
+            for one, other in zip(found, expected, strict=True):
+                assert len(one.item) > 50
+                for field in ("row", "rank", "item", "popular"):
+                    assert np.array_equal(getattr(one, field), getattr(other, field))
+                np.testing.assert_allclose(one.score, other.score, rtol=1e-4, atol=1e-4)
+
+
+SCORES = serving.Recommender._scores
+
+
+def by_popularity_alone(
+    self: serving.Recommender, behavior: int, known: Known, from_popularity: bool
+) -> np.ndarray:
+    assert from_popularity
+    return SCORES(self, behavior, known, from_popularity)
+
+
 def test_a_registered_model_embedded_over_the_same_log_is_itself(made: Made) -> None:
     own = made.bundle()
     again = Path(refresh_bundle(own, read_facts(own), made.split, made.config, made.workspace).path)

@@ -10,8 +10,9 @@ import torch
 from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
 from bigel.signals import nights, weighing
-from bigel.signals.nights import Choices, Night, collect
-from bigel.signals.signals import PARTS, column_names, part_of_columns
+from bigel.signals.choices import Choices, joined
+from bigel.signals.nights import Draw, Night
+from bigel.signals.signals import PARTS, Signals, column_names, part_of_columns
 from tests.signals.test_columns import history_of
 
 BEHAVIORS = ("view", "buy")
@@ -167,7 +168,14 @@ def night() -> Night:
         (0, 0, 0, 0.1), (1, 1, 0, 0.2), (1, 0, 0, 0.3), (0, 2, 0, 0.4),
         (0, 1, 0, 1.1), (1, 3, 0, 1.2), (2, 0, 0, 1.3), (1, 0, 0, 1.4), (1, 2, 0, 2.5),
     ]  # fmt: skip
-    return Night.of(history_of(events, until=3 * DAY), DAY, 2 * DAY)
+    history = history_of(events, until=3 * DAY)
+    return Night.of(history, history.at(DAY), 2 * DAY)
+
+
+def drawn(one: Night, graph: EmbeddingScores, seed: int) -> Choices | None:
+    draw = Draw.of([one], seed)
+    draw.add(Signals.of(one.history, graph), one.tasks)
+    return joined(draw.parts[0])
 
 
 def test_a_nights_choices_are_new_pairs_of_known_users_and_items() -> None:
@@ -182,17 +190,18 @@ def test_of_many_candidates_the_likely_are_there_and_the_drawn_stand_for_the_oth
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the graph the last items are the best; item 7 is wanted most; item 5 was touched last."""
-    monkeypatch.setattr(nights, "ENTRIES", 8)  # a quarter each: two of a kind, and four drawn
+    monkeypatch.setattr(nights, "ENTRIES", 12)  # two of a kind
     events = [(1, item, 0, 0.01 * item) for item in range(60)]
     events += [(2 + n, 7, 0, 0.9) for n in range(4)] + [(2 + n, 8, 0, 0.9) for n in range(3)]
     events += [(0, 0, 0, 0.1), (0, 5, 1, 0.5), (0, 30, 0, 1.5)]
     in_order = sorted(events, key=lambda event: event[3])
-    one = Night.of(history_of(in_order, 3 * DAY, n_users=6, n_items=60), DAY, 2 * DAY)
+    history = history_of(in_order, 3 * DAY, n_users=6, n_items=60)
+    one = Night.of(history, history.at(DAY), 2 * DAY)
     items = torch.arange(60.0)[None, :, None].repeat(2, 1, 1)
     graph = EmbeddingScores(torch.ones(2, 6, 1), items, torch.zeros(2, 60))
     counts = []
     for seed in range(60):
-        found, _ = collect([one], lambda pairs: graph, torch.Generator().manual_seed(seed))
+        found = drawn(one, graph, seed)
         assert found is not None and found.users.tolist() == [0]
         items_there = found.columns[:, 0].int().tolist()
         there = dict(zip(items_there, found.stands_for.tolist(), strict=True))
@@ -210,7 +219,7 @@ def test_choices_hold_every_free_candidate_or_stand_for_them(
     flat = EmbeddingScores(torch.zeros(2, 4, 1), torch.zeros(2, 4, 1), torch.zeros(2, 4))
     counts = np.zeros(30)
     for seed in range(len(counts)):
-        found, _ = collect([night()], lambda pairs: flat, torch.Generator().manual_seed(seed))
+        found = drawn(night(), flat, seed)
         assert found is not None
         assert found.users.tolist() == [0] and int(found.chosen.sum()) == 1
         counts[seed] = found.stands_for.exp().sum()

@@ -83,4 +83,4 @@ def all_columns(signals: Signals, behavior: int, users: Tensor) -> Tensor:
     """Return the signals of B users and all items, (B, I, C)."""
     shape = len(users), signals.graph.n_items
     rows, items = torch.nonzero(torch.ones(shape), as_tuple=True)
-    return signals.columns(behavior, users, rows, items).unflatten(0, shape)
+    return signals.columns(behavior, users, rows, items, signals.reached(users)).unflatten(0, shape)
