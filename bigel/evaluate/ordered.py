@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bigel.data.pairs import Pairs, keys_of, kth_largest, look_up
+from bigel.signals.search import MANY
 
 Chosen = tuple[Tensor, Tensor]  # place of the user · I + item, ascending; its score above 0
 Choose = Callable[[Tensor], Chosen]  # of B users
@@ -31,7 +32,7 @@ class Ordered:
     @property
     def many(self) -> int:
         """Number of items from which on lists are searched for; see ``Lister``."""
-        return 0
+        return MANY if self.first else 0
 
     @property
     def device(self) -> torch.device:
@@ -54,7 +55,9 @@ class Ordered:
 
     def _best(self, keys: Tensor, scores: Tensor, n_users: int, hidden: Tensor, k: int) -> Tensor:
         size = n_users, self.n_items
-        free = ~look_up(hidden, keys)[1]
+        place, there = look_up(keys, hidden)
+        free = torch.ones(len(keys), dtype=torch.bool)
+        free[place[there]] = False
         found, rank = _sorted(keys[free], scores[free], size, k)
         lists = torch.full((n_users, k), -1)
         lists[found // self.n_items, rank] = found % self.n_items

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bigel.data.pairs import Pairs, kth_largest
+from bigel.evaluate import ordered as evaluate_ordered
 from bigel.evaluate.ordered import Ordered
 from bigel.evaluate.ranking import rank_users
 from bigel.model.scores import ByBehavior, Derived
@@ -39,7 +40,10 @@ def ordered(seed, listed, first):
 @pytest.mark.parametrize("listed", [0, 5, ITEMS])
 @pytest.mark.parametrize("first", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("k", [1, 6, ITEMS])
-def test_lists_are_those_of_the_scores(seed: int, listed: int, first: float, k: int) -> None:
+def test_lists_are_those_of_the_scores(
+    seed: int, listed: int, first: float, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_ordered, "MANY", 0)
     rule = ordered(seed, listed, first)
     draw = np.random.default_rng(seed)
     mask = Pairs.of(draw.integers(USERS, size=80), draw.integers(ITEMS, size=80), USERS, ITEMS)
@@ -49,7 +53,8 @@ def test_lists_are_those_of_the_scores(seed: int, listed: int, first: float, k: 
     assert torch.equal(rank_users(ByBehavior([rule]), 0, users, mask, k, batch_users=2), expected)
 
 
-def test_nobody_gets_no_list() -> None:
+def test_nobody_gets_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_ordered, "MANY", 0)
     nobody, mask = torch.zeros(0, dtype=torch.int64), Pairs.of(*np.zeros((2, 0), int), USERS, ITEMS)
     assert rank_users(ordered(0, ITEMS, 0.5), 0, nobody, mask, 3).shape == (0, 3)
 
