@@ -114,7 +114,7 @@ def kth_largest(
     Rows that are about as long are padded to one length and partitioned together.
 
     Args:
-        value: (n,) from 0 on, one row after the other.
+        value: (n,) from 0 on (what is below never counts), one row after the other.
         starts: (R + 1,) where they start and end.
         k: 1 or more.
     """

@@ -56,7 +56,7 @@ USERS_AT_A_TIME = 32  # the items' vectors are read once for so many, with up to
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MANY_ITEMS = 50_000  # from which on a list is searched for, in place of a score for each
 PROMISING = 64  # items of each kind that are scored first, or four times the list's length
-MARGIN = 1e-3  # by how much the bound is lowered, for roundings
+MARGIN = 1e-3  # share by which the bound is lowered, for roundings
 SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
 SMALLEST = float(np.finfo(np.float32).min)
 SMALL = 1e-12
@@ -441,7 +441,8 @@ class Shelf:
         first = np.argpartition(reach, -count)[-count:] if len(reach) > count else slice(None)
         others = self._free(self.order[:count], near, hidden, allowed)
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
-        bound = _kth(np.concatenate(score), k) - MARGIN
+        bound = _kth(np.concatenate(score), k)
+        bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
         high = reach >= bound
         others = self._others(user, bound - norm * self.longest, bound)
         others = self._free(others, near, hidden, allowed)
@@ -457,7 +458,7 @@ class Shelf:
 
     def _others(self, user: Floats, least: float, bound: float) -> Ints:
         """Return the items with an o of at least ``least`` whose score without a is the bound's."""
-        items = self.order[: np.searchsorted(self.rising, -least, side="right")]
+        items = self.order[: np.searchsorted(self.rising, np.float32(-least), side="right")]
         if 4 * len(items) > len(self.offset):  # then to gather their vectors takes longer
             return np.flatnonzero(self.vectors @ user + self.offset >= max(bound, SMALLEST))
         return items[self.vectors[items] @ user + self.offset[items] >= bound]
@@ -607,11 +608,14 @@ class Recommender:
         longest = min(int(lengths.max(initial=1)), len(self.item_ids))
         empty = np.empty(0, np.int64)
         parts = [[(empty, empty, empty, np.empty(0, np.float32))] for _ in behaviors]
-        for from_popularity in (False, True):
-            for rows in _blocks(np.flatnonzero(popular == from_popularity), len(self.item_ids)):
+        alone = np.zeros(len(users), bool)
+        alone[session.only_row] = True
+        for from_popularity, few in ((False, False), (False, True), (True, False), (True, True)):
+            some = np.flatnonzero((popular == from_popularity) & (alone == few))
+            for rows in _blocks(some, len(self.item_ids)):
                 known = Known(self, users[rows], session.of(rows, len(users)))
                 for behavior, part in zip(behaviors, parts, strict=True):
-                    if not from_popularity and self._searches(behavior, candidates, session):
+                    if not (from_popularity or few) and self._searches(behavior, candidates):
                         found = self._search(behavior, known, candidates, longest)
                         part.append((rows[found[0]], *found[1:]))
                         continue
@@ -622,11 +626,10 @@ class Recommender:
                     part.append((rows[row], rank, item, score))
         return [_in_order(part, lengths, popular) for part in parts]
 
-    def _searches(self, behavior: int, candidates: Candidates, session: Session) -> bool:
+    def _searches(self, behavior: int, candidates: Candidates) -> bool:
         """Tell whether a list is searched for, in place of a score for each of many items."""
-        plain = candidates.category is None and not len(session.only_row)
-        many = len(self.item_ids) >= MANY_ITEMS
-        return many and plain and self.signals is not None and not self._remembers(behavior)
+        many = len(self.item_ids) >= MANY_ITEMS and candidates.category is None
+        return many and self.signals is not None and not self._remembers(behavior)
 
     def _search(
         self, behavior: int, known: Known, candidates: Candidates, k: int

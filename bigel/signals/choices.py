@@ -160,7 +160,8 @@ class _Draw:
 
     def _likely(self) -> list[Tensor]:
         """Return the first items of each user by every kind."""
-        touched = [
+        none = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        touched = [none] + [
             (keys_of((rows, items), self.reached.shape[1]), columns[:, -1])
             for j, touches in enumerate(self.signals.under)
             if j != self.behavior

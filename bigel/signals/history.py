@@ -175,6 +175,11 @@ class History:
         """Each (behavior, user, item) once, by its first time."""
         return self._interactions(self._starts)
 
+    def forget(self) -> None:
+        """Give back the memory of ``pairs``, which are found again when they are asked for."""
+        for name in ("pairs", "_starts"):
+            self.__dict__.pop(name, None)
+
     def first_times(self) -> IntArray:
         """Return the first time of each of ``pairs``, Unix seconds."""
         return self.times[self._starts]

@@ -5,7 +5,8 @@
     column: \\log(1 + n_h(u, i) / ε)
 
 U_i are the users who have i under any behavior, t_{uj} the user's latest event with j. Of each item
-the ``KEPT`` nearest are kept, so W is sparse, and no training is needed.
+the ``KEPT`` nearest are kept, so W is sparse, and no training is needed. In a log with times U_i
+are those of whose ``NEWEST`` items i is one.
 
 Source: cosine item-kNN (Sarwar et al., WWW 2001); decay and logarithm are ours.
 """

@@ -8,6 +8,7 @@ are fitted to what a list is made for: the day after it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 import torch
 from torch import Generator
@@ -84,6 +85,8 @@ def collect(
     """
     at = cache(history.at)
     nights = [[Night.of(history, at(T), end) for T, end in moments(*ends)] for ends in windows]
+    for night in chain(*nights):
+        night.history.forget()
     draws = [Draw.of(of_window, seed) for of_window in nights]
     for moment in sorted({night.history.until for of_window in nights for night in of_window}):
         signals = Signals.of(at(moment), embed(at(moment)))
@@ -91,6 +94,7 @@ def collect(
             for night in of_window:
                 if night.history.until == moment:
                     draw.add(signals, night.tasks)
+        at(moment).forget()
     return [[joined(parts) for parts in draw.parts] for draw in draws]
 
 

@@ -15,7 +15,7 @@ from bigel.data.pairs import Pairs
 from bigel.evaluate.metrics import ndcg_at
 from bigel.evaluate.ordered import Ordered
 from bigel.evaluate.protocol import Task
-from bigel.evaluate.ranking import rank_under
+from bigel.evaluate.ranking import Lister, rank_under
 from bigel.model.scores import Derived, Scores
 from bigel.schema import DAY
 from bigel.signals import search
@@ -62,7 +62,12 @@ class OrRecent(Derived):
     def best(self, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int) -> list[Tensor]:
         """Return what ``rank_under`` makes of ``fill``; who is known, as by the base alone."""
         known = self.known[users]
-        by_model = rank_under(self.base, behavior, users[known], masks, k, len(users))
+        if isinstance(self.base, Lister):
+            by_model = self.base.best(behavior, users[known], masks, k)
+        else:
+            by_model = rank_under(self.base, behavior, users[known], masks, k, len(users))
+        if known.all():
+            return by_model
         wanted_I = self.wanted[behavior]
         order = torch.from_numpy(popular_order(wanted_I.numpy()))
         popular = Ordered(order[: int(wanted_I.isfinite().sum())], self.n_items)

@@ -95,7 +95,7 @@ class Evening:
         if asked is None or found is None or not torch.equal(asked, users):
             until = self.history.until
             reached = self.neighbours.reach(self.touched, until, users, [half_life])
-            found = reached.keys, reached.values[:, 0].float()
+            found = reached.keys, reached.values[:, 0]
             self._reached[half_life] = users, found
         return found
 

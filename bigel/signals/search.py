@@ -16,7 +16,7 @@ import numpy.typing as npt
 MANY = 50_000  # items from which on a search is faster than a score for each
 PROMISING = 64  # items of each kind that are scored first, or four times the list's length
 LEAST = float(np.finfo(np.float32).min)
-MARGIN = 1e-3  # by how much the bound is lowered, for roundings
+MARGIN = 1e-3  # share by which the bound is lowered, for roundings
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -69,7 +69,8 @@ class Shelf:
         first = np.argpartition(reach, -count)[-count:] if len(reach) > count else slice(None)
         others = self._free(self.order[:count], near, hidden)
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
-        bound = _kth(np.concatenate(score), k) - MARGIN
+        bound = _kth(np.concatenate(score), k)
+        bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
         high = reach >= bound
         others = self._others(user, bound - norm * self.longest, bound)
         others = self._free(others, near, hidden)
@@ -85,7 +86,7 @@ class Shelf:
 
     def _others(self, user: Floats, least: float, bound: float) -> Ints:
         """Return the items with an o of at least ``least`` whose score without a is the bound's."""
-        items = self.order[: np.searchsorted(self.rising, -least, side="right")]
+        items = self.order[: np.searchsorted(self.rising, np.float32(-least), side="right")]
         if 4 * len(items) > len(self.offset):  # then to gather their vectors takes longer
             return np.flatnonzero(self.vectors @ user + self.offset >= max(bound, LEAST))
         return items[self.vectors[items] @ user + self.offset[items] >= bound]

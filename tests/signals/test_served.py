@@ -242,7 +242,8 @@ def test_a_search_finds_the_lists_of_a_score_for_each_item(
     events = (draw.integers(high, size=size) for high in (len(users), len(NAMES), n_items))
     hidden = (draw.integers(high, size=size) for high in (len(users), n_items))
     nothing = np.zeros(0, np.int64)
-    sessions = [Session.empty(), Session(*events, *hidden, nothing, nothing)]
+    some = Session(*events, *hidden, nothing, nothing)
+    sessions = [Session.empty(), some]
     lengths = draw.integers(1, 9, len(users))
     for session in sessions:
         for allowed in (None, draw.random(n_items) < 0.6):

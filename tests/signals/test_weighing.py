@@ -1,6 +1,7 @@
 """The conditional logit: by hand, against autograd, and what it keeps."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,16 @@ def test_of_many_candidates_the_likely_are_there_and_the_drawn_stand_for_the_oth
         assert 0 not in there  # she had it
         counts.append(sum(math.exp(weight) for weight in there.values()))
     assert np.mean(counts) == pytest.approx(59, rel=0.15)
+
+
+def test_a_log_of_one_behavior_has_candidates_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nights, "ENTRIES", 12)
+    events = [(1, item, 0, 0.01 * item) for item in range(60)]
+    events += [(0, 0, 0, 0.9), (0, 30, 0, 1.5)]
+    history = replace(history_of(events, 3 * DAY, n_users=6, n_items=60), behaviors=("view",))
+    graph = EmbeddingScores(torch.ones(1, 6, 1), torch.ones(1, 60, 1), torch.zeros(1, 60))
+    found = drawn(Night.of(history, history.at(DAY), 2 * DAY), graph, 0)
+    assert found is not None and found.users.tolist() == [0] and int(found.chosen.sum()) == 1
 
 
 @pytest.mark.parametrize("entries", [1_000_000, 2])
