@@ -149,7 +149,8 @@ def test_batches_of_ranked_users_change_no_score():
     scores.fill(1, torch.arange(7), everyone)
     for user in range(7):
         scores.fill(1, torch.tensor([user]), alone)
-        assert torch.equal(alone[0], everyone[user])
+        # With nine items an AMD EPYC rounds the last bit by the row in which a user stands.
+        torch.testing.assert_close(alone[0], everyone[user], rtol=1e-6, atol=1e-6)
 
 
 def test_dropout_keeps_the_mean_of_the_first_input_and_is_off_when_ranking():
