@@ -8,6 +8,7 @@ chance of its draw: so the sums over all items are right in the mean.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -145,14 +146,14 @@ class _Draw:
         order = keys.argsort()
         return keys[order], stands_for[order]
 
-    @property
+    @cached_property
     def _wanted(self) -> Tensor:
         """Log of the own demand lately, (I,); -inf: no candidate."""
         own = len(HALF_LIVES) + HALF_LIVES.index(LIKELY_HALF_LIFE)
         wanted_I = self.signals.demand[self.behavior][:, own]
         return wanted_I.masked_fill(~self.signals.candidates, -torch.inf)
 
-    @property
+    @cached_property
     def _near_and_wanted(self) -> Tensor:
         """Log of how near and wanted what is reached is, lately."""
         near_m = self.reached.values[:, near.HALF_LIVES.index(LIKELY_HALF_LIFE)]
