@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from bigel.data.distinct import once_each
+from bigel.data.pairs import Pairs
 from bigel.data.standing import standing
 from bigel.data.weight import NONE, weighed
 from bigel.errors import ConfigError, DataError
@@ -196,6 +197,11 @@ class Interactions:
         """Return the users and the items of one behavior, each of shape (n_k,)."""
         rows = self._rows_by_behavior[behavior]
         return self.users[rows], self.items[rows]
+
+    @cached_property
+    def touched(self) -> Pairs:
+        """Each user's items under any behavior."""
+        return Pairs.of(self.users, self.items, self.n_users, self.n_items)
 
     @cached_property
     def _rows_by_behavior(self) -> list[IntArray]:

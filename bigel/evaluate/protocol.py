@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bigel.data.interactions import Interactions
-from bigel.data.pairs import Pairs
+from bigel.data.pairs import Pairs, look_up
 from bigel.evaluate.metrics import METRICS, coverage_at
 from bigel.evaluate.ranking import rank_under, rank_users
 from bigel.model.scores import Scores
@@ -90,10 +90,10 @@ def make_task(known: Interactions, held_out: Interactions, behavior: int, view: 
     """Return the task of one behavior under a view ("published" or "discovery")."""
     assert view in VIEWS, view
     shape = (known.n_users, known.n_items)
-    touched = (known.users, known.items) if view == DISCOVERY else known.of(behavior)
-    mask = Pairs.of(*touched, *shape)
-    asked = Pairs.of(*held_out.of(behavior), *shape)
-    keys = np.setdiff1d(asked.keys(), mask.keys(), assume_unique=True)
+    mask = known.touched if view == DISCOVERY else Pairs.of(*known.of(behavior), *shape)
+    keys = Pairs.of(*held_out.of(behavior), *shape).keys()
+    masked = look_up(torch.from_numpy(mask.keys()), torch.from_numpy(keys))[1]
+    keys = keys[~masked.numpy()]
     relevant = Pairs.of(keys // known.n_items, keys % known.n_items, *shape)
     return Task(torch.nonzero(relevant.counts).flatten(), mask, relevant)
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ USERS_AT_A_TIME = 32  # the items' vectors are read once for so many, with up to
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MANY_ITEMS = 50_000  # from which on a list is searched for, in place of a score for each
 PROMISING = 64  # items of each kind that are scored first, or four times the list's length
+CHUNK = 4_096  # items whose vectors are multiplied together: they stay in the cache
 MARGIN = 1e-3  # share by which the bound is lowered, for roundings
 SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
 SMALLEST = float(np.finfo(np.float32).min)
@@ -65,6 +67,7 @@ STRING = "a string"  # what ids are that are no integers
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 Floats64 = npt.NDArray[np.float64]
 
 
@@ -84,7 +87,7 @@ class Lists:
     rank: Ints
     item: Ints
     score: Floats
-    popular: npt.NDArray[np.bool_]
+    popular: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +151,7 @@ class Candidates:
     """
 
     exclude: str | Sequence[str] = "same"
-    allowed: npt.NDArray[np.bool_] | None = None
+    allowed: Bools | None = None
     category: Ints | None = None
     per_category: int = 0
 
@@ -190,7 +193,7 @@ class Candidates:
                 return rows[first], rank[first], column[kept][first], score[kept][first]
             looked = min(width, 2 * looked)
 
-    def passes_over(self, row: Ints, column: Ints) -> npt.NDArray[np.bool_]:
+    def passes_over(self, row: Ints, column: Ints) -> Bools:
         """Return which entries of lists, best first, have too many of their category before them.
 
         Args:
@@ -376,7 +379,7 @@ class Signals:
     def near(self) -> sparse.csr_matrix:
         """Each item's neighbours, (I, I)."""
         n_items = len(self.crow) - 1
-        near = (self.value, self.col.astype(np.int32), self.crow)
+        near = (self.value, self.col.astype(np.int32, copy=False), self.crow)
         return sparse.csr_matrix(near, shape=(n_items, n_items))
 
 
@@ -414,23 +417,48 @@ class Shelf:
 
     def best(
         self,
+        users: Floats,
+        near: Sequence[tuple[Ints, Floats]],
+        hidden: Sequence[Ints],
+        allowed: Bools | None,
+        k: int,
+    ) -> list[tuple[Ints, Floats]]:
+        """Return the k best items of B users with their scores; of equals the lower item first.
+
+        Args:
+            users: u, (B, D).
+            near: of each, the items to which something is added, ascending, and a of these.
+            hidden: of each, items that are not in her list, ascending.
+            allowed: (I,) items that may be in a list; None: all.
+            k: length of a list; it is shorter where fewer are left.
+        """
+        bounded = [
+            self._bounded(user, *own, away, allowed, k)
+            for user, own, away in zip(users, near, hidden, strict=True)
+        ]
+        others = self._others(users, np.array([bound for *_, bound in bounded], np.float32))
+        lists = []
+        for user, some, away, (items, added, high, _) in zip(
+            users, others, hidden, bounded, strict=True
+        ):
+            some = self._free(some, items, away, allowed)
+            found = np.concatenate([items[high], some])
+            score = [self._score(user, items[high], added[high]), self._score(user, some)]
+            scores = np.concatenate(score)
+            order = np.lexsort((found, -scores))[:k]
+            lists.append((found[order], scores[order]))
+        return lists
+
+    def _bounded(
+        self,
         user: Floats,
         near: Ints,
         added: Floats,
         hidden: Ints,
-        allowed: npt.NDArray[np.bool_] | None,
+        allowed: Bools | None,
         k: int,
-    ) -> tuple[Ints, Floats]:
-        """Return the k best items of a user, the best first, of equals the lower, and their scores.
-
-        Args:
-            user: u, (D,).
-            near: items to which something is added, ascending.
-            added: a of these.
-            hidden: items that are not in her list, ascending.
-            allowed: (I,) items that may be in a list; None: all.
-            k: length of the list; it is shorter where fewer are left.
-        """
+    ) -> tuple[Ints, Floats, Bools, float]:
+        """Return what may be listed of what is near, its a, what may reach the bound, the bound."""
         kept = np.isfinite(self.offset[near])
         kept[_places(hidden, near)] = False
         if allowed is not None:
@@ -443,28 +471,33 @@ class Shelf:
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
         bound = _kth(np.concatenate(score), k)
         bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
-        high = reach >= bound
-        others = self._others(user, bound - norm * self.longest, bound)
-        others = self._free(others, near, hidden, allowed)
-        items = np.concatenate([near[high], others])
-        score = [self._score(user, near[high], added[high]), self._score(user, others)]
-        scores = np.concatenate(score)
-        order = np.lexsort((items, -scores))[:k]
-        return items[order], scores[order]
+        return near, added, reach >= bound, bound
 
     def _score(self, user: Floats, items: Ints, added: Floats | float = 0.0) -> Floats:
         score: Floats = np.einsum("nd,d->n", self.vectors[items], user) + self.offset[items] + added
         return score
 
-    def _others(self, user: Floats, least: float, bound: float) -> Ints:
-        """Return the items with an o of at least ``least`` whose score without a is the bound's."""
-        items = self.order[: np.searchsorted(self.rising, np.float32(-least), side="right")]
-        if 4 * len(items) > len(self.offset):  # then to gather their vectors takes longer
-            return np.flatnonzero(self.vectors @ user + self.offset >= max(bound, SMALLEST))
-        return items[self.vectors[items] @ user + self.offset[items] >= bound]
+    def _others(self, users: Floats, bound_B: Floats) -> list[Ints]:
+        """Return the items of each user whose score without a reaches her bound.
+
+        Products are of some items and all users whose o may be high enough among them, so these
+        items' vectors are read once; the margin of the bounds holds their roundings.
+        """
+        least_B = bound_B - np.linalg.norm(users, axis=1) * self.longest
+        ends_B = np.searchsorted(self.rising, -least_B, side="right")
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for start in range(0, ends_B.max(initial=0), CHUNK):
+            some, items = np.flatnonzero(ends_B > start), self.order[start : start + CHUNK]
+            scores = users[some] @ self.vectors[items].T + self.offset[items]
+            row, place = np.nonzero(scores >= bound_B[some, None])
+            found.append((some[row], items[place]))
+        rows, items = (np.concatenate(part) for part in zip(*found, strict=True))
+        by_user = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows[by_user], np.arange(len(users) + 1))
+        return [items[by_user[slice(*own)]] for own in pairwise(ends)]
 
     @staticmethod
-    def _free(items: Ints, near: Ints, hidden: Ints, allowed: npt.NDArray[np.bool_] | None) -> Ints:
+    def _free(items: Ints, near: Ints, hidden: Ints, allowed: Bools | None) -> Ints:
         """Return the items that may be listed and are neither near nor hidden."""
         items = items if allowed is None else items[allowed[items]]
         for taken in (near, hidden):
@@ -644,13 +677,17 @@ class Recommender:
         hidden_item = np.concatenate([*(one.column for one in hidden), known.session.hidden])
         order = np.argsort(hidden_row, kind="stable")
         hidden_ends = np.searchsorted(hidden_row[order], np.arange(len(vectors) + 1))
-        shelf, found = self.shelves[behavior], []
-        for at, vector in enumerate(vectors):
-            own = slice(*ends[at : at + 2])
-            away = np.unique(hidden_item[order[slice(*hidden_ends[at : at + 2])]])
-            asked = vector, near[own], added[own], away, candidates.allowed
-            items, scores = shelf.best(*asked, k)
-            found.append((np.full(len(items), at), np.arange(len(items)) + 1, items, scores))
+        lists = self.shelves[behavior].best(
+            vectors,
+            [(near[start:stop], added[start:stop]) for start, stop in pairwise(ends)],
+            [np.unique(hidden_item[order[slice(*own)]]) for own in pairwise(hidden_ends)],
+            candidates.allowed,
+            k,
+        )
+        found = [
+            (np.full(len(items), at), np.arange(len(items)) + 1, items, scores)
+            for at, (items, scores) in enumerate(lists)
+        ]
         row, rank, item, score = (np.concatenate(column) for column in zip(*found, strict=True))
         return row, rank, item, score
 
@@ -847,7 +884,7 @@ def digests(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> dic
 
 
 def _in_order(
-    parts: Sequence[tuple[Ints, Ints, Ints, Floats]], lengths: Ints, popular: npt.NDArray[np.bool_]
+    parts: Sequence[tuple[Ints, Ints, Ints, Floats]], lengths: Ints, popular: Bools
 ) -> Lists:
     """Return the winners of all blocks, each list cut to its length, rows ascending."""
     row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -27,6 +27,8 @@ from bigel.model.feedback import CGF
 from bigel.model.table import normal_table, some_rows
 from bigel.model.view import GlobalView, OwnView, View, take
 
+TOGETHER = 8_192  # rows that are embedded together: they stay in the cache
+
 
 @dataclass(frozen=True, eq=False)
 class States:
@@ -157,19 +159,20 @@ class BiGEL(nn.Module):
         factors = [[1 / tau for tau in self.temperatures], *(view.factors for view in self.views)]
         factor_PK = self.items.new_tensor(factors) / len(parts)
 
-        def embed_all(side: Side, count: int) -> list[Tensor]:
-            everyone = torch.arange(count, device=self.items.device)
-            rows = self.embed(states, side, [everyone] * len(self.layers))
-            return [torch.stack(part) for part in (rows.z, *rows.views)]
+        def embed_all(side: Side, count: int, factor_PK: Tensor) -> Tensor:
+            n_behaviors = len(self.layers)
+            found = self.items.new_empty(n_behaviors, count, len(parts), self.config.dim)
+            for start in range(0, count, TOGETHER):
+                some = slice(start, min(start + TOGETHER, count))
+                rows = torch.arange(some.start, some.stop, device=self.items.device)
+                embedded = self.embed(states, side, [rows] * n_behaviors)
+                for p, part in enumerate((embedded.z, *embedded.views)):
+                    for k, vectors_BD in enumerate(part):
+                        torch.mul(vectors_BD, factor_PK[p, k], out=found[k, some, p])
+            return found.flatten(2)
 
-        users = [
-            user_KUD * factor_K[:, None, None]
-            for user_KUD, factor_K in zip(
-                embed_all("users", graphs.n_users), factor_PK, strict=True
-            )
-        ]
         return {
-            "user_emb": torch.cat(users, 2),
-            "item_emb": torch.cat(embed_all("items", graphs.n_items), 2),
+            "user_emb": embed_all("users", graphs.n_users, factor_PK),
+            "item_emb": embed_all("items", graphs.n_items, torch.ones_like(factor_PK)),
             "item_bias": torch.stack([part.item_bias for part in parts]).mean(0),
         }

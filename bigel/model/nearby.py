@@ -39,8 +39,7 @@ class Nearby:
     @classmethod
     def of(cls, log: Interactions) -> "Nearby":
         """Find the neighbours of a log's items."""
-        pairs = Pairs.of(log.users, log.items, log.n_users, log.n_items)
-        return cls(Neighbours.of(pairs), pairs)
+        return cls(Neighbours.of(log.touched), log.touched)
 
     def column(self, users: Tensor) -> Tensor:
         """Return log(1 + n / ε) of B users and all items, float32 on the CPU, (B, I)."""

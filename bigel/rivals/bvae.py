@@ -149,7 +149,7 @@ def inputs_of(train: Interactions) -> tuple[Pairs, list[Pairs]]:
     """Return the users' items under any behavior, and under each."""
     shape = (train.n_users, train.n_items)
     behaviors = [Pairs.of(*train.of(k), *shape) for k in range(len(train.behaviors))]
-    return Pairs.of(train.users, train.items, *shape), behaviors
+    return train.touched, behaviors
 
 
 class Bvae(nn.Module):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from bigel.config import EaseConfig
-from bigel.data.interactions import Interactions
 from bigel.data.pairs import Pairs
 from bigel.errors import TrainingError
 from bigel.rivals.base import World
@@ -69,17 +68,13 @@ def fit(world: World, settings: EaseConfig) -> EaseScores:
     train, device = world.train, world.device
     behaviors = range(len(train.behaviors))
     if settings.union:
-        inputs = [_union(train)] * len(behaviors)
+        inputs = [train.touched] * len(behaviors)
         weights = [_solve(_gram(inputs[0], device), settings.penalty)] * len(behaviors)
     else:
         shape = (train.n_users, train.n_items)
         inputs = [Pairs.of(*train.of(k), *shape) for k in behaviors]
         weights = [_solve(_gram(pairs, device), settings.penalty) for pairs in inputs]
     return EaseScores(inputs, weights)
-
-
-def _union(train: Interactions) -> Pairs:
-    return Pairs.of(train.users, train.items, train.n_users, train.n_items)
 
 
 def _rows(pairs: Pairs, users: Tensor, device: torch.device) -> Tensor:

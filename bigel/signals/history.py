@@ -138,12 +138,17 @@ class History:
         """
         if time >= self.until:
             return self.standing(self.until)
-        before = self.only(slice(int(np.searchsorted(self.times, time))))
+        n_before = int(np.searchsorted(self.times, time))
+        before = self.only(slice(n_before))
         unfinished = before.times // HOUR == time // HOUR  # of it the first event alone is known
         counts, amounts = np.where(unfinished, 1, before.counts), None
         if before.amounts is not None and before.openings is not None:
             amounts = np.where(unfinished, before.openings, before.amounts)
-        return replace(before, counts=counts, amounts=amounts, until=time).standing(time)
+        known = replace(before, counts=counts, amounts=amounts, until=time).standing(time)
+        if self.undone is None:  # the rows before T are the first ones of all
+            n_pairs = np.searchsorted(self._starts, n_before)
+            vars(known)["_starts"] = self._starts[:n_pairs]
+        return known
 
     def standing(self, moment: int) -> "History":
         """Return the events without those that were taken back before a moment."""
@@ -164,7 +169,9 @@ class History:
     @cached_property
     def _starts(self) -> IntArray:
         """Rows in which a pair stands for the first time under its behavior, ascending."""
-        return np.sort(np.unique(self._keys, return_index=True)[1])
+        in_order, rows = (found.numpy() for found in torch.from_numpy(self._keys).sort(stable=True))
+        starts: IntArray = np.sort(rows[np.append(True, np.diff(in_order) != 0)[: len(rows)]])
+        return starts
 
     @property
     def _keys(self) -> IntArray:
@@ -176,9 +183,8 @@ class History:
         return self._interactions(self._starts)
 
     def forget(self) -> None:
-        """Give back the memory of ``pairs``, which are found again when they are asked for."""
-        for name in ("pairs", "_starts"):
-            self.__dict__.pop(name, None)
+        """Give back the memory of ``pairs``, which are made again when they are asked for."""
+        vars(self).pop("pairs", None)
 
     def first_times(self) -> IntArray:
         """Return the first time of each of ``pairs``, Unix seconds."""

@@ -86,7 +86,7 @@ class Neighbours:
 
     Args:
         crow: (I + 1,) int64.
-        col: (n,) int64, ascending in a row.
+        col: (n,) int32, ascending in a row.
         value: (n,) float32.
     """
 
@@ -194,7 +194,7 @@ class Neighbours:
     @cached_property
     def _near(self) -> sparse.csr_matrix:
         n_items = len(self.crow) - 1
-        parts = (self.value.numpy(), self.col.int().numpy(), self.crow.numpy())
+        parts = (self.value.numpy(), self.col.numpy(), self.crow.numpy())
         return sparse.csr_matrix(parts, shape=(n_items, n_items))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -244,7 +244,7 @@ def _nearest(
     fits[last[place >= missing_R[row[last]]]] = False
     row, col = row[fits], both.indices[fits]
     value = both.data[fits] / (root_I[items.start + row] * root_I[col])
-    return np.bincount(row, minlength=len(items)), col.astype(np.int64), value.astype(np.float32)
+    return np.bincount(row, minlength=len(items)), col.astype(np.int32), value.astype(np.float32)
 
 
 def _rows(table: sparse.csr_matrix) -> Ints:

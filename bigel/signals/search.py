@@ -5,21 +5,24 @@
 a is what a user's own history adds: zero but for what she touched and what is near it. The most
 promising items are scored, and the k-th best of these scores is a bound: what cannot reach it by
 the inequality (of Cauchy and Schwarz) is not in her list. So others are scored only where o is high
-enough. A user is searched for alone: her arrays stay in the cache, and no company changes a bit.
+enough. Scores are computed for each user alone, so no company changes a bit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 MANY = 50_000  # items from which on a search is faster than a score for each
 PROMISING = 64  # items of each kind that are scored first, or four times the list's length
-LEAST = float(np.finfo(np.float32).min)
+CHUNK = 4_096  # items whose vectors are multiplied together: they stay in the cache
 MARGIN = 1e-3  # share by which the bound is lowered, for roundings
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +53,37 @@ class Shelf:
         return cls(vectors, offset, length, float(length.max(initial=0.0)), order, -offset[order])
 
     def best(
-        self, user: Floats, near: Ints, added: Floats, hidden: Ints, k: int
-    ) -> tuple[Ints, Floats]:
-        """Return the k best items of a user, the best first, of equals the lower, and their scores.
+        self, users: Floats, near: Sequence[tuple[Ints, Floats]], hidden: Sequence[Ints], k: int
+    ) -> list[tuple[Ints, Floats]]:
+        """Return the k best items of B users with their scores; of equals the lower item first.
 
         Args:
-            user: u, (D,).
-            near: items to which something is added, ascending.
-            added: a of these.
-            hidden: items that are in no list, ascending.
-            k: length of the list; it is shorter where fewer are left.
+            users: u, (B, D).
+            near: of each, the items to which something is added, ascending, and a of these.
+            hidden: of each, items that are in no list, ascending.
+            k: length of a list; it is shorter where fewer are left.
         """
+        bounded = [
+            self._bounded(user, *own, away, k)
+            for user, own, away in zip(users, near, hidden, strict=True)
+        ]
+        others = self._others(users, np.array([bound for *_, bound in bounded], np.float32))
+        lists = []
+        for user, some, away, (items, added, high, _) in zip(
+            users, others, hidden, bounded, strict=True
+        ):
+            some = self._free(some, items, away)
+            found = np.concatenate([items[high], some])
+            score = [self._score(user, items[high], added[high]), self._score(user, some)]
+            scores = np.concatenate(score)
+            order = np.lexsort((found, -scores))[:k]
+            lists.append((found[order], scores[order]))
+        return lists
+
+    def _bounded(
+        self, user: Floats, near: Ints, added: Floats, hidden: Ints, k: int
+    ) -> tuple[Ints, Floats, Bools, float]:
+        """Return what may be listed of what is near, its a, what may reach the bound, the bound."""
         kept = np.isfinite(self.offset[near])
         kept[_places(hidden, near)] = False
         near, added = near[kept], added[kept]
@@ -71,25 +94,30 @@ class Shelf:
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
         bound = _kth(np.concatenate(score), k)
         bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
-        high = reach >= bound
-        others = self._others(user, bound - norm * self.longest, bound)
-        others = self._free(others, near, hidden)
-        items = np.concatenate([near[high], others])
-        score = [self._score(user, near[high], added[high]), self._score(user, others)]
-        scores = np.concatenate(score)
-        order = np.lexsort((items, -scores))[:k]
-        return items[order], scores[order]
+        return near, added, reach >= bound, bound
 
     def _score(self, user: Floats, items: Ints, added: Floats | float = 0.0) -> Floats:
         score: Floats = np.einsum("nd,d->n", self.vectors[items], user) + self.offset[items] + added
         return score
 
-    def _others(self, user: Floats, least: float, bound: float) -> Ints:
-        """Return the items with an o of at least ``least`` whose score without a is the bound's."""
-        items = self.order[: np.searchsorted(self.rising, np.float32(-least), side="right")]
-        if 4 * len(items) > len(self.offset):  # then to gather their vectors takes longer
-            return np.flatnonzero(self.vectors @ user + self.offset >= max(bound, LEAST))
-        return items[self.vectors[items] @ user + self.offset[items] >= bound]
+    def _others(self, users: Floats, bound_B: Floats) -> list[Ints]:
+        """Return the items of each user whose score without a reaches her bound.
+
+        Products are of some items and all users whose o may be high enough among them, so these
+        items' vectors are read once; the margin of the bounds holds their roundings.
+        """
+        least_B = bound_B - np.linalg.norm(users, axis=1) * self.longest
+        ends_B = np.searchsorted(self.rising, -least_B, side="right")
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for start in range(0, ends_B.max(initial=0), CHUNK):
+            some, items = np.flatnonzero(ends_B > start), self.order[start : start + CHUNK]
+            scores = users[some] @ self.vectors[items].T + self.offset[items]
+            row, place = np.nonzero(scores >= bound_B[some, None])
+            found.append((some[row], items[place]))
+        rows, items = (np.concatenate(part) for part in zip(*found, strict=True))
+        by_user = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows[by_user], np.arange(len(users) + 1))
+        return [items[by_user[slice(*own)]] for own in pairwise(ends)]
 
     @staticmethod
     def _free(items: Ints, near: Ints, hidden: Ints) -> Ints:

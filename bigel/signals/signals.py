@@ -9,6 +9,7 @@ c_k is the graph's score with its bias b_k. Items that nobody had before T are n
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -197,12 +198,11 @@ class Weighed(Derived):
         keys, added = signals.added(parts, behavior, users)
         row, near = np.divmod(keys, self.n_items)
         ends = np.searchsorted(row, np.arange(len(users) + 1))
+        own = [(near[start:stop], added[start:stop]) for start, stop in pairwise(ends)]
         shelf, lists = self._shelf(group, behavior), torch.full((len(masks), len(users), k), -1)
-        for at, user in enumerate(users.tolist()):
-            own = slice(*ends[at : at + 2])
-            for of_mask, mask in zip(lists, masks, strict=True):
-                hidden = mask.col[mask.crow[user] : mask.crow[user + 1]].numpy()
-                items, _ = shelf.best(vectors[at], near[own], added[own], hidden, k)
+        for of_mask, mask in zip(lists, masks, strict=True):
+            hidden = [mask.col[mask.crow[user] : mask.crow[user + 1]].numpy() for user in users]
+            for at, (items, _) in enumerate(shelf.best(vectors, own, hidden, k)):
                 of_mask[at, : len(items)] = torch.from_numpy(items)
         return list(lists)
 

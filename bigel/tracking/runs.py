@@ -220,10 +220,8 @@ def log_model(client: Any, run_id: str, bundle: Record) -> None:
     example = _example(bundle)
     with tempfile.TemporaryDirectory() as scratch:
         folder, named = Path(scratch) / MODEL_PATH, Path(scratch) / BUNDLE
-        shutil.copytree(
-            bundle.path, named, ignore=shutil.ignore_patterns(MANIFEST),
-            copy_function=shutil.copyfile,  # with the rights of a new file
-        )  # fmt: skip
+        hidden = shutil.ignore_patterns(MANIFEST)
+        shutil.copytree(bundle.path, named, ignore=hidden, copy_function=_linked)
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=shutil.copy(serving.__file__, scratch),
@@ -232,8 +230,20 @@ def log_model(client: Any, run_id: str, bundle: Record) -> None:
             input_example=example,
             pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
         )
+        rights = (folder / "MLmodel").stat().st_mode  # of a new file; the bundle's may be others
+        for file in folder.rglob("*"):
+            if file.is_file():
+                file.chmod(rights)
         mlflow.pyfunc.load_model(str(folder)).predict(example)
         client.log_artifacts(run_id, str(folder), MODEL_PATH)
+
+
+def _linked(source: str, target: str) -> None:
+    """Give a file another name, or copy it to another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def log_family(

@@ -4,7 +4,7 @@ import torch
 
 from bigel.config import ModelConfig
 from bigel.errors import ConfigError
-from bigel.model import BiGEL
+from bigel.model import BiGEL, bigel
 from bigel.model.cascade import learn_cascade
 from tests.worlds import (
     dense_of,
@@ -143,6 +143,14 @@ def test_chosen_rows_agree_with_all_rows(side):
         torch.testing.assert_close(chosen.z[k], everything[k, rows[k]])
     torch.testing.assert_close(chosen.target, getattr(states.cascade[-1], side)[rows[-1]])
     torch.testing.assert_close(chosen.context, getattr(states.context, side)[rows[-1]])
+
+
+def test_how_many_rows_are_embedded_together_changes_nothing(monkeypatch):
+    model = make()
+    at_once = model.final_embeddings(GRAPHS)
+    monkeypatch.setattr(bigel, "TOGETHER", 4)
+    for name, found in model.final_embeddings(GRAPHS).items():
+        torch.testing.assert_close(found, at_once[name], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("settings", [{}, {"user_vectors": True}])

@@ -45,14 +45,13 @@ def test_lists_are_those_of_all_scores(
     spread: float, k: int, promising: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "PROMISING", promising)
+    monkeypatch.setattr(search, "CHUNK", 50)
     for seed in range(5):
         shelf, users, added = drawn(seed, spread)
         hidden = np.unique(np.random.default_rng(seed).integers(USERS * ITEMS, size=300))
         scores = users.astype("f8") @ shelf.vectors.T.astype("f8") + shelf.offset + added
-        found = [
-            shelf.best(users[user], *of(added[user]), hidden[hidden // ITEMS == user] % ITEMS, k)
-            for user in range(USERS)
-        ]
+        away = [hidden[hidden // ITEMS == user] % ITEMS for user in range(USERS)]
+        found = shelf.best(users, list(map(of, added)), away, k)
         assert [items.tolist() for items, _ in found] == naive(scores, hidden, k)
         for (items, score), row in zip(found, scores, strict=True):
             np.testing.assert_allclose(score, row[items], rtol=1e-5, atol=1e-5)
@@ -74,23 +73,24 @@ def test_few_items_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shelf, "_score", counted)
     monkeypatch.setattr(search, "PROMISING", 4)
     shelf, users, added = drawn(3, 30.0)
-    for user in range(USERS):
-        shelf.best(users[user], *of(added[user]), np.zeros(0, np.int64), 3)
+    shelf.best(users, list(map(of, added)), [np.zeros(0, np.int64)] * USERS, 3)
     assert sum(scored) < USERS * ITEMS / 5
 
 
 def test_of_equal_scores_the_lower_item_comes_first() -> None:
     shelf = Shelf.of(np.zeros((6, 2), "f4"), np.array([1, 2, 2, 0, 2, -np.inf], "f4"))
-    near, added = np.array([0, 3]), np.array([1, 5], "f4")
-    items, scores = shelf.best(np.ones(2, "f4"), near, added, np.array([2]), 6)
+    near = np.array([0, 3]), np.array([1, 5], "f4")
+    (items, scores), _ = shelf.best(np.ones((2, 2), "f4"), [near] * 2, [np.array([2])] * 2, 6)
     assert items.tolist() == [3, 0, 1, 4] and scores.tolist() == [5, 2, 2, 2]
+    assert shelf.best(np.ones((0, 2), "f4"), [], [], 6) == []
 
 
 def test_nothing_is_added() -> None:
     none, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
     shelf, users, _ = drawn(0, 1.0)
     scores = users.astype("f8") @ shelf.vectors.T + shelf.offset
-    found = [shelf.best(user, none, nothing, none, 3)[0].tolist() for user in users]
+    lists = shelf.best(users, [(none, nothing)] * USERS, [none] * USERS, 3)
+    found = [items.tolist() for items, _ in lists]
     assert found == naive(scores, none, 3)
     assert [len(part) for part in merged(none, nothing, none, nothing)] == [0, 0]
 
