@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from bigel.data.distinct import once_each
-from bigel.data.pairs import Pairs
 from bigel.data.standing import standing
 from bigel.data.weight import NONE, weighed
 from bigel.errors import ConfigError, DataError
@@ -32,6 +31,9 @@ from bigel.schema import (
     split_file,
 )
 from bigel.store import Record
+
+if TYPE_CHECKING:
+    from bigel.data.pairs import Pairs
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -199,8 +201,10 @@ class Interactions:
         return self.users[rows], self.items[rows]
 
     @cached_property
-    def touched(self) -> Pairs:
+    def touched(self) -> "Pairs":
         """Each user's items under any behavior."""
+        from bigel.data.pairs import Pairs  # torch takes seconds to import
+
         return Pairs.of(self.users, self.items, self.n_users, self.n_items)
 
     @cached_property

@@ -59,7 +59,7 @@ def explain(
     totals = [
         (name, scores[0, items].tolist()) for name, scores in recommender.terms(behavior, known)
     ]
-    brought = _brought(recommender, behavior, items, known.entries)
+    brought = _brought(recommender, behavior, items, known.under_any)
     found = []
     for at, item in enumerate(items.tolist()):
         reached = [(name, scores[at]) for name, scores in totals]
@@ -123,18 +123,19 @@ def _views_apart(
 
 
 def _brought(
-    recommender: Recommender, behavior: int, items: Ints, entries: list[Entries]
+    recommender: Recommender, behavior: int, items: Ints, touched: Entries
 ) -> list[list[tuple[int, float]]]:
     """Return how much of each item's neighbours' part each item brought that the user touched."""
     signals = recommender.signals
-    shape = (1, len(recommender.item_ids))
     if signals is None or not signals.neighbour_weights[behavior].any():
         return [[] for _ in items]
-    _, touched, decayed = signals.touched(entries, shape)
-    weights = list(zip(signals.neighbour_weights[behavior].tolist(), decayed.T, strict=True))
-    near = signals.near[touched][:, items].toarray()
+    decayed_H = signals.decayed(touched).T
+    weights = list(zip(signals.neighbour_weights[behavior].tolist(), decayed_H, strict=True))
+    touched_items = touched.column
+    near = signals.near[touched_items][:, items].toarray()
     return [
-        _shared(touched, near[:, at], weights, signals.neighbour_small) for at in range(len(items))
+        _shared(touched_items, near[:, at], weights, signals.neighbour_small)
+        for at in range(len(items))
     ]
 
 

@@ -247,7 +247,7 @@ class Times:
         last: per behavior, the latest time of each seen pair, Unix seconds.
         amounts: per behavior, its decayed numbers of events, (n, H').
         until: T, Unix seconds.
-        touch_weights: (K, K, W): of behavior k, for what a user has under behavior j.
+        touch_weights: (K, K, W): of k, for what a user has under j; where j = k, under any.
     """
 
     last: tuple[Ints, ...]
@@ -302,24 +302,18 @@ class Signals:
             times,
         )
 
-    def touched(
-        self, entries: Sequence[Entries], shape: tuple[int, int]
-    ) -> tuple[Ints, Ints, Floats]:
-        """Return row and column of what a batch's users touched, and by how much each counts.
+    def decayed(self, touched: Entries) -> Floats:
+        """Return by how much each touched item counts, by half-life, (n, H)."""
+        decay = np.exp2(-touched.age[:, None] / self.neighbour_half_lives)
+        return decay.astype(np.float32)
 
-        Rows ascend; the last is (n, H), decayed by each half-life.
-        """
-        inputs = _youngest(entries, shape[1])
-        weight = np.exp2(-inputs.age[:, None] / self.neighbour_half_lives).astype(np.float32)
-        return inputs.row, inputs.column, weight
-
-    def reached(self, entries: Sequence[Entries], shape: tuple[int, int]) -> Reached:
-        """Return log(1 + n / ε) of the items near those, by half-life, for all behaviors.
+    def reached(self, touched: Entries, shape: tuple[int, int]) -> Reached:
+        """Return log(1 + n / ε) of the items near touched ones, by half-life, for all behaviors.
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
         """
         assert shape[0], "no users, nothing to reach"
-        row, column, weight = self.touched(entries, shape)
+        row, column, weight = touched.row, touched.column, self.decayed(touched)
         ends = np.searchsorted(row, np.arange(shape[0] + 1))
         products = np.append(0, np.diff(self.near.indptr)[column].cumsum())
 
@@ -355,20 +349,13 @@ class Signals:
                 sums += weight * values
         scores[reached.row, reached.column] = sums
 
-    def add_touches(self, behavior: int, entries: Sequence[Entries], scores: Floats) -> None:
-        """Add what it is worth that a user had the item under other behaviors, to (B, I) scores."""
-        for row, column, amount in self.of_touches(behavior, entries):
-            scores[row, column] += amount
-
-    def of_touches(
-        self, behavior: int, entries: Sequence[Entries]
-    ) -> Iterator[tuple[Ints, Ints, Floats]]:
-        """Yield row, column and amount of what touches under each other behavior are worth."""
+    def of_touches(self, behavior: int, known: "Known") -> Iterator[tuple[Ints, Ints, Floats]]:
+        """Yield row, column and amount of what touches under others and under any are worth."""
         if self.times is None:
             return
-        for j, of_j in enumerate(entries):
-            weight_W = self.times.touch_weights[behavior, j]
-            if j != behavior and weight_W.any():
+        for j, weight_W in enumerate(self.times.touch_weights[behavior]):
+            if weight_W.any():
+                of_j = known.under_any if j == behavior else known.under(j)
                 columns = np.empty((len(of_j.row), len(weight_W)), np.float32)
                 columns[:, 0] = 1
                 columns[:, 1:-1] = np.log1p(of_j.amounts)
@@ -538,11 +525,16 @@ class Known:
         return [self.under(behavior) for behavior in range(len(self.recommender.seen))]
 
     @cached_property
+    def under_any(self) -> Entries:
+        """What they have under any behavior."""
+        return _together(self.entries, len(self.recommender.item_ids))
+
+    @cached_property
     def reached(self) -> Reached:
         """What is near it, by half-life; see ``Signals.reached``."""
         assert self.recommender.signals is not None
         shape = len(self.users), len(self.recommender.item_ids)
-        return self.recommender.signals.reached(self.entries, shape)
+        return self.recommender.signals.reached(self.under_any, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -702,7 +694,7 @@ class Recommender:
             keys, values = reached.row * width + reached.column, np.zeros(len(reached.row), "f4")
             for weight, column in zip(weights, reached.values.T, strict=True):
                 values += weight * column
-        for row, column, amount in self.signals.of_touches(behavior, known.entries):
+        for row, column, amount in self.signals.of_touches(behavior, known):
             keys, values = merged(keys, values, row * width + column, amount)
         return *np.divmod(keys, width), values
 
@@ -739,7 +731,8 @@ class Recommender:
                 self.signals.add_neighbours(behavior, known.reached, scores)
             yield "neighbours", scores
         if self.signals and self.signals.times:
-            self.signals.add_touches(behavior, known.entries, scores)
+            for row, column, amount in self.signals.of_touches(behavior, known):
+                scores[row, column] += amount
             yield "memory", scores
         if self._remembers(behavior):
             self._remember(behavior, known.entries, scores)
@@ -1022,14 +1015,17 @@ def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints, Ints]:
     return np.repeat(known, count), col[places].astype(np.int64), places
 
 
-def _youngest(entries: Sequence[Entries], width: int) -> Entries:
-    """Return each (row, column) that stands in any of the entries once, by its latest event."""
+def _together(entries: Sequence[Entries], width: int) -> Entries:
+    """Return each (row, column) that stands in any of the entries once."""
     keys = np.concatenate([one.row * width + one.column for one in entries])
-    ages = np.concatenate([one.age for one in entries])
     key, inverse = np.unique(keys, return_inverse=True)
     age = np.full(len(key), np.inf)
-    np.minimum.at(age, inverse, ages)
-    return Entries(*np.divmod(key, width), age, np.empty((len(key), 0), np.float32))
+    amounts = np.zeros((len(key), entries[0].amounts.shape[1]), np.float32)
+    ends = np.cumsum([len(one.row) for one in entries])[:-1]
+    for one, place in zip(entries, np.split(inverse, ends), strict=True):  # of one each key once
+        age[place] = np.minimum(age[place], one.age)
+        amounts[place] += one.amounts
+    return Entries(*np.divmod(key, width), age, amounts)
 
 
 def _lateness(row: Ints, age: Floats64) -> Floats64:

@@ -1,9 +1,9 @@
 """What a trained model is to all that ranks: a score for each behavior, user and item.
 
-Scores of embeddings are computed in blocks of exactly ``BLOCK`` users, the last one padded,
-because a matrix product of another height may round differently (measured: heights 1 and 7 differ
-from 512 in the last bits, and by thread count). So neither batch size nor the company in which a
-user is scored changes a figure.
+Scores of embeddings are computed in blocks of exactly ``BLOCK`` users, because a matrix product of
+another height may round differently (measured: heights 1 and 7 differ from 512 in the last bits,
+and by thread count). So neither batch size nor the company in which a user is scored changes a
+figure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,17 +100,17 @@ class ByBehavior:
 def fill_products(user_emb_BD: Tensor, item_emb_ID: Tensor, bias_I: Tensor, out_BI: Tensor) -> None:
     """Write every product of B users and I items, plus a bias of each item.
 
-    The batch changes no bit: products are always of ``BLOCK`` users, padded by zeros.
+    The batch changes no bit: products are always of ``BLOCK`` users. The last ones are multiplied
+    with some of those before them, fewer than ``BLOCK`` are padded by zeros.
     """
-    item_emb_DI, bias_I = item_emb_ID.float().T, bias_I.float()
-    for start in range(0, len(user_emb_BD), BLOCK):
-        block_BD = user_emb_BD[start : start + BLOCK]
-        out = out_BI[start : start + BLOCK]
-        if len(block_BD) == BLOCK:
-            torch.addmm(bias_I, block_BD, item_emb_DI, out=out)
-        else:
-            padded_BD = functional.pad(block_BD, (0, 0, 0, BLOCK - len(block_BD)))
-            out.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[: len(block_BD)])
+    item_emb_DI, bias_I, count = item_emb_ID.float().T, bias_I.float(), len(user_emb_BD)
+    if count < BLOCK:
+        padded_BD = functional.pad(user_emb_BD, (0, 0, 0, BLOCK - count))
+        out_BI.copy_(torch.addmm(bias_I, padded_BD, item_emb_DI)[:count])
+        return
+    for start in range(0, count, BLOCK):
+        some = slice(min(start, count - BLOCK), min(start + BLOCK, count))
+        torch.addmm(bias_I, user_emb_BD[some], item_emb_DI, out=out_BI[some])
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,17 +161,8 @@ class _Draw:
 
     def _likely(self) -> list[Tensor]:
         """Return the first items of each user by every kind."""
-        none = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-        touched = [none] + [
-            (keys_of((rows, items), self.reached.shape[1]), columns[:, -1])
-            for j, touches in enumerate(self.signals.under)
-            if j != self.behavior
-            for rows, items, columns in [touches.take(self.users)]
-        ]
-        latest, place = torch.unique(torch.cat([keys for keys, _ in touched]), return_inverse=True)
-        lateness = torch.zeros(len(latest)).scatter_reduce(
-            0, place, torch.cat([late for _, late in touched]), "amax"
-        )
+        rows, items, columns = self.signals.under_any.take(self.users)
+        latest, lateness = keys_of((rows, items), self.reached.shape[1]), columns[:, -1]
         hidden, shape, count = self.hidden, self.reached.shape, self.count
         return [
             _most_wanted(self._wanted, hidden, len(self.users), count),

@@ -39,14 +39,17 @@ def demand(history: History, half_life: float, behavior: int | None = None) -> n
 
 def demand_columns(history: History) -> Tensor:
     """Return (K, I, 2 H + 1) float32: any behavior by half-life, the own one, the age."""
-    of_any = [demand(history, h) for h in HALF_LIVES]
-    age = np.log((history.until - history.born()) / DAY + YOUNG)
-    by_behavior = []
-    for k in range(len(history.behaviors)):
-        own = [demand(history, h, k) for h in HALF_LIVES]
-        wanted = np.log1p(np.stack([*of_any, *own], axis=1) / SMALL)
-        by_behavior.append(np.concatenate([wanted, age[:, None]], axis=1))
-    return torch.from_numpy(np.stack(by_behavior)).float()
+    n_behaviors, n_items = len(history.behaviors), history.n_items
+    ages = (history.until - history.times) / DAY
+    place = history.behavior_index * n_items + history.items
+    columns = np.empty((n_behaviors, n_items, 2 * len(HALF_LIVES) + 1), np.float32)
+    for at, half_life in enumerate(HALF_LIVES):
+        own = np.bincount(place, decayed(ages, half_life), minlength=n_behaviors * n_items)
+        own_KI = own.reshape(n_behaviors, n_items)
+        columns[:, :, at] = np.log1p(own_KI.sum(0) / SMALL)
+        columns[:, :, len(HALF_LIVES) + at] = np.log1p(own_KI / SMALL)
+    columns[:, :, -1] = np.log((history.until - history.born()) / DAY + YOUNG)
+    return torch.from_numpy(columns)
 
 
 def demand_names(behavior: str) -> list[str]:

@@ -42,6 +42,7 @@ class Signals:
         neighbours: item to items.
         touched: each user's items by latest time, under any behavior.
         under: what each has under each behavior.
+        under_any: what each has under any.
         until: T, Unix seconds.
         behaviors: names of the cascade.
     """
@@ -52,6 +53,7 @@ class Signals:
     neighbours: Neighbours
     touched: Latest
     under: Sequence[Touches]
+    under_any: Touches
     until: int
     behaviors: tuple[str, ...]
 
@@ -59,10 +61,10 @@ class Signals:
     def of(cls, history: History, graph: EmbeddingScores) -> "Signals":
         """Collect what a history says at its end."""
         touched = history.latest()
+        under = [Touches.of(history, k) for k in range(len(history.behaviors))]
         return cls(
             graph, demand_columns(history), torch.from_numpy(history.known_items()),
-            Neighbours.at_end(touched), touched,
-            [Touches.of(history, k) for k in range(len(history.behaviors))],
+            Neighbours.at_end(touched), touched, under, Touches.together(under, touched),
             history.until, history.behaviors,
         )  # fmt: skip
 
@@ -85,10 +87,7 @@ class Signals:
         sides_BHD = torch.cat([user_B1D, self.late(behavior, users)], dim=1)
         products = (sides_BHD[rows] * vectors_n1D).sum(-1)
         bias = graph.item_bias[behavior][items].float()
-        of_touches = [
-            touches.at(users, rows, items) if j != behavior else torch.zeros(len(rows), WIDTH)
-            for j, touches in enumerate(self.under)
-        ]
+        of_touches = [touches.at(users, rows, items) for touches in self.touches(behavior)]
         return torch.cat(
             [
                 torch.stack([products[:, 0] + bias, bias], dim=1),
@@ -99,6 +98,10 @@ class Signals:
             ],
             dim=1,
         )
+
+    def touches(self, behavior: int) -> list[Touches]:
+        """Return what users have under each behavior, in the place of the given one under any."""
+        return [*self.under[:behavior], self.under_any, *self.under[behavior + 1 :]]
 
     def late(self, behavior: int, users: Tensor) -> Tensor:
         """Return the vectors of what B users did lately, (B, H, D)."""
@@ -126,8 +129,8 @@ class Signals:
         if bool(parts.neighbours.any()):
             found = self.neighbours.worth(self.touched, self.until, users, parts.neighbours)
             keys, values = found.keys.numpy(), found.values[:, 0].numpy()
-        for j, (touches, weight_W) in enumerate(zip(self.under, parts.touches, strict=True)):
-            if j != behavior and bool(weight_W.any()):
+        for touches, weight_W in zip(self.touches(behavior), parts.touches, strict=True):
+            if bool(weight_W.any()):
                 rows, items, columns = touches.take(users)
                 more = keys_of((rows, items), self.graph.n_items).numpy()
                 keys, values = merged(keys, values, more, (columns * weight_W).sum(1).numpy())
@@ -232,8 +235,8 @@ class Weighed(Derived):
         out_BI += signals.offset(parts, behavior).to(out_BI.device)
         if bool(parts.neighbours.any()):
             signals.reached(users).add_to(out_BI, parts.neighbours)
-        for j, (touches, weight_W) in enumerate(zip(signals.under, parts.touches, strict=True)):
-            if j != behavior and bool(weight_W.any()):
+        for touches, weight_W in zip(signals.touches(behavior), parts.touches, strict=True):
+            if bool(weight_W.any()):
                 rows, items, columns = touches.take(users)
                 at = rows.to(out_BI.device), items.to(out_BI.device)
                 out_BI[at] += (columns * weight_W).sum(1).to(out_BI.device)
@@ -270,7 +273,8 @@ def split_columns(weights_C: Tensor, n_behaviors: int) -> Parts:
 
 def column_names(behaviors: Sequence[str], behavior: str) -> list[str]:
     """Return what the C columns are called for one behavior."""
-    of_touches = [name for other in behaviors for name in touch_names(other)]
+    others = ["any" if other == behavior else other for other in behaviors]
+    of_touches = [name for other in others for name in touch_names(other)]
     dense = ["graph", "graph's bias", *demand_names(behavior)]
     return [*dense, *neighbour_names(), *late_names(), *of_touches]
 

@@ -1,13 +1,15 @@
-"""Touches: whether a user has an item under another behavior, how often and how lately.
+"""Touches: whether a user has an item under another behavior or any, how often and how lately.
 
-.. math:: columns\\ per\\ behavior\\ j ≠ k: \\quad 1, \\;
+.. math:: columns\\ per\\ behavior\\ j ≠ k,\\ and\\ for\\ any: \\quad 1, \\;
     \\log(1 + \\sum_{e ∈ (u, i, j)} n_e 2^{-(T - t_e) / h}), \\; \\frac{1}{1 + r}
 
 for a pair that the user has under j, n_e the events of an hour and r the number of moments at which
-she had other items under j later than this one; zeros for a pair that she has not.
+she had other items under j later than this one; zeros for a pair that she has not. Those for any
+behavior stand in the place of k.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +20,9 @@ from bigel.data.interactions import IntArray
 from bigel.data.pairs import Pairs, look_up, runs
 from bigel.schema import DAY
 from bigel.signals.demand import decayed, half_life_name
-from bigel.signals.history import History
+from bigel.signals.history import History, Latest
 
-HALF_LIVES = (1.0, 4.0, 16.0, math.inf)  # days
+HALF_LIVES = (0.125, 1.0, 4.0, 16.0, math.inf)  # days
 WIDTH = 2 + len(HALF_LIVES)  # columns of a behavior
 
 
@@ -50,6 +52,21 @@ class Touches:
         ]
         last = history.times[rows[starts[1:] - 1]]
         return cls(pairs, last, np.stack(amounts, axis=1).astype(np.float32))
+
+    @classmethod
+    def together(cls, parts: Sequence["Touches"], touched: Latest) -> "Touches":
+        """Return what is under any behavior.
+
+        Args:
+            parts: what is under each.
+            touched: the pairs of all of them, with their latest times.
+        """
+        keys = torch.from_numpy(touched.pairs.keys())
+        amounts = np.zeros((len(keys), len(HALF_LIVES)), np.float32)
+        for part in parts:
+            place, _ = look_up(keys, torch.from_numpy(part.pairs.keys()))
+            amounts[place.numpy()] += part.amounts
+        return cls(touched.pairs, touched.last, amounts)
 
     def take(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pairs of B users: place in ``users``, item, and columns (n, WIDTH) float32."""
@@ -92,6 +109,6 @@ def lateness(rows: IntArray, last: np.ndarray) -> np.ndarray:
 
 
 def touch_names(behavior: str) -> list[str]:
-    """Return what the columns of one other behavior are called."""
+    """Return what the columns of another behavior, or of "any", are called."""
     often = [f"had under {behavior}, events, {half_life_name(h)}" for h in HALF_LIVES]
     return [f"had under {behavior}", *often, f"had under {behavior}, the latest first"]

@@ -204,12 +204,14 @@ def test_touches_are_the_sums_over_events(seed: int) -> None:
     history = replace(drawn, counts=1 + np.arange(len(drawn.times)) % 3)
     columns = (history.users, history.items, history.behavior_index, history.times, history.counts)
     events = list(zip(*(column.tolist() for column in columns), strict=True))
-    for behavior in (0, 1):
+    under = [Touches.of(history, behavior) for behavior in (0, 1)]
+    under_any = Touches.together(under, history.latest())
+    for behaviors, of_these in (((0,), under[0]), ((1,), under[1]), ((0, 1), under_any)):
         of_pair: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for user, item, b, time, count in events:
-            if b == behavior:
+            if b in behaviors:
                 of_pair.setdefault((user, item), []).append((time, count))
-        rows, items, found = Touches.of(history, behavior).take(torch.arange(4))
+        rows, items, found = of_these.take(torch.arange(4))
         assert list(zip(rows.tolist(), items.tolist(), strict=True)) == sorted(of_pair)
         for (user, item), mine in zip(sorted(of_pair), found.tolist(), strict=True):
             happened = of_pair[user, item]
