@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 TORCH ?= cpu
 STAMP := $(VENV)/.installed-$(TORCH)
 PRESET ?= demo
+# One more than cores, as many tests wait for a server.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 7) + 1)')
 
 .PHONY: run serve-local test lint format types check docs audit install help clean
 
@@ -17,8 +19,8 @@ run: $(STAMP)  ## Run the pipeline (PRESET=demo|jd|taobao|file.toml)
 serve-local: $(STAMP)  ## Prefect server and worker and MLflow server on localhost, until Ctrl-C
 	@$(BIN)/bigel serve
 
-test: $(STAMP)  ## Run the whole test suite, a file at a time on each core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## Run the whole test suite, a file at a time on each core and one beside
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ def main() -> None:
     found = importlib.util.find_spec("flows")
     if found is None or str(HOME / "flows") not in (found.submodule_search_locations or ()):
         sys.path.insert(0, str(HOME))
+    importlib.import_module("flows.environment").set_defaults()
     if not os.environ.get("TORCHELASTIC_RUN_ID"):
         importlib.import_module("flows.cli").main()
         return

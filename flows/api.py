@@ -1,7 +1,6 @@
 """`bigel api`: the champion over HTTP."""
 
 import gc
-import os
 import socket
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from bigel.store import Workspace
 from flows import console
 from flows.options import Place, Reference, Settings
 
-ONE_THREAD = "OPENBLAS_NUM_THREADS"  # numpy reads it when it is imported
 SWITCH = 0.0005  # seconds after which a thread lets another one run
 IDLE = 75  # seconds; a load balancer keeps its connections for 60, and must not find them closed
 
@@ -45,9 +43,6 @@ def api(
     Example: bigel api --config mine.toml --port 8090
     """
     config = load_config(source, settings or [])
-    if ONE_THREAD not in os.environ:  # one user's product with all items is too short for two
-        os.environ[ONE_THREAD] = "1"
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "bigel", *sys.argv[1:]])
     console.tell_begin("bigel api", workspace)
     import uvicorn
 

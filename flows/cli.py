@@ -26,7 +26,6 @@ from flows import (
     syncing,
 )
 from flows.answer import STDOUT
-from flows.environment import set_defaults
 from flows.options import Json, Place, Reference, Settings, Source
 from flows.places import check_file, check_folder, unusable
 from flows.running import copy_ingested, run_flow, run_until
@@ -287,7 +286,6 @@ def synth(
 
 def main() -> None:
     """Run the command line; errors of ours end with one line and their exit code."""
-    set_defaults()
     console.set_up_logging()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it

@@ -1,4 +1,4 @@
-"""What must stand in the environment before Prefect, MLflow, torch and others are imported.
+"""What must stand in the environment before Prefect, MLflow, numpy, torch and others are imported.
 
 Prefect reads ``prefect.toml`` from the exact working directory only, so nothing we rely on is
 left to a file. A value that the user set wins.
@@ -13,6 +13,7 @@ DEFAULTS = quiet.DEFAULTS | {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "bigel",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's products are short; lists of many users have our threads
     "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for a core that others use sleeps
     "THP_MEM_ALLOC_ENABLE": "1",  # torch asks for pages of 2 MB where a tensor is larger
     "MKL_CBWR": "AUTO",  # products of matrices in one order, however busy the machine is

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,15 @@ DEFAULT_K = 20
 FIELDS = ("user_id", "behavior", "k", "recent", "exclude_items", "only_items")  # of a request
 SOURCES = np.array(["model", "popular"], dtype=object)  # of a list, by ``Lists.popular``
 COLUMNS = pd.Index(["user_id", "behavior", "rank", "item_id", "score", "source"], dtype=object)
-SCORES_AT_A_TIME = 4_000_000  # float32 values of one block of users by items: 16 MB
+SCORES_AT_A_TIME = 4_000_000  # float32 values of a thread's block of users by items: 16 MB
 USERS_AT_A_TIME = 32  # the items' vectors are read once for so many, with up to 4 times the scores
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = min(8, CORES)  # more would wait for the interpreter
 MANY_ITEMS = 50_000  # from which on a list is searched for, in place of a score for each
 PROMISING = 64  # items of each kind that are scored first, or four times the list's length
 CHUNK = 4_096  # items whose vectors are multiplied together: they stay in the cache
 MARGIN = 1e-3  # share by which the bound is lowered, for roundings
-SUMMED = 1_000_000  # products and items of a block of users: a thread needs some 30 MB
+SUMMED = 1_000_000  # products and items of some users that are summed up together: 30 MB
 SMALLEST = float(np.finfo(np.float32).min)
 SMALL = 1e-12
 DAY = 86_400  # seconds
@@ -69,6 +70,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Floats64 = npt.NDArray[np.float64]
+Ranked = tuple[Ints, Ints, Ints, Floats]  # row, rank, item and score of the items of lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +171,7 @@ class Candidates:
         scores_BI[session.hidden_row, session.hidden] = -np.inf
         session.keep_only(scores_BI)
 
-    def best(self, scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
+    def best(self, scores_BI: Floats, k: int) -> Ranked:
         """Return the k best columns of each row as ``top_k``, within the limit on categories.
 
         An item is passed over if so many better ones of its category are in the list already.
@@ -226,17 +228,19 @@ class Entries:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """Items near those that the users of a batch touched; of all others the values are 0.
+    """What the users of a batch touched and what is near it; of all others the values are 0.
 
     Args:
         row: place of the user in the batch, ascending, shape (m,).
-        column: inner item.
+        column: inner item, ascending within a row.
         values: by half-life, (m, H).
+        touched: where what they touched stands, ascending.
     """
 
     row: Ints
     column: Ints
     values: Floats
+    touched: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +312,7 @@ class Signals:
         return decay.astype(np.float32)
 
     def reached(self, touched: Entries, shape: tuple[int, int]) -> Reached:
-        """Return log(1 + n / ε) of the items near touched ones, by half-life, for all behaviors.
+        """Return log(1 + n / ε) of touched items and those near, by half-life, for all behaviors.
 
         Each sum runs in one order whatever the batch, so the batch changes no bit.
         """
@@ -327,13 +331,14 @@ class Signals:
         sizes = (np.diff(products[ends]) + shape[1]).cumsum() // SUMMED
         starts = np.flatnonzero(np.diff(sizes, prepend=-1)).tolist()
         blocks = list(zip(starts, [*starts[1:], shape[0]], strict=True))
-        if len(blocks) == 1:
-            parts = [of_block(blocks[0])]
-        else:
-            with ThreadPoolExecutor(THREADS) as pool:  # a sparse product lets others run
-                parts = list(pool.map(of_block, blocks))
-        keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Reached(*np.divmod(keys, shape[1]), values)
+        keys, values = (np.concatenate(part) for part in zip(*map(of_block, blocks), strict=True))
+        own = row * shape[1] + column
+        at = np.searchsorted(keys, own)
+        far = np.append(keys, -1)[at] != own
+        keys, values = (
+            np.insert(part, at[far], new, axis=0) for part, new in ((keys, own[far]), (values, 0))
+        )
+        return Reached(*np.divmod(keys, shape[1]), values, at + np.cumsum(far) - far)
 
     def logs(self, sums: Floats) -> Floats:
         """Return log(1 + n / ε), in place."""
@@ -349,18 +354,15 @@ class Signals:
                 sums += weight * values
         scores[reached.row, reached.column] = sums
 
-    def of_touches(self, behavior: int, known: "Known") -> Iterator[tuple[Ints, Ints, Floats]]:
-        """Yield row, column and amount of what touches under others and under any are worth."""
-        if self.times is None:
-            return
-        for j, weight_W in enumerate(self.times.touch_weights[behavior]):
-            if weight_W.any():
-                of_j = known.under_any if j == behavior else known.under(j)
-                columns = np.empty((len(of_j.row), len(weight_W)), np.float32)
-                columns[:, 0] = 1
-                columns[:, 1:-1] = np.log1p(of_j.amounts)
-                columns[:, -1] = _lateness(of_j.row, of_j.age)
-                yield of_j.row, of_j.column, (columns * weight_W).sum(axis=1)
+    def of_touches(self, behavior: int, known: "Known") -> Floats:
+        """Return what touches under others and under any are worth to ``known.under_any``, (n,)."""
+        worth = np.zeros(len(known.under_any.row), np.float32)
+        if self.times is not None:
+            for j, weight_W in enumerate(self.times.touch_weights[behavior]):
+                if weight_W.any():
+                    place, columns = known.touches[-1 if j == behavior else j]
+                    worth[place] += (columns * weight_W).sum(axis=1)
+        return worth
 
     @cached_property
     def near(self) -> sparse.csr_matrix:
@@ -425,13 +427,12 @@ class Shelf:
         ]
         others = self._others(users, np.array([bound for *_, bound in bounded], np.float32))
         lists = []
-        for user, some, away, (items, added, high, _) in zip(
-            users, others, hidden, bounded, strict=True
+        for user, (items, _), away, (high, added, _), some in zip(
+            users, near, hidden, bounded, others, strict=True
         ):
             some = self._free(some, items, away, allowed)
-            found = np.concatenate([items[high], some])
-            score = [self._score(user, items[high], added[high]), self._score(user, some)]
-            scores = np.concatenate(score)
+            found = np.concatenate([high, some])
+            scores = np.concatenate([self._score(user, high, added), self._score(user, some)])
             order = np.lexsort((found, -scores))[:k]
             lists.append((found[order], scores[order]))
         return lists
@@ -444,21 +445,23 @@ class Shelf:
         hidden: Ints,
         allowed: Bools | None,
         k: int,
-    ) -> tuple[Ints, Floats, Bools, float]:
-        """Return what may be listed of what is near, its a, what may reach the bound, the bound."""
-        kept = np.isfinite(self.offset[near])
-        kept[_places(hidden, near)] = False
-        if allowed is not None:
-            kept &= allowed[near]
-        near, added = near[kept], added[kept]
+    ) -> tuple[Ints, Floats, float]:
+        """Return what of what is near may reach the bound, its a, and the bound."""
         norm, count = float(np.linalg.norm(user)), max(PROMISING, 4 * k)
         reach = norm * self.length[near] + self.offset[near] + added
-        first = np.argpartition(reach, -count)[-count:] if len(reach) > count else slice(None)
+        reach[_places(hidden, near)] = -np.inf
+        if allowed is not None:
+            reach[~allowed[near]] = -np.inf
+        first = (
+            np.argpartition(reach, -count)[-count:] if len(reach) > count else np.arange(len(reach))
+        )
+        first = first[reach[first] > -np.inf]
         others = self._free(self.order[:count], near, hidden, allowed)
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
         bound = _kth(np.concatenate(score), k)
         bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
-        return near, added, reach >= bound, bound
+        high = (reach >= bound) & (reach > -np.inf)
+        return near[high], added[high], bound
 
     def _score(self, user: Floats, items: Ints, added: Floats | float = 0.0) -> Floats:
         score: Floats = np.einsum("nd,d->n", self.vectors[items], user) + self.offset[items] + added
@@ -525,9 +528,23 @@ class Known:
         return [self.under(behavior) for behavior in range(len(self.recommender.seen))]
 
     @cached_property
-    def under_any(self) -> Entries:
-        """What they have under any behavior."""
+    def _together(self) -> tuple[Entries, list[Ints]]:
         return _together(self.entries, len(self.recommender.item_ids))
+
+    @property
+    def under_any(self) -> Entries:
+        """What they have under any behavior, rows and columns ascending."""
+        return self._together[0]
+
+    @cached_property
+    def touches(self) -> list[tuple[Ints, Floats]]:
+        """Where what they have stands in ``under_any``, and its columns: by behavior, then any."""
+        under_any, places = self._together
+        parts = [
+            *zip(places, self.entries, strict=True),
+            (np.arange(len(under_any.row)), under_any),
+        ]
+        return [(place, _touch_columns(entries)) for place, entries in parts]
 
     @cached_property
     def reached(self) -> Reached:
@@ -631,34 +648,45 @@ class Recommender:
         popular = (self._events(users) + np.bincount(session.row, minlength=len(users))) == 0
         popular |= only_popular
         longest = min(int(lengths.max(initial=1)), len(self.item_ids))
-        empty = np.empty(0, np.int64)
-        parts = [[(empty, empty, empty, np.empty(0, np.float32))] for _ in behaviors]
         alone = np.zeros(len(users), bool)
         alone[session.only_row] = True
-        for from_popularity, few in ((False, False), (False, True), (True, False), (True, True)):
-            some = np.flatnonzero((popular == from_popularity) & (alone == few))
-            for rows in _blocks(some, len(self.item_ids)):
-                known = Known(self, users[rows], session.of(rows, len(users)))
-                for behavior, part in zip(behaviors, parts, strict=True):
-                    if not (from_popularity or few) and self._searches(behavior, candidates):
-                        found = self._search(behavior, known, candidates, longest)
-                        part.append((rows[found[0]], *found[1:]))
-                        continue
-                    scores = self._scores(behavior, known, from_popularity)
-                    left_out = candidates.hidden_under(behavior, len(self.seen))
-                    candidates.hide(scores, [known.under(at) for at in left_out], known.session)
-                    row, rank, item, score = candidates.best(scores, longest)
-                    part.append((rows[row], rank, item, score))
-        return [_in_order(part, lengths, popular) for part in parts]
+        blocks = [
+            (from_popularity, few, rows)
+            for from_popularity, few in product((False, True), repeat=2)
+            for rows in _blocks(
+                np.flatnonzero((popular == from_popularity) & (alone == few)), len(self.item_ids)
+            )
+        ]
+
+        def of_block(block: tuple[bool, bool, Ints]) -> list[Ranked]:
+            from_popularity, few, rows = block
+            known = Known(self, users[rows], session.of(rows, len(users)))
+            found = [
+                self._search(behavior, known, candidates, longest)
+                if not (from_popularity or few) and self._searches(behavior, candidates)
+                else self._rank(behavior, known, candidates, longest, from_popularity)
+                for behavior in behaviors
+            ]
+            return [(rows[row], rank, item, score) for row, rank, item, score in found]
+
+        parts = list(zip(*_side_by_side(of_block, blocks), strict=True))
+        return [_in_order(part, lengths, popular) for part in parts or [()] * len(behaviors)]
+
+    def _rank(
+        self, behavior: int, known: Known, candidates: Candidates, k: int, from_popularity: bool
+    ) -> Ranked:
+        """Return the best items of each user by a score of each item."""
+        scores = self._scores(behavior, known, from_popularity)
+        left_out = candidates.hidden_under(behavior, len(self.seen))
+        candidates.hide(scores, [known.under(at) for at in left_out], known.session)
+        return candidates.best(scores, k)
 
     def _searches(self, behavior: int, candidates: Candidates) -> bool:
         """Tell whether a list is searched for, in place of a score for each of many items."""
         many = len(self.item_ids) >= MANY_ITEMS and candidates.category is None
         return many and self.signals is not None and not self._remembers(behavior)
 
-    def _search(
-        self, behavior: int, known: Known, candidates: Candidates, k: int
-    ) -> tuple[Ints, Ints, Ints, Floats]:
+    def _search(self, behavior: int, known: Known, candidates: Candidates, k: int) -> Ranked:
         """Return the best items of each user as ``Candidates.best``; see ``Shelf``."""
         vectors = self._vectors(behavior, known.users, known.session)
         row, near, added = self._added(behavior, known)
@@ -686,17 +714,16 @@ class Recommender:
     def _added(self, behavior: int, known: Known) -> tuple[Ints, Ints, Floats]:
         """Return row, column and amount of what the users' own history adds to scores."""
         assert self.signals is not None
-        keys, width = np.empty(0, np.int64), len(self.item_ids)
-        values = np.empty(0, np.float32)
+        of_touches = self.signals.of_touches(behavior, known)
         weights = self.signals.neighbour_weights[behavior]
-        if weights.any():
-            reached = known.reached
-            keys, values = reached.row * width + reached.column, np.zeros(len(reached.row), "f4")
-            for weight, column in zip(weights, reached.values.T, strict=True):
-                values += weight * column
-        for row, column, amount in self.signals.of_touches(behavior, known):
-            keys, values = merged(keys, values, row * width + column, amount)
-        return *np.divmod(keys, width), values
+        if not weights.any():
+            return known.under_any.row, known.under_any.column, of_touches
+        reached = known.reached
+        values = np.zeros(len(reached.row), np.float32)
+        for weight, column in zip(weights, reached.values.T, strict=True):
+            values += weight * column
+        values[reached.touched] += of_touches
+        return reached.row, reached.column, values
 
     @cached_property
     def shelves(self) -> tuple[Shelf, ...]:
@@ -731,8 +758,8 @@ class Recommender:
                 self.signals.add_neighbours(behavior, known.reached, scores)
             yield "neighbours", scores
         if self.signals and self.signals.times:
-            for row, column, amount in self.signals.of_touches(behavior, known):
-                scores[row, column] += amount
+            under_any = known.under_any
+            scores[under_any.row, under_any.column] += self.signals.of_touches(behavior, known)
             yield "memory", scores
         if self._remembers(behavior):
             self._remember(behavior, known.entries, scores)
@@ -876,17 +903,17 @@ def digests(folder: Path, facts: Mapping[str, Any], names: Iterable[str]) -> dic
     return found
 
 
-def _in_order(
-    parts: Sequence[tuple[Ints, Ints, Ints, Floats]], lengths: Ints, popular: Bools
-) -> Lists:
+def _in_order(parts: Sequence[Ranked], lengths: Ints, popular: Bools) -> Lists:
     """Return the winners of all blocks, each list cut to its length, rows ascending."""
-    row, rank, item, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, "f4")
+    columns = zip(none, *parts, strict=True)
+    row, rank, item, score = (np.concatenate(column) for column in columns)
     kept = np.flatnonzero(rank <= lengths[row])
     kept = kept[np.argsort(row[kept], kind="stable")]
     return Lists(row[kept], rank[kept], item[kept], score[kept], popular)
 
 
-def top_k(scores_BI: Floats, k: int) -> tuple[Ints, Ints, Ints, Floats]:
+def top_k(scores_BI: Floats, k: int) -> Ranked:
     """Return the k best columns of each row: score falling, ties by the lower column.
 
     The columns are dealt into groups; the k-th largest group maximum is a bound that at least k
@@ -950,6 +977,14 @@ def _blocks(rows: Ints, items: int) -> Iterator[Ints]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
+def _side_by_side(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """Return what the function makes of each part; several by threads, as numpy lets others run."""
+    if len(parts) < 2:
+        return list(map(function, parts))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, parts))
+
+
 def add_up(
     near: sparse.csr_matrix, row: Ints, item: Ints, weight: Floats, n_rows: int
 ) -> tuple[Ints, Floats]:
@@ -976,22 +1011,6 @@ def add_up(
     return reached, sparse.csc_matrix(spread, shape=(len(reached), len(item))) @ weight
 
 
-def merged(keys: Ints, values: Floats, more: Ints, amounts: Floats) -> tuple[Ints, Floats]:
-    """Return ascending keys with their values, and more of them, which may be given several times.
-
-    >>> keys, values = np.array([2, 7]), np.array([1, 2], "f4")
-    >>> [part.tolist() for part in merged(keys, values, np.array([7, 3, 7]), np.ones(3, "f4"))]
-    [[2, 3, 7], [1.0, 1.0, 4.0]]
-    """
-    more, place = np.unique(more, return_inverse=True)
-    sums = np.bincount(place, amounts, minlength=len(more)).astype(np.float32)
-    at = np.searchsorted(keys, more)
-    there = at < len(keys)
-    there[there] = keys[at[there]] == more[there]
-    values[at[there]] += sums[there]
-    return np.insert(keys, at[~there], more[~there]), np.insert(values, at[~there], sums[~there])
-
-
 def _kth(scores: Floats, k: int) -> float:
     """Return the k-th largest; -inf of fewer."""
     return float(np.partition(scores, -k)[-k]) if len(scores) >= k else -np.inf
@@ -1015,17 +1034,26 @@ def _stored(crow: Ints, col: Ints, users: Ints) -> tuple[Ints, Ints, Ints]:
     return np.repeat(known, count), col[places].astype(np.int64), places
 
 
-def _together(entries: Sequence[Entries], width: int) -> Entries:
-    """Return each (row, column) that stands in any of the entries once."""
+def _together(entries: Sequence[Entries], width: int) -> tuple[Entries, list[Ints]]:
+    """Return each (row, column) of the entries once, ascending, and where those of each stand."""
     keys = np.concatenate([one.row * width + one.column for one in entries])
     key, inverse = np.unique(keys, return_inverse=True)
     age = np.full(len(key), np.inf)
     amounts = np.zeros((len(key), entries[0].amounts.shape[1]), np.float32)
-    ends = np.cumsum([len(one.row) for one in entries])[:-1]
-    for one, place in zip(entries, np.split(inverse, ends), strict=True):  # of one each key once
+    places = np.split(inverse, np.cumsum([len(one.row) for one in entries])[:-1])
+    for one, place in zip(entries, places, strict=True):  # of one each key once
         age[place] = np.minimum(age[place], one.age)
         amounts[place] += one.amounts
-    return Entries(*np.divmod(key, width), age, amounts)
+    return Entries(*np.divmod(key, width), age, amounts), places
+
+
+def _touch_columns(entries: Entries) -> Floats:
+    """Return 1, log(1 + events) by half-life and lateness of entries, (n, W)."""
+    columns = np.empty((len(entries.row), entries.amounts.shape[1] + 2), np.float32)
+    columns[:, 0] = 1
+    columns[:, 1:-1] = np.log1p(entries.amounts)
+    columns[:, -1] = _lateness(entries.row, entries.age)
+    return columns
 
 
 def _lateness(row: Ints, age: Floats64) -> Floats64:

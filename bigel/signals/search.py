@@ -22,7 +22,6 @@ MARGIN = 1e-3  # share by which the bound is lowered, for roundings
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,32 +68,33 @@ class Shelf:
         ]
         others = self._others(users, np.array([bound for *_, bound in bounded], np.float32))
         lists = []
-        for user, some, away, (items, added, high, _) in zip(
-            users, others, hidden, bounded, strict=True
+        for user, (items, _), away, (high, added, _), some in zip(
+            users, near, hidden, bounded, others, strict=True
         ):
             some = self._free(some, items, away)
-            found = np.concatenate([items[high], some])
-            score = [self._score(user, items[high], added[high]), self._score(user, some)]
-            scores = np.concatenate(score)
+            found = np.concatenate([high, some])
+            scores = np.concatenate([self._score(user, high, added), self._score(user, some)])
             order = np.lexsort((found, -scores))[:k]
             lists.append((found[order], scores[order]))
         return lists
 
     def _bounded(
         self, user: Floats, near: Ints, added: Floats, hidden: Ints, k: int
-    ) -> tuple[Ints, Floats, Bools, float]:
-        """Return what may be listed of what is near, its a, what may reach the bound, the bound."""
-        kept = np.isfinite(self.offset[near])
-        kept[_places(hidden, near)] = False
-        near, added = near[kept], added[kept]
+    ) -> tuple[Ints, Floats, float]:
+        """Return what of what is near may reach the bound, its a, and the bound."""
         norm, count = float(np.linalg.norm(user)), max(PROMISING, 4 * k)
         reach = norm * self.length[near] + self.offset[near] + added
-        first = np.argpartition(reach, -count)[-count:] if len(reach) > count else slice(None)
+        reach[_places(hidden, near)] = -np.inf
+        first = (
+            np.argpartition(reach, -count)[-count:] if len(reach) > count else np.arange(len(reach))
+        )
+        first = first[reach[first] > -np.inf]
         others = self._free(self.order[:count], near, hidden)
         score = [self._score(user, near[first], added[first]), self._score(user, others)]
         bound = _kth(np.concatenate(score), k)
         bound -= MARGIN * max(1.0, abs(bound), norm * self.longest)
-        return near, added, reach >= bound, bound
+        high = (reach >= bound) & (reach > -np.inf)
+        return near[high], added[high], bound
 
     def _score(self, user: Floats, items: Ints, added: Floats | float = 0.0) -> Floats:
         score: Floats = np.einsum("nd,d->n", self.vectors[items], user) + self.offset[items] + added
@@ -130,19 +130,16 @@ class Shelf:
 
 
 def merged(keys: Ints, values: Floats, more: Ints, amounts: Floats) -> tuple[Ints, Floats]:
-    """Return ascending keys with their values, and more of them, which may be given several times.
+    """Return ascending keys with their values, and more of them, which ascend, too.
 
     >>> keys, values = np.array([2, 7]), np.array([1, 2], "f4")
-    >>> [part.tolist() for part in merged(keys, values, np.array([7, 3, 7]), np.ones(3, "f4"))]
-    [[2, 3, 7], [1.0, 1.0, 4.0]]
+    >>> [part.tolist() for part in merged(keys, values, np.array([3, 7]), np.ones(2, "f4"))]
+    [[2, 3, 7], [1.0, 1.0, 3.0]]
     """
-    more, place = np.unique(more, return_inverse=True)
-    sums = np.bincount(place, amounts, minlength=len(more)).astype(np.float32)
     at = np.searchsorted(keys, more)
-    there = at < len(keys)
-    there[there] = keys[at[there]] == more[there]
-    values[at[there]] += sums[there]
-    return np.insert(keys, at[~there], more[~there]), np.insert(values, at[~there], sums[~there])
+    there = np.append(keys, -1)[at] == more
+    values[at[there]] += amounts[there]
+    return np.insert(keys, at[~there], more[~there]), np.insert(values, at[~there], amounts[~there])
 
 
 def _kth(scores: Floats, k: int) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigel.data.pairs import Pairs, keys_of
+from bigel.data.pairs import Pairs, keys_of, look_up
 from bigel.model.scores import Derived, EmbeddingScores, fill_products
 from bigel.signals import lately, search
 from bigel.signals import neighbours as near
@@ -129,12 +129,22 @@ class Signals:
         if bool(parts.neighbours.any()):
             found = self.neighbours.worth(self.touched, self.until, users, parts.neighbours)
             keys, values = found.keys.numpy(), found.values[:, 0].numpy()
+        rows, items, worth = self.of_touches(parts, behavior, users)
+        more = keys_of((rows, items), self.graph.n_items).numpy()
+        return merged(keys, values, more, worth.numpy())
+
+    def of_touches(
+        self, parts: "Parts", behavior: int, users: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what B users touched, place of the user and item, and what that is worth."""
+        rows, items = self.under_any.pairs.take(users)
+        keys, worth = keys_of((rows, items), self.graph.n_items), torch.zeros(len(rows))
         for touches, weight_W in zip(self.touches(behavior), parts.touches, strict=True):
             if bool(weight_W.any()):
-                rows, items, columns = touches.take(users)
-                more = keys_of((rows, items), self.graph.n_items).numpy()
-                keys, values = merged(keys, values, more, (columns * weight_W).sum(1).numpy())
-        return keys, values
+                row, item, columns = touches.take(users)
+                place, _ = look_up(keys, keys_of((row, item), self.graph.n_items))
+                worth[place] += (columns * weight_W).sum(1)
+        return rows, items, worth
 
     def offset(self, parts: "Parts", behavior: int) -> Tensor:
         """Return what is added to every user's score of an item, (I,); -inf: no candidate."""
@@ -235,11 +245,10 @@ class Weighed(Derived):
         out_BI += signals.offset(parts, behavior).to(out_BI.device)
         if bool(parts.neighbours.any()):
             signals.reached(users).add_to(out_BI, parts.neighbours)
-        for touches, weight_W in zip(signals.touches(behavior), parts.touches, strict=True):
-            if bool(weight_W.any()):
-                rows, items, columns = touches.take(users)
-                at = rows.to(out_BI.device), items.to(out_BI.device)
-                out_BI[at] += (columns * weight_W).sum(1).to(out_BI.device)
+        rows, items, worth = (
+            part.to(out_BI.device) for part in signals.of_touches(parts, behavior, users)
+        )
+        out_BI[rows, items] += worth
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,6 @@ from tests import fabricate
 @pytest.fixture
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv(module.ONE_THREAD, "1")
     before = sys.getswitchinterval()
     yield
     sys.setswitchinterval(before)

@@ -43,6 +43,11 @@ def site(
         yield stack.enter_context(site_at(home, tiny, found))
 
 
+def on_one_database(site: Site) -> None:
+    if site.postgres:
+        pytest.skip("what the worker does about it is the same under any database; SQLite shows it")
+
+
 def test_a_scheduled_run_goes_through_the_worker_and_leaves_artifacts(site: Site) -> None:
     def scheduled() -> Any:
         return next((run for run in site.runs() if run.auto_scheduled and run.start_time), None)
@@ -80,15 +85,8 @@ def test_the_model_is_registered_where_the_site_says(site: Site) -> None:
     assert source.startswith("mlflow-artifacts:" if site.postgres else "file:")
 
 
-def test_the_server_makes_the_runs_of_cron_schedules(site: Site) -> None:
-    def nightly() -> Any:
-        due = [run.expected_start_time for run in site.runs() if run.state_name == "Scheduled"]
-        return {f"{one:%H:%M}" for one in due if one} >= {"02:00", "05:00"}
-
-    assert site.wait(nightly)
-
-
 def test_runs_of_a_workspace_wait_for_each_other_and_a_failed_one_is_told(site: Site) -> None:
+    on_one_database(site)
     asked = [site.start(RECOMMEND), site.start(TRAIN, overrides=["synth.dirt.null_user=0.25"])]
     done = site.finished(*asked)
     assert [run.state_name for run in done] == ["Completed", "Failed"], site.logs()
@@ -106,8 +104,7 @@ def test_runs_of_a_workspace_wait_for_each_other_and_a_failed_one_is_told(site: 
 
 
 def test_a_killed_run_is_told_and_can_be_resumed(site: Site) -> None:
-    if site.postgres:
-        pytest.skip("what the worker does about it is the same under any database; SQLite shows it")
+    on_one_database(site)
     run = site.start(TRAIN, overrides=["model.dim=16"])
     engine = site.wait(lambda: site.engine_of(run))
     site.wait(lambda: site.run(run.id).state_name == "Running")
@@ -122,6 +119,14 @@ def test_a_killed_run_is_told_and_can_be_resumed(site: Site) -> None:
     )  # fmt: skip
     (run,) = site.finished(run)
     assert run.state_name == "Completed", site.logs()
+
+
+def test_the_server_makes_the_runs_of_cron_schedules(site: Site) -> None:
+    def nightly() -> Any:
+        due = [run.expected_start_time for run in site.runs() if run.state_name == "Scheduled"]
+        return {f"{one:%H:%M}" for one in due if one} >= {"02:00", "05:00"}
+
+    assert site.wait(nightly)
 
 
 def test_secrets_stand_in_no_file_and_no_database(site: Site) -> None:

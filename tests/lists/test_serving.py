@@ -165,7 +165,7 @@ def test_memory_is_bounded_by_blocks(
     monkeypatch.setattr(serving, "SCORES_AT_A_TIME", 2 * fabricate.ITEMS)
     monkeypatch.setattr(serving, "USERS_AT_A_TIME", at_once)
     recommender.recommend(CLICK, np.array([0, 1, 2, 3, 0, 1, 2]), 2)
-    assert [shape[0] for shape in seen] == sizes
+    assert sorted(shape[0] for shape in seen) == sorted(sizes)  # threads take blocks as they come
 
 
 def test_no_requests_give_no_lists(recommender: Recommender) -> None:
