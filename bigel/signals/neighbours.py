@@ -104,7 +104,7 @@ class Neighbours:
         )
         have_IU = have_UI.T.tocsr()
         products_I = have_IU @ np.diff(have_UI.indptr)  # of each row, before those add up
-        found = _in_threads(
+        found = in_threads(
             lambda ends: _nearest(have_IU, have_UI, range(*ends), kept),
             _blocks(products_I, PRODUCTS),
         )
@@ -168,7 +168,7 @@ class Neighbours:
             return key.astype(np.int64) + start * n_items, sums if then is None else then(sums)
 
         blocks = _blocks(np.diff(products[ends]) + n_items, SUMMED) or [(0, 0)]
-        parts = _in_threads(of_block, blocks)
+        parts = in_threads(of_block, blocks)
         keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = len(users), n_items
         return Reached(torch.from_numpy(keys), torch.from_numpy(values), shape)
@@ -209,7 +209,7 @@ def logs(sums: Floats) -> Floats:
     return np.log(sums, out=sums)
 
 
-def _in_threads(function: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
+def in_threads(function: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
     """Return what a function makes of each part; scipy's products let other threads run."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(function, parts))

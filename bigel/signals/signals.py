@@ -8,7 +8,7 @@ c_k is the graph's score with its bias b_k. Items that nobody had before T are n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +22,7 @@ from bigel.signals import neighbours as near
 from bigel.signals.demand import demand_columns, demand_names
 from bigel.signals.history import History, Latest
 from bigel.signals.lately import late_names, late_vectors
-from bigel.signals.neighbours import Neighbours, Reached, neighbour_names
+from bigel.signals.neighbours import Neighbours, Reached, in_threads, neighbour_names
 from bigel.signals.search import Floats, Ints, Shelf, merged
 from bigel.signals.touches import WIDTH, Touches, touch_names
 
@@ -196,14 +196,16 @@ class Weighed(Derived):
         lists = [torch.full((len(users), k), -1) for _ in masks]
         group_B = torch.full((len(users),), -1) if self.group_of is None else self.group_of[users]
         for group in torch.unique(group_B).tolist():
-            for rows in torch.split(torch.nonzero(group_B == group).flatten(), TOGETHER):
-                found = self._best(group, behavior, users[rows], masks, k)
-                for of_mask, of_group in zip(lists, found, strict=True):
-                    of_mask[rows] = of_group
+            listed = partial(self._search, group, self._shelf(group, behavior), behavior, masks, k)
+            blocks = torch.split(torch.nonzero(group_B == group).flatten(), TOGETHER)
+            found = in_threads(listed, [users[rows] for rows in blocks])
+            for rows, of_block in zip(blocks, found, strict=True):
+                for of_mask, of_rows in zip(lists, of_block, strict=True):
+                    of_mask[rows] = of_rows
         return lists
 
-    def _best(
-        self, group: int, behavior: int, users: Tensor, masks: Sequence[Pairs], k: int
+    def _search(
+        self, group: int, shelf: Shelf, behavior: int, masks: Sequence[Pairs], k: int, users: Tensor
     ) -> list[Tensor]:
         signals = self.signals
         parts = split_columns(self.weights[group, behavior], len(signals.behaviors))
@@ -212,7 +214,7 @@ class Weighed(Derived):
         row, near = np.divmod(keys, self.n_items)
         ends = np.searchsorted(row, np.arange(len(users) + 1))
         own = [(near[start:stop], added[start:stop]) for start, stop in pairwise(ends)]
-        shelf, lists = self._shelf(group, behavior), torch.full((len(masks), len(users), k), -1)
+        lists = torch.full((len(masks), len(users), k), -1)
         for of_mask, mask in zip(lists, masks, strict=True):
             hidden = [mask.col[mask.crow[user] : mask.crow[user + 1]].numpy() for user in users]
             for at, (items, _) in enumerate(shelf.best(vectors, own, hidden, k)):
