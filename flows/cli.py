@@ -336,7 +336,3 @@ def _quote(text: str) -> str:
 
 def _setting(key: str, value: str) -> str:
     return f"{key}={_quote(value)}"
-
-
-if __name__ == "__main__":
-    main()

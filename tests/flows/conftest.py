@@ -62,7 +62,7 @@ def options(cwd: Path) -> dict[str, Any]:
 
 
 def command(arguments: tuple[object, ...]) -> list[str]:
-    return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "bigel", *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")
