@@ -20,6 +20,20 @@ import httpx
 assert urllib.request.urlopen(sys.argv[1], timeout=30).status == 200
 assert httpx.get(sys.argv[1], timeout=30).status_code == 200
 """
+SEEN = """
+import os, sys
+seen = {}
+def hook(event, given):
+    if event == "import":
+        seen.setdefault(given[0], os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.addaudithook(hook)
+sys.argv = ["bigel", "config", "demo"]
+from bigel.__main__ import main
+try:
+    main()
+finally:
+    print("numpy saw", seen["numpy"])
+"""
 
 
 @pytest.fixture
@@ -53,6 +67,12 @@ def test_localhost_is_never_asked_through_a_proxy(given: str, address: str, tmp_
     kept = run("-c", f"{said}['NO_PROXY'])", cwd=tmp_path, no_proxy=given).stdout.strip()
     local = "localhost,127.0.0.1,::1"
     assert kept == {"": local, "*": "*"}.get(given, f"{given},{local}")
+
+
+@pytest.mark.parametrize("given", [{}, {"OPENBLAS_NUM_THREADS": "3"}])
+def test_numpy_finds_its_threads_when_it_is_imported(given: dict[str, str], tmp_path: Path) -> None:
+    done = run("-c", SEEN, cwd=tmp_path, **given)
+    assert f"numpy saw {given.get('OPENBLAS_NUM_THREADS', 1)}\n" in done.stdout, done.stderr
 
 
 def test_a_dead_prefect_server_is_named(bigel: Bigel, tiny: Path, tmp_path: Path) -> None:
