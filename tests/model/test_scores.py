@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bigel.errors import TrainingError
-from bigel.model.scores import BLOCK, EmbeddingScores, Shifted
+from bigel.model.scores import BLOCK, EmbeddingScores, Shifted, fill_products
 
 
 @pytest.mark.parametrize("n_users", [1, BLOCK - 1, BLOCK, BLOCK + 1])
@@ -53,3 +53,20 @@ def test_a_behavior_without_offset_stays_as_it_is():
     out = torch.empty(2, 4)
     Shifted(base, offset, torch.tensor([0, 1, 0])).fill(0, torch.tensor([2, 1]), out)
     assert torch.equal(out, torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("n_users", [1, BLOCK, BLOCK + 1, 3 * BLOCK - 1])
+def test_every_product_is_of_a_whole_block(n_users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of another height may round differently."""
+    heights, addmm = [], torch.addmm
+
+    def seen(bias, users, *given, **named):
+        heights.append(len(users))
+        return addmm(bias, users, *given, **named)
+
+    monkeypatch.setattr(torch, "addmm", seen)
+    users, items, bias = torch.randn(n_users, 3), torch.randn(5, 3), torch.randn(5)
+    out = torch.full((n_users, 5), torch.nan)
+    fill_products(users, items, bias, out)
+    torch.testing.assert_close(out, users @ items.T + bias)
+    assert heights == [BLOCK] * -(-n_users // BLOCK)

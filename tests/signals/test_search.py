@@ -1,6 +1,7 @@
 """The search with bounds finds the lists of a score for every item."""
 
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from bigel.data.pairs import Pairs
 from bigel.evaluate.ranking import hide, rank_under
+from bigel.lists import serving
 from bigel.model.scores import EmbeddingScores
 from bigel.schema import DAY
 from bigel.signals import search, signals
@@ -39,19 +41,25 @@ def naive(scores: np.ndarray, hidden: np.ndarray, k: int) -> list[list[int]]:
     return lists
 
 
+@pytest.mark.parametrize("module", [search, serving])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
 @pytest.mark.parametrize(("k", "promising"), [(1, 1), (7, 3), (20, 64), (ITEMS, 64)])
 def test_lists_are_those_of_all_scores(
-    spread: float, k: int, promising: int, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, spread: float, k: int, promising: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "PROMISING", promising)
-    monkeypatch.setattr(search, "CHUNK", 50)
+    monkeypatch.setattr(module, "PROMISING", promising)
+    monkeypatch.setattr(module, "CHUNK", 50)
     for seed in range(5):
-        shelf, users, added = drawn(seed, spread)
+        own, users, added = drawn(seed, spread)
+        shelf = module.Shelf.of(own.vectors, own.offset)
         hidden = np.unique(np.random.default_rng(seed).integers(USERS * ITEMS, size=300))
         scores = users.astype("f8") @ shelf.vectors.T.astype("f8") + shelf.offset + added
         away = [hidden[hidden // ITEMS == user] % ITEMS for user in range(USERS)]
-        found = shelf.best(users, list(map(of, added)), away, k)
+        allowed = []
+        if module is serving:
+            allowed = [np.random.default_rng(seed).random(ITEMS) < 0.7]
+            scores[:, ~allowed[0]] = -np.inf
+        found = shelf.best(users, list(map(of, added)), away, *allowed, k)
         assert [items.tolist() for items, _ in found] == naive(scores, hidden, k)
         for (items, score), row in zip(found, scores, strict=True):
             np.testing.assert_allclose(score, row[items], rtol=1e-5, atol=1e-5)
