@@ -16,9 +16,18 @@ GRACE_SECONDS = 10
 
 def main() -> int:
     """Run the command of this process's arguments; return its exit code."""
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: over.set())
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def end(*_: object) -> None:
+    def watch_parent() -> None:
+        while os.read(0, 4096):
+            pass
+        over.set()
+
+    def end() -> None:
+        over.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
         try:
@@ -27,14 +36,8 @@ def main() -> int:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
 
-    def end_with_parent() -> None:
-        while os.read(0, 4096):
-            pass
-        end()
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: threading.Thread(target=end).start())
+    for job in (watch_parent, end):
+        threading.Thread(target=job, daemon=True).start()
     return child.wait()
 
 
