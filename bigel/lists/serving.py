@@ -378,8 +378,8 @@ class Shelf:
 
     s(u, i) = u · v_i + o_i + a_ui ≤ ‖u‖ ‖v_i‖ + o_i + a_ui, and a_ui, what a user's own history
     adds, is zero for most items. The most promising are scored, and the k-th best score is a bound:
-    what cannot reach it by the inequality is not in her list. A user is searched for alone, so
-    company changes no bit. (``bigel.signals.search``, which ranks for the evaluation.)
+    what cannot reach it by the inequality is not in her list. Scores of a list are each user's
+    alone, so company changes no bit. (``bigel.signals.search``, which ranks for the evaluation.)
 
     Args:
         vectors: v, (I, D).
